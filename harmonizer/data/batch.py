@@ -1,0 +1,23 @@
+"""The one schema of a batch: what loaders produce, and models, attacks and metrics consume."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Images with their labels and human maps.
+
+    Attributes:
+        images: (B,3,H,W) float32 in [0,1].
+        labels: (B,) int64 in [0,K).
+        human: (B,H,W) float32 >= 0; zero where there is no map.
+        has_map: (B,) bool.
+        keys: B sample keys, unique within a data set.
+    """
+
+    images: Tensor
+    labels: Tensor
+    human: Tensor
+    has_map: Tensor
+    keys: list[str]

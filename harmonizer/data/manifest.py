@@ -1,0 +1,102 @@
+"""The manifest of a shard folder: what it holds, so that a lost or damaged sample is noticed."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+NAME = "manifest.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file of a folder.
+
+    Attributes:
+        file: Name within the folder.
+        samples: Samples in it.
+        maps: Samples with a human map in it.
+        sha256: Of the file's bytes.
+    """
+
+    file: str
+    samples: int
+    maps: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a shard folder holds.
+
+    Attributes:
+        classes: Class names; label i is ``classes[i]``.
+        maps: How the human maps were prepared, in words.
+        shards: Its tar files, in reading order.
+        version: Of this format.
+    """
+
+    classes: tuple[str, ...]
+    maps: str
+    shards: tuple[Shard, ...]
+    version: int = VERSION
+
+    @property
+    def samples(self) -> int:
+        """Number of samples in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    def digest(self) -> str:
+        """Return a sha256 over the content, to name the data in results."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check a folder's manifest.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no manifest in it.
+        ValueError: The manifest is damaged or of another version; the message names the field.
+    """
+    path = folder / NAME
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no data folder at {folder}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {NAME}: is it a folder of shards?")
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); write the folder again") from None
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise ValueError(f"{path}: expected version {VERSION} of the manifest; write the folder again")
+    try:
+        shards = tuple(Shard(**_checked(Shard, item)) for item in content["shards"])
+        return Manifest(**_checked(Manifest, content | {"classes": tuple(content["classes"]), "shards": shards}))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: missing or wrong field ({error}); write the folder again") from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a folder's manifest, atomically."""
+    temporary = folder / f".{NAME}.{os.getpid()}"
+    temporary.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+    temporary.replace(folder / NAME)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checked(kind: type, content: dict[str, Any]) -> dict[str, Any]:
+    """Return ``content`` when its keys and value types are those of the dataclass ``kind``."""
+    for field in fields(kind):
+        value = content[field.name]
+        expected = {"file": str, "sha256": str, "maps": int if kind is Shard else str, "samples": int}.get(field.name)
+        if expected is not None and not isinstance(value, expected):
+            raise TypeError(f"{field.name} is {value!r}, expected {expected.__name__}")
+    return {field.name: content[field.name] for field in fields(kind)}

@@ -1,0 +1,75 @@
+"""Write folders of WebDataset shards: tar files of samples, and a manifest that counts them."""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import webdataset
+
+from harmonizer.data.manifest import Manifest, Shard, file_sha256, write_manifest
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+LABEL = "cls"  # text integer
+HEATMAP = "heatmap.png"  # 8- or 16-bit grey
+
+
+def write_shards(
+    samples: Iterable[Mapping[str, Any]],
+    folder: Path,
+    *,
+    classes: tuple[str, ...],
+    maps: str,
+    samples_per_shard: int = 1000,
+) -> Manifest:
+    """Write samples to a new folder of shards, all or nothing.
+
+    The same samples give the same bytes. Everything is written beside the folder first and renamed at the end.
+
+    Args:
+        samples: Each ``{"__key__": str, "png" | "jpg" | "jpeg" | "webp": bytes, "cls": int}``, where there is a
+            human map ``"heatmap.png": bytes``, and optionally ``"json": bytes``.
+        folder: Must not exist yet.
+        classes: Class names; label i is ``classes[i]``.
+        maps: How the human maps were prepared, in words.
+        samples_per_shard: The last shard may hold fewer.
+
+    Returns:
+        The manifest, as written to ``folder/manifest.json``.
+
+    Raises:
+        FileExistsError: ``folder`` exists.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; remove it or name another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        shards: list[Shard] = []
+        pending: list[Mapping[str, Any]] = []
+        for sample in samples:
+            pending.append(sample)
+            if len(pending) == samples_per_shard:
+                shards.append(_write_shard(temporary, len(shards), pending))
+                pending = []
+        if pending:
+            shards.append(_write_shard(temporary, len(shards), pending))
+        manifest = Manifest(classes=classes, maps=maps, shards=tuple(shards))
+        write_manifest(temporary, manifest)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def _write_shard(folder: Path, index: int, samples: list[Mapping[str, Any]]) -> Shard:
+    """Write one tar file with fixed times and owners, and describe it."""
+    path = folder / f"{index:06d}.tar"
+    with webdataset.TarWriter(str(path), mtime=0.0, user="harmonizer", group="harmonizer") as writer:
+        for sample in samples:
+            writer.write(dict(sample))
+    with_maps = sum(HEATMAP in sample for sample in samples)
+    return Shard(file=path.name, samples=len(samples), maps=with_maps, sha256=file_sha256(path))

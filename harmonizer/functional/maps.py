@@ -1,0 +1,117 @@
+"""Importance maps: input saliency, its standardisation, and the map of an adversarial perturbation."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+STD_EPSILON = 1e-5  # added to the standard deviation, outside the root; Fel et al. 2022, released code
+ROUNDING_STEPS = 16  # a map whose range is below this many float steps of its largest value is constant
+
+
+def input_saliency(
+    logits: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    reduction: Literal["mean", "absmax"] = "mean",
+    create_graph: bool = False,
+) -> Tensor:
+    """Differentiate the true-class logit with respect to the image.
+
+    The sum of the batch's true-class logits is differentiated at once, so that with BatchNorm in training mode
+    the cross-sample terms stay in, as in the published training.
+
+    Args:
+        logits: (B,K), computed from ``images``.
+        images: (B,3,H,W), requires grad.
+        labels: (B,) int64 in [0,K).
+        reduction: Over the channels: ``"mean"`` is the signed mean that the loss uses, ``"absmax"`` the largest
+            absolute value that feature alignment uses.
+        create_graph: Keep the graph, so that a loss on the saliency can be differentiated.
+
+    Returns:
+        (B,H,W) saliency, in logits per unit of pixel intensity.
+
+    Raises:
+        ValueError: ``images`` does not require grad, or a shape or the reduction is wrong.
+
+    Reference:
+        Simonyan et al. 2014; Fel et al. 2022 (arXiv 2211.04533), equation 1.
+
+    >>> images = torch.ones(1, 3, 2, 2, requires_grad=True)
+    >>> logits = torch.stack([images.sum((1, 2, 3)), -images.sum((1, 2, 3))], 1)
+    >>> input_saliency(logits, images, torch.tensor([1]))
+    tensor([[[-1., -1.],
+             [-1., -1.]]])
+    """
+    if images.ndim != 4 or logits.ndim != 2 or not (labels.shape == logits.shape[:1] == images.shape[:1]):
+        raise ValueError(
+            "expected logits (B,K), images (B,C,H,W) and labels (B,), "
+            f"got {tuple(logits.shape)}, {tuple(images.shape)} and {tuple(labels.shape)}"
+        )
+    if not images.requires_grad:
+        raise ValueError("expected images that require grad; call images.requires_grad_() before the model")
+    true_logits = logits.gather(1, labels[:, None]).sum()
+    (gradient,) = torch.autograd.grad(true_logits, images, create_graph=create_graph)  # (B,C,H,W)
+    if reduction == "mean":
+        return gradient.mean(1)
+    if reduction == "absmax":
+        return gradient.abs().amax(1)
+    raise ValueError(f"expected reduction 'mean' or 'absmax', got {reduction!r}")
+
+
+def standardize_cut(maps: Tensor) -> Tensor:
+    """Standardise each map over its pixels and cut what is below the mean.
+
+    ``relu((m - mean) / (std + 1e-5))`` with the population standard deviation. A constant map (up to rounding)
+    gives zeros and a zero gradient: rounding errors must not become a map once they are rescaled.
+
+    Args:
+        maps: (B,H,W) float.
+
+    Returns:
+        (B,H,W), >= 0; differentiable, with no stop-gradient on mean or deviation.
+
+    Reference:
+        Fel et al. 2022 (arXiv 2211.04533), section 3; epsilon as in the released code.
+
+    >>> standardize_cut(torch.tensor([[[0.0, 2.0]], [[7.0, 7.0]]]))
+    tensor([[[0.0000, 1.0000]],
+    <BLANKLINE>
+            [[0.0000, 0.0000]]])
+    """
+    if maps.ndim != 3:
+        raise ValueError(f"expected maps (B,H,W), got {tuple(maps.shape)}")
+    centred = maps - maps.mean((1, 2), keepdim=True)
+    variance = centred.square().mean((1, 2), keepdim=True)  # (B,1,1)
+    with torch.no_grad():
+        low, high = maps.amin((1, 2)), maps.amax((1, 2))
+        rounding = ROUNDING_STEPS * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
+        flat = (high - low <= rounding)[:, None, None] | (variance == 0)
+    # The inner where keeps the root's infinite slope at 0 out of the backward pass.
+    deviation = torch.where(flat, 1.0, variance).sqrt()
+    return torch.where(flat, 0.0, (centred / (deviation + STD_EPSILON)).relu())
+
+
+def attack_map(adversarial: Tensor, images: Tensor) -> Tensor:
+    """Reduce a perturbation to one map: the absolute value of its mean over the channels.
+
+    Args:
+        adversarial: (B,3,H,W) attacked images.
+        images: (B,3,H,W) clean images.
+
+    Returns:
+        (B,H,W), >= 0.
+
+    Reference:
+        Linsley et al. 2023 (arXiv 2306.03229), section 3; the absolute value is taken after the mean.
+
+    >>> attack_map(torch.tensor([[[[0.5]], [[0.1]], [[0.0]]]]), torch.zeros(1, 3, 1, 1))
+    tensor([[[0.2000]]])
+    """
+    if adversarial.shape != images.shape or images.ndim != 4:
+        raise ValueError(
+            f"expected two (B,C,H,W) tensors of one shape, got {tuple(adversarial.shape)} and {tuple(images.shape)}"
+        )
+    return (adversarial - images).mean(1).abs()
