@@ -1,0 +1,6 @@
+"""Attacks: the smallest perturbation of an image that changes a model's answer."""
+
+from harmonizer.attacks.radius import minimal_radius
+from harmonizer.attacks.result import AttackResult, Status
+
+__all__ = ["AttackResult", "Status", "minimal_radius"]

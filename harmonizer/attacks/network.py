@@ -1,0 +1,135 @@
+"""The model as an attack sees it: frozen, counted image by image, and fed in batches that fit the device."""
+
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+Objective = Callable[[Tensor, slice], Tensor]
+"""Values (n,) to ascend, from logits (n,K) and the slice of the call's rows that they belong to."""
+
+
+@contextmanager
+def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Hold the model in evaluation mode with gradients on, and everything deterministic and in full precision.
+
+    Works inside ``no_grad``, ``inference_mode`` and ``autocast``. Afterwards the mode of each submodule, the buffers,
+    the global random state and the precision flags are as before.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    precision = torch.get_float32_matmul_precision()
+    cuda = device.type == "cuda"
+    try:
+        model.eval()
+        torch.set_float32_matmul_precision("highest")  # TF32 moves the decision boundary
+        with (
+            torch.random.fork_rng(devices=[device] if cuda else []),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(device.type, enabled=False),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            torch.default_generator.manual_seed(seed)  # a model that draws noise at least repeats itself
+            if cuda:
+                torch.cuda.manual_seed(seed)
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+class Network:
+    """Evaluate a frozen model on any number of rows, counting the passes of each image.
+
+    Rows are packed into full batches whichever images they belong to, so that finished images give their places to
+    waiting ones. When memory runs out, the batch is halved for good and the pass repeated.
+
+    Args:
+        model: Maps images (n,3,H,W) in [0,1] to logits (n,K).
+        images: How many images there are to count passes for.
+        device: Where the images are.
+        batch_size: Most rows in one pass; None for no limit but memory.
+        amp: Lower-precision dtype of the gradient passes, or None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: int,
+        device: torch.device,
+        *,
+        batch_size: int | None = None,
+        amp: torch.dtype | None = None,
+    ) -> None:
+        self.model = model
+        self.amp = amp
+        self.batch_size = batch_size
+        self.forwards = torch.zeros(images, dtype=torch.int64, device=device)
+        self.backwards = torch.zeros_like(self.forwards)
+
+    def logits(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Return the logits (n,K) of ``inputs`` (n,3,H,W), in full precision; ``rows`` (n,) are their images."""
+
+        def infer(part: slice) -> tuple[Tensor]:
+            with torch.no_grad():
+                return (self.model(inputs[part]),)
+
+        self._count(self.forwards, rows)
+        return self._in_batches(infer, len(inputs))[0]
+
+    def gradient(self, inputs: Tensor, rows: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+        """Return the logits (n,K), and the gradient (n,3,H,W) of the objective with respect to ``inputs``.
+
+        Only the inputs' gradient is computed: the parameters' would cost as much again and leave traces.
+        """
+
+        def differentiate(part: slice) -> tuple[Tensor, Tensor]:
+            leaf = inputs[part].detach().clone().requires_grad_()
+            with torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None):
+                logits = self.model(leaf)
+            logits = logits.to(inputs.dtype)
+            (gradient,) = torch.autograd.grad(objective(logits, part).sum(), leaf, allow_unused=True)
+            return logits.detach(), torch.zeros_like(leaf) if gradient is None else gradient
+
+        self._count(self.forwards, rows)
+        self._count(self.backwards, rows)
+        logits, gradient = self._in_batches(differentiate, len(inputs))
+        return logits, gradient
+
+    def _count(self, counter: Tensor, rows: Tensor) -> None:
+        counter.index_add_(0, rows, torch.ones_like(rows))
+
+    def _in_batches(self, run: Callable[[slice], tuple[Tensor, ...]], rows: int) -> list[Tensor]:
+        parts: list[tuple[Tensor, ...]] = []
+        start = 0
+        while start < rows or not parts:
+            stop = min(start + (self.batch_size or max(rows, 1)), rows)
+            try:
+                parts.append(run(slice(start, stop)))
+                start = stop
+            except RuntimeError as error:
+                if stop - start <= 1 or not _out_of_memory(error):
+                    raise
+                self.batch_size = (stop - start) // 2
+                log.warning("out of memory with %d images at once; going on with %d", stop - start, self.batch_size)
+            else:
+                continue
+            gc.collect()  # outside the except block: the traceback holds the failed pass's tensors
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,119 @@
+"""The one entry point: the smallest perturbation that changes a model's answer, image by image."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.attacks.linsley2023 import linsley2023
+from harmonizer.attacks.network import Network, frozen
+from harmonizer.attacks.noise import Noise
+from harmonizer.attacks.result import AttackResult, Finding, Status
+
+Attack = Callable[..., Finding]
+"""Called with (net, images, labels, noise) and, by keyword, its settings."""
+
+ATTACKS: Mapping[str, Attack] = {"linsley2023": linsley2023}
+
+
+def minimal_radius(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    attack: str = "ddn",
+    keys: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    seed: int = 0,
+    amp: torch.dtype | None = None,
+    **settings: Any,  # noqa: ANN401 - the attack's own keywords, checked against its signature
+) -> AttackResult:
+    """Find the smallest L2 perturbation of each image that makes the model misclassify it.
+
+    The model is attacked as it is given, in evaluation mode, in full precision but for ``amp``; its modes, gradients,
+    buffers and the global random state are untouched afterwards. Works under ``no_grad`` and ``inference_mode``. An
+    image's result does not depend on the other images of the call or on ``batch_size``, up to the rounding of the
+    device's kernels.
+
+    Args:
+        model: Maps images (n,3,H,W) in [0,1] to logits (n,K); its normalisation is inside it. Not wrapped by DDP.
+        images: (B,3,H,W) float32 or float64 in [0,1], on the model's device.
+        labels: (B,) int64 in [0,K).
+        attack: ``"linsley2023"``, ``"pgd"``, ``"ddn"``, ``"ddn_full"``, ``"feng2025"``, or ``"foolbox:NAME"`` and
+            ``"advlib:NAME"`` for the attacks of those libraries.
+        keys: B sample keys that seed each image's random numbers; without them its contents do.
+        batch_size: Most images in one pass. It is halved, with a logged warning, whenever memory runs out.
+        progress: Called with (images finished, B) now and then.
+        seed: Of all random numbers.
+        amp: Lower-precision dtype for the gradients, such as ``torch.bfloat16``. Whether an image fools the model is
+            always decided in full precision.
+        **settings: The attack's keywords, such as ``eps_max``.
+
+    Returns:
+        One row an image.
+
+    Raises:
+        ValueError: Attack or setting unknown, or tensors that do not fit.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2, bias=False)).double()
+    >>> _ = nn.init.constant_(model[1].weight[0], 1.0), nn.init.constant_(model[1].weight[1], 0.9)
+    >>> result = minimal_radius(model, torch.full((1, 3, 2, 2), 0.5).double(), torch.tensor([1]), attack="linsley2023")
+    >>> Status(result.status.item()).name
+    'WRONG'
+    """
+    search = _find(attack)
+    _check_settings(attack, search, settings)
+    _check_tensors(images, labels, keys)
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ValueError("expected a model made outside torch.inference_mode(), whose parameters allow gradients")
+    with frozen(model, images.device, seed):
+        net = Network(model, len(images), images.device, batch_size=batch_size, amp=amp)
+        clean = images.detach().clone()  # an ordinary tensor, also of an inference one
+        finding = search(net, clean, labels.clone(), Noise(clean, keys, seed), **settings)
+    found = finding.status == Status.FOUND
+    adversarial = torch.where(found[:, None, None, None], finding.adversarial, clean)
+    offset = (adversarial.double() - clean.double()).flatten(1)
+    return AttackResult(
+        status=finding.status,
+        eps=torch.where(found, finding.eps, torch.nan),
+        l2=torch.where(found, offset.norm(dim=1), torch.nan),
+        linf=torch.where(found, offset.abs().amax(1), torch.nan),
+        prediction=finding.prediction,
+        adversarial=adversarial,
+        forwards=net.forwards,
+        backwards=net.backwards,
+        attack=attack,
+        eps_max=finding.eps_max,
+    )
+
+
+def _find(attack: str) -> Attack:
+    if attack in ATTACKS:
+        return ATTACKS[attack]
+    nearest = difflib.get_close_matches(attack, ATTACKS, n=1, cutoff=0.0)[0]
+    raise ValueError(f"expected an attack among {', '.join(ATTACKS)}; got {attack!r}; try {nearest!r}")
+
+
+def _check_settings(attack: str, search: Attack, settings: Mapping[str, object]) -> None:
+    known = list(inspect.signature(search).parameters)[4:]  # after net, images, labels and noise
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"expected settings of {attack} among {known}, got {name!r}")
+
+
+def _check_tensors(images: Tensor, labels: Tensor, keys: Sequence[str] | None) -> None:
+    if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        raise ValueError(
+            f"expected images (B,C,H,W) and labels (B,) int64, got {tuple(images.shape)} and {tuple(labels.shape)} "
+            f"{labels.dtype}"
+        )
+    if images.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"expected float32 or float64 images, got {images.dtype}; try images.float()")
+    if not bool(((images >= 0) & (images <= 1)).all()):
+        raise ValueError("expected finite images in [0,1]; put the model's normalisation inside the model")
+    if keys is not None and len(keys) != len(images):
+        raise ValueError(f"expected one key an image, got {len(keys)} keys for {len(images)} images")
