@@ -1,0 +1,38 @@
+"""Aggregates of per-image results with their uncertainty: one truth for metrics, results and report (NumPy, SciPy).
+
+Every summary is a dictionary of plain numbers, ready for JSON. An aggregate over nothing is ``nan`` with ``n`` 0, never
+an error or a warning. Intervals are percentile bootstraps (Efron 1979) from a generator seeded by the caller.
+"""
+
+from harmonizer.statistics.comparison import pair_keys, paired_difference, paired_tolerance, rank_correlation
+from harmonizer.statistics.summaries import (
+    CENSORED,
+    FAILED,
+    FOUND,
+    HUMAN_CEILING,
+    STATUSES,
+    WRONG,
+    alignment_summary,
+    mean_summary,
+    proportion,
+    survival,
+    tolerance_summary,
+)
+
+__all__ = [
+    "CENSORED",
+    "FAILED",
+    "FOUND",
+    "HUMAN_CEILING",
+    "STATUSES",
+    "WRONG",
+    "alignment_summary",
+    "mean_summary",
+    "pair_keys",
+    "paired_difference",
+    "paired_tolerance",
+    "proportion",
+    "rank_correlation",
+    "survival",
+    "tolerance_summary",
+]

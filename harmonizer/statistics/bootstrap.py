@@ -1,0 +1,46 @@
+"""Bootstrap over images or models, and its percentile interval."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CHUNK = 2**21  # values drawn at once by a bootstrap: 16 MiB of float64
+
+Array = NDArray[np.float64]
+Summary = dict[str, Any]
+
+
+def as_vector(name: str, values: ArrayLike) -> Array:
+    """Return the values as a float64 vector, or say what they are instead."""
+    vector = np.asarray(values, dtype=np.float64)
+    if vector.ndim != 1:
+        raise ValueError(f"expected {name} to hold one value an image, got shape {vector.shape}")
+    return vector
+
+
+def bootstrap(statistic: Callable[[NDArray[np.int64]], Array], n: int, resamples: int, seed: int) -> Array:
+    """Evaluate a statistic, of drawn indices (R,n) -> (R,), on draws with replacement, a chunk at a time."""
+    if n == 0:
+        return np.empty(0)
+    rng, rows = np.random.default_rng(seed), max(1, CHUNK // n)
+    sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
+    return np.concatenate([statistic(rng.integers(n, size=(size, n))) for size in sizes] or [np.empty(0)])
+
+
+def interval(drawn: Array, confidence: float) -> tuple[float, float]:
+    """Return the percentile interval of drawn statistics, which may be infinite; undefined ones are left out."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"expected a confidence above 0 and below 1, got {confidence}")
+    ordered = np.sort(drawn[~np.isnan(drawn)])
+    if not len(ordered):
+        return np.nan, np.nan
+    tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+    index = np.clip(np.ceil(tails * len(ordered)).astype(int) - 1, 0, len(ordered) - 1)
+    return float(ordered[index[0]]), float(ordered[index[1]])
+
+
+def without(summary: Summary, name: str) -> Summary:
+    """Return a summary without one of its entries."""
+    return {key: value for key, value in summary.items() if key != name}

@@ -1,0 +1,203 @@
+"""Summaries of one model's per-image results."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from harmonizer.statistics.bootstrap import Array, Summary, as_vector, bootstrap, interval, without
+
+STATUSES = ("wrong", "censored", "found", "failed")  # the name of status code i is STATUSES[i]
+WRONG, CENSORED, FOUND, FAILED = range(4)
+HUMAN_CEILING = 0.65753  # Spearman correlation between people's ClickMe maps (Linsley et al. 2023)
+
+
+def tolerance_summary(
+    status: ArrayLike,
+    radius: ArrayLike,
+    *,
+    eps_max: float,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Summary:
+    """Summarise how far images can be perturbed before a model errs.
+
+    Over the images that were correct before the attack and did not fail (found and censored): the median, where a
+    censored image counts as +inf, and the restricted mean ``mean(min(r, eps_max))``, where it counts as ``eps_max``.
+    ``paper_mean`` is the mean over found images only, as published in 2023; it is biased when images are censored.
+
+    Args:
+        status: (N,) codes, indices of :data:`STATUSES`.
+        radius: (N,) minimal radii; read for found images only.
+        eps_max: Largest radius that the attack searched.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+        confidence: Of the intervals.
+
+    Returns:
+        ``n`` (all images), ``n_wrong``, ``n_censored``, ``n_found``, ``n_failed``, ``eps_max``; ``median``
+        {value, low, high, n}; ``restricted_mean`` and ``paper_mean`` as :func:`mean_summary`.
+
+    Raises:
+        ValueError: Shapes differ, a status is unknown, ``eps_max`` is not positive, or a found radius is not finite.
+
+    Reference:
+        Linsley et al. 2023, section 3; Royston and Parmar 2013 for the restricted mean.
+
+    >>> s = tolerance_summary([0, 1, 2, 2], [np.nan, np.nan, 1.0, 2.0], eps_max=10)
+    >>> s["median"]["value"], round(s["restricted_mean"]["mean"], 3), s["paper_mean"]["mean"]
+    (2.0, 4.333, 1.5)
+    """
+    status, radius = as_attacked(status, radius)
+    if not eps_max > 0:
+        raise ValueError(f"expected eps_max above 0, got {eps_max}")
+    found = radius[status == FOUND]
+    censored = int((status == CENSORED).sum())
+    survivors = np.concatenate([found, np.full(censored, np.inf)])
+
+    def mean(values: Array) -> Summary:
+        summary = mean_summary(values, resamples=resamples, seed=seed, confidence=confidence)
+        return without(summary, "n_undefined")
+
+    counts = {f"n_{name}": int((status == code).sum()) for code, name in enumerate(STATUSES)}
+    return {
+        "n": len(status),
+        **counts,
+        "eps_max": float(eps_max),
+        "median": _median_summary(survivors, resamples, seed, confidence),
+        "restricted_mean": mean(np.minimum(survivors, eps_max)),
+        "paper_mean": mean(found),
+    }
+
+
+def survival(status: ArrayLike, radius: ArrayLike, radii: ArrayLike) -> Summary:
+    """Measure the share of images still classified correctly at each radius: robust accuracy.
+
+    An image misclassified before the attack counts as not correct at 0; failed images are left out and counted.
+
+    Args:
+        status: (N,) codes, indices of :data:`STATUSES`.
+        radius: (N,) minimal radii; read for found images only.
+        radii: (M,) radii at which to evaluate; beyond the attack's ``eps_max`` censored images say nothing.
+
+    Returns:
+        ``radii`` and ``share``, lists of M numbers; ``n`` images counted; ``n_failed`` left out.
+
+    Raises:
+        ValueError: As :func:`tolerance_summary`.
+
+    >>> survival([0, 1, 2, 2], [0, 0, 1.0, 2.0], [0, 1, 1.5])["share"]
+    [0.75, 0.5, 0.5]
+    """
+    status, radius = as_attacked(status, radius)
+    at = np.atleast_1d(np.asarray(radii, float))
+    last = np.where(status == CENSORED, np.inf, np.where(status == FOUND, radius, -np.inf))[status != FAILED]
+    correct = len(last) - np.searchsorted(np.sort(last), at, side="right")
+    share = correct / len(last) if len(last) else np.full(len(at), np.nan)
+    return {"radii": at.tolist(), "share": share.tolist(), "n": len(last), "n_failed": len(status) - len(last)}
+
+
+def mean_summary(
+    values: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95, ceiling: float | None = None
+) -> Summary:
+    """Average values over images, NaN meaning undefined.
+
+    The standard error is ``std / sqrt(n)`` with the unbiased variance, over the defined values.
+
+    Args:
+        values: (N,) one value an image; NaN is left out and counted.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+        confidence: Of the interval.
+        ceiling: The value that people reach; adds ``ceiling`` and ``share_of_ceiling = mean / ceiling``.
+
+    Returns:
+        ``mean``, ``se``, ``low``, ``high``, ``n``, ``n_undefined``.
+
+    >>> summary = mean_summary([1.0, 3.0, np.nan])
+    >>> summary["mean"], summary["se"], summary["n"], summary["n_undefined"]
+    (2.0, 1.0, 2, 1)
+    """
+    values = as_vector("values", values)
+    defined = values[~np.isnan(values)]
+    mean, se = _mean_and_error(defined)
+    low, high = interval(bootstrap(lambda index: defined[index].mean(1), len(defined), resamples, seed), confidence)
+    summary = {"mean": mean, "se": se, "low": low, "high": high, "n": len(defined)}
+    summary["n_undefined"] = len(values) - len(defined)
+    return summary if ceiling is None else summary | {"ceiling": ceiling, "share_of_ceiling": mean / ceiling}
+
+
+def alignment_summary(values: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95) -> Summary:
+    """Average rank correlations with human maps, raw and as a share of what people reach among themselves.
+
+    Arguments and result as :func:`mean_summary` with ``ceiling`` = :data:`HUMAN_CEILING`.
+
+    >>> alignment_summary([0.65753, 0.65753])["share_of_ceiling"]
+    1.0
+    """
+    return mean_summary(values, resamples=resamples, seed=seed, confidence=confidence, ceiling=HUMAN_CEILING)
+
+
+def proportion(successes: int, n: int, *, confidence: float = 0.95) -> Summary:
+    """Estimate a share, such as accuracy, with its Wilson interval.
+
+    ``se = sqrt(p (1 - p) / n)``; the interval stays inside [0,1] and is right near 0 and 1 too.
+
+    Raises:
+        ValueError: Not ``0 <= successes <= n``.
+
+    Reference:
+        Wilson 1927.
+
+    >>> share = proportion(8, 10)
+    >>> share["value"], round(share["low"], 3), round(share["high"], 3)
+    (0.8, 0.49, 0.943)
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"expected 0 <= successes <= n, got {successes} of {n}")
+    if n == 0:
+        return {"value": np.nan, "se": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+    interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
+    share = successes / n
+    se = (share * (1 - share) / n) ** 0.5
+    return {"value": share, "se": se, "low": float(interval.low), "high": float(interval.high), "n": int(n)}
+
+
+def as_attacked(status: ArrayLike, radius: ArrayLike) -> tuple[NDArray[np.int64], Array]:
+    """Return checked status codes and radii."""
+    codes = np.asarray(status)
+    codes = codes.astype(np.int64) if codes.size else codes.reshape(-1).astype(np.int64)
+    radius = as_vector("radius", radius)
+    if codes.shape != radius.shape:
+        raise ValueError(f"expected a status and a radius an image, got shapes {codes.shape} and {radius.shape}")
+    if codes.size and not (codes.min() >= 0 and codes.max() < len(STATUSES)):
+        raise ValueError(
+            f"expected status codes 0 to {len(STATUSES) - 1} for {STATUSES}, got {sorted(set(codes.tolist()))}"
+        )
+    found = radius[codes == FOUND]
+    if not (np.isfinite(found) & (found >= 0)).all():
+        raise ValueError("expected a finite radius >= 0 for every found image; an image without one has failed")
+    return codes, radius
+
+
+def _mean_and_error(values: Array) -> tuple[float, float]:
+    """Return the mean (NaN of nothing) and its standard error (NaN below two values)."""
+    mean = float(values.mean()) if len(values) else np.nan
+    return mean, float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else np.nan
+
+
+def _median_summary(values: Array, resamples: int, seed: int, confidence: float) -> Summary:
+    """Return the median of values that may be +inf, with its bootstrap interval.
+
+    A resample's median needs only the middle order statistics of n uniform draws. The k-th is Beta(k, n+1-k) and the
+    next follows from it, so that the exact bootstrap distribution costs two random numbers a resample, whatever n is.
+    """
+    n = len(values)
+    if n == 0:
+        return {"value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+    ordered, rng, k = np.sort(values), np.random.default_rng(seed), (n + 1) // 2
+    lower = rng.beta(k, n + 1 - k, resamples)
+    upper = lower if n % 2 else 1 - (1 - lower) * rng.random(resamples) ** (1 / (n - k))
+    at = [np.minimum((uniform * n).astype(np.int64), n - 1) for uniform in (lower, upper)]
+    low, high = interval((ordered[at[0]] + ordered[at[1]]) / 2, confidence)
+    return {"value": float((ordered[(n - 1) // 2] + ordered[n // 2]) / 2), "low": low, "high": high, "n": n}
