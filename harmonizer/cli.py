@@ -1,0 +1,138 @@
+"""The command line: ``--flags`` become Hydra overrides, and a user's mistake becomes one clear line."""
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained"})  # need no value
+TRACEBACK = "HARMONIZER_TRACEBACK"  # environment variable: show where a mistake was noticed
+USER_ERRORS = (ValueError, TypeError, ArithmeticError, OSError)
+
+# Options of Hydra itself, and whether each takes a value.
+HYDRA_OPTIONS = {
+    "--help": False,
+    "-h": False,
+    "--hydra-help": False,
+    "--version": False,
+    "--resolve": False,
+    "--run": False,
+    "-r": False,
+    "--multirun": False,
+    "-m": False,
+    "--info": False,
+    "-i": False,
+    "--cfg": True,
+    "-c": True,
+    "--package": True,
+    "-p": True,
+    "--config-path": True,
+    "-cp": True,
+    "--config-name": True,
+    "-cn": True,
+    "--config-dir": True,
+    "-cd": True,
+    "--experimental-rerun": True,
+}
+_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@-]*=")
+_STRUCTURED = re.compile(r"""^(['"\[{$]|[a-z_]+\()""")  # quoted, list, dictionary, interpolation, sweep function
+
+
+def translate(arguments: Sequence[str]) -> list[str]:
+    """Turn a command line into Hydra overrides.
+
+    ``--key value`` and ``--key=value`` mean ``key=value``; a bare ``--switch`` means ``switch=true``. Hydra's own
+    options and overrides pass through. Values that hold ``=`` are quoted, which Hydra's grammar asks for. Translating
+    twice changes nothing.
+
+    Args:
+        arguments: Without the program's name.
+
+    Raises:
+        ValueError: A ``--key`` other than a switch has no value.
+
+    >>> translate(["--model", "resnet50", "--harmonize", "seed=1", "--ckpt=runs/epoch=3.ckpt"])
+    ['model=resnet50', 'harmonize=true', 'seed=1', "ckpt='runs/epoch=3.ckpt'"]
+    """
+    overrides: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        if word.split("=")[0] in HYDRA_OPTIONS:
+            overrides.append(word)
+            if HYDRA_OPTIONS[word.split("=")[0]] and "=" not in word and waiting:
+                overrides.append(waiting.pop(0))
+        elif word.startswith("--"):
+            key, equals, value = word[2:].partition("=")
+            key = key.replace("-", "_")
+            if not equals:
+                value = _value(key, waiting)
+            overrides.append(f"{key}={_quoted(value)}")
+        elif _OVERRIDE.match(word):
+            key, _, value = word.partition("=")
+            overrides.append(f"{key}={_quoted(value)}")
+        else:
+            overrides.append(word)
+    return overrides
+
+
+def _value(key: str, waiting: list[str]) -> str:
+    """Take the value of ``--key`` from the words that follow it."""
+    following = waiting[0] if waiting else None
+    if key in SWITCHES:
+        return waiting.pop(0) if following in ("true", "false") else "true"
+    if following is None or following.startswith("--"):
+        raise ValueError(f"expected a value after --{key}; try --{key} VALUE or {key}=VALUE")
+    return waiting.pop(0)
+
+
+def _quoted(value: str) -> str:
+    """Quote a value that Hydra's grammar would trip over."""
+    if "=" not in value or _STRUCTURED.match(value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def command_line(main: Callable[[], None]) -> None:
+    """Run a program's Hydra main on the translated command line."""
+    try:
+        sys.argv[1:] = translate(sys.argv[1:])
+    except ValueError as error:
+        _leave(error)
+    main()
+
+
+def clear_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a program's body: a user's mistake ends it with one line and exit code 2, a bug with its traceback.
+
+    Mistakes are what this project raises for them: ValueError, TypeError, ArithmeticError and OSError, also as the
+    cause of another error (Hydra wraps what a constructor raises). The environment variable HARMONIZER_TRACEBACK=1
+    shows their traceback too.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, USER_ERRORS):
+                cause = cause.__cause__
+            if cause is None or os.environ.get(TRACEBACK):
+                raise
+            _leave(cause)
+
+    return wrapped
+
+
+def _leave(error: BaseException) -> NoReturn:
+    """Print a mistake as one line and exit."""
+    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {error}\n")
+    raise SystemExit(2) from None

@@ -1,0 +1,114 @@
+"""Alignment with human maps: of adversarial perturbations, and of a model's saliency."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from harmonizer.attacks import Status
+from harmonizer.functional import attack_map, dice, iou, spearman
+from harmonizer.metrics.scores import Scores
+from harmonizer.statistics import alignment_summary, mean_summary
+
+
+class AdversarialAlignment(Scores):
+    """Average the Spearman correlation of attack maps with human maps, over found images that have one.
+
+    Attributes:
+        latest: (B,) float64 correlations of the last batch; NaN where there is none.
+
+    Reference:
+        Linsley et al. 2023 (arXiv 2306.03229), section 3.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(columns=1)
+        self.latest = torch.empty(0, dtype=torch.float64)
+
+    def update(
+        self,
+        adversarial: Tensor,
+        images: Tensor,
+        human: Tensor,
+        *,
+        status: Tensor | None = None,
+        has_map: Tensor | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            adversarial: (B,3,H,W) attacked images.
+            images: (B,3,H,W) clean images.
+            human: (B,H,W) human maps.
+            status: (B,) values of :class:`harmonizer.attacks.Status`; None takes every image as found.
+            has_map: (B,) bool; None takes every image as having a map.
+            keys: B sample keys; an image seen twice counts once.
+        """
+        counts = _everything(images) if status is None else status == Status.FOUND
+        counts = counts if has_map is None else counts & has_map
+        self.latest = images.new_full((len(images),), torch.nan, dtype=torch.float64)
+        self.latest[counts] = spearman(attack_map(adversarial[counts], images[counts]), human[counts])
+        self._add(self.latest[counts], keys=_chosen(keys, counts))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return scalars: mean, standard error, share of the human ceiling, n, n_undefined."""
+        summary = alignment_summary(self._columns()[0], resamples=0)
+        return self._result(**{name: summary[name] for name in ("mean", "se", "share_of_ceiling", "n", "n_undefined")})
+
+
+class FeatureAlignment(Scores):
+    """Average the agreement of saliency and human maps, over images that have one.
+
+    Args:
+        percent: Share of the pixels that Dice and IoU compare.
+
+    Attributes:
+        latest: (B,) float64 Spearman correlations of the last batch; NaN where there is none.
+
+    Reference:
+        Fel et al. 2022 (arXiv 2211.04533), section 4.
+    """
+
+    def __init__(self, percent: float = 10) -> None:
+        super().__init__(columns=3)
+        self.percent = percent
+        self.latest = torch.empty(0, dtype=torch.float64)
+
+    def update(
+        self, saliency: Tensor, human: Tensor, *, has_map: Tensor | None = None, keys: Sequence[str] | None = None
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            saliency: (B,H,W), of :func:`harmonizer.functional.input_saliency` with ``reduction="absmax"``.
+            human: (B,H,W) human maps.
+            has_map: (B,) bool; None takes every image as having a map.
+            keys: B sample keys; an image seen twice counts once.
+        """
+        counts = _everything(human) if has_map is None else has_map
+        pair = saliency[counts], human[counts]
+        self.latest = human.new_full((len(human),), torch.nan, dtype=torch.float64)
+        self.latest[counts] = spearman(*pair)
+        overlap = dice(*pair, percent=self.percent), iou(*pair, percent=self.percent)
+        self._add(self.latest[counts], *overlap, keys=_chosen(keys, counts))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return scalars: Spearman mean, its standard error and share of the human ceiling, Dice, IoU, counts."""
+        correlation, dices, ious = self._columns()
+        summary = alignment_summary(correlation, resamples=0)
+        return self._result(
+            **{name: summary[name] for name in ("mean", "se", "share_of_ceiling", "n", "n_undefined")},
+            dice=mean_summary(dices, resamples=0)["mean"],
+            iou=mean_summary(ious, resamples=0)["mean"],
+        )
+
+
+def _everything(tensor: Tensor) -> Tensor:
+    """Return (B,) True."""
+    return torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
+
+
+def _chosen(keys: Sequence[str] | None, counts: Tensor) -> list[str] | None:
+    """Return the keys of the images that count."""
+    return None if keys is None else [key for key, chosen in zip(keys, counts.tolist(), strict=True) if chosen]

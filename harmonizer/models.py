@@ -1,0 +1,127 @@
+"""timm models that take images in [0,1]: the model's own mean/std normalisation lives inside."""
+
+import difflib
+import hashlib
+
+import timm
+import torch
+from timm.layers import set_fused_attn, use_fused_attn
+from torch import Tensor, nn
+
+
+class PixelModel(nn.Module):
+    """A classifier of pixel-space images.
+
+    Args:
+        backbone: Maps normalised images (B,3,H,W) to logits (B,K).
+        mean: Per channel, in [0,1] units.
+        std: Per channel, in [0,1] units.
+    """
+
+    def __init__(self, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.mean: Tensor
+        self.std: Tensor
+        # Constants of the architecture, not weights: kept out of the state.
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B,3,H,W) in [0,1] to logits (B,K)."""
+        logits: Tensor = self.backbone((images - self.mean) / self.std)
+        return logits
+
+
+def build_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    pretrained: bool = False,
+    image_size: int | None = None,
+    second_order: bool = False,
+) -> PixelModel:
+    """Create a timm model with its normalisation inside.
+
+    Args:
+        name: A timm model, with or without a weights tag, for example ``resnet50`` or ``resnet50.a1_in1k``.
+        num_classes: Size of the head; None keeps the model's own.
+        pretrained: Load timm's published weights.
+        image_size: Input height and width in pixels, for the models whose input size is fixed when they are built;
+            None keeps the model's own.
+        second_order: Choose attention that has second derivatives. The fused one has none, and the choice is made
+            when the model is built.
+
+    Returns:
+        The model, in training mode as timm creates it.
+
+    Raises:
+        ValueError: timm has no such model, or cannot build it with these settings.
+    """
+    check_model_name(name)
+    config = timm.get_pretrained_cfg(name)
+    # Only models with a fixed input size take one; the others follow their input.
+    size = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
+    fused = bool(use_fused_attn())
+    set_fused_attn(fused and not second_order)
+    try:
+        backbone = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **size)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
+        raise ValueError(f"timm cannot build {name} with {settings}: {error}") from error
+    finally:
+        set_fused_attn(fused)
+    return PixelModel(backbone, config.mean, config.std)
+
+
+def check_model_name(name: str) -> None:
+    """Raise a ValueError that suggests the nearest names when timm has no model of this name."""
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        nearest = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(nearest)}?" if nearest else "timm.list_models() lists them"
+        raise ValueError(f"timm has no model {name!r}; {hint}")
+    if tag and name not in timm.list_pretrained(f"{architecture}.*"):
+        tags = ", ".join(timm.list_pretrained(f"{architecture}.*")) or "none"
+        raise ValueError(f"timm has no weights {name!r}; it has {tags}")
+
+
+def model_image_size(name: str) -> int:
+    """Return the input height and width, in pixels, that a timm model's weights were made for."""
+    check_model_name(name)
+    return int(timm.get_pretrained_cfg(name).input_size[-1])
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a sha256 over the names, types and bytes of a model's state, to name it in results."""
+    digest = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Split parameters into decayed and not decayed ones, as the published training does.
+
+    Biases are decayed; normalisation layers, embeddings and class tokens are not (Fel et al. 2022).
+
+    Args:
+        model: Any module; a backbone's ``no_weight_decay`` names (timm) count as embeddings and tokens.
+        weight_decay: Of the decayed group.
+
+    Returns:
+        Two parameter groups for a torch optimiser.
+    """
+    exempt = set()
+    for prefix, module in model.named_modules():
+        path = f"{prefix}." if prefix else ""
+        names = getattr(module, "no_weight_decay", set)()
+        exempt |= {path + name for name in names}
+        if isinstance(module, nn.Embedding) or "norm" in type(module).__name__.lower():
+            exempt |= {path + name for name, _ in module.named_parameters(recurse=False)}
+    parameters = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    return [
+        {"params": [value for name, value in parameters if name not in exempt], "weight_decay": weight_decay},
+        {"params": [value for name, value in parameters if name in exempt], "weight_decay": 0.0},
+    ]
