@@ -1,0 +1,38 @@
+"""Results on disk: one folder a model, written whole, checked when read; nothing in it is ever executed.
+
+``summary.json``
+    What was measured, on what, how, and every aggregate. Strict JSON: NaN is ``null``, an infinity ``"inf"``.
+``images.csv``
+    One row an image: an undefined value is an empty cell.
+``examples.npz``
+    A few attacked images as float arrays: 8-bit pictures of minimal perturbations often no longer fool.
+"""
+
+from harmonizer.results.folder import (
+    Results,
+    creation_time,
+    find_results,
+    folder_name,
+    load_results,
+    protocol_hash,
+    write_results,
+)
+from harmonizer.results.rows import COLUMNS, RADIUS, OpenRows, open_rows, read_rows, write_rows
+from harmonizer.results.schema import VERSION
+
+__all__ = [
+    "COLUMNS",
+    "RADIUS",
+    "VERSION",
+    "OpenRows",
+    "Results",
+    "creation_time",
+    "find_results",
+    "folder_name",
+    "load_results",
+    "open_rows",
+    "protocol_hash",
+    "read_rows",
+    "write_results",
+    "write_rows",
+]

@@ -1,0 +1,223 @@
+"""Results folders: write, read, find and name them."""
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonizer.results.rows import Columns, Row, read_rows, write_rows
+from harmonizer.results.schema import check_examples, check_summary, numbers
+from harmonizer.statistics import STATUSES
+
+SUMMARY, IMAGES, EXAMPLES = "summary.json", "images.csv", "examples.npz"
+NAME_LENGTH = 100  # characters of a folder's name that are kept
+
+
+@dataclass
+class Results:
+    """One model's results, read from a folder.
+
+    Attributes:
+        folder: Where they are.
+        summary: The content of ``summary.json``, with NaN and infinities as numbers again.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.summary["model"]["name"])
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The per-image rows as arrays, read and checked against the summary on first use."""
+        path = self.folder / IMAGES
+        columns = read_rows(path)
+        for code, status in enumerate(STATUSES):
+            rows, expected = int((columns["status"] == code).sum()), self.summary["tolerance"][f"n_{status}"]
+            if rows != expected:
+                raise ValueError(
+                    f"{path}: expected {expected} {status} images as in {SUMMARY}, got {rows}; measure again"
+                )
+        return columns
+
+    @cached_property
+    def examples(self) -> dict[str, NDArray[Any]]:
+        """The attacked examples, read on first use; empty when none were kept.
+
+        ``keys`` (E,), ``image`` and ``adversarial`` (E,3,H,W) in [0,1], ``human`` and ``saliency`` (E,H,W).
+        """
+        path = self.folder / EXAMPLES
+        if not path.exists():
+            return {}
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                examples = {name: archive[name] for name in archive.files}
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise ValueError(f"{path}: expected an archive of arrays ({error}); measure again") from None
+        check_examples(examples, str(path))
+        return examples
+
+
+def write_results(
+    folder: Path,
+    summary: Mapping[str, Any],
+    rows: Iterable[Row],
+    examples: Mapping[str, NDArray[Any]] | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write one model's results; the folder appears whole or not at all.
+
+    Args:
+        folder: To make, usually ``results / folder_name(model)``.
+        summary: Content of ``summary.json``; see :mod:`harmonizer.results.schema`.
+        rows: One an image; see :mod:`harmonizer.results.rows`.
+        examples: Arrays as :attr:`Results.examples` gives them.
+        overwrite: Replace results that are there.
+
+    Raises:
+        FileExistsError: The folder holds something and ``overwrite`` is false, or what it holds are no results.
+        ValueError: The summary, a row or an example is malformed; the message names it.
+    """
+    if folder.exists() and not (overwrite and (folder / SUMMARY).exists()):
+        raise FileExistsError(f"{folder} exists; choose another folder, or replace results with overwrite=True")
+    plain = _encoded(summary)
+    check_summary(numbers(plain), "summary")
+    temporary, old = (folder.with_name(f".{folder.name}.{kind}{os.getpid()}") for kind in ("new", "old"))
+    temporary.mkdir(parents=True)
+    try:
+        text = json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False)
+        (temporary / SUMMARY).write_text(text + "\n", encoding="utf-8")
+        write_rows(temporary / IMAGES, rows)
+        if examples:
+            check_examples(examples, "examples")
+            np.savez_compressed(temporary / EXAMPLES, **dict(examples), allow_pickle=False)
+        written = Results(temporary, plain)
+        _ = written.columns  # the rows must agree with the summary before anything is replaced
+        if folder.exists():
+            folder.replace(old)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_results(folder: Path) -> Results:
+    """Read one model's results and check the summary; rows and examples are read and checked on first use.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no summary in it.
+        ValueError: The summary is damaged; the message names the file and the field.
+    """
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {SUMMARY}; expected a results folder as evaluate.py writes it")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected strict JSON ({error}); measure again") from None
+    summary = numbers(content)
+    check_summary(summary, str(path))
+    return Results(folder, summary)
+
+
+def find_results(paths: Sequence[Path]) -> list[Path]:
+    """Find the results folders that paths name: each is one, or holds some at any depth.
+
+    Returns:
+        The folders, sorted, each once. Hidden folders (half-written ones) are passed over.
+
+    Raises:
+        FileNotFoundError: A path does not exist, or there are no results in it.
+    """
+    found: set[Path] = set()
+    for path in paths:
+        if not path.is_dir():
+            raise FileNotFoundError(f"expected a results folder, or a folder of them, got {path}, which does not exist")
+        here = {file.parent for file in path.rglob(SUMMARY) if not _hidden(file.parent.relative_to(path))}
+        if not here:
+            raise FileNotFoundError(
+                f"no results in {path}: no {SUMMARY} in it or below; measure a model with evaluate.py"
+            )
+        found |= here
+    return sorted(found)
+
+
+def folder_name(model: str) -> str:
+    """Turn a model's name into a stable folder name that every file system takes.
+
+    A name that had to be changed gets a digest of the original, so that two models never share a folder.
+
+    Raises:
+        ValueError: The name is empty.
+
+    >>> folder_name("resnet50.a1_in1k"), folder_name("hf-hub:timm/resnet50")
+    ('resnet50.a1_in1k', 'hf-hub_timm_resnet50-a8b88b3e')
+    """
+    if not model:
+        raise ValueError("expected the name of a model, got an empty one")
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", model)[:NAME_LENGTH].strip(".")
+    return safe if safe == model else f"{safe}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+
+
+def protocol_hash(settings: Mapping[str, Any]) -> str:
+    """Name a protocol: results are comparable when their hashes are equal.
+
+    Args:
+        settings: Everything that decides the numbers: attack, its settings, eps_max, images, data. Plain JSON values.
+
+    Returns:
+        16 hexadecimal digits, the same for any order of the keys.
+
+    >>> protocol_hash({"attack": "ddn", "steps": 60}) == protocol_hash({"steps": 60, "attack": "ddn"})
+    True
+    """
+    text = json.dumps(_encoded(settings), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def creation_time() -> str:
+    """Return the time for ``created``: now, or ``SOURCE_DATE_EPOCH`` where results must be reproducible byte for byte.
+
+    Reference:
+        reproducible-builds.org, SOURCE_DATE_EPOCH specification.
+    """
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))))
+
+
+def _encoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Replace what strict JSON lacks: NaN by null, infinities by strings; NumPy numbers by Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): _encoded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_encoded(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def _refuse(constant: str) -> None:
+    """Refuse the literals that Python's parser takes and JSON does not have."""
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _hidden(path: Path) -> bool:
+    """Tell whether a path leads through a hidden folder."""
+    return any(part.startswith(".") for part in path.parts)

@@ -1,0 +1,217 @@
+"""Per-image rows as CSV: written whole, appended to while an evaluation runs, read back as columns.
+
+Floats are written so that they read back exactly; an undefined value is an empty cell; a status is its lower-case word.
+"""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonizer.statistics import STATUSES
+
+COLUMNS = {
+    "key": str,  # the sample's name in its data set
+    "label": int,
+    "prediction": int,  # class of the adversarial; without one, of the clean image
+    "status": str,  # one of statistics.STATUSES; read back as its code
+    "eps": float,  # budget at which the attack fooled the model
+    "l2": float,  # norm of the perturbation in [0,1] pixel units
+    "rms": float,  # l2 / sqrt(3 H W)
+    "linf": float,
+    "alignment": float,  # Spearman of attack map and human map
+    "feature_alignment": float,  # Spearman of saliency and human map
+    "forwards": int,
+    "backwards": int,
+}
+RADIUS = "l2"  # the column that tolerance is computed from
+Row = Mapping[str, Any]
+Columns = dict[str, NDArray[Any]]
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a table of rows, replacing a file at ``path``.
+
+    Raises:
+        ValueError: A row lacks a column, has another, or holds a value of the wrong kind.
+    """
+    path.write_text(_lines([dict(zip(COLUMNS, COLUMNS, strict=True))]) + format_rows(rows), newline="")
+
+
+def format_rows(rows: Iterable[Row]) -> str:
+    r"""Format rows as lines of CSV, without a header.
+
+    >>> row = dict.fromkeys(COLUMNS, 1) | {"key": "cat.1", "status": "found", "eps": 0.1, "alignment": float("nan")}
+    >>> format_rows([row])
+    'cat.1,1,1,found,0.1,1.0,1.0,1.0,,1.0,1,1\n'
+    """
+    return _lines({name: _cell(name, row) for name in COLUMNS} for row in map(_complete, rows))
+
+
+def read_rows(path: Path) -> Columns:
+    """Read a table of rows as one array a column.
+
+    Returns:
+        Columns of N values: ``key`` str, ``status`` int64 codes of ``STATUSES``, integers int64, floats float64 with
+        NaN for an empty cell.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The table is damaged; the message names file, line and column.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no table of images at {path}")
+    return parse_rows(path.read_bytes(), str(path))
+
+
+def parse_rows(content: bytes, name: str) -> Columns:
+    """Read rows from the text of a table that messages call ``name``; result and errors as :func:`read_rows`."""
+    try:
+        lines = list(csv.reader(io.StringIO(content.decode(), newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{name}: expected a table of images as CSV in UTF-8 ({error})") from None
+    if not lines or lines[0] != list(COLUMNS):
+        header = ",".join(lines[0]) if lines else ""
+        raise ValueError(f"{name}, line 1: expected the columns {','.join(COLUMNS)}, got {header!r}")
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(COLUMNS):
+            raise ValueError(
+                f"{name}, line {number}: expected {len(COLUMNS)} cells, got {len(line)}; is the file cut off?"
+            )
+    cells = zip(*lines[1:], strict=True) if len(lines) > 1 else [()] * len(COLUMNS)
+    columns = {column: _column(name, column, values) for column, values in zip(COLUMNS, cells, strict=True)}
+    keys, counts = np.unique(columns["key"], return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"{name}: expected every key once, got {str(keys[counts > 1][0])!r} more than once")
+    return columns
+
+
+class OpenRows:
+    """A table that grows while an evaluation runs and survives its death at any moment.
+
+    A line is complete when its end is written: on opening, a torn last line is dropped. Made by :func:`open_rows`.
+
+    Attributes:
+        done: The columns of the rows that were there on opening.
+    """
+
+    def __init__(self, path: Path) -> None:
+        header = _lines([dict(zip(COLUMNS, COLUMNS, strict=True))])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b")
+        try:
+            self._file.seek(0)
+            content = self._file.read()
+            whole = content[: content.rfind(b"\n") + 1]
+            self._file.truncate(len(whole))
+            self.done = parse_rows(whole or header.encode(), str(path))
+            self._keys = set(self.done["key"].tolist())
+            if not whole:
+                self._write(header)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Add rows; when this returns, they are on the disk.
+
+        Raises:
+            ValueError: A row is malformed or its key is in the table already; then none is added.
+        """
+        rows = list(rows)
+        keys = [row.get("key") for row in rows]
+        if twice := [key for i, key in enumerate(keys) if key in self._keys or key in keys[:i]]:
+            raise ValueError(f"expected every key once, got {twice[0]!r} again")
+        self._write(format_rows(rows))
+        self._keys.update(str(key) for key in keys)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, text: str) -> None:
+        self._file.write(text.encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> "OpenRows":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_rows(path: Path) -> OpenRows:
+    """Open a table to append to, and read the rows of an interrupted run from it.
+
+    Raises:
+        ValueError: The file holds something else, or is damaged before its last line.
+    """
+    return OpenRows(path)
+
+
+def _complete(row: Row) -> Row:
+    """Check that a row has every column and no other."""
+    if missing := COLUMNS.keys() - row.keys():
+        raise ValueError(f"expected a row with the columns {', '.join(COLUMNS)}, {sorted(missing)[0]!r} is missing")
+    if unknown := row.keys() - COLUMNS.keys():
+        raise ValueError(f"expected a row with the columns {', '.join(COLUMNS)}, got {sorted(unknown)[0]!r} too")
+    return row
+
+
+def _cell(name: str, row: Row) -> str:
+    """Format one value of a row, or say what is wrong with it."""
+    kind, value = COLUMNS[name], row[name]
+    try:
+        if kind is float:
+            number = math.nan if value is None else float(value)
+            if math.isinf(number):
+                raise ValueError
+            return "" if math.isnan(number) else repr(number)
+        if kind is int:
+            if int(value) != value:
+                raise ValueError
+            return str(int(value))
+    except (TypeError, ValueError):
+        raise ValueError(f"row {row['key']!r}: expected {name} to be a finite {kind.__name__}, got {value!r}") from None
+    if name == "status":
+        word = STATUSES[value] if isinstance(value, int | np.integer) and 0 <= value < len(STATUSES) else value
+        if word not in STATUSES:
+            raise ValueError(f"row {row['key']!r}: expected status to be one of {', '.join(STATUSES)}, got {value!r}")
+        return str(word)
+    if not value or not str(value).isprintable():  # a line break would make a torn line look whole
+        raise ValueError(f"expected key to be a printable name, got {value!r}")
+    return str(value)
+
+
+def _column(file: str, name: str, cells: tuple[str, ...]) -> NDArray[Any]:
+    """Convert one column's cells, or name the line that is wrong."""
+    kind = COLUMNS[name]
+    values: list[Any] = []
+    for number, cell in enumerate(cells, start=2):
+        try:
+            value: Any = STATUSES.index(cell) if name == "status" else kind(cell or math.nan if kind is float else cell)
+            if kind is float and math.isinf(value):
+                raise ValueError
+        except ValueError:
+            expected = f"one of {', '.join(STATUSES)}" if name == "status" else f"a finite {kind.__name__}"
+            raise ValueError(f"{file}, line {number}, column {name}: expected {expected}, got {cell!r}") from None
+        values.append(value)
+    dtype = np.int64 if name == "status" else {str: np.str_, int: np.int64, float: np.float64}[kind]
+    return np.array(values, dtype=dtype)
+
+
+def _lines(rows: Iterable[Mapping[str, str]]) -> str:
+    """Write rows as CSV with Unix line ends."""
+    buffer = io.StringIO()
+    csv.DictWriter(buffer, COLUMNS, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()

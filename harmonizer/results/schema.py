@@ -1,0 +1,131 @@
+"""What a results folder must hold: fields of ``summary.json`` and arrays of ``examples.npz``, with their checks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonizer.statistics import STATUSES
+
+VERSION = 1
+NUMBERS = ("accuracy", "tolerance", "adversarial_alignment", "feature_alignment", "survival", "health", "cost")
+NUMBER, COUNT, TEXT, LIST = (float, int), int, str, list
+
+_MEAN = {"mean": NUMBER, "se": NUMBER, "low": NUMBER, "high": NUMBER, "n": COUNT}
+_ALIGNMENT = _MEAN | {"n_undefined": COUNT, "ceiling": NUMBER, "share_of_ceiling": NUMBER}
+
+# Block -> field -> type. A field may be nested. More fields than these are allowed everywhere.
+SCHEMA: dict[str, Any] = {
+    "model": {
+        "name": TEXT,
+        "label": TEXT,
+        "family": TEXT,
+        "pretrained": bool,
+        "parameters": COUNT,
+        "input_size": COUNT,
+    },
+    "data": {"name": TEXT, "manifest_sha256": TEXT, "samples": COUNT},
+    "protocol": {"attack": TEXT, "settings": dict, "eps_max": NUMBER, "images": COUNT, "hash": TEXT},
+    "accuracy": {"value": NUMBER, "se": NUMBER, "low": NUMBER, "high": NUMBER, "n": COUNT},
+    "tolerance": {
+        "n": COUNT,
+        **{f"n_{status}": COUNT for status in STATUSES},
+        "median": {"value": NUMBER, "low": NUMBER, "high": NUMBER, "n": COUNT},
+        "restricted_mean": _MEAN,
+        "paper_mean": _MEAN,
+    },
+    "survival": {"radii": LIST, "share": LIST},
+    "cost": {"forwards": NUMBER, "backwards": NUMBER, "seconds": NUMBER},
+    "software": {},
+    "device": TEXT,
+    "created": TEXT,
+}
+# Blocks that may be null: the model was not trained here, or the score was not measured.
+OPTIONAL: dict[str, Any] = {
+    "training": {"harmonize": bool},
+    "adversarial_alignment": _ALIGNMENT,
+    "feature_alignment": _ALIGNMENT,
+    "health": {"masked": bool, "reasons": LIST},
+}
+
+
+def check_summary(summary: Mapping[str, Any], name: str) -> None:
+    """Check a summary's fields and their types, and that its counts add up.
+
+    Raises:
+        ValueError: Something is missing or of the wrong type; the message starts with ``name`` and names the field.
+    """
+    if not isinstance(summary, Mapping) or summary.get("version") != VERSION:
+        version = summary.get("version") if isinstance(summary, Mapping) else None
+        raise ValueError(f"{name}, field version: expected {VERSION}, got {version!r}; measure again")
+    present = {field: kind for field, kind in OPTIONAL.items() if summary.get(field, ...) is not None}
+    _check(summary, SCHEMA | present, name, "")
+    tolerance, survival = summary["tolerance"], summary["survival"]
+    total = sum(tolerance[f"n_{status}"] for status in STATUSES)
+    if tolerance["n"] != total:
+        raise ValueError(f"{name}, field tolerance.n: expected {total}, the sum of the statuses, got {tolerance['n']}")
+    if len(survival["radii"]) != len(survival["share"]):
+        raise ValueError(f"{name}, field survival.share: expected {len(survival['radii'])} values, one a radius")
+
+
+def check_examples(examples: Mapping[str, NDArray[Any]], name: str) -> None:
+    """Check the arrays of a few attacked images.
+
+    Raises:
+        ValueError: An array is missing, of the wrong shape or kind, or not finite; the message names it.
+    """
+    for field in ("keys", "image", "adversarial", "human", "saliency"):
+        if field not in examples:
+            raise ValueError(f"{name}, array {field}: missing; measure again")
+    shape = np.shape(examples["image"])
+    if len(shape) != 4 or shape[1] != 3:
+        raise ValueError(f"{name}, array image: expected shape (E, 3, H, W), got {shape}")
+    count, _, height, width = shape
+    picture, plane = (count, 3, height, width), (count, height, width)
+    shapes = {"keys": (count,), "image": picture, "adversarial": picture, "human": plane, "saliency": plane}
+    for field, shape in shapes.items():
+        array = np.asarray(examples[field])
+        if array.shape != shape:
+            raise ValueError(f"{name}, array {field}: expected shape {shape}, got {array.shape}")
+        kind = "U" if field == "keys" else "f"
+        if array.dtype.kind != kind:
+            expected = "text" if kind == "U" else "floats"
+            raise ValueError(f"{name}, array {field}: expected {expected}, got {array.dtype}")
+        if kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name}, array {field}: expected finite values")
+
+
+def numbers(content: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Turn null and "inf" back into numbers, in the blocks of a summary that hold numbers."""
+    if not isinstance(content, dict):
+        return content
+    return {key: _decoded(value) if key in NUMBERS and value is not None else value for key, value in content.items()}
+
+
+def _decoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Turn null and "inf" back into numbers, at any depth."""
+    if isinstance(value, dict):
+        return {key: _decoded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    return np.nan if value is None else float(value) if value in ("inf", "-inf") else value
+
+
+def _check(content: Any, schema: Any, name: str, field: str) -> None:  # noqa: ANN401 - any JSON value
+    """Check a value against a type, or a mapping against a schema, recursively."""
+    if not isinstance(schema, dict):
+        wrong = not isinstance(content, schema) or (isinstance(content, bool) and schema is not bool)
+        if wrong or (schema is COUNT and content < 0):
+            expected = {NUMBER: "a number", COUNT: "a count >= 0", TEXT: "text", LIST: "a list"}.get(
+                schema, "true or false"
+            )
+            raise ValueError(f"{name}, field {field}: expected {expected}, got {content!r}; measure again")
+        return
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{name}, field {field}: expected fields {', '.join(schema)}, got {content!r}; measure again")
+    for key, kind in schema.items():
+        path = f"{field}.{key}" if field else key
+        if key not in content:
+            raise ValueError(f"{name}, field {path}: missing; measure again")
+        _check(content[key], kind, name, path)
