@@ -1,7 +1,7 @@
 """Prepare ClickMe importance maps as the published work did."""
 
 from functools import cache
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Method = Literal["fel2022", "gaussian", "none"]
-Map = TypeVar("Map", Tensor, NDArray[np.generic])
+Map = TypeVar("Map", Tensor, NDArray[Any])
 
 RAW_SIZE = 256  # pixels a side of a ClickMe map
 BLUR_SIZE = 64  # pixels a side at which the blur is applied

@@ -5,7 +5,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 NAME = "manifest.json"
 VERSION = 1
@@ -29,6 +29,23 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class Ceilings:
+    """How well people agree, from the maps of single participants.
+
+    Attributes:
+        splits: Random halvings of an image's participants.
+        overall: Mean over images; None where no image has one.
+        floor: The same correlation for mismatched images.
+        per_image: Split-half reliability, stepped up by Spearman-Brown, by key; None where it is not defined.
+    """
+
+    splits: int
+    overall: float | None
+    floor: float | None
+    per_image: dict[str, float | None]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a shard folder holds.
 
@@ -37,12 +54,14 @@ class Manifest:
         maps: How the human maps were prepared, in words.
         shards: Its tar files, in reading order.
         version: Of this format.
+        ceilings: Where the maps of single participants are known.
     """
 
     classes: tuple[str, ...]
     maps: str
     shards: tuple[Shard, ...]
     version: int = VERSION
+    ceilings: Ceilings | None = None
 
     @property
     def samples(self) -> int:
@@ -51,7 +70,7 @@ class Manifest:
 
     def digest(self) -> str:
         """Return a sha256 over the content, to name the data in results."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(_content(self), sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -73,8 +92,14 @@ def read_manifest(folder: Path) -> Manifest:
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ValueError(f"{path}: expected version {VERSION} of the manifest; write the folder again")
     try:
-        shards = tuple(Shard(**_checked(Shard, item)) for item in content["shards"])
-        return Manifest(**_checked(Manifest, content | {"classes": tuple(content["classes"]), "shards": shards}))
+        if not isinstance(content["classes"], list) or not isinstance(content["maps"], str):
+            raise TypeError("classes must be a list and maps a text")
+        return Manifest(
+            classes=tuple(str(name) for name in content["classes"]),
+            maps=content["maps"],
+            shards=tuple(Shard(**_checked(Shard, item)) for item in content["shards"]),
+            ceilings=Ceilings(**_checked(Ceilings, content["ceilings"])) if "ceilings" in content else None,
+        )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: missing or wrong field ({error}); write the folder again") from None
 
@@ -82,7 +107,7 @@ def read_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a folder's manifest, atomically."""
     temporary = folder / f".{NAME}.{os.getpid()}"
-    temporary.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+    temporary.write_text(json.dumps(_content(manifest), indent=1) + "\n")
     temporary.replace(folder / NAME)
 
 
@@ -92,11 +117,18 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _content(manifest: Manifest) -> dict[str, Any]:
+    """Return what is written."""
+    content = asdict(manifest)
+    if manifest.ceilings is None:
+        del content["ceilings"]
+    return content
+
+
 def _checked(kind: type, content: dict[str, Any]) -> dict[str, Any]:
-    """Return ``content`` when its keys and value types are those of the dataclass ``kind``."""
+    """Return the fields of the dataclass ``kind`` when they have its types."""
     for field in fields(kind):
-        value = content[field.name]
-        expected = {"file": str, "sha256": str, "maps": int if kind is Shard else str, "samples": int}.get(field.name)
-        if expected is not None and not isinstance(value, expected):
-            raise TypeError(f"{field.name} is {value!r}, expected {expected.__name__}")
+        allowed: Any = dict if get_origin(field.type) is dict else field.type
+        if not isinstance(content[field.name], allowed):
+            raise TypeError(f"{field.name} is {content[field.name]!r}, expected {allowed}")
     return {field.name: content[field.name] for field in fields(kind)}

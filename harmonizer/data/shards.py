@@ -53,10 +53,10 @@ def write_shards(
         for sample in samples:
             pending.append(sample)
             if len(pending) == samples_per_shard:
-                shards.append(_write_shard(temporary, len(shards), pending))
+                shards.append(write_shard(temporary / shard_name(len(shards)), pending))
                 pending = []
         if pending:
-            shards.append(_write_shard(temporary, len(shards), pending))
+            shards.append(write_shard(temporary / shard_name(len(shards)), pending))
         manifest = Manifest(classes=classes, maps=maps, shards=tuple(shards))
         write_manifest(temporary, manifest)
         temporary.rename(folder)
@@ -65,11 +65,32 @@ def write_shards(
     return manifest
 
 
-def _write_shard(folder: Path, index: int, samples: list[Mapping[str, Any]]) -> Shard:
-    """Write one tar file with fixed times and owners, and describe it."""
-    path = folder / f"{index:06d}.tar"
-    with webdataset.TarWriter(str(path), mtime=0.0, user="harmonizer", group="harmonizer") as writer:
-        for sample in samples:
-            writer.write(dict(sample))
-    with_maps = sum(HEATMAP in sample for sample in samples)
-    return Shard(file=path.name, samples=len(samples), maps=with_maps, sha256=file_sha256(path))
+def write_shard(path: Path, samples: Iterable[Mapping[str, Any]]) -> Shard:
+    """Write one tar file, atomically, with fixed times and owners.
+
+    Args:
+        path: Of the tar file.
+        samples: As for ``write_shards``.
+
+    Returns:
+        The file's entry for a manifest.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    count, with_maps = 0, 0
+    try:
+        with temporary.open("wb") as file:
+            with webdataset.TarWriter(file, mtime=0.0, user="harmonizer", group="harmonizer") as writer:
+                for sample in samples:
+                    writer.write(dict(sample))
+                    count, with_maps = count + 1, with_maps + (HEATMAP in sample)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Shard(file=path.name, samples=count, maps=with_maps, sha256=file_sha256(path))
+
+
+def shard_name(index: int) -> str:
+    """Return the file name of a folder's shard."""
+    return f"{index:06d}.tar"

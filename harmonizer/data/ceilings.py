@@ -1,0 +1,124 @@
+"""How well people agree on each image: the ceiling for a model's alignment, and the floor of mismatched images."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harmonizer.data.manifest import Ceilings
+from harmonizer.functional.agreement import spearman
+
+CEILING_SPLITS = 20  # random halvings of an image's participants, unless there are fewer
+DECIMALS = 6  # of what is stored: below any rounding that depends on the machine
+
+
+def split_half_reliability(stack: NDArray[np.floating], *, splits: int = CEILING_SPLITS, seed: int = 0) -> float:
+    """Estimate how well the mean map of these people would correlate with that of as many others.
+
+    The participants are halved, the halves' mean maps rank-correlated over all pixels, and the mean r over halvings
+    is stepped up to the full number by Spearman-Brown: 2 r / (1 + r). All halvings are taken where there are at most
+    ``splits``; otherwise that many random ones. With an odd number, the halves differ by one.
+
+    Args:
+        stack: (P,H,W), one map a participant.
+        splits: At most this many halvings.
+        seed: Of the random halvings.
+
+    Returns:
+        At most 1; NaN with fewer than two participants, or where every halving has a constant mean map.
+
+    Raises:
+        ValueError: ``stack`` is not (P,H,W), or ``splits`` is below 1.
+
+    Reference:
+        Spearman 1910 and Brown 1910; for maps of ClickMe: Linsley et al. 2019 (arXiv 1805.08819).
+
+    >>> maps = np.arange(6.0).reshape(1, 2, 3)
+    >>> split_half_reliability(np.concatenate([maps, maps + 1]))
+    1.0
+    """
+    if stack.ndim != 3 or splits < 1:
+        raise ValueError(f"expected a stack (P,H,W) and splits >= 1, got {stack.shape} and {splits}")
+    if len(stack) < 2:
+        return math.nan
+    halvings = list(_halvings(len(stack), splits, seed))
+    halves = [np.stack([stack[list(half)].mean(axis=0) for half in side]) for side in zip(*halvings, strict=True)]
+    correlations = spearman(torch.from_numpy(halves[0]), torch.from_numpy(halves[1])).numpy()  # (splits,)
+    defined = correlations[np.isfinite(correlations)]
+    if not len(defined):
+        return math.nan
+    r = float(defined.mean())
+    return 2 * r / (1 + r) if r > -1 else -math.inf
+
+
+def measure_ceilings(
+    folder: Path, *, splits: int = CEILING_SPLITS, advance: Callable[[int], None] = lambda count: None
+) -> Ceilings | None:
+    """Measure the ceilings of all stacks in a folder.
+
+    The floor is the rank correlation of an image's mean map with the next image's, in the order of keys: what
+    people's maps share without looking at the same image, such as a liking for the centre.
+
+    Args:
+        folder: One ``KEY.npy`` (P,H,W) a sample.
+        splits: Halvings of an image's participants.
+        advance: Called with the number of images done since the last call.
+
+    Returns:
+        None without such a folder.
+    """
+    paths = sorted(folder.glob("*.npy"))
+    if not paths:
+        return None
+    per_image: dict[str, float | None] = {}
+    floors: list[float] = []
+    means: list[NDArray[np.floating]] = []  # of the first image and of the last two
+    for path in paths:
+        stack = np.load(path, allow_pickle=False)
+        seed = int(sha256(path.stem.encode()).hexdigest()[:16], 16)  # whatever other images there are
+        per_image[path.stem] = _rounded(split_half_reliability(stack, splits=splits, seed=seed))
+        means = [*means[:1], *means[1:][-1:], stack.mean(axis=0)]
+        if len(means) > 1:
+            floors.append(_correlate(means[-2], means[-1]))
+        advance(1)
+    if len(means) > 2:
+        floors.append(_correlate(means[-1], means[0]))
+    return Ceilings(splits, _mean(per_image.values()), _mean(map(_rounded, floors)), per_image)
+
+
+def _halvings(people: int, splits: int, seed: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """Yield ways to halve so many people."""
+    half = people // 2
+    different = math.comb(people, half) // (1 if people % 2 else 2)  # of an even number, each way would come twice
+    if different <= splits:
+        for chosen in combinations(range(people), half):
+            if people % 2 or 0 in chosen:
+                yield chosen, [person for person in range(people) if person not in chosen]
+        return
+    generator = np.random.default_rng(seed)
+    for _ in range(splits):
+        order = generator.permutation(people).tolist()
+        yield order[:half], order[half:]
+
+
+def _correlate(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Rank-correlate two maps; NaN if they differ in size or one is constant."""
+    if a.shape != b.shape:
+        return math.nan
+    return float(spearman(torch.from_numpy(a)[None], torch.from_numpy(b)[None]))
+
+
+def _rounded(value: float) -> float | None:
+    """Return what is stored: None for a value that is not defined."""
+    return round(value, DECIMALS) if math.isfinite(value) else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the defined values."""
+    defined = [value for value in values if value is not None]
+    return round(sum(defined) / len(defined), DECIMALS) if defined else None

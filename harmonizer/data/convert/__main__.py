@@ -1,0 +1,8 @@
+"""Run the converter. Worker processes do not import this file, nor what only the command needs."""
+
+import sys
+
+from harmonizer.data.convert.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""Convert samples of a source into a shard: the work of one process."""
+
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from harmonizer.data.convert.sources.item import HumanMap, Item, Values
+from harmonizer.data.convert.sources.pictures import Encoding, encode_picture
+from harmonizer.data.convert.sources.read import read
+from harmonizer.data.human_map import RAW_SIZE, SIZE, Method, prepare_human_map
+from harmonizer.data.manifest import Shard
+from harmonizer.data.shards import HEATMAP, LABEL, shard_name, write_shard
+from harmonizer.data.tfrecord import RecordError
+
+PARTICIPANTS = "participants"  # folder beside the shards, with one .npy stack of participants' maps a sample
+
+
+@dataclass(frozen=True)
+class Options:
+    """How samples are written.
+
+    Attributes:
+        classes: How many there are.
+        prepare: How human maps are prepared.
+        map_bits: Of a map's pixel, 8 or 16.
+        encoding: Of images; ``"keep"`` leaves what shards can hold as it is.
+        quality: Of JPEG and WebP that are encoded anew.
+        resize: Shorter side in pixels of larger images.
+        on_error: Whether a sample that cannot be used ends the conversion, or is left out and listed.
+    """
+
+    classes: int
+    prepare: Method = "fel2022"
+    map_bits: Literal[8, 16] = 16
+    encoding: Encoding = "keep"
+    quality: int = 95
+    resize: int | None = None
+    on_error: Literal["fail", "skip"] = "fail"
+
+
+class Job(NamedTuple):
+    """The samples of one shard."""
+
+    number: int
+    items: Sequence[Item]
+
+
+@dataclass
+class Report:
+    """What became of a job.
+
+    Attributes:
+        shard: What was written; without samples there is no file.
+        problems: (file, record, reason) of what was left out.
+        kept_maps: How many maps had the size of prepared ones already, and were kept as they were.
+    """
+
+    shard: Shard
+    problems: list[tuple[str, int | None, str]] = field(default_factory=list)
+    kept_maps: int = 0
+
+
+def convert_job(job: Job, folder: Path, options: Options) -> Report:
+    """Write one shard.
+
+    Raises:
+        RecordError: A sample cannot be used, and ``options.on_error`` is ``"fail"``.
+    """
+    report = Report(Shard(shard_name(job.number), 0, 0, ""))
+    path = folder / shard_name(job.number)
+    report.shard = write_shard(path, _samples(job, folder, options, report))
+    if not report.shard.samples:
+        path.unlink()
+    return report
+
+
+def _samples(job: Job, folder: Path, options: Options, report: Report) -> Iterator[dict[str, Any]]:
+    """Yield the usable samples, and note the others."""
+    for item in job.items:
+        try:
+            sample, stack, kept = convert_item(item, options)
+        except RecordError as error:
+            if options.on_error == "fail":
+                raise
+            report.problems.append((error.path, error.record, error.reason))
+            continue
+        if stack is not None:
+            _write_stack(folder / PARTICIPANTS / f"{item.key}.npy", stack)
+        report.kept_maps += kept
+        yield sample
+
+
+def convert_item(item: Item, options: Options) -> tuple[dict[str, Any], Values | None, bool]:
+    """Convert one sample.
+
+    Returns:
+        The sample as shards have it; its participants' prepared maps (P,H,W), if there are several; and whether its
+        map was kept as it was though preparation was asked for.
+
+    Raises:
+        RecordError: The sample cannot be used.
+    """
+    record = read(item)
+    if not 0 <= record.label < options.classes:
+        raise item.error(f"label {record.label} is out of range; there are {options.classes} classes")
+    extension, image, (width, height) = encode_picture(
+        record.image, item, encoding=options.encoding, quality=options.quality, resize=options.resize
+    )
+    sample: dict[str, Any] = {"__key__": item.key, extension: image, LABEL: record.label}
+    human, stack, kept = record.human, None, False
+    notes = dict(record.notes)
+    if human is not None:
+        rows, columns = human.values.shape
+        if abs(width * rows - height * columns) > max(width, height, rows, columns):  # one pixel of rounding
+            raise item.error(f"the heatmap is {columns}x{rows} and the image {width}x{height}: of different shape")
+        values, kept = _prepare(human.values, item, options.prepare)
+        if human.stack is not None:
+            stack = np.stack([_prepare(one, item, options.prepare)[0] for one in human.stack])
+        sample[HEATMAP] = _encode_map(values, human, options.map_bits)
+        if human.full_scale not in (255.0, 65535.0):
+            notes["heatmap_white"] = human.full_scale
+    if notes:
+        sample["json"] = json.dumps(notes, sort_keys=True).encode()
+    return sample, stack, kept
+
+
+def _prepare(values: Values, item: Item, method: Method) -> tuple[Values, bool]:
+    """Prepare a map, unless it is prepared already; say whether it was kept though it should have been prepared."""
+    if method == "none":
+        return values, False
+    if values.shape == (SIZE, SIZE):
+        return values, True
+    if values.shape != (RAW_SIZE, RAW_SIZE):
+        raise item.error(
+            f"the heatmap is {values.shape[1]}x{values.shape[0]}; --prepare {method} takes {RAW_SIZE}x{RAW_SIZE} "
+            f"(and keeps {SIZE}x{SIZE}); --prepare none keeps any"
+        )
+    return prepare_human_map(values, method=method), False
+
+
+def _encode_map(values: Values, human: HumanMap, bits: int) -> bytes:
+    """Encode a map as grey PNG."""
+    white = 2**bits - 1
+    grey = np.rint(np.clip(values / human.full_scale, 0, 1) * white).astype(np.uint8 if bits == 8 else np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _write_stack(path: Path, stack: Values) -> None:
+    """Write participants' maps, atomically."""
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.save(file, stack.astype(np.float32), allow_pickle=False)
+    temporary.replace(path)

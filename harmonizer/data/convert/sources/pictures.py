@@ -1,0 +1,79 @@
+"""Encoded pictures: check, decode, resize and encode."""
+
+import io
+import warnings
+from typing import Literal
+
+from PIL import Image, UnidentifiedImageError
+
+from harmonizer.data.convert.sources.item import Item, Pixels
+
+Encoding = Literal["keep", "jpeg", "png", "webp"]
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # pictures that shards hold, by Pillow's name
+LOSSLESS = "PNG"
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # of files to read
+
+
+def open_picture(encoded: bytes, item: Item, name: str, *, header_only: bool = False) -> Image.Image:
+    """Decode a picture completely, so that a cut one is noticed; or read its header.
+
+    Raises:
+        RecordError: It cannot be decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(encoded))
+            if not header_only:
+                picture.load()
+    except Exception as error:  # damaged bytes make Pillow raise almost anything
+        reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
+        raise item.error(f"cannot decode {name} ({reason})") from None
+    return picture
+
+
+def encode_picture(
+    image: bytes | Pixels, item: Item, *, encoding: Encoding, quality: int, resize: int | None
+) -> tuple[str, bytes, tuple[int, int]]:
+    """Check an image by decoding all of it, and encode it where that is asked for or needed.
+
+    Args:
+        image: Encoded picture, or pixels (H,W,3).
+        item: Named in messages.
+        encoding: ``"keep"`` leaves JPEG, PNG and WebP as they are, and makes PNG of anything else.
+        quality: Of JPEG and WebP, 1 to 100.
+        resize: Shorter side in pixels of larger pictures; smaller ones are left alone.
+
+    Returns:
+        Extension, encoded picture, and (width, height).
+
+    Raises:
+        RecordError: The image cannot be decoded, or has 16 bits or floats a channel.
+    """
+    picture = _decode(image, item)
+    old = picture.format if picture.format in EXTENSIONS else LOSSLESS
+    kind = old if encoding == "keep" else encoding.upper()
+    small = resize is None or min(picture.size) <= resize
+    if isinstance(image, bytes) and small and kind == picture.format:
+        return EXTENSIONS[kind], image, picture.size
+    picture = picture if picture.mode in ("RGB", "L") else picture.convert("RGB")
+    if resize is not None and not small:
+        scale = resize / min(picture.size)
+        width, height = (max(resize, round(length * scale)) for length in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    if kind == LOSSLESS:
+        picture.save(buffer, kind)
+    else:
+        picture.save(buffer, kind, quality=quality)
+    return EXTENSIONS[kind], buffer.getvalue(), picture.size
+
+
+def _decode(image: bytes | Pixels, item: Item) -> Image.Image:
+    """Return the picture, which must have 8 bits a channel."""
+    if not isinstance(image, bytes):
+        return Image.fromarray(image)
+    picture = open_picture(image, item, "the image")
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        raise item.error(f"the image has mode {picture.mode}, expected 8 bits a channel")
+    return picture

@@ -1,0 +1,120 @@
+"""A folder that is written piece by piece, can be gone on with after any interruption, and appears when complete."""
+
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from harmonizer.data.convert.job import PARTICIPANTS, Report
+from harmonizer.data.manifest import Manifest, Shard, file_sha256, write_manifest
+
+PLAN = "plan.json"
+
+
+class Staging:
+    """What is there of a folder of shards before all of it is.
+
+    Beside the folder, a hidden one holds the plan, the finished shards and a report for each; the reports are written
+    last, so what has a report is whole. One process at a time may hold it.
+
+    Args:
+        folder: What shall appear; must not exist.
+        plan: What makes two conversions the same: sources and options.
+
+    Raises:
+        FileExistsError: ``folder`` exists, or another process is writing it.
+        ValueError: An interrupted conversion into ``folder`` had another plan.
+    """
+
+    def __init__(self, folder: Path, plan: dict[str, Any]) -> None:
+        self.folder = folder
+        self.root = folder.with_name(f".{folder.name}.partial")
+        self.data = self.root / "data"
+        self.reports = self.root / "reports"
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists already; remove it or name another folder")
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._lock: IO[str] = (self.root / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+        except OSError:
+            self._lock.close()
+            raise FileExistsError(f"another conversion into {folder} is running") from None
+        try:
+            self._start(json.dumps(plan, sort_keys=True, indent=1))
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.close()
+
+    def _start(self, plan: str) -> None:
+        """Begin, or go on: drop what has no report."""
+        path = self.root / PLAN
+        if path.is_file() and path.read_text() != plan:
+            raise ValueError(
+                f"an interrupted conversion into {self.folder} had other sources or options; "
+                f"repeat that command, or give --restart to drop it"
+            )
+        self.data.mkdir(exist_ok=True)
+        self.reports.mkdir(exist_ok=True)
+        _write_text(path, plan)
+
+    def finished(self) -> dict[int, Report]:
+        """Return the reports of shards that are whole, and remove everything else."""
+        reports: dict[int, Report] = {}
+        for path in sorted(self.reports.glob("[0-9]*.json")):
+            content = json.loads(path.read_text())
+            shard = Shard(**content["shard"])
+            tar = self.data / shard.file
+            if shard.samples == 0 or (tar.is_file() and file_sha256(tar) == shard.sha256):
+                problems = [(file, record, reason) for file, record, reason in content["problems"]]
+                reports[int(path.stem)] = Report(shard, problems, content["kept_maps"])
+        known = {report.shard.file for report in reports.values() if report.shard.samples}
+        for path in self.data.iterdir():
+            if path.is_file() and path.name not in known:
+                path.unlink()
+        for path in (self.data / PARTICIPANTS).glob(".*"):
+            path.unlink()
+        return reports
+
+    def keep(self, index: int, report: Report) -> None:
+        """Record that a shard is whole."""
+        _write_text(self.reports / f"{index:06d}.json", json.dumps(asdict(report)))
+
+    def publish(self, manifest: Manifest) -> None:
+        """Write the manifest and let the folder appear."""
+        for path in self.data.rglob(".*"):  # of a worker that outlived an earlier run
+            path.unlink()
+        write_manifest(self.data, manifest)
+        self.data.rename(self.folder)
+        shutil.rmtree(self.root)
+
+    def drop(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.root)
+
+
+def drop_partial(folder: Path) -> None:
+    """Remove what an interrupted conversion into ``folder`` left."""
+    shutil.rmtree(folder.with_name(f".{folder.name}.partial"), ignore_errors=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a file atomically and durably."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
