@@ -1,8 +1,15 @@
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from PIL import Image
+
+from harmonizer.data.convert.command import main
+from harmonizer.data.example import build_example
+from harmonizer.data.tfrecord import write_records
 
 # An example's time limit says nothing on a busy machine.
 settings.register_profile("no deadline", deadline=None)
@@ -22,3 +29,74 @@ def golden_clickme():
 def golden_tfrecord():
     """Five records of the public ClickMe layout, synthetic pictures."""
     return GOLDEN / "clickme_1.tfrecords"
+
+
+@pytest.fixture
+def convert(capsys):
+    """Run the converter in this process; return its exit status and its error message."""
+
+    def run(*arguments):
+        status = main([str(argument) for argument in (*arguments, *([] if "--workers" in arguments else WORKERS))])
+        return status, capsys.readouterr().err
+
+    return run
+
+
+WORKERS = ("--workers", "1")
+
+
+@pytest.fixture(scope="session")
+def read_shards():
+    """Return a function that reads all samples of a folder with the standard library: key -> extension -> bytes."""
+
+    def read(folder):
+        samples = {}
+        for path in sorted(folder.glob("*.tar")):
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    key, _, extension = member.name.partition(".")
+                    assert extension not in samples.setdefault(key, {})
+                    samples[key][extension] = archive.extractfile(member).read()
+        return samples
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def encode():
+    """Return a function that encodes a synthetic picture: (height, width) of noise, smooth enough for JPEG."""
+
+    def encode(height=256, width=256, *, mode="RGB", kind="JPEG", seed=0):
+        small = np.random.default_rng(seed).integers(0, 256, (8, 8, 4), dtype=np.uint8)
+        picture = Image.fromarray(small[..., :3]).resize((width, height)).convert(mode)
+        buffer = io.BytesIO()
+        picture.save(buffer, kind)
+        return buffer.getvalue()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def clickme_features(encode):
+    """Return a function that makes the features of a record of ClickMe's public layout."""
+
+    def features(number=0):
+        return {
+            "image": [encode(seed=number)],
+            "heatmap": [encode(mode="L", seed=number + 500)],
+            "label": [(7 * number + 3) % 1000],
+        }
+
+    return features
+
+
+@pytest.fixture
+def clickme_file(tmp_path, clickme_features):
+    """Return a function that writes a TFRecord file of the public layout."""
+
+    def write(count, name="train-0.tfrecords", first=0):
+        path = tmp_path / name
+        write_records(path, (build_example(clickme_features(first + number)) for number in range(count)))
+        return path
+
+    return write

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from timm.data.imagenet_info import ImageNetInfo
-
 WORDNET_ID = re.compile(r"n\d{8}")
 
 
@@ -17,10 +15,7 @@ def imagenet_classes() -> tuple[str, ...]:
     >>> imagenet_classes()[0]
     'n01440764 tench'
     """
-    info = ImageNetInfo("imagenet-1k")
-    identifiers: list[str] = info.label_names()  # type: ignore[no-untyped-call] # timm's own lack
-    pairs = zip(identifiers, info.label_descriptions(), strict=True)
-    return tuple(f"{identifier} {description.split(',')[0]}" for identifier, description in pairs)
+    return tuple(Path(__file__).with_name("imagenet_classes.txt").read_text("utf-8").splitlines())
 
 
 def parse_classes(argument: str) -> tuple[str, ...]:

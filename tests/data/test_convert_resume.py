@@ -1,0 +1,154 @@
+"""Interruptions and parallel work: the same bytes whatever happens."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harmonizer.data.convert.staging import Staging
+from harmonizer.data.example import build_example
+from harmonizer.data.tfrecord import read_records, write_records
+
+
+def contents(folder):
+    """Return all files of a folder: relative name -> bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def source(clickme_file, clickme_features):
+    """Two files of 12 records, one of them unusable."""
+    first, second = clickme_file(12, "a.tfrecords"), clickme_file(12, "b.tfrecords", first=50)
+    payloads = list(read_records(second))
+    payloads[5] = build_example(clickme_features(5) | {"label": []})
+    write_records(second, payloads)
+    return first, second
+
+
+def command(source, out, workers):
+    options = ("--out", out, "--shard-size", 2, "--on-error", "skip", "--workers", workers)
+    return [str(argument) for argument in (*source, *options)]
+
+
+@pytest.fixture
+def undisturbed(source, convert, tmp_path):
+    assert convert(*command(source, tmp_path / "undisturbed", 1))[0] == 3
+    return contents(tmp_path / "undisturbed")
+
+
+def run(arguments, **keywords):
+    """Start the converter as a process group of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "harmonizer.data.convert", *arguments],
+        env=environment,
+        stderr=subprocess.PIPE,
+        **keywords,
+    )
+
+
+def reports(out):
+    return len(list(out.with_name(f".{out.name}.partial").glob("reports/0*.json")))
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_any_number_of_workers_gives_the_same_bytes(workers, source, undisturbed, convert, tmp_path):
+    assert convert(*command(source, tmp_path / "out", workers))[0] == 3
+    assert contents(tmp_path / "out") == undisturbed
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "undisturbed", *(file.name for file in source)}
+
+
+def kill_and_resume(source, out, workers, shards):
+    """Kill the converter, and only it, when so many shards are done; then run it to the end."""
+    process = run(command(source, out, workers))
+    while process.poll() is None and reports(out) < shards:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    killed_at = reports(out)
+    assert not out.exists() or killed_at == 0
+    if not out.exists():
+        process = run(command(source, out, workers))
+        message = process.communicate()[1].decode()
+        assert process.returncode == 3, message
+    return killed_at
+
+
+@pytest.mark.parametrize(("workers", "shards"), [(1, 4), (2, 3)])
+def test_kill_and_resume(workers, shards, source, undisturbed, tmp_path):
+    killed_at = kill_and_resume(source, tmp_path / "out", workers, shards)
+    assert shards <= killed_at < 12
+    assert contents(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_kill_at_a_random_moment_and_resume(seed, source, undisturbed, tmp_path):
+    generator = random.Random(seed)
+    workers, out = generator.choice((1, 2)), tmp_path / "out"
+    process = run(command(source, out, workers))
+    while process.poll() is None and not out.with_name(".out.partial").exists():
+        time.sleep(0.002)
+    time.sleep(generator.uniform(0, 0.6 if workers == 1 else 3))
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    if not out.exists():
+        process = run(command(source, out, workers))
+        message = process.communicate()[1].decode()
+        assert process.returncode == 3, message
+    assert contents(out) == undisturbed
+    assert not out.with_name(".out.partial").exists()
+
+
+def test_damaged_leftovers_are_made_again(source, undisturbed, convert, tmp_path, monkeypatch):
+    out, kept = tmp_path / "out", []
+
+    def stop(staging, number, report):
+        original(staging, number, report)
+        kept.append(number)
+        if len(kept) == 5:
+            raise KeyboardInterrupt
+
+    original = Staging.keep
+    monkeypatch.setattr(Staging, "keep", stop)
+    assert convert(*command(source, out, 1)) == (130, "convert: interrupted; the same command goes on\n")
+    monkeypatch.undo()
+    data = tmp_path / ".out.partial" / "data"
+    (data / "000001.tar").write_bytes((data / "000001.tar").read_bytes()[:512])  # cut at a block
+    (data / "000002.tar").unlink()
+    (data / ".000007.tar.99").write_bytes(b"of a killed worker")
+    (data / "000008.tar").write_bytes(b"written, but not reported")
+    assert convert(*command(source, out, 1))[0] == 3
+    assert contents(out) == undisturbed
+
+
+def test_other_sources_or_options_do_not_mix(source, convert, tmp_path, monkeypatch):
+    monkeypatch.setattr(Staging, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    convert(*command(source, tmp_path / "out", 1))
+    monkeypatch.undo()
+    other = [*command(source, tmp_path / "out", 1), "--prepare", "none"]
+    status, message = convert(*other)
+    assert (status, "other sources or options" in message, "--restart" in message) == (1, True, True)
+    source[0].touch()
+    assert convert(*command(source, tmp_path / "out", 1))[0] == 1
+    assert convert(*other, "--restart")[0] == 3
+
+
+def test_one_conversion_at_a_time(source, convert, tmp_path):
+    with Staging(tmp_path / "out", {}):
+        status, message = convert(*command(source, tmp_path / "out", 1))
+    assert (status, "another conversion into" in message) == (1, True)
+
+
+def test_an_existing_folder_is_left_alone(source, convert, tmp_path):
+    (tmp_path / "out").mkdir()
+    status, message = convert(*command(source, tmp_path / "out", 1))
+    assert (status, "exists already" in message) == (1, True)
+    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / ".out.partial").exists()
