@@ -1,9 +1,11 @@
 """The command line: ``--flags`` become Hydra overrides, and a user's mistake becomes one clear line."""
 
 import functools
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
@@ -14,6 +16,14 @@ R = TypeVar("R")
 SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained"})  # need no value
 TRACEBACK = "HARMONIZER_TRACEBACK"  # environment variable: show where a mistake was noticed
 USER_ERRORS = (ValueError, TypeError, ArithmeticError, OSError)
+
+# Warnings of Lightning that say nothing a user could act on here.
+QUIET = (
+    "Checkpoint directory .* exists and is not empty",  # it holds the run's settings
+    ".*does not have many workers which may be a bottleneck",  # decoding the demo pictures is no bottleneck
+    ".*isinstance.treespec, LeafSpec.. is deprecated",  # its own use of torch
+    ".*recommended to use `self.log\\(.*sync_dist=True",  # the values are reduced before they are logged
+)
 
 # Options of Hydra itself, and whether each takes a value.
 HYDRA_OPTIONS = {
@@ -101,7 +111,10 @@ def _quoted(value: str) -> str:
 
 
 def command_line(main: Callable[[], None]) -> None:
-    """Run a program's Hydra main on the translated command line."""
+    """Run a program's Hydra main on the translated command line, without the chatter of the libraries."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
     try:
         sys.argv[1:] = translate(sys.argv[1:])
     except ValueError as error:

@@ -8,6 +8,8 @@ import torch
 from timm.layers import set_fused_attn, use_fused_attn
 from torch import Tensor, nn
 
+from harmonizer.functional import input_saliency
+
 
 class PixelModel(nn.Module):
     """A classifier of pixel-space images.
@@ -92,6 +94,19 @@ def model_image_size(name: str) -> int:
     return int(timm.get_pretrained_cfg(name).input_size[-1])
 
 
+def model_classes(name: str) -> int:
+    """Return how many classes a timm model's own head tells apart."""
+    check_model_name(name)
+    return int(timm.get_pretrained_cfg(name).num_classes)
+
+
+def evaluation_geometry(name: str) -> tuple[float, str]:
+    """Return a timm model's own ``crop_pct`` and interpolation (bilinear or bicubic)."""
+    check_model_name(name)
+    config = timm.get_pretrained_cfg(name)
+    return float(config.crop_pct), "bilinear" if config.interpolation == "bilinear" else "bicubic"
+
+
 def weights_digest(model: nn.Module) -> str:
     """Return a sha256 over the names, types and bytes of a model's state, to name it in results."""
     digest = hashlib.sha256()
@@ -125,3 +140,28 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str,
         {"params": [value for name, value in parameters if name not in exempt], "weight_decay": weight_decay},
         {"params": [value for name, value in parameters if name in exempt], "weight_decay": 0.0},
     ]
+
+
+def evaluation_saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the saliency that feature alignment compares: max over channels of |d true logit / d image|.
+
+    In evaluation mode, also under ``no_grad`` and ``inference_mode``; the model's mode is restored and no parameter's
+    gradient is touched.
+
+    Args:
+        model: Maps images (B,3,H,W) in [0,1] to logits (B,K).
+        images: (B,3,H,W).
+        labels: (B,) int64.
+
+    Returns:
+        (B,H,W), >= 0.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            images = images.detach().clone().requires_grad_()
+            return input_saliency(model(images), images, labels.clone(), reduction="absmax")
+    finally:
+        for module, training in modes:
+            module.training = training

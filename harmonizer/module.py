@@ -1,5 +1,6 @@
 """The LightningModule: cross-entropy plus the harmonizer loss, any timm model, optimiser and schedule by name."""
 
+import math
 from collections.abc import Sequence
 
 import lightning as L
@@ -13,6 +14,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from harmonizer.data.batch import Batch
+from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
 from harmonizer.functional import harmonizer_loss, input_saliency
 from harmonizer.models import build_model, weight_decay_groups
@@ -150,7 +152,6 @@ class HarmonizerModule(L.LightningModule):
             momentum=settings["momentum"],
         )
         epochs = self.trainer.max_epochs or 1
-        steps = int(self.trainer.estimated_stepping_batches)
         scheduler, _ = create_scheduler_v2(
             optimizer,
             sched=settings["schedule"],
@@ -161,13 +162,23 @@ class HarmonizerModule(L.LightningModule):
             decay_milestones=settings["milestones"],
             decay_rate=settings["decay_rate"],
             step_on_epochs=False,
-            updates_per_epoch=max(1, steps // epochs),
+            updates_per_epoch=self._updates_per_epoch(),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: object) -> None:  # type: ignore[override]
         """Advance timm's schedule, which counts the updates itself."""
         scheduler.step_update(self.global_step)
+
+    def _updates_per_epoch(self) -> int:
+        """Count an epoch's optimiser steps, from the manifest.
+
+        Lightning's own estimate would start the training loader before a checkpoint can tell it where to go on.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ShardData):
+            return max(1, int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1))
+        return math.ceil(data.train_batches() / self.trainer.accumulate_grad_batches)
 
     def _log(self, name: str, value: Tensor, batch_size: int) -> None:
         """Log a training value per step and as the epoch's mean."""

@@ -12,6 +12,7 @@ from harmonizer.data.loader import TrainLoader, evaluation_loader
 from harmonizer.data.manifest import Manifest, read_manifest
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 from harmonizer.data.transforms import JointTransform
+from harmonizer.models import evaluation_geometry, model_image_size
 
 
 class ShardData(L.LightningDataModule):
@@ -19,6 +20,7 @@ class ShardData(L.LightningDataModule):
 
     Args:
         folder: Holds the two.
+        model: timm name, whose own geometry fills in what is None below.
         image_size: Height and width in pixels that the pictures are brought to.
         batch_size: Training batch of one process.
         eval_batch_size: Evaluation batch of one process. Scores depend on it only by float rounding.
@@ -41,13 +43,14 @@ class ShardData(L.LightningDataModule):
         self,
         folder: str | Path,
         *,
-        image_size: int,
+        model: str,
         batch_size: int,
+        image_size: int | None = None,
         eval_batch_size: int = 64,
         crop_scale: tuple[float, float] | None = None,
-        crop_ratio: float = 1.0,
+        crop_ratio: float | None = None,
         flip: float = 0.0,
-        interpolation: str = "bilinear",
+        interpolation: str | None = None,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -55,15 +58,18 @@ class ShardData(L.LightningDataModule):
         if batch_size < 1 or eval_batch_size < 1:
             raise ValueError(f"expected batch sizes of at least 1, got {batch_size} and {eval_batch_size}")
         self.folder = Path(folder)
-        self.image_size = image_size
+        self.image_size = image_size or model_image_size(model)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
+        own_ratio, own_interpolation = evaluation_geometry(model)
+        ratio = own_ratio if crop_ratio is None else crop_ratio
+        interpolation = interpolation or own_interpolation
         self.train_transform = JointTransform(
-            image_size, scale=crop_scale, crop_ratio=crop_ratio, flip=flip, interpolation=interpolation
+            self.image_size, scale=crop_scale, crop_ratio=ratio, flip=flip, interpolation=interpolation
         )
-        self.eval_transform = JointTransform(image_size, crop_ratio=crop_ratio, interpolation=interpolation)
+        self.eval_transform = JointTransform(self.image_size, crop_ratio=ratio, interpolation=interpolation)
         self.manifest: Manifest = read_manifest(self.folder / "val")
 
     @property
@@ -79,6 +85,11 @@ class ShardData(L.LightningDataModule):
             raise ValueError(f"the train and val shards in {self.folder} name different classes")
         batches = TrainBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world=world)
         return TrainLoader(dataset, batches, num_workers=self.num_workers)
+
+    def train_batches(self) -> int:
+        """Return the number of training batches of one process in an epoch."""
+        _, world = self._place()
+        return read_manifest(self.folder / "train").samples // (self.batch_size * world)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return this process's share of the validation samples."""

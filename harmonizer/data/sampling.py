@@ -40,6 +40,11 @@ class TrainBatches(Sampler[list[Position]]):
         self.epoch = 0
         self.skip = 0
 
+    @property
+    def sampler(self) -> "TrainBatches":
+        """Return itself: Lightning looks for ``set_epoch`` at a batch sampler's sampler."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration runs through; Lightning calls it."""
         self.epoch = epoch

@@ -51,6 +51,7 @@ class JointTransform:
         self.ratio = ratio
         self.flip = flip
         self.crop_ratio = crop_ratio
+        self.interpolation = interpolation
         self.resampling = RESAMPLING[interpolation]
 
     def __call__(self, image: Image.Image, human: Image.Image | None, *, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,97 @@
+"""Example pictures: image, human map, saliency and attack side by side, as PNG."""
+
+import os
+from pathlib import Path
+
+import lightning as L
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from callbacks.robustness import Robustness
+from harmonizer.functional import attack_map
+from harmonizer.models import evaluation_saliency
+from harmonizer.module import HarmonizerModule
+
+PANEL = 2.2  # inches
+DPI = 150
+
+
+class Gallery(L.Callback):
+    """Draw the first attacked images of the last validation into a folder, one PNG each.
+
+    Args:
+        folder: Made when needed; pictures of an earlier validation are replaced.
+        images: How many, at most what :class:`callbacks.robustness.Robustness` keeps.
+    """
+
+    def __init__(self, folder: str | Path, *, images: int = 6) -> None:
+        self.folder = Path(folder)
+        self.images = images
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw what the last validation attacked."""
+        self._draw(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw what an evaluation attacked."""
+        if trainer.state.fn == "validate":
+            self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        robustness = [callback for callback in trainer.callbacks if isinstance(callback, Robustness)]  # type: ignore[attr-defined]
+        if not robustness or not trainer.is_global_zero:
+            return
+        assert isinstance(module, HarmonizerModule)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for key, example in list(robustness[0].examples.items())[: self.images]:
+            image, adversarial = example["image"][None], example["adversarial"][None]
+            label = torch.tensor([example["label"]], device=module.device)
+            saliency = evaluation_saliency(module.model, image.to(module.device), label)[0].cpu()
+            row = robustness[0].rows[key]
+            classes = module.hparams["classes"]
+            figure = _panels(
+                image[0],
+                {
+                    f"{classes[row['label']]}: human map": example["human"],
+                    "saliency": saliency,
+                    f"attack, L2 {row['l2']:.2f}": attack_map(adversarial, image)[0],
+                },
+                {f"attacked: {classes[row['prediction']]}": adversarial[0]},
+            )
+            path = self.folder / f"{key.replace('/', '_')}.png"
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            figure.savefig(temporary, dpi=DPI, format="png")
+            temporary.replace(path)
+
+
+def _panels(image: Tensor, maps: dict[str, Tensor], pictures: dict[str, Tensor]) -> Figure:
+    """Draw an image (3,H,W), maps (H,W) over it, and further pictures (3,H,W), with their titles."""
+    panels = [("image", _picture(image))]
+    panels += [(title, _overlaid(image, values)) for title, values in maps.items()]
+    panels += [(title, _picture(picture)) for title, picture in pictures.items()]
+    figure = Figure(figsize=(PANEL * len(panels), PANEL + 0.25), layout="constrained")
+    for axes, (title, picture) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        axes.imshow(picture, interpolation="lanczos")
+        axes.set_title(title, fontsize=9)
+        axes.set_axis_off()
+    return figure
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    """Return (H,W,3) in [0,1]."""
+    picture: np.ndarray = image.permute(1, 2, 0).clamp(0, 1).numpy()
+    return picture
+
+
+def _overlaid(image: Tensor, values: Tensor) -> np.ndarray:
+    """Colour a map, scaled to its 99th percentile, and lay it over the image in grey; strong values cover more."""
+    scale = max(float(torch.quantile(values.flatten().float(), 0.99)), 1e-12)
+    strength = (values / scale).clamp(0, 1).numpy()
+    grey = 0.35 + 0.5 * _picture(image).mean(2, keepdims=True)
+    colour = mpl.colormaps["inferno"](0.15 + 0.85 * strength)[..., :3]
+    cover = 0.25 + 0.65 * strength[..., None]
+    blended: np.ndarray = (1 - cover) * grey + cover * colour
+    return blended.clip(0, 1)

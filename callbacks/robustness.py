@@ -1,0 +1,131 @@
+"""Attack validation images once; feed perturbation tolerance and adversarial alignment."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+
+from callbacks.selection import Selection
+from harmonizer.attacks import AttackResult, minimal_radius
+from harmonizer.data.batch import Batch
+from harmonizer.metrics import AdversarialAlignment, PerturbationTolerance
+from harmonizer.module import HarmonizerModule
+from harmonizer.statistics import STATUSES
+
+log = logging.getLogger(__name__)
+
+
+class Robustness(L.Callback):
+    """Measure how large the smallest fooling perturbation is, and how well it agrees with the human map.
+
+    Logs ``val/tolerance_median``, ``val/tolerance_mean`` (of min(r, eps_max)), ``val/share_found``,
+    ``val/share_censored``, ``val/share_wrong`` and ``val/adversarial_alignment``, each over all processes.
+
+    Args:
+        attack: Name, as :func:`harmonizer.attacks.minimal_radius` takes it.
+        settings: The attack's settings.
+        images: How many of the first validation images; None takes all.
+        every_n_epochs: In training; see :class:`callbacks.selection.Selection`.
+
+    Attributes:
+        rows: Per image, by key: the attack's columns of :data:`harmonizer.results.COLUMNS`, and ``has_map``.
+        examples: The first found images that have a map, by key: image, human map and adversarial on the CPU.
+    """
+
+    EXAMPLES = 8
+
+    def __init__(
+        self,
+        attack: str,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        images: int | None = None,
+        every_n_epochs: int = 1,
+    ) -> None:
+        self.attack = attack
+        self.settings = dict(settings or {})
+        self.selection = Selection(images, every_n_epochs)
+        self.tolerance = PerturbationTolerance(self.settings.get("eps_max", 10.0))
+        self.alignment = AdversarialAlignment()
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.examples: dict[str, dict[str, Any]] = {}
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget the last validation."""
+        if self.selection.start(trainer):
+            self.rows, self.examples = {}, {}
+        self.tolerance = self.tolerance.to(pl_module.device)
+        self.alignment = self.alignment.to(pl_module.device)
+        self.tolerance.reset()
+        self.alignment.reset()
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - the logits; not needed
+        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Attack the batch, outside of the metrics: torchmetrics disables gradients."""
+        chosen = self.selection.take(trainer, batch)
+        if chosen is None:
+            return
+        assert isinstance(pl_module, HarmonizerModule)
+        result = minimal_radius(
+            pl_module.model, chosen.images, chosen.labels, attack=self.attack, keys=chosen.keys, **self.settings
+        )
+        self.tolerance.eps_max = result.eps_max
+        self.tolerance.update(result.status, result.l2, chosen.keys)
+        self.alignment.update(
+            result.adversarial,
+            chosen.images,
+            chosen.human,
+            status=result.status,
+            has_map=chosen.has_map,
+            keys=chosen.keys,
+        )
+        self._keep(chosen, result)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the scores; every process takes part."""
+        if not self.selection.due:
+            return
+        tolerance, alignment = self.tolerance.compute(), self.alignment.compute()
+        images = max(float(tolerance["n"]), 1)
+        scores = {
+            "tolerance_median": tolerance["median"],
+            "tolerance_mean": tolerance["restricted_mean"],
+            "tolerance_mean_se": tolerance["restricted_mean_se"],
+            "adversarial_alignment": alignment["mean"],
+            "adversarial_alignment_se": alignment["se"],
+            **{f"share_{status}": tolerance[f"n_{status}"] / images for status in STATUSES},
+        }
+        for name, value in scores.items():
+            pl_module.log(f"val/{name}", float(value), rank_zero_only=True)
+
+    def _keep(self, batch: Batch, result: AttackResult) -> None:
+        """Keep the batch's rows and, while there is room, its examples."""
+        scale = batch.images[0].numel() ** -0.5
+        for i, key in enumerate(batch.keys):
+            status = STATUSES[int(result.status[i])]
+            self.rows[key] = {
+                "key": key,
+                "label": int(batch.labels[i]),
+                "prediction": int(result.prediction[i]),
+                "status": status,
+                "eps": float(result.eps[i]),
+                "l2": float(result.l2[i]),
+                "rms": float(result.l2[i]) * scale,
+                "linf": float(result.linf[i]),
+                "alignment": float(self.alignment.latest[i]),
+                "forwards": int(result.forwards[i]),
+                "backwards": int(result.backwards[i]),
+                "has_map": bool(batch.has_map[i]),
+            }
+            if status == "found" and batch.has_map[i] and len(self.examples) < self.EXAMPLES:
+                arrays = {"image": batch.images, "human": batch.human, "adversarial": result.adversarial}
+                self.examples[key] = {name: array[i].float().cpu() for name, array in arrays.items()}
+                self.examples[key]["label"] = int(batch.labels[i])

@@ -1,0 +1,76 @@
+"""The final table in the terminal, and plain lines where there is no terminal."""
+
+import sys
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from rich.console import Console
+from rich.table import Table
+
+ROWS = {
+    "accuracy": ("accuracy", "{:.1%}"),
+    "tolerance_median": ("perturbation tolerance, median L2", "{:.3f}"),
+    "tolerance_mean": ("perturbation tolerance, mean of min(L2, max)", "{:.3f}"),
+    "share_found": ("  found", "{:.1%}"),
+    "share_censored": ("  never fooled (censored)", "{:.1%}"),
+    "share_wrong": ("  wrong before any attack", "{:.1%}"),
+    "share_failed": ("  failed (no usable gradient)", "{:.1%}"),
+    "adversarial_alignment": ("adversarial alignment, Spearman", "{:.3f}"),
+    "feature_alignment": ("feature alignment, Spearman", "{:.3f}"),
+    "feature_alignment_of_ceiling": ("  share of the human ceiling", "{:.1%}"),
+}
+
+
+class ScoreTable(L.Callback):
+    """Print the scores of the last validation, with their standard errors.
+
+    Args:
+        attack: Name of the attack behind tolerance and adversarial alignment: other attacks give other scores.
+    """
+
+    def __init__(self, attack: str) -> None:
+        self.attack = attack
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the last epoch's scores."""
+        self._show(trainer, f"last epoch, attack {self.attack}")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print an evaluation's scores."""
+        if trainer.state.fn == "validate":
+            self._show(trainer, f"attack {self.attack}")
+
+    def _show(self, trainer: L.Trainer, caption: str) -> None:
+        scores = {name.removeprefix("val/"): float(value) for name, value in trainer.callback_metrics.items()}
+        if not trainer.is_global_zero or "accuracy" not in scores:
+            return
+        table = Table("score", "value", "standard error", caption=caption)
+        for name, (title, style) in ROWS.items():
+            if name in scores:
+                error = scores.get(f"{name}_se")
+                table.add_row(title, style.format(scores[name]), "" if error is None else style.format(error))
+        Console().print(table)
+
+
+class EpochLines(ProgressBar):
+    """Print one plain line an epoch: for log files, where a moving bar would leave thousands."""
+
+    def disable(self) -> None:
+        """Do nothing: Lightning asks for it on all processes but the first, which alone prints anyway."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the epoch's losses and scores."""
+        if trainer.is_global_zero:
+            shown = ("train/cross_entropy_epoch", "train/harmonizer_loss_epoch", "val/accuracy")
+            scores = [
+                f"{name.removesuffix('_epoch')} {float(trainer.callback_metrics[name]):.4f}"
+                for name in shown
+                if name in trainer.callback_metrics
+            ]
+            sys.stdout.write(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {', '.join(scores)}\n")
+            sys.stdout.flush()
+
+
+def progress() -> L.Callback:
+    """Return a progress bar in a terminal, plain lines elsewhere."""
+    return RichProgressBar() if sys.stdout.isatty() else EpochLines()

@@ -1,0 +1,58 @@
+"""Run folders: one folder a run, made from its settings; a different run does not get in."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SETTINGS = "config.json"
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Path | None:
+    """Take a run folder for a run with these settings.
+
+    Args:
+        folder: Made when it does not exist.
+        settings: All that decides the run's numbers; plain JSON values.
+        overwrite: Remove a run that is there, whatever its settings, and start again.
+
+    Returns:
+        The checkpoint to go on from; None at the start of a run.
+
+    Raises:
+        FileExistsError: The folder holds a run with other settings, or something that is no run.
+    """
+    path = folder / SETTINGS
+    if overwrite and path.exists():
+        shutil.rmtree(folder)
+    if path.exists():
+        different = _differences(json.loads(path.read_text()), settings)
+        if different:
+            raise FileExistsError(
+                f"{folder} holds another run, with other {', '.join(different)}; "
+                "add overwrite=true to replace it, or choose another place with folder=FOLDER"
+            )
+        last = folder / LAST
+        return last if last.exists() else None
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} holds files that are no run; choose another place with folder=FOLDER")
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{SETTINGS}.{os.getpid()}")
+    temporary.write_text(json.dumps(settings, indent=1) + "\n")
+    temporary.replace(path)
+    return None
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Name the settings, dotted, that differ, with both values."""
+    found: list[str] = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += _differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            found.append(f"{prefix}{name} ({before} -> {after})")
+    return found

@@ -1,0 +1,41 @@
+"""Small shard folders for tests: coloured squares on noise, whose colour is the class and whose place is the map."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from harmonizer.data.shards import write_shards
+
+CLASSES = ("red", "green", "blue")
+
+
+def png(values):
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def sample(index, size=32, classes=CLASSES, with_map=True):
+    rng = np.random.default_rng(index)
+    label = index % len(classes)
+    picture = rng.integers(60, 120, (size, size, 3)).astype(np.uint8)
+    top, left = rng.integers(2, size // 2, 2)
+    square = slice(top, top + size // 3), slice(left, left + size // 3)
+    picture[square] = 90
+    picture[(*square, label)] = 200
+    rows, columns = np.mgrid[:size, :size]
+    centre = top + size // 6, left + size // 6
+    bump = np.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / (2 * (size / 8) ** 2))
+    found = {"__key__": f"s{index:05d}", "png": png(picture), "cls": label}
+    return found | ({"heatmap.png": png((bump * 255).astype(np.uint8))} if with_map else {})
+
+
+def write_folder(folder: Path, *, train=48, val=24, size=32, samples_per_shard=16, unmapped=5) -> Path:
+    """Write train and val shards; every ``unmapped``-th training sample has no map."""
+    settings = {"classes": CLASSES, "maps": "a bump on the square", "samples_per_shard": samples_per_shard}
+    training = (sample(i, size, with_map=i % unmapped != 0) for i in range(train))
+    write_shards(training, folder / "train", **settings)
+    write_shards((sample(10_000 + i, size) for i in range(val)), folder / "val", **settings)
+    return folder

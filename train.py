@@ -1,0 +1,52 @@
+"""Train one timm model, or a control and a harmonized one to compare; ``python train.py --help`` tells how."""
+
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from evaluate import evaluate
+from harmonizer.cli import clear_errors, command_line
+from harmonizer.pair import show_comparison
+from harmonizer.run import LAST, claim
+
+
+def fit(config: DictConfig) -> Path:
+    """Train one model, going on where an interrupted run stopped; return its last checkpoint."""
+    instantiate(config.seeding)
+    data = instantiate(config.data)
+    module = instantiate(config.module, classes=list(data.classes), image_size=data.image_size)
+    callbacks, loggers = (list(instantiate(part).values()) for part in (config.callbacks, config.logger))
+    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+    folder = Path(config.folder)
+    settings = OmegaConf.to_container(config, resolve=True)
+    checkpoint = claim(folder, settings, overwrite=config.overwrite)
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    return folder / LAST
+
+
+def fit_pair(config: DictConfig) -> None:
+    """Train control and harmonized with the same budget, evaluate both and print the comparison."""
+    results = []
+    for harmonize in (False, True):
+        config.harmonize = harmonize
+        evaluation = hydra.compose("evaluate", [f"ckpt='{fit(config)}'", "overwrite=true"])
+        with open_dict(evaluation):
+            evaluation.merge_with({key: config[key] for key in ("data", "attack", "results", "trainer")})
+        results.append(evaluate(evaluation))
+    show_comparison(*results)
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="train")
+@clear_errors
+def main(config: DictConfig) -> None:
+    """Train as the command line says."""
+    if config.pair:
+        fit_pair(config)
+    else:
+        fit(config)
+
+
+if __name__ == "__main__":
+    command_line(main)
