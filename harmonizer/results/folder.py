@@ -55,9 +55,9 @@ class Results:
                 )
         return columns
 
-    @cached_property
+    @property
     def examples(self) -> dict[str, NDArray[Any]]:
-        """The attacked examples, read on first use; empty when none were kept.
+        """The attacked examples, read anew each time, for they are large; empty when none were kept.
 
         ``keys`` (E,), ``image`` and ``adversarial`` (E,3,H,W) in [0,1], ``human`` and ``saliency`` (E,H,W).
         """
@@ -118,7 +118,7 @@ def write_results(
 
 
 def load_results(folder: Path) -> Results:
-    """Read one model's results and check the summary; rows and examples are read and checked on first use.
+    """Read one model's results and check the summary; rows and examples are read and checked on use.
 
     Raises:
         FileNotFoundError: There is no such folder, or no summary in it.

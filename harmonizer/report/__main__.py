@@ -1,0 +1,41 @@
+"""``python -m harmonizer.report [RESULTS...] [--external FILE] [--accuracy FILE] --out DIR``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harmonizer.report.build import Look, build_report
+
+ACCURACY = "CSV with columns model and top1, as timm publishes: accuracy in place of the measured one"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the report that the command line asks for; return the exit status."""
+    parser = argparse.ArgumentParser("python -m harmonizer.report", description="Make tables, figures and a web page.")
+    add = parser.add_argument
+    add("results", nargs="*", type=Path, help="results folders, or folders of them")
+    add("--external", action="append", default=[], type=Path, metavar="FILE", help="published scores as CSV")
+    add("--accuracy", action="append", default=[], type=Path, metavar="FILE", help=ACCURACY)
+    add("--out", required=True, type=Path, metavar="DIR", help="folder to write")
+    add("--compare", nargs=2, action="append", default=[], metavar=("A", "B"), help="compare two models by name")
+    add("--bars", choices=("interval", "se"), default=Look.bars, help="error bars: 95 %% interval, or standard error")
+    add("--log", action="store_true", help="logarithmic axis for the tolerance")
+    add("--grid", nargs="+", default=[], metavar="MODEL", help="models of the grid of examples")
+    add("--images", nargs="+", default=[], metavar="KEY", help="images of the grid of examples")
+    add("--title", default=Look.title, help="of the page")
+    given = parser.parse_args(arguments)
+    look = Look(given.title, given.bars, given.log, given.grid, given.images)
+    read = {"external": given.external, "accuracy": given.accuracy}
+    try:
+        report = build_report(given.results, given.out, **read, pairs=given.compare, look=look)
+    except (ValueError, FileNotFoundError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stderr.writelines(f"note: {text}\n" for text in report.notes)
+    sys.stdout.writelines(f"{path}\n" for path in report.files)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

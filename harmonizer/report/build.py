@@ -1,0 +1,183 @@
+"""Make everything that a report consists of."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from harmonizer.report.correlations import correlations
+from harmonizer.report.curves import survival_curves
+from harmonizer.report.grid import choose_models, qualitative_grid
+from harmonizer.report.models import Model, Source, load_models
+from harmonizer.report.page import page_html
+from harmonizer.report.paired import compare, default_pairs, named_pair, records
+from harmonizer.report.published import read_accuracy, read_external, with_accuracy
+from harmonizer.report.scatter import scatter
+from harmonizer.report.style import save, styled
+from harmonizer.report.text import comma_separated, latex, markdown
+from harmonizer.results import find_results
+
+SCATTERS = {
+    "tolerance": ("accuracy", "tolerance"),
+    "alignment": ("accuracy", "alignment"),
+    "tolerance-alignment": ("tolerance", "alignment"),
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How to draw.
+
+    Attributes:
+        title: Of the page.
+        bars: Error bars, "interval" (95 %) or "se".
+        log: Logarithmic axis for the tolerance.
+        grid: Models of the grid of examples, in place of controls and the models harmonized from them.
+        images: Images of the grid, in place of the first ones.
+    """
+
+    title: str = "Perturbation tolerance and adversarial alignment"
+    bars: str = "interval"
+    log: bool = False
+    grid: Sequence[str] = ()
+    images: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        files: In the order of writing.
+        notes: What the reader of the report should know about it.
+    """
+
+    files: list[Path]
+    notes: list[str]
+
+
+def build_report(
+    results: Sequence[Path],
+    out: Path,
+    *,
+    external: Sequence[Path] = (),
+    accuracy: Sequence[Path] = (),
+    pairs: Sequence[Sequence[str]] = (),
+    look: Look = Look(),
+) -> Report:
+    """Write tables, figures, statistics and the web page into a folder.
+
+    Args:
+        results: Results folders, or folders of them.
+        out: Folder to write; made if it is not there.
+        external: Tables of published scores.
+        accuracy: Tables of ImageNet accuracy; where several have a model, the first counts.
+        pairs: Names of two models each, to compare besides controls and the models harmonized from them.
+        look: How to draw.
+
+    Raises:
+        FileNotFoundError: Something to read is not there.
+        ValueError: There is nothing to report, or something to read is damaged; the message names it.
+    """
+    models, sources, notes = read_models(results, external, accuracy)
+    chosen = [*default_pairs(models), *(named_pair(models, names) for names in pairs)]
+    comparisons = [compare(a, b) for a, b in {(id(a), id(b)): (a, b) for a, b in chosen}.values()]
+    found = correlations(models)
+    titles = {"accuracy": "ImageNet top-1 accuracy (%)"} if accuracy or not results else {}
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "table.md": markdown(models),
+        "table.csv": comma_separated(models),
+        "table.tex": latex(models),
+        "statistics.json": _json(found),
+        "comparisons.json": _json(records(comparisons)),
+    }
+    files = [_write(out / name, text) for name, text in texts.items()]
+    with styled():
+        for name, figure in _figures(models, found, titles, look, _warning(sources)):
+            files += save(figure, out / name)
+    in_grid = choose_models(models, look.grid)
+    page = page_html(
+        models,
+        sources,
+        found,
+        comparisons,
+        title=look.title,
+        notes=notes,
+        titles=titles,
+        grid=(in_grid, look.images),
+    )
+    return Report([*files, _write(out / "report.html", page)], notes)
+
+
+def read_models(
+    results: Sequence[Path], external: Sequence[Path], accuracy: Sequence[Path]
+) -> tuple[list[Model], list[Source], list[str]]:
+    """Read all that is to be reported: models, sources, and notes on what was mixed or could not be matched.
+
+    Raises:
+        FileNotFoundError: Something to read is not there.
+        ValueError: There is nothing to report, or something to read is damaged; the message names it.
+    """
+    if not results and not external:
+        raise ValueError("expected results folders or an --external table, got neither")
+    models, sources = load_models(find_results(results))
+    for path in external:
+        published, source = read_external(path)
+        if source.name in {known.name for known in sources}:
+            raise ValueError(f"expected a new name for each source, got {source.name!r} again; rename {path}")
+        models += published
+        sources.append(source)
+    notes = [warning] if (warning := _warning(sources)) else []
+    if accuracy:
+        known: dict[str, float] = {}
+        for path in reversed(accuracy):
+            known |= read_accuracy(path)
+        models, unmatched = with_accuracy(models, known)
+        notes.append(f"{len(models) - len(unmatched)} of {len(models)} models have an accuracy in the table.")
+        if unmatched:
+            notes.append(f"{len(unmatched)} have none, and are left out where it is needed: {', '.join(unmatched)}.")
+    return models, sources, notes
+
+
+def _warning(sources: Sequence[Source]) -> str:
+    """Say when scores of several protocols stand side by side."""
+    names = ", ".join(source.name for source in sources)
+    return f"Scores of {len(sources)} protocols ({names}): compare within one only." if len(sources) > 1 else ""
+
+
+def _figures(
+    models: Sequence[Model], found: Sequence[dict[str, Any]], titles: dict[str, str], look: Look, note: str
+) -> Iterator[tuple[str, Figure]]:
+    """Draw the figures that the scores at hand allow, with their file names."""
+    for name, (x, y) in SCATTERS.items():
+        if any({x, y} <= model.scores.keys() for model in models):
+            overall = next(item for item in found if (item["x"], item["y"], item["group"]) == (x, y, "all"))
+            style: dict[str, Any] = {"bars": look.bars, "log": look.log, "titles": titles, "note": note}
+            yield name, scatter(models, x, y, correlation=overall, **style)
+    if any(model.results for model in models):
+        yield "survival", survival_curves(models)
+    figure = qualitative_grid(choose_models(models, look.grid), look.images)
+    if figure is not None:
+        yield "grid", figure
+
+
+def _json(records: Sequence[dict[str, Any]]) -> str:
+    """Write records as strict JSON, null for what is undefined."""
+    plain = [
+        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
+        for record in records
+    ]
+    return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    temporary.replace(path)
+    return path

@@ -1,0 +1,49 @@
+"""Survival curves: how many images a model still classifies correctly at each radius."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from harmonizer.report.families import FAMILIES
+from harmonizer.report.models import Model
+from harmonizer.report.style import COLORS, FAINT, new_figure
+from harmonizer.statistics import proportion
+
+WIDTH, HEIGHT = 7.2, 4.0  # inches
+MOST_NAMES = 14  # curves with a name and a band each; of more, only families are told apart
+DASHES = ("-", "--", ":", "-.")  # of the models of one family
+
+
+def survival_curves(models: Sequence[Model]) -> Figure:
+    """Draw the share of images that measured models still get right against the radius, with 95 % intervals."""
+    models = [model for family in FAMILIES for model in models if model.results is not None and model.family == family]
+    figure = new_figure(WIDTH, HEIGHT)
+    axes = figure.add_subplot()
+    named = len(models) <= MOST_NAMES
+    before: dict[str, int] = {}
+    for model in models:
+        assert model.results is not None
+        curve = model.results.summary["survival"]
+        radii, share = np.array(curve["radii"], float), np.array(curve["share"], float)
+        color, turn = COLORS[model.family], before.get(model.family, 0)
+        before[model.family] = turn + 1
+        label = model.name if named else model.family if turn == 0 else f"_{model.name}"
+        width, alpha = (1.6, 0.95) if named else (0.8, 0.5)
+        style = DASHES[turn % len(DASHES)] if named else "-"
+        (line,) = axes.plot(radii, 100 * share, color=color, linestyle=style, linewidth=width, alpha=alpha)
+        line.set_label(label)
+        if named:
+            n = model.results.summary["survival"].get("n", model.scores["accuracy"].n)
+            bands = [proportion(round(value * n), n) for value in share]
+            low, high = ([100 * band[end] for band in bands] for end in ("low", "high"))
+            axes.fill_between(radii, low, high, color=color, alpha=0.08, linewidth=0)
+    axes.set_xlabel("Perturbation radius (L2)")
+    axes.set_ylabel("Images still correct (%)")
+    axes.margins(x=0)
+    axes.set_ylim(0, 100)
+    axes.grid(color=FAINT, linewidth=0.5, alpha=0.7)
+    legend = figure.legend(loc="outside right upper", fontsize=7.5, handlelength=2.6)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure

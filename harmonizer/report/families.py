@@ -1,0 +1,57 @@
+"""Guess a model's family from its timm name; a table's own ``family`` column overrides the guess."""
+
+import re
+
+FAMILIES = ("CNN", "transformer", "hybrid", "adversarially robust", "control", "harmonized", "other")
+
+# Beginnings of timm's architecture names. A hybrid has convolutional stages and attention; a transformer mixes
+# positions by attention only; a CNN by local filters only. MLP mixers, state-space and recurrent models are "other".
+BEGINNINGS = {
+    "hybrid": """
+        bat_resnext botnet caformer coat coatne csatv2 cvt eca_botnext eca_halonext edgenext efficientformer
+        efficientvit fastvit halo iformer lambda lamhalo levit lowformer maxvit maxxvit mobilenetv4_hybrid mobilevit
+        nextvit sebotnet sehalonet shvit swiftformer test_coatnet test_maxvit tiny_vit uniformer visformer vitamin
+    """,
+    "transformer": """
+        aimv2 beit cait convit crossvit davit deepseek deit dino eva flexivit gcvit gemma hiera jx_nest mvit naflexvit
+        nest pit_ pvt qwen sam2 samvit swin test_vit tnt twins vit_ volo xcit
+    """,
+    "CNN": """
+        adv_inception alexnet convformer convmixer convnext cs3 csp darknet densenet dla dm_nfnet dpn eca_nfnet
+        eca_resne eca_vovnet ecaresne efficientnet ens_adv ese_vovnet fasternet fbnet focalnet gc_efficientnet gcresne
+        gernet ghostnet gluon hardcorenas hgnet hrnet ig_resne inception lcnet mambaout mixnet mnasnet mobilenet
+        mobileone nasnet nf_ nfnet pnasnet poolformer rdnet regnet repghostnet repvgg repvit res2ne resmobile resne
+        rexnet sedarknet selecsls semnasnet senet seresne skresne spnasnet squeezenet ssl_resne starnet swsl_resne
+        test_byobnet test_convnext test_efficientnet test_mambaout test_nfnet test_resnet tinynet tresnet vgg vovnet
+        wide_resnet xception
+    """,
+}
+HUB = re.compile(r"^(hf[-_]hub:)?([\w-]+/)?")  # hf-hub:timm/resnet50.a1_in1k
+WRAPPERS = re.compile(r"^(tf_|legacy_|gluon_)")  # where the weights came from
+ROBUST_RADIUS = re.compile(r"_(?:l2|linf)_eps(\d+(?:\.\d+)?)")  # of Salman et al. 2020; radius 0 is ordinary training
+ROBUST_TAG = re.compile(r"(?:^|[_.])(?:adv|advtrain|robust)(?:[_.]|$)")
+HYBRID_STEM = re.compile(r"^vit_\w*?(?:_r\d*_s\d+|_resnet\d+|_r\d+_)")  # a vision transformer on a ResNet's features
+
+
+def guess_family(model: str) -> str:
+    """Guess a model's family from its name.
+
+    Args:
+        model: timm's name, with or without a weights tag.
+
+    Returns:
+        One of :data:`FAMILIES`, never "control" or "harmonized": those are how a model was trained here.
+
+    >>> guess_family("resnet50.a1_in1k"), guess_family("vit_large_r50_s32_384"), guess_family("resnet18_l2_eps3")
+    ('CNN', 'hybrid', 'adversarially robust')
+    """
+    name = HUB.sub("", model.strip().lower())
+    radius = ROBUST_RADIUS.search(name)
+    if ROBUST_TAG.search(name) or (radius and float(radius[1]) > 0):
+        return "adversarially robust"
+    architecture = WRAPPERS.sub("", name)
+    if HYBRID_STEM.match(architecture):
+        return "hybrid"
+    beginnings = [(text, family) for family, texts in BEGINNINGS.items() for text in texts.split()]
+    matching = [(len(text), family) for text, family in beginnings if architecture.startswith(text)]
+    return max(matching, default=(0, "other"))[1]  # the longest beginning is the most specific one

@@ -1,0 +1,120 @@
+"""Two models on the same images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonizer.report.models import Model
+from harmonizer.results import RADIUS
+from harmonizer.statistics import HUMAN_CEILING, pair_keys, paired_difference, paired_tolerance
+
+SCORES = ("tolerance", "alignment", "feature_alignment")
+MOST_CHANGED = 8  # images listed, half at either end
+TEST = "Wilcoxon signed-rank, two-sided"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the images that they share.
+
+    Attributes:
+        a: The first, usually the control.
+        b: The second; differences are b - a.
+        keys: (N,) the shared images.
+        values: By score, (2,N) the values of a and b; NaN where one has none.
+        differences: By score, what ``paired_difference`` says.
+    """
+
+    a: Model
+    b: Model
+    keys: NDArray[np.str_]
+    values: dict[str, NDArray[np.float64]]
+    differences: dict[str, dict[str, Any]]
+
+    def most_changed(self, score: str) -> list[int]:
+        """Return the images with the largest decrease, then those with the largest increase, the extremes outside."""
+        difference = self.values[score][1] - self.values[score][0]
+        order = [int(i) for i in np.argsort(difference, kind="stable") if not np.isnan(difference[i])]
+        if len(order) <= MOST_CHANGED:
+            return order
+        return order[: MOST_CHANGED // 2] + order[-(MOST_CHANGED // 2) :]
+
+
+def compare(a: Model, b: Model) -> Comparison:
+    """Compare two measured models image by image.
+
+    Tolerance is compared on the images that both get right before the attack, as ``min(r, eps_max)``; alignments on the
+    images where both are defined.
+
+    Raises:
+        ValueError: A model was not measured here, protocols differ, or no image is shared.
+    """
+    if a.results is None or b.results is None:
+        raise ValueError(f"expected two models with per-image results, {(b if a.results else a).name!r} has none")
+    protocols = [model.results.summary["protocol"] for model in (a, b) if model.results]
+    if protocols[0]["hash"] != protocols[1]["hash"]:
+        raise ValueError(f"expected {a.name!r} and {b.name!r} to be measured under one protocol; measure one again")
+    columns = [a.results.columns, b.results.columns]
+    indices = pair_keys(columns[0]["key"], columns[1]["key"])
+    if not len(indices[0]):
+        raise ValueError(f"expected {a.name!r} and {b.name!r} to share images, they share none")
+    values = {}
+    for score in SCORES:
+        both = [
+            _values(own, score, float(protocols[0]["eps_max"]))[index]
+            for own, index in zip(columns, indices, strict=True)
+        ]
+        values[score] = np.stack(both)
+    differences = {score: paired_difference(*both) for score, both in values.items() if np.isfinite(both).all(0).any()}
+    return Comparison(a, b, columns[0]["key"][indices[0]], values, differences)
+
+
+def default_pairs(models: Sequence[Model]) -> list[tuple[Model, Model]]:
+    """Choose each control and the model harmonized from it; where there are none, the only two models there are."""
+    measured = {(model.source, model.name): model for model in models if model.results is not None}
+    pairs = [
+        (measured[m.source, m.control], m) for m in measured.values() if m.control and (m.source, m.control) in measured
+    ]
+    if not pairs and len({model.source for model in measured.values()}) == 1 and len(measured) == 2:
+        pairs = list(pairwise(measured.values()))
+    return pairs
+
+
+def named_pair(models: Sequence[Model], names: Sequence[str]) -> tuple[Model, Model]:
+    """Find two models by name.
+
+    Raises:
+        ValueError: No measured model has the name, or several have.
+    """
+    found = []
+    for name in names:
+        having = [
+            model for model in models if model.results is not None and name in (model.name, model.results.folder.name)
+        ]
+        if len(having) != 1:
+            known = ", ".join(model.name for model in models if model.results is not None)
+            raise ValueError(f"expected the name of one measured model, got {name!r}; try {known}")
+        found.append(having[0])
+    return found[0], found[1]
+
+
+def records(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Return comparisons as plain objects, one a pair and score."""
+    return [
+        {"a": pair.a.name, "b": pair.b.name, "score": score, "test": TEST}
+        | difference
+        | {"most_changed": [str(pair.keys[i]) for i in pair.most_changed(score)]}
+        for pair in comparisons
+        for score, difference in pair.differences.items()
+    ]
+
+
+def _values(columns: dict[str, Any], score: str, eps_max: float) -> NDArray[np.float64]:
+    """Return one value an image of a score."""
+    if score == "tolerance":
+        return paired_tolerance(columns["status"], columns[RADIUS], eps_max=eps_max)
+    return np.asarray(columns[score] / HUMAN_CEILING)

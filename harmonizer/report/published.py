@@ -1,0 +1,127 @@
+"""Tables that others published: scores of models, and their ImageNet accuracy."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from harmonizer.report.families import FAMILIES, guess_family
+from harmonizer.report.models import Model, Score, Source
+
+CITATIONS = {  # by file name, for tables that do not begin with a "# citation" line
+    "feng2025_l2fmn": (
+        "Feng, Linsley et al. 2025, Beyond adversarial robustness, ICLR Re-Align workshop (foolbox L2FMN, 1000 steps)"
+    )
+}
+EXTERNAL = ("model", "pt", "aa", "pt_sem", "aa_sem")
+OPTIONAL = ("family", "top1", "control")
+
+
+def read_external(path: Path) -> tuple[list[Model], Source]:
+    """Read a table of published scores as a source of its own.
+
+    The table is CSV with the columns model, pt (mean minimal L2 radius), aa (alignment over the human ceiling), pt_sem,
+    aa_sem (standard errors), and optionally family, top1 (accuracy in %) and control (the model that a harmonized one
+    is compared with). Lines that begin with ``#`` before the header are its citation.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A column is missing, a cell is no number, or a model comes twice; the message names line and column.
+    """
+    lines, citation = _read(path, EXTERNAL)
+    models: dict[str, Model] = {}
+    for number, line in lines:
+        name = line["model"]
+        if not name or name in models:
+            raise ValueError(f"{path}, line {number}, column model: expected each model once, got {name!r}")
+        family = line.get("family") or guess_family(name)
+        if family not in FAMILIES:
+            raise ValueError(
+                f"{path}, line {number}, column family: expected one of {', '.join(FAMILIES)}, got {family!r}"
+            )
+        value = {column: _number(path, number, line, column) for column in (*EXTERNAL[1:], "top1")}
+        scores = {
+            "accuracy": Score(value["top1"]),
+            "tolerance": Score.with_error(value["pt"], value["pt_sem"]),
+            "alignment": Score.with_error(value["aa"], value["aa_sem"]),
+        }
+        known = {axis: score for axis, score in scores.items() if not np.isnan(score.value)}
+        models[name] = Model(name, name, family, path.stem, known, control=line.get("control") or None)
+    for model in models.values():
+        if model.control is not None and model.control not in models:
+            raise ValueError(f"{path}, column control: expected a model of the table, got {model.control!r}")
+    return list(models.values()), Source(path.stem, citation or CITATIONS.get(path.stem, path.name), "as published")
+
+
+def read_accuracy(path: Path) -> dict[str, float]:
+    """Read top-1 accuracy in % by model from a table in timm's format: columns model and top1.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A column is missing, or a cell is no percentage; the message names line and column.
+    """
+    lines, _ = _read(path, ("model", "top1"))
+    accuracy = {line["model"]: _number(path, number, line, "top1") for number, line in lines}
+    if wrong := [name for name, value in accuracy.items() if not 0 <= value <= 100]:
+        raise ValueError(f"{path}, column top1: expected 0 to 100 %, got {accuracy[wrong[0]]:g} for {wrong[0]}")
+    return accuracy
+
+
+def with_accuracy(models: Sequence[Model], accuracy: Mapping[str, float]) -> tuple[list[Model], list[str]]:
+    """Put a table's accuracy in place of the measured one, matched on the name.
+
+    Models trained here are matched on their full name only: another one's accuracy for their architecture says nothing.
+
+    Returns:
+        The models, those without a match having no accuracy; and the names of the latter.
+    """
+    matched, unmatched = [], []
+    for model in models:
+        trained = model.results is not None and model.results.summary.get("training") is not None
+        value = accuracy.get(model.name, np.nan if trained else accuracy.get(model.architecture, np.nan))
+        scores = {axis: score for axis, score in model.scores.items() if axis != "accuracy"}
+        if np.isnan(value):
+            unmatched.append(model.name)
+        else:
+            scores["accuracy"] = Score(value)
+        matched.append(replace(model, scores=scores))
+    return matched, unmatched
+
+
+def _read(path: Path, required: Sequence[str]) -> tuple[list[tuple[int, dict[str, str]]], str]:
+    """Return the numbered lines of a table as dictionaries, and its leading comment."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no table at {path}")
+    try:
+        text = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected CSV in UTF-8 ({error})") from None
+    comments = next((i for i, line in enumerate(text) if not line.startswith("#")), len(text))
+    reader = csv.DictReader(text[comments:])
+    for column in required:
+        if column not in (reader.fieldnames or ()):
+            raise ValueError(f"{path}: expected the columns {', '.join(required)}, {column} is missing")
+    citation = " ".join(line.lstrip("# ").removeprefix("citation:").strip() for line in text[:comments])
+    lines = []
+    for line in reader:
+        number = comments + reader.line_num
+        if None in line or None in line.values():
+            raise ValueError(f"{path}, line {number}: expected {len(reader.fieldnames or ())} cells")
+        lines.append((number, {key: cell.strip() for key, cell in line.items()}))
+    if not lines:
+        raise ValueError(f"{path}: expected at least one model, got an empty table")
+    return lines, citation
+
+
+def _number(path: Path, number: int, line: Mapping[str, str], column: str) -> float:
+    """Return a cell as a number, NaN where it is empty or the column is optional and absent."""
+    cell = line.get(column, "")
+    try:
+        value = float(cell or "nan")
+    except ValueError:
+        value = np.inf
+    if np.isinf(value):
+        raise ValueError(f"{path}, line {number}, column {column}: expected a number, got {cell!r}")
+    return value

@@ -1,0 +1,107 @@
+"""The results table as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from harmonizer.report.models import AXES, Model, Score
+from harmonizer.statistics import STATUSES
+
+NONE = "\N{EN DASH}"  # what is not known
+MASKED = "gradients look masked"
+LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "∞": r"$\infty$",
+    "\N{MINUS SIGN}": "$-$",
+}
+
+
+def header() -> list[str]:
+    """Return the columns of the table for people."""
+    scores = [axis.short for axis in AXES.values()]
+    return ["Model", "Family", "Source", scores[0], scores[1], "Median (L2)", *scores[2:], "Images", "Health"]
+
+
+def line(model: Model) -> list[str]:
+    """Return a model's line of the table for people: scores with standard errors, a dash for what is not known."""
+    scores = [show(model.scores.get(key), axis.digits) for key, axis in AXES.items()]
+    images = str(model.scores["tolerance"].n or NONE) if "tolerance" in model.scores else NONE
+    health = NONE if model.results is None or model.results.summary.get("health") is None else "ok"
+    health = MASKED if model.masked else health
+    return [model.name, model.family, model.source, scores[0], scores[1], median(model), *scores[2:], images, health]
+
+
+def show(score: Score | None, digits: int) -> str:
+    """Show a score with its standard error.
+
+    >>> show(Score(2.3456, 0.012), 3), show(Score(float("inf")), 1)
+    ('2.346 ± 0.012', '∞')
+    """
+    if score is None or np.isnan(score.value):
+        return NONE
+    value = "∞" if np.isinf(score.value) else f"{score.value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return value if np.isnan(score.se) else f"{value} ± {score.se:.{digits}f}"
+
+
+def median(model: Model) -> str:
+    """Show the median radius of a measured model, infinite when most images were never fooled."""
+    if model.results is None:
+        return NONE
+    return show(Score(float(model.results.summary["tolerance"]["median"]["value"])), AXES["tolerance"].digits)
+
+
+def markdown(models: Sequence[Model]) -> str:
+    """Write the table as Markdown."""
+    lines = [header(), ["---", "---", "---", *["---:"] * (len(header()) - 4), "---"], *map(line, models)]
+    rows = [
+        [re.sub(r"([|\\`*_<>\[\]])", r"\\\1", cell) if i > 1 else cell for cell in cells]
+        for i, cells in enumerate(lines)
+    ]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
+def latex(models: Sequence[Model]) -> str:
+    """Write the table as LaTeX, for the ``booktabs`` package."""
+    lines = [
+        " & ".join("".join(LATEX.get(letter, letter) for letter in cell) for cell in cells) for cells in table(models)
+    ]
+    columns = "lll" + "r" * (len(header()) - 4) + "l"
+    rule, body = "\\midrule\n", "".join(f"{text} \\\\\n" for text in lines[1:])
+    return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{lines[0]} \\\\\n{rule}{body}\\bottomrule\n\\end{{tabular}}\n"
+
+
+def table(models: Sequence[Model]) -> list[list[str]]:
+    """Return the table for people, its header first."""
+    return [header(), *map(line, models)]
+
+
+def comma_separated(models: Sequence[Model]) -> str:
+    """Write every number of the table, unrounded, as CSV: an empty cell is a number that is not known."""
+    ends = ("value", "se", "low", "high", "n")
+    counts = [f"n_{status}" for status in STATUSES]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = ["model", "architecture", "family", "source", "control", "masked"]
+    scores = [f"{axis}{'' if end == 'value' else '_' + end}" for axis in AXES for end in ends]
+    writer.writerow([*names, *scores, "tolerance_median", *counts])
+    for model in models:
+        cells = [model.name, model.architecture, model.family, model.source, model.control or "", int(model.masked)]
+        known = [getattr(model.scores[axis], end) if axis in model.scores else np.nan for axis in AXES for end in ends]
+        tolerance = model.results.summary["tolerance"] if model.results else {}
+        middle = tolerance.get("median", {}).get("value", np.nan)
+        writer.writerow([*cells, *map(_plain, [*known, middle]), *(tolerance.get(count, "") for count in counts)])
+    return buffer.getvalue()
+
+
+def _plain(value: float) -> str:
+    """Write a number so that it reads back exactly; nothing for NaN."""
+    return "" if value != value else repr(value) if isinstance(value, int) else repr(float(value))
