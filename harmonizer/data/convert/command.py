@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import get_args
 
 import harmonizer.data.convert
+from harmonizer.data.cache import cache_folder
 from harmonizer.data.ceilings import CEILING_SPLITS, measure_ceilings
-from harmonizer.data.convert.download import default_cache, fetch_all
+from harmonizer.data.convert.download import fetch_all
 from harmonizer.data.convert.job import PARTICIPANTS, Job, Options, Report
 from harmonizer.data.convert.sources.classes import parse_classes
 from harmonizer.data.convert.sources.find import Found, find
@@ -182,7 +183,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--map-bits", type=int, choices=(8, 16), default=16, help="of a map's pixel (default: %(default)s)")
     add("--ceiling-splits", type=_positive, default=CEILING_SPLITS, metavar="N", help="halvings of participants")
     add("--workers", type=_positive, default=len(os.sched_getaffinity(0)), metavar="N", help="processes")
-    add("--cache", type=Path, default=default_cache(), metavar="DIR", help="of downloads (default: %(default)s)")
+    add(
+        "--cache",
+        type=Path,
+        default=cache_folder("downloads"),
+        metavar="DIR",
+        help="of downloads (default: %(default)s)",
+    )
     add("--restart", action="store_true", help="drop what an interrupted conversion into DIR left")
     return parser
 

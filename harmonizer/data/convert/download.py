@@ -1,6 +1,7 @@
 """Download files once: resumed where a transfer broke off, and checked."""
 
 import base64
+import fcntl
 import hashlib
 import http.client
 import json
@@ -27,12 +28,6 @@ TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses worth another a
 def is_url(source: str) -> bool:
     """Tell an http(s) address from a path."""
     return source.lower().startswith(("http://", "https://"))
-
-
-def default_cache() -> Path:
-    """Return where downloads are kept."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "harmonizer" / "downloads"
 
 
 def fetch_all(sources: Sequence[str], cache: Path, progress: Progress) -> list[Path]:
@@ -67,9 +62,11 @@ def fetch(url: str, cache: Path, *, advance: Callable[[int], None] = lambda amou
     wanted = fragment.removeprefix("sha256=").lower() if fragment.startswith("sha256=") else None
     name = unquote(urlsplit(address).path.rpartition("/")[2]) or "index"
     path = cache / hashlib.sha256(address.encode()).hexdigest()[:16] / name
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _download(address, path, advance)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at the same file
+        if not path.is_file():
+            _download(address, path, advance)
     if wanted is not None and file_sha256(path) != wanted:
         found = file_sha256(path)
         path.unlink()
@@ -87,6 +84,7 @@ def _download(address: str, path: Path, advance: Callable[[int], None]) -> None:
             _state(part).unlink(missing_ok=True)
             return
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code not in TRANSIENT or attempt == ATTEMPTS - 1:
                 raise OSError(f"{address}: the server answers {error.code} {error.reason}") from None
         except (OSError, http.client.HTTPException) as error:
@@ -114,7 +112,6 @@ def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
         length = headers.get("content-length")
         total = None if length is None else start + int(length)
         with part.open("ab" if start else "wb") as file:
-            advance(start)
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 advance(len(chunk))
@@ -129,6 +126,7 @@ def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
         found = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
     if (total is not None and received > total) or announced not in (None, found):
         part.unlink()
+        _state(part).unlink()
         raise ValueError(f"{address}: what was received is not what the server announced; run the command again")
 
 

@@ -14,8 +14,8 @@ KEY_LENGTH = 80  # characters; with a number and an extension it stays below the
 def walk(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder: hidden ones left out, links followed, train-2 before train-10."""
     for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=_natural)
-        for name in sorted((name for name in files if not name.startswith(".")), key=_natural):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
+        for name in sorted((name for name in files if not name.startswith(".")), key=natural):
             yield Path(parent, name)
 
 
@@ -44,6 +44,6 @@ def with_unique_keys(items: Iterable[Item]) -> Iterator[Item]:
         yield item if count == 1 else item._replace(key=key)
 
 
-def _natural(name: str) -> tuple[list[int | str], str]:
+def natural(name: str) -> tuple[list[int | str], str]:
     """Order numbers in names by their value."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name

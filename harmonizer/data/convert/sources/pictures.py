@@ -1,12 +1,12 @@
 """Encoded pictures: check, decode, resize and encode."""
 
 import io
-import warnings
 from typing import Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from harmonizer.data.convert.sources.item import Item, Pixels
+from harmonizer.data.picture import decode_picture
 
 Encoding = Literal["keep", "jpeg", "png", "webp"]
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # pictures that shards hold, by Pillow's name
@@ -21,15 +21,9 @@ def open_picture(encoded: bytes, item: Item, name: str, *, header_only: bool = F
         RecordError: It cannot be decoded.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(encoded))
-            if not header_only:
-                picture.load()
-    except Exception as error:  # damaged bytes make Pillow raise almost anything
-        reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
-        raise item.error(f"cannot decode {name} ({reason})") from None
-    return picture
+        return decode_picture(encoded, header_only=header_only)
+    except ValueError as error:
+        raise item.error(f"cannot decode {name} ({error})") from None
 
 
 def encode_picture(

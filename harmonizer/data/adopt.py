@@ -1,0 +1,114 @@
+"""Use shards made elsewhere as they are: ``python -m harmonizer.data.adopt FOLDER``.
+
+A folder of WebDataset shards without a manifest, for example ImageNet's jpg, cls and json, is read once; what it holds
+is kept in a cache, so the folder may be read-only. Training and evaluation do the same on first use. A folder that
+changes (names, sizes, times) is read again.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+from harmonizer.data.cache import cache_folder
+from harmonizer.data.convert.sources.classes import parse_classes
+from harmonizer.data.convert.sources.names import natural
+from harmonizer.data.manifest import NAME, Manifest, read_manifest, write_manifest
+from harmonizer.data.progress import show_progress
+from harmonizer.data.survey import Survey, survey_shard
+
+
+def load_manifest(
+    folder: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    cache: Path | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Manifest:
+    """Read a folder's manifest, or make one.
+
+    Args:
+        folder: Of shards.
+        classes: Class names for a folder without a manifest; None numbers them up to the largest label.
+        cache: Where manifests that are made are kept.
+        advance: Called with the number of shards read since the last call.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no shard in it.
+        ValueError: A shard is damaged, or its samples lack an image or a label.
+    """
+    if (folder / NAME).is_file():
+        return read_manifest(folder)
+    shards = find_shards(folder)
+    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in shards]
+    identity = (str(folder.resolve()), classes and tuple(classes), states)
+    entry = (cache or cache_folder("manifests")) / sha256(repr(identity).encode()).hexdigest()[:32]
+    if (entry / NAME).is_file():
+        return read_manifest(entry)
+
+    def read(path: Path) -> Survey:
+        survey = survey_shard(path, decode=False, classes=None if classes is None else len(classes))
+        if survey.problems:
+            more = f" (and {len(survey.problems) - 1} more problems in this shard)" if survey.problems[1:] else ""
+            raise ValueError(survey.problems[0] + more)
+        advance(1)
+        return survey
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # checksums run outside the interpreter's lock
+        try:
+            surveys = list(pool.map(read, shards))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    labels = {label for survey in surveys for label in survey.labels}
+    names = tuple(classes) if classes is not None else tuple(str(n) for n in range(max(labels, default=-1) + 1))
+    maps = "as found in the shards" if any(survey.shard.maps for survey in surveys) else "no maps"
+    manifest = Manifest(classes=names, maps=maps, shards=tuple(survey.shard for survey in surveys))
+    entry.mkdir(parents=True, exist_ok=True)
+    write_manifest(entry, manifest)
+    return manifest
+
+
+def find_shards(folder: Path) -> list[Path]:
+    """Return a folder's tar files, numbers in names in their order.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no tar file in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no data folder at {folder}")
+    shards = sorted(
+        (path for path in folder.glob("*.tar") if not path.name.startswith(".")), key=lambda p: natural(p.name)
+    )
+    if not shards:
+        raise FileNotFoundError(f"{folder} holds neither a {NAME} nor tar files: is it a folder of shards?")
+    return shards
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    summary, _, rest = (__doc__ or "").partition(":")
+    parser = argparse.ArgumentParser(
+        prog="python -m harmonizer.data.adopt", description=summary + ".", epilog=rest.partition("\n\n")[2]
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--classes", metavar="imagenet|N|FILE", help="class names (default: numbers)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="of manifests (default: the user's cache)")
+    given = parser.parse_args(arguments)
+    try:
+        classes = None if given.classes is None else parse_classes(given.classes)
+        with show_progress() as progress, progress.task("reading shards") as advance:
+            manifest = load_manifest(given.folder, classes=classes, cache=given.cache, advance=advance)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"adopt: {error}\n")
+        return 1
+    maps = sum(shard.maps for shard in manifest.shards)
+    counts = f"{manifest.samples} samples, {maps} with maps, in {len(manifest.shards)} shards"
+    sys.stdout.write(f"{given.folder}: {counts}, {len(manifest.classes)} classes\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

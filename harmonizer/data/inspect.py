@@ -1,0 +1,148 @@
+"""Look into a folder of shards, or one shard: ``python -m harmonizer.data.inspect FOLDER_OR_SHARD``.
+
+Everything is read and decoded. Counts, sizes, classes, human maps and all problems are printed, and a contact sheet
+with the maps overlaid is drawn. Exit status: 0 in order; 1 problems; 2 wrong usage.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from harmonizer.data.adopt import find_shards
+from harmonizer.data.manifest import NAME, Manifest, read_manifest
+from harmonizer.data.progress import show_progress
+from harmonizer.data.sheet import draw_sheet
+from harmonizer.data.survey import Survey, survey_shard
+
+LISTED = 20  # problems
+FEW = 5  # classes or sizes
+
+
+def inspect(place: Path, *, decode: bool = True) -> tuple[Manifest | None, list[Survey], list[str]]:
+    """Read a folder of shards, or one shard.
+
+    Args:
+        place: Folder or tar file; a manifest beside it is compared.
+        decode: Decode all pictures.
+
+    Returns:
+        The manifest, if there is one; what each shard holds; and all problems.
+
+    Raises:
+        FileNotFoundError: There is no such folder or file.
+        ValueError: The manifest is damaged.
+    """
+    folder = place if place.is_dir() else place.parent
+    if not place.exists():
+        raise FileNotFoundError(f"no folder or shard {place}")
+    manifest = read_manifest(folder) if (folder / NAME).is_file() else None
+    shards = find_shards(place) if place.is_dir() else [place]
+    classes = None if manifest is None else len(manifest.classes)
+    with (
+        show_progress() as progress,
+        progress.task("reading shards", total=len(shards)) as advance,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        surveys = []
+        for survey in pool.map(partial(survey_shard, decode=decode, classes=classes), shards):
+            surveys.append(survey)
+            advance(1)
+    problems = [problem for survey in surveys for problem in survey.problems]
+    if manifest is not None:
+        problems += _compare(manifest, surveys, folder, whole=place.is_dir())
+    keys = Counter(sample.key for survey in surveys for sample in survey.samples)
+    repeated = [key for key, count in keys.items() if count > 1]
+    if repeated:
+        problems.append(f"{len(repeated)} keys occur more than once, the first is {repeated[0]!r}")
+    return manifest, surveys, problems
+
+
+def _compare(manifest: Manifest, surveys: Sequence[Survey], folder: Path, *, whole: bool) -> Iterator[str]:
+    """Yield where shards differ from their manifest."""
+    listed = {shard.file: shard for shard in manifest.shards}
+    for survey in surveys:
+        found, path = survey.shard, folder / survey.shard.file
+        expected = listed.pop(found.file, None)
+        if expected is None:
+            yield f"{path} is not in the manifest"
+            continue
+        if (found.samples, found.maps) != (expected.samples, expected.maps):
+            yield (
+                f"{path} holds {found.samples} samples with {found.maps} maps, "
+                f"the manifest says {expected.samples} with {expected.maps}"
+            )
+        if found.sha256 != expected.sha256:
+            yield f"{path} has changed: its sha256 is not that of the manifest"
+    if whole:
+        yield from (f"{folder / file} is missing; the manifest lists it" for file in listed)
+
+
+def describe(manifest: Manifest | None, surveys: Sequence[Survey]) -> Iterator[tuple[str, str]]:
+    """Yield what is printed: a word and what is to say about it."""
+    samples = sum(survey.shard.samples for survey in surveys)
+    maps = sum(survey.shard.maps for survey in surveys)
+    yield "shards", f"{len(surveys)}, {sum(survey.size for survey in surveys) / 1e6:.1f} MB"
+    yield "samples", str(samples)
+    prepared = f"; {manifest.maps}" if manifest is not None and maps else ""
+    yield "with maps", f"{maps} ({maps / samples if samples else 0:.1%}){prepared}"
+    labels = sum((survey.labels for survey in surveys), Counter[int]())
+    names = manifest.classes if manifest is not None else ()
+    of = f" of {len(names)}" if names else ""
+    common = (
+        (names[label] if 0 <= label < len(names) else str(label), count) for label, count in labels.most_common(FEW)
+    )
+    yield "classes", f"{len(labels)}{of}; most often {', '.join(f'{name} ({count})' for name, count in common) or '-'}"
+    for title, sizes in (
+        ("image sizes", sum((survey.images for survey in surveys), Counter[tuple[int, int]]())),
+        ("map sizes", sum((survey.heatmaps for survey in surveys), Counter[tuple[int, int]]())),
+    ):
+        common_sizes = (f"{width}x{height} ({count})" for (width, height), count in sizes.most_common(FEW))
+        more = f" and {len(sizes) - FEW} more" if len(sizes) > FEW else ""
+        yield title, (", ".join(common_sizes) or "-") + more
+    if manifest is not None and manifest.ceilings is not None:
+        ceilings = manifest.ceilings
+        yield "ceiling", f"{ceilings.overall}, floor {ceilings.floor}, over {len(ceilings.per_image)} images"
+    ignored = sum((survey.ignored for survey in surveys), Counter[str]())
+    if ignored:
+        yield "ignored", ", ".join(f".{extension} ({count})" for extension, count in ignored.most_common(FEW))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harmonizer.data.inspect", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("place", type=Path, metavar="FOLDER_OR_SHARD")
+    parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), metavar="PNG", help="(%(default)s)")
+    parser.add_argument("--images", type=int, default=24, metavar="N", help="on the sheet; 0 draws none (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="do not decode the pictures")
+    given = parser.parse_args(arguments)
+    try:
+        manifest, surveys, problems = inspect(given.place, decode=not given.quick)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"inspect: {error}\n")
+        return 1
+    lines = list(describe(manifest, surveys))
+    lines.append(("problems", str(len(problems)) if problems else "none"))
+    samples = [sample for survey in surveys for sample in survey.samples]
+    if given.images > 0 and samples:
+        step = max(len(samples) / given.images, 1)
+        chosen = [samples[int(number * step)] for number in range(min(given.images, len(samples)))]
+        draw_sheet(chosen, () if manifest is None else manifest.classes, given.sheet)
+        lines.append(("sheet", str(given.sheet)))
+    for title, text in lines:
+        sys.stdout.write(f"{title:<12}{text}\n")
+    for problem in problems[:LISTED]:
+        sys.stdout.write(f"  {problem}\n")
+    if len(problems) > LISTED:
+        sys.stdout.write(f"  and {len(problems) - LISTED} more\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
