@@ -1,15 +1,13 @@
 """L2 geometry of batches of images: norms, steps and projections, one row an image."""
 
-from collections.abc import Callable
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
 def norms(vectors: Tensor) -> Tensor:
     """Return the L2 norm (n,) of each row of ``vectors`` (n,...), in their dtype."""
-    return torch.linalg.vector_norm(vectors.flatten(1), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(vectors.flatten(1), dim=1)
+    return lengths
 
 
 def per_row(values: Tensor) -> Tensor:
@@ -17,14 +15,19 @@ def per_row(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
+def is_usable(gradients: Tensor) -> Tensor:
+    """Say which gradients (n,...) are finite and not zero, (n,) bool."""
+    flat = gradients.flatten(1)
+    return flat.isfinite().all(1) & (flat != 0).any(1)
+
+
 def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each row at norm 1, and which rows (n,) bool are usable: finite and not zero. The others become zero."""
-    vectors = torch.where(per_row(vectors.flatten(1).isfinite().all(1)), vectors, 0.0)
+    """Return each row at norm 1, and which rows (n,) are usable; the others become zero."""
+    usable = is_usable(vectors)
+    vectors = torch.where(per_row(usable), vectors, 0.0)
     # Scale by the largest entry first: squares of tiny gradients underflow.
-    vectors = vectors / per_row(vectors.flatten(1).abs().amax(1).clamp_min(torch.finfo(vectors.dtype).tiny))
-    length = norms(vectors)
-    usable = length > 0
-    return vectors / per_row(torch.where(usable, length, 1.0)), usable
+    vectors = vectors / per_row(torch.where(usable, vectors.flatten(1).abs().amax(1), 1.0))
+    return vectors / per_row(torch.where(usable, norms(vectors), 1.0)), usable
 
 
 def to_sphere(images: Tensor, moved: Tensor, radius: Tensor) -> Tensor:
@@ -33,8 +36,3 @@ def to_sphere(images: Tensor, moved: Tensor, radius: Tensor) -> Tensor:
     length = norms(offset)
     scale = radius / torch.where(length > 0, length, 1.0)
     return (images + per_row(scale) * offset).clamp(0, 1)
-
-
-def cross_entropy_of(labels: Tensor) -> Callable[[Tensor, slice], Tensor]:
-    """Return the objective that lowers the probability of ``labels`` (n,)."""
-    return lambda logits, part: F.cross_entropy(logits, labels[part], reduction="none")

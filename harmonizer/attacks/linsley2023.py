@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from harmonizer.attacks.l2 import cross_entropy_of, to_sphere, unit
+from harmonizer.attacks.l2 import to_sphere, unit
 from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
+from harmonizer.attacks.objectives import cross_entropy_of
 from harmonizer.attacks.result import Finding, Status
 from harmonizer.attacks.verdict import is_constant
 
@@ -37,7 +38,7 @@ def linsley2023(net: Network, images: Tensor, labels: Tensor, noise: Noise) -> F
         Linsley et al. 2023 (arXiv 2306.03229), section 3, as corrected by its authors on 28 June 2023.
     """
     everything = torch.arange(len(images), device=images.device)
-    clean_logits, gradient = net.gradient(images, everything, cross_entropy_of(labels))
+    clean_logits, gradient = net.start(images, everything, cross_entropy_of(labels))
     first_step, usable = unit(gradient)
     prediction = clean_logits.argmax(1)
     status = torch.where(prediction == labels, int(Status.CENSORED), int(Status.WRONG))

@@ -107,6 +107,11 @@ class Network:
         logits, gradient = self._in_batches(differentiate, len(inputs))
         return logits, gradient
 
+    def start(self, images: Tensor, rows: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+        """Return the logits of the clean images in full precision, and the gradient there: one pass unless ``amp``."""
+        logits, gradient = self.gradient(images, rows, objective)
+        return (logits if self.amp is None else self.logits(images, rows)), gradient
+
     def _count(self, counter: Tensor, rows: Tensor) -> None:
         counter.index_add_(0, rows, torch.ones_like(rows))
 

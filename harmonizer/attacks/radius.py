@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harmonizer.attacks.ddn import ddn, ddn_full
 from harmonizer.attacks.linsley2023 import linsley2023
 from harmonizer.attacks.network import Network, frozen
 from harmonizer.attacks.noise import Noise
+from harmonizer.attacks.pgd import pgd
 from harmonizer.attacks.result import AttackResult, Finding, Status
 
 Attack = Callable[..., Finding]
 """Called with (net, images, labels, noise) and, by keyword, its settings."""
 
-ATTACKS: Mapping[str, Attack] = {"linsley2023": linsley2023}
+ATTACKS: Mapping[str, Attack] = {"linsley2023": linsley2023, "pgd": pgd, "ddn": ddn, "ddn_full": ddn_full}
 
 
 def minimal_radius(

@@ -1,0 +1,92 @@
+"""Sequential linearisation: walk to the point of a decision boundary that is nearest to the image, inside the box."""
+
+import torch
+from torch import Tensor
+
+from harmonizer.attacks.l2 import is_usable, norms, per_row
+from harmonizer.attacks.network import Network
+from harmonizer.attacks.objectives import margin_to
+
+DAMPING = 0.6  # share of the way to the linearised solution; whole steps oscillate between a ReLU network's facets
+MEMORY = 0.6  # weight of the earlier gradients, which averages over facets; both chosen on benchmark pictures
+OVERSHOOT = 0.01  # aim this share of the way behind the boundary, to end on its far side
+NEWTON_STEPS = 6  # of the multiplier; exact once the set of clipped pixels is right
+
+
+def nearest_on_plane(images: Tensor, normal: Tensor, level: Tensor) -> Tensor:
+    """Solve for the shortest offset d with <normal, d> = level and images + d in [0,1].
+
+    The solution is the normal times a multiplier, clipped to the box; the multiplier is found by Newton's method.
+    Where the box leaves no solution, the offset goes as far as the box allows.
+
+    Args:
+        images: (n,3,H,W) in [0,1].
+        normal: (n,3,H,W), not zero.
+        level: (n,).
+
+    Returns:
+        (n,3,H,W) offsets.
+
+    >>> nearest_on_plane(torch.tensor([[[[0.5, 0.9]]]]), torch.ones(1, 1, 1, 2), torch.tensor([0.5]))
+    tensor([[[[0.4000, 0.1000]]]])
+    """
+    squared = normal.square().flatten(1)
+    total = squared.sum(1)
+    multiplier = level / total
+    for _ in range(NEWTON_STEPS):
+        wanted = per_row(multiplier) * normal
+        offset = wanted.clamp(-images, 1 - images)
+        slope = ((offset == wanted).flatten(1) * squared).sum(1)
+        gap = level - (normal * offset).flatten(1).sum(1)
+        free = slope > torch.finfo(total.dtype).eps * total
+        multiplier = multiplier + torch.where(free, gap / torch.where(free, slope, 1.0), 0.0)
+    return (per_row(multiplier) * normal).clamp(-images, 1 - images)
+
+
+def linearised_walk(
+    net: Network, images: Tensor, labels: Tensor, targets: Tensor, rows: Tensor, *, steps: int, eps_max: float
+) -> tuple[Tensor, Tensor]:
+    """Approach the nearest point where the logit of ``targets`` reaches that of ``labels``.
+
+    Each step replaces the margin by its linearisation (with the recent steps' gradients averaged), solves that
+    problem exactly, box included, and goes part of the way to the solution.
+
+    Args:
+        net: The frozen model.
+        images: (n,3,H,W) in [0,1].
+        labels: (n,) int64.
+        targets: (n,) int64, other classes.
+        rows: (n,) int64, the images' places in the call.
+        steps: Passes, at least 1.
+        eps_max: Largest radius.
+
+    Returns:
+        Offsets (n,3,H,W), near the boundary on either side, and the estimate (n,) of the distance; the estimate is
+        infinite where no gradient was usable.
+
+    Reference:
+        Moosavi-Dezfooli et al. 2016 (arXiv 1511.04599) for the linearisation; Croce and Hein 2020 (arXiv
+        1907.02044) for its box constraint.
+    """
+    offset = torch.zeros_like(images)
+    estimate = torch.full_like(labels, torch.inf, dtype=images.dtype)
+    objective = margin_to(labels, targets)
+    mean = torch.zeros_like(images)
+    for step in range(steps):
+        logits, gradient = net.gradient(images + offset, rows, objective)
+        usable = is_usable(gradient)
+        gradient = torch.where(per_row(usable), gradient, 0.0)
+        mean = MEMORY * mean + (1 - MEMORY) * gradient if step else gradient
+        scale = mean.flatten(1).abs().amax(1)  # squares of tiny gradients underflow
+        usable &= scale > 0
+        normal = mean / per_row(torch.where(usable, scale, 1.0))
+        rise = -objective(logits, slice(None)) / torch.where(usable, scale, 1.0)
+        level = (normal * offset).flatten(1).sum(1) + rise
+        goal = nearest_on_plane(images, torch.where(per_row(usable), normal, 1.0), level * (1 + OVERSHOOT))
+        reach = norms(goal)
+        usable &= reach.isfinite()
+        goal = goal * per_row(eps_max / reach.clamp_min(eps_max))
+        share = DAMPING if step else 1.0
+        offset = torch.where(per_row(usable), offset + share * (goal - offset), offset)
+        estimate = torch.where(usable, reach, estimate)
+    return offset, estimate

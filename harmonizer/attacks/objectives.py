@@ -1,0 +1,44 @@
+"""What attacks climb: functions of logits (n,K) that are large where the model is wrong."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harmonizer.attacks.network import Objective
+
+CONFIDENT = 1e-6  # cross-entropy in nats below which its float32 gradient is mostly rounding, or zero
+
+
+def cross_entropy_of(labels: Tensor) -> Objective:
+    """Return the cross-entropy of ``labels`` (n,)."""
+    return lambda logits, part: F.cross_entropy(logits, labels[part], reduction="none")
+
+
+def margin_of(labels: Tensor) -> Objective:
+    """Return the best wrong logit minus the logit of ``labels`` (n,): positive where the model is wrong."""
+
+    def margin(logits: Tensor, part: slice) -> Tensor:
+        true = labels[part, None]
+        return logits.scatter(1, true, -torch.inf).amax(1) - logits.gather(1, true)[:, 0]
+
+    return margin
+
+
+def margin_to(labels: Tensor, targets: Tensor) -> Objective:
+    """Return the logit of ``targets`` (n,) minus that of ``labels`` (n,)."""
+
+    def margin(logits: Tensor, part: slice) -> Tensor:
+        return (logits.gather(1, targets[part, None]) - logits.gather(1, labels[part, None]))[:, 0]
+
+    return margin
+
+
+def doubt_of(labels: Tensor) -> Objective:
+    """Return the cross-entropy of ``labels`` (n,), or the margin where the model is too sure for a cross-entropy."""
+    cross_entropy, margin = cross_entropy_of(labels), margin_of(labels)
+
+    def doubt(logits: Tensor, part: slice) -> Tensor:
+        loss = cross_entropy(logits, part)
+        return torch.where(loss.detach() > CONFIDENT, loss, margin(logits, part))
+
+    return doubt

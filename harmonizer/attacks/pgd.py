@@ -1,0 +1,128 @@
+"""Projected gradient descent in the L2 ball, with the radius of each image bisected: the cheap attack of training."""
+
+import torch
+from torch import Tensor
+
+from harmonizer.attacks.l2 import norms, per_row, unit
+from harmonizer.attacks.network import Network
+from harmonizer.attacks.noise import Noise
+from harmonizer.attacks.objectives import doubt_of, margin_of
+from harmonizer.attacks.result import Finding
+from harmonizer.attacks.verdict import Best, judge
+
+REACH = 2.5  # the steps' lengths add up to this many radii; Madry et al. 2018
+FIRST_GUESS = 2.0  # times the linearised distance to the boundary
+GROWTH = 4.0  # of the radius until it first fools
+
+
+def pgd(
+    net: Network,
+    images: Tensor,
+    labels: Tensor,
+    noise: Noise,
+    *,
+    eps_max: float = 10.0,
+    steps: int = 7,
+    rounds: int = 8,
+    restarts: int = 1,
+    tolerance: float = 0.05,
+) -> Finding:
+    """Bisect the radius of an L2 PGD attack, image by image.
+
+    The first radius is twice the linearised distance; it grows until it fools (or reaches ``eps_max``), then the
+    bracket is halved until its relative width is ``tolerance``. An attack stops at the first step that fools, and
+    the bracket closes at the norm it had. Passes an image, at most: 1 + rounds x restarts x steps forward, as many
+    backward, and 7 forward for the verdict.
+
+    Args:
+        net: The frozen model.
+        images: (B,3,H,W) in [0,1].
+        labels: (B,) int64.
+        noise: Starting points of the second restart and later.
+        eps_max: Largest radius.
+        steps: Of one attack.
+        rounds: Radii tried, at most.
+        restarts: Attacks at one radius: the first starts at the image, the others anywhere in the ball.
+        tolerance: Relative width of the bracket at which to stop.
+
+    Returns:
+        The finding; ``eps`` is the radius.
+
+    Reference:
+        Madry et al. 2018 (arXiv 1706.06083), section 2.
+    """
+    everything = torch.arange(len(images), device=images.device)
+    clean, gradient = net.start(images, everything, margin_of(labels))
+    uphill, had_gradient = unit(gradient)
+    margin = margin_of(labels)(clean, slice(None))
+    slope = (uphill * torch.where(per_row(had_gradient), gradient, 0.0)).flatten(1).sum(1)
+    guess = torch.where(had_gradient, FIRST_GUESS * -margin / slope, eps_max).clamp(max=eps_max)
+    best = Best(images, labels)
+
+    low = torch.zeros_like(guess)
+    rows = (clean.argmax(1) == labels).nonzero()[:, 0]
+    for round_ in range(rounds):
+        found = best.radius[rows].isfinite()
+        open_ = torch.where(found, best.radius[rows] - low[rows] > tolerance * best.radius[rows], low[rows] < eps_max)
+        rows, found = rows[open_], found[open_]
+        if not len(rows):
+            break
+        last_chance = torch.full_like(guess[rows], eps_max)  # so that censored means: not fooled at eps_max
+        grown = torch.minimum(GROWTH * low[rows], last_chance) if round_ < rounds // 2 else last_chance
+        wider = torch.where(low[rows] > 0, grown, guess[rows])
+        radius = torch.where(found, (low[rows] + best.radius[rows]) / 2, wider)
+        fooled = torch.zeros_like(found)
+        for restart in range(restarts):
+            left = (~fooled).nonzero()[:, 0]
+            if not len(left):
+                break
+            part = rows[left]
+            start = torch.zeros_like(images[part])
+            if restart:
+                start = radius[left][:, None, None, None] * _in_ball(noise.normal(part, f"pgd/{round_}/{restart}"))
+            step = uphill[part] if restart == 0 else None
+            hit, usable = _attack(net, best, images, labels, part, start, step, radius[left], steps)
+            fooled[left] = hit
+            had_gradient[part] |= usable
+        low[rows] = torch.where(fooled, low[rows], radius)
+    return judge(net, images, labels, clean, best, had_gradient, eps_max)
+
+
+def _attack(
+    net: Network,
+    best: Best,
+    images: Tensor,
+    labels: Tensor,
+    rows: Tensor,
+    offset: Tensor,
+    direction: Tensor | None,
+    radius: Tensor,
+    steps: int,
+) -> tuple[Tensor, Tensor]:
+    """Attack ``rows`` (n,) at ``radius`` (n,) from ``offset``; return which are fooled and had a gradient, (n,)."""
+    fooled, usable = torch.zeros_like(rows, dtype=torch.bool), torch.zeros_like(rows, dtype=torch.bool)
+    at = torch.arange(len(rows), device=rows.device)  # the rows still attacked
+    for step in range(steps + 1):
+        if step or direction is None:
+            x = images[rows[at]]
+            if step < steps:
+                logits, gradient = net.gradient(x + offset, rows[at], doubt_of(labels[rows[at]]))
+                direction, moves = unit(gradient)
+                usable[at] |= moves
+            else:
+                logits, direction = net.logits(x + offset, rows[at]), torch.zeros_like(offset)
+            hit = best.offer(rows[at], offset, logits)
+            fooled[at[hit]] = True
+            at, offset, direction = at[~hit], offset[~hit], direction[~hit]
+        if not len(at) or step == steps:
+            break
+        offset = offset + per_row(REACH / steps * radius[at]) * direction
+        offset = offset * per_row(radius[at] / torch.maximum(norms(offset), radius[at]))
+        offset = (images[rows[at]] + offset).clamp(0, 1) - images[rows[at]]
+    return fooled, usable
+
+
+def _in_ball(normal: Tensor) -> Tensor:
+    """Shorten Gaussian noise (n,3,H,W) to points in the unit ball; the first number of each decides how far."""
+    share = torch.special.ndtr(normal.flatten(1)[:, 0])
+    return per_row(share) * unit(normal)[0]
