@@ -60,6 +60,7 @@ def ddn(
     walks = [linearised_walk(net, x, y, target, rows, steps=walk_steps, eps_max=eps_max) for target in wrong.unbind(1)]
     offsets, distances = torch.stack([walk[0] for walk in walks], 1), torch.stack([walk[1] for walk in walks], 1)
     nearest = distances.topk(min(refined, distances.shape[1]), dim=1, largest=False).indices
+    net.report(walk_steps * targets / (walk_steps * targets + refined * steps))
     for choice in nearest.unbind(1):
         start = offsets[torch.arange(len(x), device=x.device), choice]
         target = wrong.gather(1, choice[:, None])[:, 0]

@@ -67,6 +67,7 @@ def linsley2023(net: Network, images: Tensor, labels: Tensor, noise: Noise) -> F
         first = radius == EPS_MAX
         eps[active] = torch.where(first, EPS_SPLIT, (low[active] + high[active]) / 2)
         active = active[torch.where(first, fooled, high[active] - low[active] > width)]
+        net.report(1 - len(active) / len(images))
     return Finding(status, best, prediction, adversarial, EPS_MAX)
 
 

@@ -61,6 +61,8 @@ class Network:
         device: Where the images are.
         batch_size: Most rows in one pass; None for no limit but memory.
         amp: Lower-precision dtype of the gradient passes, or None.
+        classes: Least number of logits that the labels need.
+        progress: Called with (images finished, images).
     """
 
     def __init__(
@@ -71,7 +73,11 @@ class Network:
         *,
         batch_size: int | None = None,
         amp: torch.dtype | None = None,
+        classes: int = 1,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._classes = classes
+        self._progress = progress
         self.model = model
         self.amp = amp
         self.batch_size = batch_size
@@ -83,7 +89,7 @@ class Network:
 
         def infer(part: slice) -> tuple[Tensor]:
             with torch.no_grad():
-                return (self.model(inputs[part]),)
+                return (self._checked(self.model(inputs[part])),)
 
         self._count(self.forwards, rows)
         return self._in_batches(infer, len(inputs))[0]
@@ -97,7 +103,7 @@ class Network:
         def differentiate(part: slice) -> tuple[Tensor, Tensor]:
             leaf = inputs[part].detach().clone().requires_grad_()
             with torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None):
-                logits = self.model(leaf)
+                logits = self._checked(self.model(leaf))
             logits = logits.to(inputs.dtype)
             (gradient,) = torch.autograd.grad(objective(logits, part).sum(), leaf, allow_unused=True)
             return logits.detach(), torch.zeros_like(leaf) if gradient is None else gradient
@@ -111,6 +117,19 @@ class Network:
         """Return the logits of the clean images in full precision, and the gradient there: one pass unless ``amp``."""
         logits, gradient = self.gradient(images, rows, objective)
         return (logits if self.amp is None else self.logits(images, rows)), gradient
+
+    def report(self, share: float) -> None:
+        """Tell the caller which share of the work is done."""
+        if self._progress is not None:
+            self._progress(round(share * len(self.forwards)), len(self.forwards))
+
+    def _checked(self, logits: Tensor) -> Tensor:
+        if logits.ndim != 2 or logits.shape[1] < self._classes:
+            raise ValueError(
+                f"expected logits (n,K) and labels in [0,K), got logits {tuple(logits.shape)} and "
+                f"label {self._classes - 1}"
+            )
+        return logits
 
     def _count(self, counter: Tensor, rows: Tensor) -> None:
         counter.index_add_(0, rows, torch.ones_like(rows))

@@ -1,12 +1,14 @@
-"""What attacks climb: functions of logits (n,K) that are large where the model is wrong."""
+"""What attacks climb: functions of logits (n,K) that are large where the model is wrong.
+
+The gradient of the cross-entropy vanishes in float32 when a model is confident; that of a margin does not, whatever
+the scale of the logits. Only the published protocol climbs the cross-entropy.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from harmonizer.attacks.network import Objective
-
-CONFIDENT = 1e-6  # cross-entropy in nats below which its float32 gradient is mostly rounding, or zero
 
 
 def cross_entropy_of(labels: Tensor) -> Objective:
@@ -31,14 +33,3 @@ def margin_to(labels: Tensor, targets: Tensor) -> Objective:
         return (logits.gather(1, targets[part, None]) - logits.gather(1, labels[part, None]))[:, 0]
 
     return margin
-
-
-def doubt_of(labels: Tensor) -> Objective:
-    """Return the cross-entropy of ``labels`` (n,), or the margin where the model is too sure for a cross-entropy."""
-    cross_entropy, margin = cross_entropy_of(labels), margin_of(labels)
-
-    def doubt(logits: Tensor, part: slice) -> Tensor:
-        loss = cross_entropy(logits, part)
-        return torch.where(loss.detach() > CONFIDENT, loss, margin(logits, part))
-
-    return doubt

@@ -6,7 +6,7 @@ from torch import Tensor
 from harmonizer.attacks.l2 import norms, per_row, unit
 from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
-from harmonizer.attacks.objectives import doubt_of, margin_of
+from harmonizer.attacks.objectives import margin_of
 from harmonizer.attacks.result import Finding
 from harmonizer.attacks.verdict import Best, judge
 
@@ -85,6 +85,7 @@ def pgd(
             fooled[left] = hit
             had_gradient[part] |= usable
         low[rows] = torch.where(fooled, low[rows], radius)
+        net.report((round_ + 1) / rounds)
     return judge(net, images, labels, clean, best, had_gradient, eps_max)
 
 
@@ -106,7 +107,7 @@ def _attack(
         if step or direction is None:
             x = images[rows[at]]
             if step < steps:
-                logits, gradient = net.gradient(x + offset, rows[at], doubt_of(labels[rows[at]]))
+                logits, gradient = net.gradient(x + offset, rows[at], margin_of(labels[rows[at]]))
                 direction, moves = unit(gradient)
                 usable[at] |= moves
             else:

@@ -69,13 +69,22 @@ def minimal_radius(
     """
     search = _find(attack)
     _check_settings(attack, search, settings)
-    _check_tensors(images, labels, keys)
+    _check_tensors(images, labels, keys, batch_size)
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise ValueError("expected a model made outside torch.inference_mode(), whose parameters allow gradients")
     with frozen(model, images.device, seed):
-        net = Network(model, len(images), images.device, batch_size=batch_size, amp=amp)
+        net = Network(
+            model,
+            len(images),
+            images.device,
+            batch_size=batch_size,
+            amp=amp,
+            classes=int(labels.max()) + 1 if len(labels) else 1,
+            progress=progress,
+        )
         clean = images.detach().clone()  # an ordinary tensor, also of an inference one
         finding = search(net, clean, labels.clone(), Noise(clean, keys, seed), **settings)
+        net.report(1.0)
     found = finding.status == Status.FOUND
     adversarial = torch.where(found[:, None, None, None], finding.adversarial, clean)
     offset = (adversarial.double() - clean.double()).flatten(1)
@@ -102,12 +111,14 @@ def _find(attack: str) -> Attack:
 
 def _check_settings(attack: str, search: Attack, settings: Mapping[str, object]) -> None:
     known = list(inspect.signature(search).parameters)[4:]  # after net, images, labels and noise
-    for name in settings:
+    for name, value in settings.items():
         if name not in known:
             raise ValueError(f"expected settings of {attack} among {known}, got {name!r}")
+        if not isinstance(value, int | float) or not value > 0:
+            raise ValueError(f"expected {name} above 0, got {value!r}")
 
 
-def _check_tensors(images: Tensor, labels: Tensor, keys: Sequence[str] | None) -> None:
+def _check_tensors(images: Tensor, labels: Tensor, keys: Sequence[str] | None, batch_size: int | None) -> None:
     if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise ValueError(
             f"expected images (B,C,H,W) and labels (B,) int64, got {tuple(images.shape)} and {tuple(labels.shape)} "
@@ -117,5 +128,9 @@ def _check_tensors(images: Tensor, labels: Tensor, keys: Sequence[str] | None) -
         raise ValueError(f"expected float32 or float64 images, got {images.dtype}; try images.float()")
     if not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError("expected finite images in [0,1]; put the model's normalisation inside the model")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"expected batch_size at least 1 or None, got {batch_size}")
+    if bool((labels < 0).any()):
+        raise ValueError(f"expected labels in [0,K), got {int(labels.min())}")
     if keys is not None and len(keys) != len(images):
         raise ValueError(f"expected one key an image, got {len(keys)} keys for {len(images)} images")
