@@ -52,7 +52,7 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
     for model in models.values():
         if model.control is not None and model.control not in models:
             raise ValueError(f"{path}, column control: expected a model of the table, got {model.control!r}")
-    return list(models.values()), Source(path.stem, citation or CITATIONS.get(path.stem, path.name), "as published")
+    return list(models.values()), Source(path.stem, citation or CITATIONS.get(path.stem, path.name), "As published")
 
 
 def read_accuracy(path: Path) -> dict[str, float]:

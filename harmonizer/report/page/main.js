@@ -36,7 +36,10 @@ function start() {
   });
   chips("families", "family", data.families.filter((family) => models.some((model) => model.family === family)), true);
   if (data.sources.length > 1) chips("sources", "source", data.sources.map((source) => source.name), false);
-  byId("notes").append(...data.notes.map((note) => html("p", { class: "note" }, note)));
+  byId("notes").append(...data.notes.map((note) => {
+    if (note.length < 240) return html("p", { class: "note" }, note);
+    return html("details", { class: "note" }, html("summary", {}, note.split(":")[0]), note);
+  }));
   watchPlot();
   draw();
   new ResizeObserver(() => draw()).observe(plot);

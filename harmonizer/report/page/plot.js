@@ -96,19 +96,25 @@ function markers() {
 function names(ranges) {
   const wanted = points.filter(({ model }) => matches(model) && (model.measured || state.query));
   if (!state.names || wanted.length > 40) return [];
+  if (!state.query) wanted.push(...outstanding().filter((point) => !point.model.measured).slice(0, 14));
   const taken = points.map(({ x, y }) => [x - 5, y - 5, x + 5, y + 5]);
   return wanted.flatMap(({ model, x, y }) => {
     const width = 6.1 * model.name.length;
-    for (const [dx, dy] of [[10, 4], [-10 - width, 4], [-width / 2, -13], [-width / 2, 21], [10, -10], [10, 18], [-10 - width, -10], [-10 - width, 18]]) {
+    for (const [dx, dy] of [[9, -8], [-9 - width, -8], [9, 16], [-9 - width, 16], [-width / 2, -13], [-width / 2, 21], [11, 4], [-11 - width, 4]]) {
       const box = [x + dx, y + dy - 10, x + dx + width, y + dy + 3];
       const inside = box[0] >= ranges[0][0] && box[2] <= ranges[0][1] && box[1] >= ranges[1][1] && box[3] <= ranges[1][0];
       if (inside && !taken.some((other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1])) {
         taken.push(box);
-        return [svg("text", { class: "name", x: x + dx, y: y + dy }, model.name)];
+        return [svg("text", { class: model.measured ? "name" : "name light", x: x + dx, y: y + dy }, model.name)];
       }
     }
     return [];
   });
+}
+
+function outstanding() { // points by the distance to their third nearest neighbour, farthest first
+  const near = (point) => points.map((other) => Math.hypot(point.x - other.x, point.y - other.y)).sort((a, b) => a - b)[Math.min(3, points.length - 1)];
+  return points.map((point) => [near(point), point]).sort((a, b) => b[0] - a[0]).map(([, point]) => point);
 }
 
 function describe(shown) {

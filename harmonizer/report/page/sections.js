@@ -71,7 +71,9 @@ function drawCorrelations() {
     { title: "p", cell: (c) => pValue(c.p), value: (c) => c.p },
     { title: "n", cell: (c) => c.n, value: (c) => c.n },
   ];
-  byId("correlations").append(html("p", { class: "quiet" }, "Over the models that have all scores; intervals by bootstrap over models; “alignment” is adversarial alignment."), html("div", { class: "scroll" }, sortable(columns, data.correlations).table));
+  const groups = new Set(data.sources.length > 1 ? [] : data.sources.map((source) => source.name)); // the same as "all"
+  const rows = data.correlations.filter((item) => !groups.has(item.group));
+  byId("correlations").append(html("p", { class: "quiet" }, "Over the models that have all scores; intervals by bootstrap over models; “alignment” is adversarial alignment."), html("div", { class: "scroll" }, sortable(columns, rows).table));
 }
 
 function drawGrid() {
