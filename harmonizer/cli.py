@@ -106,7 +106,8 @@ def _quoted(value: str) -> str:
     """Quote a value that Hydra's grammar would trip over."""
     if "=" not in value or _STRUCTURED.match(value):
         return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    # The grammar unescapes backslashes only before a quote.
+    escaped = re.sub(r"(\\*)(\'|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
 
 

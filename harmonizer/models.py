@@ -61,6 +61,8 @@ def build_model(
         ValueError: timm has no such model, or cannot build it with these settings.
     """
     check_model_name(name)
+    if (image_size is not None and image_size < 1) or (num_classes is not None and num_classes < 2):
+        raise ValueError(f"expected image_size >= 1 and num_classes >= 2, got {image_size} and {num_classes}")
     config = timm.get_pretrained_cfg(name)
     # Only models with a fixed input size take one; the others follow their input.
     size = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
@@ -68,12 +70,26 @@ def build_model(
     set_fused_attn(fused and not second_order)
     try:
         backbone = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **size)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        model = PixelModel(backbone, config.mean, config.std)
+        _probe(model, image_size or config.input_size[-1])
+    except OSError as error:
+        raise ValueError(f"the weights of {name} are neither cached nor to be downloaded now: {error}") from error
+    except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
-        raise ValueError(f"timm cannot build {name} with {settings}: {error}") from error
+        raise ValueError(f"{name} cannot work with {settings}: {error}") from error
     finally:
         set_fused_attn(fused)
-    return PixelModel(backbone, config.mean, config.std)
+    return model
+
+
+def _probe(model: PixelModel, size: int) -> None:
+    """Run one black image through the model: what it cannot take shows here, not in the middle of a run."""
+    model.eval()
+    with torch.no_grad():
+        logits = model(torch.zeros(1, 3, size, size))
+    model.train()
+    if logits.ndim != 2:
+        raise ValueError(f"expected logits (B,K), got {tuple(logits.shape)}")
 
 
 def check_model_name(name: str) -> None:

@@ -126,7 +126,7 @@ class HarmonizerModule(L.LightningModule):
         self._log("train/loss", loss, len(images))
         if not torch.isfinite(loss):
             raise ArithmeticError(
-                f"the loss is {float(loss)} at step {self.global_step} (samples {', '.join(batch.keys[:4])}, ...); "
+                f"the loss is {float(loss.detach())} at step {self.global_step} (samples {', '.join(batch.keys[:4])}, ...); "
                 "lower recipe.lr or recipe.harmonizer_weight"
             )
         return loss

@@ -1,0 +1,162 @@
+"""Shards in, samples out: exactly those, moved jointly, with a named error for each kind of damage."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from shard_data import CLASSES, png, sample, write_folder
+
+from harmonizer.data.dataset import Position, ShardDataset, collate
+from harmonizer.data.shards import write_shards
+from harmonizer.data.transforms import JointTransform
+
+PLAIN = JointTransform(32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "shards", train=20, val=6, samples_per_shard=8) / "train"
+
+
+def rewrite(shard, change):
+    """Write a shard again with its members changed: ``change`` maps {name: bytes} to the same."""
+    with tarfile.open(shard) as archive:
+        members = {info.name: archive.extractfile(info).read() for info in archive}
+    with tarfile.open(shard, "w") as archive:
+        for name, content in change(members).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def test_samples_come_back_as_they_were_written(folder):
+    dataset = ShardDataset(folder, PLAIN)
+    assert len(dataset) == 20
+    for index in (0, 7, 8, 19):
+        item, written = dataset[Position(index, 0)], sample(index, with_map=index % 5 != 0)
+        assert (item.key, item.label, item.has_map) == (written["__key__"], written["cls"], "heatmap.png" in written)
+        picture = np.asarray(Image.open(io.BytesIO(written["png"])))
+        np.testing.assert_array_equal((item.image * 255).round().byte().permute(1, 2, 0), picture)
+        if item.has_map:
+            values = np.asarray(Image.open(io.BytesIO(written["heatmap.png"])))
+            np.testing.assert_allclose(item.human, values / 255, atol=1e-7)
+        else:
+            assert not item.human.any()
+    batch = collate([dataset[Position(i, 0)] for i in range(3)])
+    assert batch.images.shape == (3, 3, 32, 32)
+    assert batch.has_map.tolist() == [False, True, True]
+
+
+def test_sixteen_bit_maps_keep_their_depth(tmp_path):
+    values = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
+    stored = sample(1, 64) | {"heatmap.png": png(values)}
+    write_shards([stored], tmp_path / "s", classes=CLASSES, maps="")
+    human = ShardDataset(tmp_path / "s", JointTransform(64))[Position(0, 0)].human
+    np.testing.assert_allclose(human, values / 65535, atol=1e-6)
+
+
+def test_image_and_map_move_together_and_the_global_generator_does_not():
+    values = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
+    grey, colour = Image.fromarray(values), Image.fromarray(np.stack([values] * 3, 2))
+    transform = JointTransform(24, scale=(0.2, 0.9), flip=0.5)
+    before = torch.get_rng_state()
+    results = [transform(colour, grey, seed=seed) for seed in range(20)]
+    assert torch.equal(before, torch.get_rng_state())
+    for image, human in results:
+        torch.testing.assert_close(image[0], human, atol=1.01 / 255, rtol=0)  # the image is resampled in 8 bits
+    again = transform(colour, grey, seed=3)
+    assert torch.equal(again[0], results[3][0])
+    assert len({float(image.sum()) for image, _ in results}) == 20
+    flips = [JointTransform(40, flip=0.5)(colour, grey, seed=seed)[1][0, 0].item() for seed in range(40)]
+    assert set(flips) == {np.float32(values[0, 5] / 255), np.float32(values[0, 44] / 255)}
+
+
+def test_evaluation_geometry_is_timms():
+    from timm.data import create_transform
+
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (180, 131, 3), dtype=np.uint8))
+    ours, _ = JointTransform(96, crop_ratio=0.875, interpolation="bicubic")(picture, None, seed=0)
+    settings = {"crop_pct": 0.875, "interpolation": "bicubic", "mean": (0, 0, 0), "std": (1, 1, 1)}
+    theirs = create_transform((3, 96, 96), **settings)(picture)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 0}, "size >= 1"),
+        ({"flip": 2.0}, "flip"),
+        ({"crop_ratio": 0.0}, "crop_ratio"),
+        ({"scale": (0.9, 0.1)}, "crop scale"),
+        ({"interpolation": "nearest"}, "'nearest'"),
+    ],
+)
+def test_wrong_transforms_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        JointTransform(**{"size": 32} | settings)
+
+
+def test_a_cut_or_missing_or_foreign_shard_is_an_error_not_a_shorter_epoch(folder):
+    shard = folder / "000001.tar"
+    whole = shard.read_bytes()
+    with tarfile.open(shard) as archive:
+        boundary = archive.getmembers()[6].offset  # the start of a member: such a cut reads without an error
+    shard.write_bytes(whole[:boundary])
+    with pytest.raises(ValueError, match=r"000001.tar holds \d samples, the manifest says 8"):
+        ShardDataset(folder, PLAIN)
+    shard.write_bytes(whole[: boundary - 100])
+    with pytest.raises(ValueError, match=r"000001.tar"):
+        ShardDataset(folder, PLAIN)
+    shard.write_bytes(b"no tar file at all" * 100)
+    with pytest.raises(ValueError, match=r"000001.tar is not a readable tar file"):
+        ShardDataset(folder, PLAIN)
+    shard.unlink()
+    with pytest.raises(FileNotFoundError, match=r"000001.tar is missing"):
+        ShardDataset(folder, PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("s00009.cls", b"3", "label 3 is out of range; the manifest names 3 classes"),
+        ("s00009.cls", b"-1", "label -1 is out of range"),
+        ("s00009.cls", b"cat", "expected an integer"),
+        ("s00009.cls", None, "has no .cls"),
+        ("s00009.png", b"\x89PNG\r\n\x1a\nbroken", "cannot decode .png"),
+        ("s00009.png", None, "has no image"),
+        ("s00009.heatmap.png", b"broken", "cannot decode .heatmap.png"),
+        ("s00009.heatmap.png", png(np.zeros((4, 4), np.uint8)), r"human map \(4, 4\) pixels"),
+    ],
+)
+def test_a_damaged_sample_is_named(folder, name, content, message):
+    def change(members):
+        if content is None:
+            return {key: value for key, value in members.items() if key != name}
+        return members | {name: content}
+
+    rewrite(folder / "000001.tar", change)
+    dataset = ShardDataset(folder, PLAIN)
+    with pytest.raises(ValueError, match=message) as error:
+        dataset[Position(9, 0)]
+    assert "'s00009'" in str(error.value)
+    assert "000001.tar" in str(error.value)
+    assert dataset[Position(8, 0)].key == "s00008"
+
+
+def test_a_truncated_picture_is_named(folder):
+    def change(members):
+        return members | {"s00009.png": members["s00009.png"][:-200]}
+
+    rewrite(folder / "000001.tar", change)
+    with pytest.raises(ValueError, match=r"'s00009' of .*000001.tar: cannot decode .png"):
+        ShardDataset(folder, PLAIN)[Position(9, 0)]
+
+
+def test_a_folder_without_shards_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no data folder at"):
+        ShardDataset(tmp_path / "nowhere", PLAIN)
+    with pytest.raises(FileNotFoundError, match="manifest.json"):
+        ShardDataset(tmp_path, PLAIN)

@@ -1,0 +1,90 @@
+"""Imports point down: each layer knows only those below it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path for name in ("harmonizer", "callbacks") for path in (ROOT / name).rglob("*.py"))
+
+# Beginnings of module names -> layer. The longest match counts.
+LAYERS = {
+    "harmonizer": 0,
+    "harmonizer.functional": 0,
+    "harmonizer.statistics": 0,
+    "harmonizer.cli": 0,
+    "harmonizer.run": 0,
+    "harmonizer.results": 0,
+    "harmonizer.pair": 1,
+    "harmonizer.report": 1,
+    "harmonizer.attacks": 1,
+    "harmonizer.metrics": 1,
+    "harmonizer.models": 1,
+    "harmonizer.data": 1,
+    "harmonizer.data.datamodule": 2,
+    "harmonizer.module": 2,
+    "harmonizer.checkpoint": 2,
+    "callbacks": 3,
+    "train": 4,
+    "evaluate": 4,
+}
+BANNED = {  # package -> beginnings of the modules that may import it
+    "hydra": (),
+    "omegaconf": (),
+    "lightning": ("callbacks", "harmonizer.module", "harmonizer.data.datamodule"),
+}
+WITHOUT_TORCH = ("harmonizer.report", "harmonizer.results", "harmonizer.statistics", "harmonizer.cli", "harmonizer.run")
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer(module):
+    found = max((name for name in LAYERS if f"{module}.".startswith(f"{name}.")), key=len, default=None)
+    return None if found is None else LAYERS[found]
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_down(path):
+    module = name_of(path)
+    for imported in imports(path):
+        below = layer(imported)
+        assert below is None or below <= layer(module), f"{module} imports {imported}, which is above it"
+        assert not imported.startswith(("train.", "evaluate.")), f"{module} imports a program"
+        package = imported.split(".")[0]
+        if package in BANNED:
+            assert module.startswith(BANNED[package] or ("nobody",)), f"{module} imports {package}"
+        if package in ("torch", "torchvision", "lightning", "timm", "kornia"):
+            assert not module.startswith(WITHOUT_TORCH), f"{module} imports {package}"
+
+
+def test_the_modules_without_torch_do_not_reach_it_through_others():
+    graph = {name_of(path): set(imports(path)) for path in FILES}
+    for start in [module for module in graph if module.startswith(WITHOUT_TORCH)]:
+        seen, waiting = set(), [start]
+        while waiting:
+            module = waiting.pop()
+            if module in seen:
+                continue
+            seen.add(module)
+            if module.split(".")[0] in ("torch", "lightning", "timm"):
+                raise AssertionError(f"{start} reaches {module}")
+            waiting += [found for found in graph.get(module, ()) if found in graph or found.split(".")[0] == "torch"]
+
+
+def test_programs_are_short():
+    for name in ("train.py", "evaluate.py"):
+        assert len((ROOT / name).read_text().splitlines()) <= 60

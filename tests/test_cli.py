@@ -1,0 +1,69 @@
+"""Both spellings of the command line."""
+
+import hydra
+import pytest
+
+from harmonizer.cli import clear_errors, translate
+
+CASES = [
+    (["--model", "resnet50", "--harmonize"], ["model=resnet50", "harmonize=true"]),
+    (["--harmonize", "--model", "resnet50"], ["harmonize=true", "model=resnet50"]),
+    (["--harmonize", "false"], ["harmonize=false"]),
+    (["--harmonize=false"], ["harmonize=false"]),
+    (["--harmonize", "model=resnet50"], ["harmonize=true", "model=resnet50"]),
+    (["--recipe.lr", "1e-3"], ["recipe.lr=1e-3"]),
+    (["--seed", "-1"], ["seed=-1"]),
+    (["ckpt=runs/epoch=3.ckpt"], ["ckpt='runs/epoch=3.ckpt'"]),
+    (["--ckpt", "epoch=3.ckpt"], ["ckpt='epoch=3.ckpt'"]),
+    (["--ckpt", "it's=1"], [r"ckpt='it\'s=1'"]),
+    (["ckpt='a=b.ckpt'"], ["ckpt='a=b.ckpt'"]),
+    (["data.crop_scale=[0.1,1]", "+trainer.x={a: 1}"], ["data.crop_scale=[0.1,1]", "+trainer.x={a: 1}"]),
+    (["~logger.csv", "--multirun", "seed=1,2"], ["~logger.csv", "--multirun", "seed=1,2"]),
+    (["--cfg", "job"], ["--cfg", "job"]),
+    (["-cn", "train", "--help"], ["-cn", "train", "--help"]),
+    (["--every-n-epochs", "2"], ["every_n_epochs=2"]),
+    ([], []),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), CASES)
+def test_translation_and_its_idempotence(words, expected):
+    assert translate(words) == expected
+    assert translate(expected) == expected
+
+
+@pytest.mark.parametrize("path", ["a/epoch=3-step=9.ckpt", "it's=1.ckpt", "back\\slash=1.ckpt", "plain.ckpt"])
+def test_a_path_survives_hydras_grammar(path):
+    with hydra.initialize(version_base="1.3", config_path="../configs"):
+        config = hydra.compose("evaluate", translate([f"ckpt={path}"]))
+    assert config.ckpt == path
+
+
+def test_a_flag_without_its_value_is_refused():
+    with pytest.raises(ValueError, match="value after --model"):
+        translate(["--model", "--harmonize"])
+    with pytest.raises(ValueError, match="value after --seed"):
+        translate(["--seed"])
+
+
+def test_a_users_mistake_is_one_line_and_a_bug_keeps_its_traceback(capsys, monkeypatch):
+    monkeypatch.delenv("HARMONIZER_TRACEBACK", raising=False)
+
+    @clear_errors
+    def fail(error):
+        raise error
+
+    with pytest.raises(SystemExit) as exit_:
+        fail(ValueError("expected 1, got 2"))
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.endswith("error: expected 1, got 2\n")
+    wrapped = hydra.errors.InstantiationException("Error in call to target")
+    wrapped.__cause__ = FileNotFoundError("no checkpoint at x")
+    with pytest.raises(SystemExit):
+        fail(wrapped)
+    assert "no checkpoint at x" in capsys.readouterr().err
+    with pytest.raises(KeyError):
+        fail(KeyError("a bug"))
+    monkeypatch.setenv("HARMONIZER_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="expected 1"):
+        fail(ValueError("expected 1, got 2"))

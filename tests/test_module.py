@@ -1,0 +1,200 @@
+"""The LightningModule: the control is a plain training, harmonizing adds the loss and nothing else."""
+
+import math
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from shard_data import CLASSES, write_folder
+from torch import nn
+
+from harmonizer.data.datamodule import ShardData
+from harmonizer.functional import harmonizer_loss, input_saliency
+from harmonizer.models import build_model, weight_decay_groups
+from harmonizer.module import HarmonizerModule
+
+MODELS = ("test_resnet", "test_vit", "test_efficientnet")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("shards"))
+
+
+def data_of(folder, **settings):
+    return ShardData(folder, model="test_resnet", image_size=32, batch_size=8, crop_ratio=1.0, **settings)
+
+
+def run(module, data, tmp_path, **settings):
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    options |= {"enable_model_summary": False, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
+    trainer = L.Trainer(accelerator="cpu", max_epochs=2, default_root_dir=tmp_path, **options | settings)
+    trainer.fit(module, data)
+    return trainer
+
+
+def built(model, **settings):
+    torch.manual_seed(0)
+    return HarmonizerModule(model, CLASSES, 32, **settings)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_control_is_a_plain_training_bit_for_bit(folder, tmp_path, model):
+    control = built(model, lr=1e-3, schedule="constant", weight_decay=0.01)
+    run(control, data_of(folder), tmp_path)
+
+    torch.manual_seed(0)
+    plain = build_model(model, num_classes=3, image_size=32)
+    optimizer = torch.optim.AdamW(weight_decay_groups(plain.backbone, 0.01), lr=1e-3)
+    loader = data_of(folder).train_dataloader()
+    for epoch in range(2):
+        loader.batches.set_epoch(epoch)
+        for batch in loader:
+            loss = F.cross_entropy(plain(batch.images), batch.labels, label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for (name, expected), actual in zip(plain.state_dict().items(), control.model.state_dict().values(), strict=True):
+        assert torch.equal(expected, actual), name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_harmonized_step_has_the_gradient_of_the_sum_of_both_losses(folder, model):
+    module = built(model, harmonize=True, harmonizer_weight=3.0, levels=4)
+    module.log = lambda *args, **kwargs: None
+    batch = next(iter(data_of(folder).train_dataloader()))
+    module.train()
+    module.training_step(batch, 0).backward()
+
+    torch.manual_seed(0)
+    plain = build_model(model, num_classes=3, image_size=32, second_order=True)
+    images = batch.images.detach().clone().requires_grad_()
+    logits = plain(images)
+    saliency = input_saliency(logits, images, batch.labels, create_graph=True)
+    agreement = harmonizer_loss(saliency, batch.human, batch.has_map, levels=4)
+    (F.cross_entropy(logits, batch.labels, label_smoothing=0.1) + 3 * agreement).backward()
+    for (name, a), b in zip(module.model.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, msg=name)
+    assert agreement > 0
+
+
+def test_double_backprop_agrees_with_finite_differences():
+    # The harmonizer's gradient through an attention model, along a random direction of its parameters.
+    torch.manual_seed(0)
+    model = build_model("test_vit", num_classes=3, image_size=32, second_order=True).double()
+    images, labels = torch.rand(2, 3, 32, 32).double().requires_grad_(), torch.tensor([0, 2])
+    target = torch.rand(2, 32, 32).double()
+    parameters = list(model.parameters())
+
+    def loss():
+        saliency = input_saliency(model(images), images, labels, create_graph=True)
+        return (saliency * 100 - target).square().mean()
+
+    gradient = torch.autograd.grad(loss(), parameters, allow_unused=True)
+    direction = [torch.randn_like(value) for value in parameters]
+    slope = sum((g * d).sum() for g, d in zip(gradient, direction, strict=True) if g is not None)
+    step, values = 1e-6, []
+    for sign in (1, -1):
+        with torch.no_grad():
+            for value, d in zip(parameters, direction, strict=True):
+                value.add_(d, alpha=sign * step)
+        values.append(loss().item())
+        with torch.no_grad():
+            for value, d in zip(parameters, direction, strict=True):
+                value.sub_(d, alpha=sign * step)
+    assert slope.item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5)
+
+
+def test_a_batch_without_maps_is_a_plain_step(folder):
+    batch = next(iter(data_of(folder).train_dataloader()))
+    batch = batch._replace(has_map=torch.zeros_like(batch.has_map))
+    gradients = []
+    for harmonize in (True, False):
+        module = built("test_resnet", harmonize=harmonize)
+        module.log = lambda *args, **kwargs: None
+        module.training_step(batch, 0).backward()
+        gradients.append([parameter.grad for parameter in module.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_schedule_warms_up_and_ends_at_zero_and_both_losses_are_logged(folder, tmp_path):
+    rates = []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    module = built("test_resnet", harmonize=True, lr=0.01, warmup_epochs=0.5, optimizer="sgd")
+    trainer = run(module, data_of(folder), tmp_path, callbacks=[Watch()])
+    steps, warm = 12, 3
+    expected = [0.01 * i / warm for i in range(warm)]
+    expected += [0.01 * (1 + math.cos(math.pi * i / steps)) / 2 for i in range(warm, steps)]
+    assert rates == pytest.approx(expected)
+    assert {"train/cross_entropy", "train/harmonizer_loss", "train/loss", "val/accuracy"} <= set(
+        trainer.callback_metrics
+    )
+
+
+def test_each_epoch_has_an_order_of_its_own(folder, tmp_path):
+    seen = []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            seen.append(tuple(batch.keys))
+
+    run(built("test_resnet"), data_of(folder), tmp_path, callbacks=[Watch()])
+    assert len(seen) == 12
+    first, second = ([key for batch in part for key in batch] for part in (seen[:6], seen[6:]))
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(folder, tmp_path):
+    module = built("test_resnet")
+    nn.init.constant_(module.model.backbone.get_classifier().bias, torch.nan)
+    with pytest.raises(ArithmeticError, match=r"loss is nan at step 0 \(samples s0"):
+        run(module, data_of(folder), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "resnt50"}, "did you mean resnet50"),
+        ({"model": "resnet50.nowhere"}, "no weights 'resnet50.nowhere'"),
+        ({"model": "test_efficientnet", "image_size": 0}, "image_size >= 1"),
+        ({"classes": ("red",)}, "num_classes >= 2"),
+        ({"model": "maxvit_rmlp_pico_rw_256", "image_size": 40}, "maxvit_rmlp_pico_rw_256 cannot work with"),
+        ({"optimizer": "adamv"}, "no optimizer 'adamv'"),
+        ({"schedule": "cosin"}, "got 'cosin'"),
+        ({"lr": -1.0}, "lr > 0"),
+        ({"harmonizer_weight": -1.0}, "harmonizer_weight"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+    ],
+)
+def test_wrong_settings_are_named(settings, message):
+    arguments = {"model": "test_resnet", "classes": CLASSES, "image_size": 32} | settings
+    with pytest.raises(ValueError, match=message):
+        HarmonizerModule(**arguments)
+
+
+def test_weight_decay_spares_norms_and_tokens_but_not_biases():
+    model = build_model("test_vit", num_classes=3, image_size=32).backbone
+    decayed, exempt = weight_decay_groups(model, 0.1)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    spared = {names[id(parameter)] for parameter in exempt["params"]}
+    assert exempt["weight_decay"] == 0
+    assert {"cls_token", "pos_embed", "norm.weight", "blocks.0.norm1.bias"} <= spared
+    assert "head.bias" not in spared
+    assert len(spared) + len(decayed["params"]) == len(names)
+
+
+def test_harmonizing_leaves_timms_attention_setting_as_it_was():
+    from timm.layers import use_fused_attn
+
+    before = use_fused_attn()
+    harmonized = build_model("test_vit", num_classes=3, second_order=True)
+    plain = build_model("test_vit", num_classes=3)
+    assert use_fused_attn() == before
+    assert not harmonized.backbone.blocks[0].attn.fused_attn
+    assert plain.backbone.blocks[0].attn.fused_attn
