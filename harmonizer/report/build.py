@@ -88,18 +88,6 @@ def build_report(
     comparisons = [compare(a, b) for a, b in {(id(a), id(b)): (a, b) for a, b in chosen}.values()]
     found = correlations(models)
     titles = {"accuracy": "ImageNet top-1 accuracy (%)"} if accuracy or not results else {}
-    out.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "table.md": markdown(models),
-        "table.csv": comma_separated(models),
-        "table.tex": latex(models),
-        "statistics.json": _json(found),
-        "comparisons.json": _json(records(comparisons)),
-    }
-    files = [_write(out / name, text) for name, text in texts.items()]
-    with styled():
-        for name, figure in _figures(models, found, titles, look, _warning(sources)):
-            files += save(figure, out / name)
     in_grid = choose_models(models, look.grid)
     page = page_html(
         models,
@@ -111,7 +99,20 @@ def build_report(
         titles=titles,
         grid=(in_grid, look.images),
     )
-    return Report([*files, _write(out / "report.html", page)], notes)
+    out.mkdir(parents=True, exist_ok=True)  # only now: nothing is written when something is wrong
+    texts = {
+        "table.md": markdown(models),
+        "table.csv": comma_separated(models),
+        "table.tex": latex(models),
+        "statistics.json": _json(found),
+        "comparisons.json": _json(records(comparisons)),
+        "report.html": page,
+    }
+    files = [_write(out / name, text) for name, text in texts.items()]
+    with styled():
+        for name, figure in _figures(models, in_grid, found, titles, look, _warning(sources)):
+            files += save(figure, out / name)
+    return Report(files, notes)
 
 
 def read_models(
@@ -151,7 +152,12 @@ def _warning(sources: Sequence[Source]) -> str:
 
 
 def _figures(
-    models: Sequence[Model], found: Sequence[dict[str, Any]], titles: dict[str, str], look: Look, note: str
+    models: Sequence[Model],
+    in_grid: Sequence[Model],
+    found: Sequence[dict[str, Any]],
+    titles: dict[str, str],
+    look: Look,
+    note: str,
 ) -> Iterator[tuple[str, Figure]]:
     """Draw the figures that the scores at hand allow, with their file names."""
     for name, (x, y) in SCATTERS.items():
@@ -161,7 +167,7 @@ def _figures(
             yield name, scatter(models, x, y, correlation=overall, **style)
     if any(model.results for model in models):
         yield "survival", survival_curves(models)
-    figure = qualitative_grid(choose_models(models, look.grid), look.images)
+    figure = qualitative_grid(in_grid, look.images)
     if figure is not None:
         yield "grid", figure
 

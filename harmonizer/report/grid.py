@@ -92,7 +92,7 @@ def choose_models(models: Sequence[Model], names: Sequence[str] = ()) -> list[Mo
     Raises:
         ValueError: A named model is not among the measured ones with examples.
     """
-    usable = {model.name: model for model in models if model.results is not None and model.results.examples}
+    usable = {model.name: model for model in models if model.results and model.results.has_examples}
     if missing := [name for name in names if name not in usable]:
         raise ValueError(f"expected a model with examples for the grid, got {missing[0]!r}; try {', '.join(usable)}")
     if names:

@@ -56,13 +56,18 @@ class Results:
         return columns
 
     @property
+    def has_examples(self) -> bool:
+        """Whether attacked examples were kept."""
+        return (self.folder / EXAMPLES).exists()
+
+    @property
     def examples(self) -> dict[str, NDArray[Any]]:
         """The attacked examples, read anew each time, for they are large; empty when none were kept.
 
         ``keys`` (E,), ``image`` and ``adversarial`` (E,3,H,W) in [0,1], ``human`` and ``saliency`` (E,H,W).
         """
         path = self.folder / EXAMPLES
-        if not path.exists():
+        if not self.has_examples:
             return {}
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

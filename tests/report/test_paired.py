@@ -1,0 +1,65 @@
+"""Two models on the same images."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harmonizer.report.models import load_models
+from harmonizer.report.paired import compare, default_pairs, named_pair
+from harmonizer.results import find_results
+from harmonizer.statistics import FOUND, HUMAN_CEILING
+
+
+@pytest.fixture
+def models(zoo):
+    return load_models(find_results([zoo]))[0]
+
+
+def test_differences_are_those_of_a_loop_over_images(models):
+    a, b = named_pair(models, ["convnext_tiny control", "convnext_tiny harmonized"])
+    pair = compare(a, b)
+    first, second = (dict(zip(m.results.columns["key"], range(60), strict=True)) for m in (a, b))
+    tolerance, alignment = [], []
+    for key in first:
+        i, k = first[key], second[key]
+        one, two = a.results.columns, b.results.columns
+        if one["status"][i] in (1, 2) and two["status"][k] in (1, 2):
+            radii = [c["l2"][at] if c["status"][at] == FOUND else 10 for c, at in ((one, i), (two, k))]
+            tolerance.append(min(radii[1], 10) - min(radii[0], 10))
+        if np.isfinite(one["alignment"][i]) and np.isfinite(two["alignment"][k]):
+            alignment.append((two["alignment"][k] - one["alignment"][i]) / HUMAN_CEILING)
+    for score, expected in (("tolerance", tolerance), ("alignment", alignment)):
+        found = pair.differences[score]
+        assert found["n"] == len(expected)
+        assert found["mean"] == pytest.approx(np.mean(expected))
+        assert found["p"] == pytest.approx(stats.wilcoxon(expected).pvalue)
+
+
+def test_the_images_that_changed_most_are_the_extremes(models):
+    a, b = named_pair(models, ["resnet18", "vit_base_patch16_224 harmonized"])  # a folder's name works too
+    pair = compare(a, b)
+    difference = pair.values["tolerance"][1] - pair.values["tolerance"][0]
+    listed = pair.most_changed("tolerance")
+    assert difference[listed[0]] == np.nanmin(difference)
+    assert difference[listed[-1]] == np.nanmax(difference)
+    assert len(set(listed)) == len(listed) == 8
+
+
+def test_only_twins_are_paired_by_default(models):
+    assert [(a.architecture, b.architecture) for a, b in default_pairs(models)] == [
+        ("convnext_tiny", "convnext_tiny"),
+        ("vit_base_patch16_224", "vit_base_patch16_224"),
+    ]
+
+
+def test_any_two_models_are_paired_when_there_are_only_two(models):
+    two = [model for model in models if model.family in ("CNN", "hybrid")]
+    assert len(default_pairs(two)) == 1
+    assert default_pairs(two[:1]) == []
+
+
+def test_models_of_different_protocols_are_not_compared(models, make, tmp_path):
+    make(tmp_path / "x", "resnet50", attack="linsley2023")
+    (other,), _ = load_models([tmp_path / "x"])
+    with pytest.raises(ValueError, match="one protocol"):
+        compare(models[0], other)

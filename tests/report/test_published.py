@@ -1,0 +1,86 @@
+"""Tables of others: columns, citations, joins, and a clear word on what is wrong."""
+
+import re
+
+import pytest
+
+from harmonizer.report.models import load_models
+from harmonizer.report.published import read_accuracy, read_external, with_accuracy
+from harmonizer.results import find_results
+
+TABLE = """\
+# citation: Someone 2030, Journal
+model,pt,aa,pt_sem,aa_sem,family,control
+resnet50.a1,1.5,0.2,0.1,0.01,,
+vit_x,2.5,-0.1,0.2,0.02,hybrid,
+resnet50 harmonized,3.5,0.6,0.2,0.02,harmonized,resnet50.a1
+"""
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_a_table_is_a_source_with_families_citation_and_pairs(tmp_path):
+    models, source = read_external(write(tmp_path / "someone.csv", TABLE))
+    assert source.name == "someone"
+    assert source.citation == "Someone 2030, Journal"
+    assert [model.family for model in models] == ["CNN", "hybrid", "harmonized"]
+    assert models[2].control == "resnet50.a1"
+    assert "accuracy" not in models[0].scores
+    tolerance = models[0].scores["tolerance"]
+    assert (tolerance.value, tolerance.se) == (1.5, 0.1)
+    assert (tolerance.low, tolerance.high) == pytest.approx((1.5 - 0.196, 1.5 + 0.196), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("1.5", "much", "line 3, column pt: expected a number, got 'much'"),
+        ("1.5", "inf", "line 3, column pt"),
+        ("pt_sem", "sem", "pt_sem is missing"),
+        ("vit_x", "resnet50.a1", "line 4, column model: expected each model once"),
+        ("hybrid", "cyborg", "line 4, column family: expected one of CNN"),
+        ("hybrid,", "hybrid,nobody", "column control: expected a model of the table, got 'nobody'"),
+        ("2.5,-0.1,", "2.5,", "line 4: expected 7 cells"),
+    ],
+)
+def test_a_damaged_table_names_line_and_column(tmp_path, old, new, message):
+    path = write(tmp_path / "someone.csv", TABLE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        read_external(path)
+    assert str(path) in str(error.value)
+
+
+def test_missing_and_empty_tables(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no table at .*nowhere\.csv"):
+        read_external(tmp_path / "nowhere.csv")
+    with pytest.raises(ValueError, match="at least one model"):
+        read_accuracy(write(tmp_path / "timm.csv", "model,top1\n"))
+    with pytest.raises(ValueError, match=r"expected 0 to 100 %, got 180 for x"):
+        read_accuracy(write(tmp_path / "timm.csv", "model,top1\nx,180\n"))
+
+
+def test_accuracy_is_matched_by_name_and_the_rest_is_listed(tmp_path):
+    models, _ = read_external(write(tmp_path / "someone.csv", TABLE))
+    accuracy = read_accuracy(write(tmp_path / "timm.csv", "model,img_size,top1\nvit_x,224,81.5\nother,224,70\n"))
+    matched, unmatched = with_accuracy(models, accuracy)
+    assert [model.value("accuracy") for model in matched][1] == 81.5
+    assert unmatched == ["resnet50.a1", "resnet50 harmonized"]
+
+
+def test_a_model_trained_here_does_not_get_the_accuracy_of_its_architecture(zoo):
+    models, _ = load_models(find_results([zoo]))
+    matched, unmatched = with_accuracy(models, {"convnext_tiny": 82.0, "resnet18.a1_in1k": 71.0})
+    values = {model.name: model.value("accuracy") for model in matched}
+    assert values["resnet18.a1_in1k"] == 71
+    assert "convnext_tiny control" in unmatched
+
+
+def test_published_tables_of_2025(published):
+    models, source = read_external(published / "feng2025_l2fmn.csv")
+    assert len(models) == 351
+    assert "Feng" in source.citation
+    matched, unmatched = with_accuracy(models, read_accuracy(published / "timm_results_imagenet.csv"))
+    assert (len(matched), len(unmatched)) == (351, 46)

@@ -1,0 +1,189 @@
+"""The command: what it writes, that it repeats itself byte for byte, and what it says when input is damaged."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harmonizer.report.__main__ import main
+from harmonizer.report.models import load_models
+from harmonizer.results import find_results
+
+FIGURES = ("tolerance", "alignment", "tolerance-alignment", "survival", "grid")
+TEXTS = ("table.md", "table.csv", "table.tex", "statistics.json", "comparisons.json", "report.html")
+
+
+@pytest.fixture(scope="module")
+def report(zoo, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    assert main([str(zoo), "--out", str(out)]) == 0
+    return out
+
+
+def test_everything_is_written(report):
+    expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "svg")} | set(TEXTS)
+    assert {path.name for path in report.iterdir()} == expected
+    assert (report / "tolerance.png").read_bytes().startswith(b"\x89PNG")
+    assert (report / "tolerance.pdf").read_bytes().startswith(b"%PDF")
+    assert b"<svg" in (report / "tolerance.svg").read_bytes()
+
+
+def test_another_process_writes_the_same_bytes(report, zoo, tmp_path):
+    command = [sys.executable, "-m", "harmonizer.report", str(zoo), "--out", str(tmp_path / "again")]
+    code = "import sys, runpy; runpy.run_module('harmonizer.report', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.argv = {command[2:]!r}; {code}"], check=False)
+    assert done.returncode == 0
+    for path in report.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_the_report_never_imports_torch():
+    code = "import sys, harmonizer.report.build; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_statistics_hold_one_object_a_correlation(report, zoo):
+    found = json.loads((report / "statistics.json").read_text())
+    assert all(set(item) == {"x", "y", "group", "rho", "p", "n", "low", "high"} for item in found)
+    models, _ = load_models(find_results([zoo]))
+    for item in found:
+        if item["group"] == "all":
+            x, y = ([model.value(item[end]) for model in models] for end in "xy")
+            assert item["rho"] == pytest.approx(stats.spearmanr(x, y).statistic)
+            assert item["n"] == 7
+    assert {item["group"] for item in found} == {"all", "ddn"}  # no family has three models
+
+
+def test_tables_agree_with_the_results(report, zoo):
+    rows = {row["model"]: row for row in csv.DictReader(io.StringIO((report / "table.csv").read_text()))}
+    assert len(rows) == 7
+    for model in load_models(find_results([zoo]))[0]:
+        assert float(rows[model.name]["tolerance"]) == model.value("tolerance")
+        assert float(rows[model.name]["alignment_se"]) == model.scores["alignment"].se
+        assert int(rows[model.name]["n_found"]) == model.results.summary["tolerance"]["n_found"]
+    assert rows["convnext_tiny harmonized"]["control"] == "convnext_tiny control"
+    assert rows["maxvit_tiny_tf_224.in1k"]["masked"] == "1"
+
+
+def test_names_cannot_become_markup(report):
+    assert r"\<script\>" in (report / "table.md").read_text()
+    assert r"\textless{}script\textgreater{}" in (report / "table.tex").read_text()
+    page = (report / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert page.count("</script>") == 2  # the data and the script
+
+
+def test_the_page_needs_nothing_from_outside(report):
+    page = (report / "report.html").read_text()
+    for word in ("http://", "https://", "src=//", "@import", "url("):
+        assert word not in page.replace("http://www.w3.org/2000/svg", "").replace("url(#clip)", ""), word
+
+
+def test_svg_and_pdf_carry_no_date(report):
+    for name in FIGURES:
+        assert b"dc:date" not in (report / f"{name}.svg").read_bytes()
+        assert b"CreationDate" not in (report / f"{name}.pdf").read_bytes()
+
+
+def test_a_control_and_its_harmonized_model_are_compared(report):
+    found = json.loads((report / "comparisons.json").read_text())
+    assert {(item["a"], item["b"]) for item in found} == {
+        ("convnext_tiny control", "convnext_tiny harmonized"),
+        ("vit_base_patch16_224 control", "vit_base_patch16_224 harmonized"),
+    }
+    tolerance = next(item for item in found if item["score"] == "tolerance")
+    assert tolerance["mean"] > 1 and tolerance["p"] < 1e-3 and tolerance["low"] < tolerance["mean"] < tolerance["high"]
+    assert "Wilcoxon" in tolerance["test"]
+
+
+def test_two_protocols_are_two_sources_and_are_said_to_be(zoo, make, tmp_path, capsys):
+    make(tmp_path / "results" / "other", "resnet50", attack="linsley2023")
+    shutil.copytree(zoo / "resnet18", tmp_path / "results" / "resnet18")
+    assert main([str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
+    warning = "Scores of 2 protocols (ddn, linsley2023): compare within one only."
+    assert warning in capsys.readouterr().err.replace("linsley2023, ddn", "ddn, linsley2023")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Scores of 2 protocols" in page
+    names = {row["source"] for row in csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines())}
+    assert names == {"ddn", "linsley2023"}
+
+
+def test_one_model_and_nothing_to_correlate(zoo, tmp_path):
+    assert main([str(zoo / "resnet18"), "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "statistics.json").read_text())
+    assert [item["rho"] for item in found] == [None] * 3
+
+
+def test_a_model_of_which_nothing_is_known_but_censored_images(make, tmp_path):
+    make(tmp_path / "in" / "tough", "tough", tolerance=1e6)
+    assert main([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert "∞" in (tmp_path / "out" / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "summary.json").write_text("{"), "summary.json: expected strict JSON"),
+        (lambda folder: (folder / "summary.json").write_text('{"version": 1}'), "field model: missing"),
+        (lambda folder: (folder / "images.csv").unlink(), "no table of images"),
+        (lambda folder: (folder / "images.csv").write_text("key\n"), "images.csv, line 1: expected the columns"),
+        (lambda folder: (folder / "examples.npz").write_bytes(b"PK"), "examples.npz: expected an archive"),
+        (lambda folder: (folder / "summary.json").unlink(), "no results in"),
+        (shutil.rmtree, "does not exist"),
+    ],
+)
+def test_damaged_results_give_one_clear_line(zoo, tmp_path, capsys, damage, message):
+    shutil.copytree(zoo / "resnet18", tmp_path / "results" / "resnet18")
+    damage(tmp_path / "results" / "resnet18")
+    path = tmp_path / "results" / "resnet18"
+    assert main([str(path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and str(path) in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_damaged_folders_are_named_at_once(zoo, tmp_path, capsys):
+    for name in ("a", "b"):
+        shutil.copytree(zoo / "resnet18", tmp_path / name)
+        (tmp_path / name / "summary.json").write_text("[]")
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "a") in error and str(tmp_path / "b") in error
+
+
+def test_nothing_to_report_is_said(tmp_path, capsys):
+    assert main(["--out", str(tmp_path)]) == 2
+    assert "expected results folders or an --external table" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--grid", "--compare"])
+def test_unknown_models_are_named_with_the_known_ones(zoo, tmp_path, capsys, option):
+    names = ["nobody"] if option == "--grid" else ["nobody", "resnet18"]
+    assert main([str(zoo), "--out", str(tmp_path), option, *names]) == 2
+    error = capsys.readouterr().err
+    assert "'nobody'" in error and "resnet18.a1_in1k" in error
+
+
+def test_published_correlations_of_2025(published, tmp_path):
+    arguments = ["--external", published / "feng2025_l2fmn.csv", "--accuracy", published / "timm_results_imagenet.csv"]
+    start = time.perf_counter()
+    assert main([*map(str, arguments), "--out", str(tmp_path)]) == 0
+    assert time.perf_counter() - start < 60  # a loaded machine's; alone it is a third of that
+    found = json.loads((tmp_path / "statistics.json").read_text())
+    overall = {(item["x"], item["y"]): item for item in found if item["group"] == "all"}
+    for pair, rho, low, high in [
+        (("accuracy", "tolerance"), 0.825, 0.784, 0.854),
+        (("accuracy", "alignment"), -0.745, -0.778, -0.698),
+        (("tolerance", "alignment"), -0.713, -0.762, -0.655),
+    ]:
+        item = overall[pair]
+        assert (item["n"], round(item["rho"], 3)) == (305, rho)
+        assert (item["low"], item["high"]) == pytest.approx((low, high), abs=0.006)
+    assert not np.isnan(item["p"])
