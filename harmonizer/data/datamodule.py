@@ -6,10 +6,11 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
+from harmonizer.data.adopt import load_manifest
 from harmonizer.data.dataset import ShardDataset
 from harmonizer.data.demo import ensure_demo
 from harmonizer.data.loader import TrainLoader, evaluation_loader
-from harmonizer.data.manifest import Manifest, read_manifest
+from harmonizer.data.manifest import Manifest
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 from harmonizer.data.transforms import JointTransform
 from harmonizer.models import evaluation_geometry, model_image_size
@@ -70,7 +71,7 @@ class ShardData(L.LightningDataModule):
             self.image_size, scale=crop_scale, crop_ratio=ratio, flip=flip, interpolation=interpolation
         )
         self.eval_transform = JointTransform(self.image_size, crop_ratio=ratio, interpolation=interpolation)
-        self.manifest: Manifest = read_manifest(self.folder / "val")
+        self.manifest: Manifest = load_manifest(self.folder / "val")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -89,7 +90,7 @@ class ShardData(L.LightningDataModule):
     def train_batches(self) -> int:
         """Return the number of training batches of one process in an epoch."""
         _, world = self._place()
-        return read_manifest(self.folder / "train").samples // (self.batch_size * world)
+        return load_manifest(self.folder / "train").samples // (self.batch_size * world)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return this process's share of the validation samples."""

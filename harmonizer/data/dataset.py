@@ -11,8 +11,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from harmonizer.data.adopt import load_manifest
 from harmonizer.data.batch import Batch
-from harmonizer.data.manifest import Manifest, read_manifest
+from harmonizer.data.manifest import Manifest
 from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL
 from harmonizer.data.tar_index import Member, Sample, index_shard
 from harmonizer.data.transforms import JointTransform
@@ -49,7 +50,7 @@ class ShardDataset(Dataset[Item]):
 
     def __init__(self, folder: Path, transform: JointTransform) -> None:
         super().__init__()
-        self.manifest: Manifest = read_manifest(folder)
+        self.manifest: Manifest = load_manifest(folder)
         self.samples: list[Sample] = []
         for shard in self.manifest.shards:
             self.samples += index_shard(folder / shard.file, shard)
@@ -64,7 +65,7 @@ class ShardDataset(Dataset[Item]):
         sample = self.samples[position.index]
         image = _decode(sample, _find_image(sample)).convert("RGB")
         human = _decode(sample, HEATMAP) if HEATMAP in sample.members else None
-        if human is not None and human.size != image.size:
+        if human is not None and not _same_shape(image.size, human.size):
             raise ValueError(f"{_name(sample)}: image is {image.size} and its human map {human.size} pixels")
         label = _label(sample, len(self.manifest.classes))
         pixels, importance = self.transform(image, human, seed=position.seed)
@@ -80,6 +81,11 @@ def collate(items: Sequence[Item]) -> Batch:
         has_map=torch.tensor([item.has_map for item in items]),
         keys=[item.key for item in items],
     )
+
+
+def _same_shape(image: tuple[int, int], human: tuple[int, int]) -> bool:
+    """Tell whether two sizes have one aspect ratio, up to the rounding of the smaller one to whole pixels."""
+    return abs(image[0] * human[1] - image[1] * human[0]) <= max(*image, *human)
 
 
 def _read(sample: Sample, extension: str) -> bytes:

@@ -59,7 +59,7 @@ class JointTransform:
 
         Args:
             image: RGB picture.
-            human: Grey picture of the same size, 8 or 16 bits; None gives a map of zeros.
+            human: Grey picture of the same aspect ratio, 8 or 16 bits; None gives a map of zeros.
             seed: Of the random choices; the global generator is left as it was.
 
         Returns:
@@ -72,7 +72,7 @@ class JointTransform:
         pixels = pil_to_tensor(self._place(image, box, self.resampling)).float() / 255
         importance = pixels.new_zeros(pixels.shape[1:])
         if human is not None:
-            grey = Image.fromarray(map_values(human))
+            grey = self._resize(Image.fromarray(map_values(human)), *image.size, Image.Resampling.BILINEAR)
             importance = torch.from_numpy(np.array(self._place(grey, box, Image.Resampling.BILINEAR)))
         return (pixels.flip(2), importance.flip(1)) if flipped else (pixels, importance)
 
@@ -88,8 +88,8 @@ class JointTransform:
         """Bring a picture to (size,size): by the box, or by the evaluation geometry as timm has it."""
         if box is not None:
             return self._resize(picture.crop(box), self.size, self.size, resampling)
-        scale = math.floor(self.size / self.crop_ratio) / min(picture.size)
-        width, height = (max(self.size, round(scale * length)) for length in picture.size)
+        shorter = math.floor(self.size / self.crop_ratio)
+        width, height = (int(shorter * length / min(picture.size)) for length in picture.size)
         picture = self._resize(picture, width, height, resampling)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         return picture.crop((left, top, left + self.size, top + self.size))

@@ -58,6 +58,17 @@ def test_sixteen_bit_maps_keep_their_depth(tmp_path):
     np.testing.assert_allclose(human, values / 65535, atol=1e-6)
 
 
+def test_a_map_of_another_size_covers_the_same_picture(tmp_path):
+    # As ClickMe has it: images of 256, prepared maps of 224 pixels.
+    rows, columns = np.mgrid[:224, :224]
+    stored = sample(1, 256) | {"heatmap.png": png((rows // 2 + columns // 4).astype(np.uint8))}
+    write_shards([stored], tmp_path / "s", classes=CLASSES, maps="")
+    human = ShardDataset(tmp_path / "s", JointTransform(256))[Position(0, 0)].human
+    rows, columns = (np.mgrid[:256, :256] + 0.5) * 224 / 256 - 0.5
+    expected = (rows / 2 + columns / 4) / 255
+    np.testing.assert_allclose(human[4:-4, 4:-4], expected[4:-4, 4:-4], atol=1.5 / 255)
+
+
 def test_image_and_map_move_together_and_the_global_generator_does_not():
     values = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
     grey, colour = Image.fromarray(values), Image.fromarray(np.stack([values] * 3, 2))
@@ -128,7 +139,7 @@ def test_a_cut_or_missing_or_foreign_shard_is_an_error_not_a_shorter_epoch(folde
         ("s00009.png", b"\x89PNG\r\n\x1a\nbroken", "cannot decode .png"),
         ("s00009.png", None, "has no image"),
         ("s00009.heatmap.png", b"broken", "cannot decode .heatmap.png"),
-        ("s00009.heatmap.png", png(np.zeros((4, 4), np.uint8)), r"human map \(4, 4\) pixels"),
+        ("s00009.heatmap.png", png(np.zeros((4, 8), np.uint8)), r"human map \(8, 4\) pixels"),
     ],
 )
 def test_a_damaged_sample_is_named(folder, name, content, message):
@@ -158,5 +169,5 @@ def test_a_truncated_picture_is_named(folder):
 def test_a_folder_without_shards_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no data folder at"):
         ShardDataset(tmp_path / "nowhere", PLAIN)
-    with pytest.raises(FileNotFoundError, match="manifest.json"):
+    with pytest.raises(FileNotFoundError, match="tar"):
         ShardDataset(tmp_path, PLAIN)
