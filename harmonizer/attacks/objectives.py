@@ -4,6 +4,8 @@ The gradient of the cross-entropy vanishes in float32 when a model is confident;
 the scale of the logits. Only the published protocol climbs the cross-entropy.
 """
 
+from collections.abc import Callable, Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,6 +26,9 @@ def margin_of(labels: Tensor) -> Objective:
         return logits.scatter(1, true, -torch.inf).amax(1) - logits.gather(1, true)[:, 0]
 
     return margin
+
+
+OBJECTIVES: Mapping[str, Callable[[Tensor], Objective]] = {"margin": margin_of, "cross_entropy": cross_entropy_of}
 
 
 def margin_to(labels: Tensor, targets: Tensor) -> Objective:

@@ -6,7 +6,7 @@ from torch import Tensor
 from harmonizer.attacks.l2 import norms, per_row, unit
 from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
-from harmonizer.attacks.objectives import margin_of
+from harmonizer.attacks.objectives import OBJECTIVES, margin_of
 from harmonizer.attacks.result import Finding
 from harmonizer.attacks.verdict import Best, judge
 
@@ -26,6 +26,7 @@ def pgd(
     rounds: int = 8,
     restarts: int = 1,
     tolerance: float = 0.05,
+    objective: str = "margin",
 ) -> Finding:
     """Bisect the radius of an L2 PGD attack, image by image.
 
@@ -44,6 +45,7 @@ def pgd(
         rounds: Radii tried, at most.
         restarts: Attacks at one radius: the first starts at the image, the others anywhere in the ball.
         tolerance: Relative width of the bracket at which to stop.
+        objective: ``"margin"``, or ``"cross_entropy"``, whose gradient vanishes where the model is confident.
 
     Returns:
         The finding; ``eps`` is the radius.
@@ -51,12 +53,16 @@ def pgd(
     Reference:
         Madry et al. 2018 (arXiv 1706.06083), section 2.
     """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"expected an objective among {', '.join(OBJECTIVES)}, got {objective!r}")
+    climb = OBJECTIVES[objective](labels)
     everything = torch.arange(len(images), device=images.device)
-    clean, gradient = net.start(images, everything, margin_of(labels))
+    clean, gradient = net.start(images, everything, climb)
     uphill, had_gradient = unit(gradient)
-    margin = margin_of(labels)(clean, slice(None))
     slope = (uphill * torch.where(per_row(had_gradient), gradient, 0.0)).flatten(1).sum(1)
-    guess = torch.where(had_gradient, FIRST_GUESS * -margin / slope, eps_max).clamp(max=eps_max)
+    # The cross-entropy's slope says little of the distance; its guess is corrected by the rounds that follow.
+    distance = -margin_of(labels)(clean, slice(None)) / torch.where(had_gradient, slope, 1.0)
+    guess = torch.where(had_gradient & distance.isfinite(), FIRST_GUESS * distance, eps_max).clamp(max=eps_max)
     best = Best(images, labels)
 
     low = torch.zeros_like(guess)
@@ -81,7 +87,7 @@ def pgd(
             if restart:
                 start = radius[left][:, None, None, None] * _in_ball(noise.normal(part, f"pgd/{round_}/{restart}"))
             step = uphill[part] if restart == 0 else None
-            hit, usable = _attack(net, best, images, labels, part, start, step, radius[left], steps)
+            hit, usable = _attack(net, best, images, labels, part, start, step, radius[left], steps, objective)
             fooled[left] = hit
             had_gradient[part] |= usable
         low[rows] = torch.where(fooled, low[rows], radius)
@@ -99,6 +105,7 @@ def _attack(
     direction: Tensor | None,
     radius: Tensor,
     steps: int,
+    objective: str,
 ) -> tuple[Tensor, Tensor]:
     """Attack ``rows`` (n,) at ``radius`` (n,) from ``offset``; return which are fooled and had a gradient, (n,)."""
     fooled, usable = torch.zeros_like(rows, dtype=torch.bool), torch.zeros_like(rows, dtype=torch.bool)
@@ -107,7 +114,7 @@ def _attack(
         if step or direction is None:
             x = images[rows[at]]
             if step < steps:
-                logits, gradient = net.gradient(x + offset, rows[at], margin_of(labels[rows[at]]))
+                logits, gradient = net.gradient(x + offset, rows[at], OBJECTIVES[objective](labels[rows[at]]))
                 direction, moves = unit(gradient)
                 usable[at] |= moves
             else:

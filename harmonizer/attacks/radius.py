@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harmonizer.attacks.ddn import ddn, ddn_full
+from harmonizer.attacks.libraries import advlib_attack, feng2025, foolbox_attack
 from harmonizer.attacks.linsley2023 import linsley2023
 from harmonizer.attacks.network import Network, frozen
 from harmonizer.attacks.noise import Noise
@@ -18,7 +19,14 @@ from harmonizer.attacks.result import AttackResult, Finding, Status
 Attack = Callable[..., Finding]
 """Called with (net, images, labels, noise) and, by keyword, its settings."""
 
-ATTACKS: Mapping[str, Attack] = {"linsley2023": linsley2023, "pgd": pgd, "ddn": ddn, "ddn_full": ddn_full}
+ATTACKS: Mapping[str, Attack] = {
+    "linsley2023": linsley2023,
+    "pgd": pgd,
+    "ddn": ddn,
+    "ddn_full": ddn_full,
+    "feng2025": feng2025,
+}
+LIBRARIES: Mapping[str, Callable[[str], Attack]] = {"foolbox": foolbox_attack, "advlib": advlib_attack}
 
 
 def minimal_radius(
@@ -60,6 +68,7 @@ def minimal_radius(
 
     Raises:
         ValueError: Attack or setting unknown, or tensors that do not fit.
+        ImportError: The attack's library is not installed.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2, bias=False)).double()
     >>> _ = nn.init.constant_(model[1].weight[0], 1.0), nn.init.constant_(model[1].weight[1], 0.9)
@@ -85,36 +94,43 @@ def minimal_radius(
         clean = images.detach().clone()  # an ordinary tensor, also of an inference one
         finding = search(net, clean, labels.clone(), Noise(clean, keys, seed), **settings)
         net.report(1.0)
-    found = finding.status == Status.FOUND
-    adversarial = torch.where(found[:, None, None, None], finding.adversarial, clean)
-    offset = (adversarial.double() - clean.double()).flatten(1)
-    return AttackResult(
-        status=finding.status,
-        eps=torch.where(found, finding.eps, torch.nan),
-        l2=torch.where(found, offset.norm(dim=1), torch.nan),
-        linf=torch.where(found, offset.abs().amax(1), torch.nan),
-        prediction=finding.prediction,
-        adversarial=adversarial,
-        forwards=net.forwards,
-        backwards=net.backwards,
-        attack=attack,
-        eps_max=finding.eps_max,
-    )
+        found = finding.status == Status.FOUND
+        adversarial = torch.where(found[:, None, None, None], finding.adversarial, clean)
+        offset = (adversarial.double() - clean.double()).flatten(1)
+        return AttackResult(
+            status=finding.status,
+            eps=torch.where(found, finding.eps, torch.nan),
+            l2=torch.where(found, offset.norm(dim=1), torch.nan),
+            linf=torch.where(found, offset.abs().amax(1), torch.nan),
+            prediction=finding.prediction,
+            adversarial=adversarial,
+            forwards=net.forwards,
+            backwards=net.backwards,
+            attack=attack,
+            eps_max=finding.eps_max,
+        )
 
 
 def _find(attack: str) -> Attack:
     if attack in ATTACKS:
         return ATTACKS[attack]
+    library, _, name = attack.partition(":")
+    if library in LIBRARIES and name:
+        return LIBRARIES[library](name)
     nearest = difflib.get_close_matches(attack, ATTACKS, n=1, cutoff=0.0)[0]
-    raise ValueError(f"expected an attack among {', '.join(ATTACKS)}; got {attack!r}; try {nearest!r}")
+    known = ", ".join([*ATTACKS, *(f"{library}:NAME" for library in LIBRARIES)])
+    raise ValueError(f"expected an attack among {known}; got {attack!r}; try {nearest!r}")
 
 
 def _check_settings(attack: str, search: Attack, settings: Mapping[str, object]) -> None:
-    known = list(inspect.signature(search).parameters)[4:]  # after net, images, labels and noise
+    parameters = inspect.signature(search).parameters
+    known = list(parameters)[4:]  # after net, images, labels and noise
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return  # a library's attack knows its own
     for name, value in settings.items():
         if name not in known:
             raise ValueError(f"expected settings of {attack} among {known}, got {name!r}")
-        if not isinstance(value, int | float) or not value > 0:
+        if not isinstance(value, str) and not (isinstance(value, int | float) and value > 0):
             raise ValueError(f"expected {name} above 0, got {value!r}")
 
 

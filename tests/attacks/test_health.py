@@ -1,0 +1,83 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from harmonizer.attacks import gradient_health, minimal_radius
+
+
+class Planted(nn.Module):
+    """A healthy linear model behind something that hides, or does not hide, its gradient."""
+
+    def __init__(self, disguise):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3, 108, generator=generator) * 0.2)
+        self.disguise = disguise
+
+    def forward(self, images):
+        if self.disguise == "quantised":
+            images = (images * 16).round() / 16
+        logits = (images.flatten(1) - 0.5) @ self.weight.T
+        if self.disguise == "saturated":
+            logits = torch.sigmoid(400 * (logits - logits.mean(1, keepdim=True)))
+        if self.disguise == "confident":
+            logits = 1e4 * logits
+        if self.disguise == "noisy":
+            logits = logits + 0.2 * torch.randn_like(logits)
+        if self.disguise == "scrambled":
+            logits = logits + 0.3 * (300 * logits).sin()
+        return logits
+
+
+@pytest.fixture
+def images():
+    return torch.rand(40, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("disguise", "reason"),
+    [
+        ("quantised", "zero or non-finite gradient"),
+        ("saturated", "zero or non-finite gradient"),
+        ("noisy", "same input twice"),
+    ],
+)
+def test_planted_masks_are_flagged(images, disguise, reason):
+    labels = Planted(None)(images).argmax(1)
+    card = gradient_health(Planted(disguise), images, labels, limit=8)
+    assert card.masked
+    assert any(reason in sentence for sentence in card.reasons)
+
+
+@pytest.mark.parametrize("disguise", [None, "confident"])
+def test_an_honest_linear_model_is_not_flagged(images, disguise):
+    model = Planted(disguise)
+    labels = model(images).argmax(1)
+    card = gradient_health(model, images, labels, limit=8)
+    assert not card.masked, card.reasons
+    assert card.n == 8
+    assert card.silent_margin == 0
+    assert card.repeat_difference == 0
+    assert card.random_ratio > 1.5
+    assert 0.9 < card.effort_ratio <= 1.001
+    assert (card.silent_cross_entropy > 0.5) == (disguise == "confident")
+
+
+def test_a_small_network_is_not_flagged_but_an_exaggerated_radius_is(golden, golden_net):
+    images, labels = golden["images"], golden["labels"]
+    result = minimal_radius(golden_net, images, labels)
+    card = gradient_health(golden_net, images, labels, result)
+    assert not card.masked, card.reasons
+    assert 0.9 < card.cross_entropy_ratio < 1.3
+    exaggerated = replace(result, l2=40 * result.l2)
+    assert gradient_health(golden_net, images, labels, exaggerated, eps_max=100.0).random_within > 0.05
+    assert json.loads(json.dumps(card.as_dict()))["masked"] is False
+
+
+def test_without_a_correct_image_nothing_is_claimed(images):
+    model = Planted(None)
+    card = gradient_health(model, images, (model(images).argmax(1) + 1) % 3)
+    assert card.n == 0 and not card.masked
