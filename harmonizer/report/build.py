@@ -162,9 +162,10 @@ def _figures(
     """Draw the figures that the scores at hand allow, with their file names."""
     for name, (x, y) in SCATTERS.items():
         if any({x, y} <= model.scores.keys() for model in models):
-            overall = next(item for item in found if (item["x"], item["y"], item["group"]) == (x, y, "all"))
+            groups = {model.source for model in models} if note else {"all"}  # never one number over several protocols
+            stated = [item for item in found if (item["x"], item["y"]) == (x, y) and item["group"] in groups]
             style: dict[str, Any] = {"bars": look.bars, "log": look.log, "titles": titles, "note": note}
-            yield name, scatter(models, x, y, correlation=overall, **style)
+            yield name, scatter(models, x, y, correlations=stated, **style)
     if any(model.results for model in models):
         yield "survival", survival_curves(models)
     figure = qualitative_grid(in_grid, look.images)

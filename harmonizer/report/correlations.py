@@ -15,12 +15,13 @@ FEWEST = 3  # models that have a rank correlation
 
 
 def comparable(models: Sequence[Model]) -> list[Model]:
-    """Keep the models that have every score which any has, so that all correlations are over the same models.
+    """Keep the models that have every score which any of their source has: correlations are over the same models."""
+    had = {(model.source, axis) for model in models for axis in CORRELATED if not np.isnan(model.value(axis))}
 
-    A score that no model has does not count.
-    """
-    axes = [axis for axis in CORRELATED if any(not np.isnan(model.value(axis)) for model in models)]
-    return [model for model in models if not any(np.isnan(model.value(axis)) for axis in axes)]
+    def complete(model: Model) -> bool:
+        return not any(np.isnan(model.value(axis)) for axis in CORRELATED if (model.source, axis) in had)
+
+    return [model for model in models if complete(model)]
 
 
 def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:

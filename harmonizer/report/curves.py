@@ -4,14 +4,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from harmonizer.report.families import FAMILIES
 from harmonizer.report.models import Model
 from harmonizer.report.style import COLORS, FAINT, new_figure
-from harmonizer.statistics import proportion
+from harmonizer.results import RADIUS
+from harmonizer.results.rows import Columns
+from harmonizer.statistics import FOUND, proportion, survival
 
 WIDTH, HEIGHT = 7.2, 4.0  # inches
 MOST_NAMES = 14  # curves with a name and a band each; of more, only families are told apart
+POINTS = 201  # of a curve
 DASHES = ("-", "--", ":", "-.")  # of the models of one family
 
 
@@ -21,11 +25,10 @@ def survival_curves(models: Sequence[Model]) -> Figure:
     figure = new_figure(WIDTH, HEIGHT)
     axes = figure.add_subplot()
     named = len(models) <= MOST_NAMES
+    radii = np.linspace(0, max(map(last_radius, models), default=1.0), POINTS)
     before: dict[str, int] = {}
     for model in models:
-        assert model.results is not None
-        curve = model.results.summary["survival"]
-        radii, share = np.array(curve["radii"], float), np.array(curve["share"], float)
+        share, n = survival_of(model, radii)
         color, turn = COLORS[model.family], before.get(model.family, 0)
         before[model.family] = turn + 1
         label = model.name if named else model.family if turn == 0 else f"_{model.name}"
@@ -34,7 +37,6 @@ def survival_curves(models: Sequence[Model]) -> Figure:
         (line,) = axes.plot(radii, 100 * share, color=color, linestyle=style, linewidth=width, alpha=alpha)
         line.set_label(label)
         if named:
-            n = model.results.summary["survival"].get("n", model.scores["accuracy"].n)
             bands = [proportion(round(value * n), n) for value in share]
             low, high = ([100 * band[end] for band in bands] for end in ("low", "high"))
             axes.fill_between(radii, low, high, color=color, alpha=0.08, linewidth=0)
@@ -47,3 +49,25 @@ def survival_curves(models: Sequence[Model]) -> Figure:
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
+
+
+def survival_of(model: Model, radii: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Return the share of a measured model's images still correct at radii, from its rows, and their number."""
+    columns = _columns(model)
+    curve = survival(columns["status"], columns[RADIUS], radii)
+    return np.array(curve["share"]), curve["n"]
+
+
+def last_radius(model: Model) -> float:
+    """Return the radius up to which a measured model's curve is worth drawing: the largest found, and a little more."""
+    columns = _columns(model)
+    found = columns[RADIUS][columns["status"] == FOUND]
+    searched = float(model.results.summary["protocol"]["eps_max"]) if model.results else 1.0
+    return min(float(1.05 * found.max()), searched) if len(found) and found.max() > 0 else searched
+
+
+def _columns(model: Model) -> Columns:
+    """Return the per-image rows of a measured model."""
+    if model.results is None:
+        raise ValueError(f"expected a model with per-image results, {model.name!r} has none")
+    return model.results.columns

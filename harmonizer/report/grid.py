@@ -11,7 +11,7 @@ from harmonizer.report.models import Model
 from harmonizer.report.style import COLORS, new_figure
 
 Pictures = NDArray[np.float64]
-CELL, LETTER = 1.1, 0.062  # inches: a picture and its gap; a letter of a row's name
+CELL, LETTER = 1.1, 0.072  # inches: a picture and its gap; a letter of a row's name
 MOST_MODELS, MOST_IMAGES = 4, 6
 MAGNIFICATIONS = (1, 2, 5, 10, 20, 50, 100)
 VISIBLE = 0.25  # change of a pixel, of 1, that the magnified perturbation should reach
@@ -157,6 +157,6 @@ def qualitative_grid(models: Sequence[Model], keys: Sequence[str] = ()) -> Figur
                 cell.text(0.97, 0.04, radius, transform=cell.transAxes, fontsize=6.5, ha="right", bbox=box)
         text = line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7.5, color=color)
         text.set_parse_math(False)
-    caption = f"perturbations {factor}\N{MULTIPLICATION SIGN}; numbers: L2 radius"
+    caption = f"perturbations magnified {factor}\N{MULTIPLICATION SIGN}; numbers are their L2 radii"
     figure.supxlabel(caption, x=0.99, ha="right", fontsize=7.5, color="#555555")
     return figure

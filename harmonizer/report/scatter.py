@@ -28,7 +28,7 @@ def scatter(
     x: str,
     y: str,
     *,
-    correlation: dict[str, Any] | None = None,
+    correlations: Sequence[dict[str, Any]] = (),
     bars: str = "interval",
     log: bool = False,
     titles: dict[str, str] | None = None,
@@ -40,7 +40,7 @@ def scatter(
         models: Those that lack either score are left out.
         x: Key of ``AXES``.
         y: Key of ``AXES``.
-        correlation: Object of ``correlations`` to state, over all the models.
+        correlations: Objects of ``correlations`` to state above the plot.
         bars: "interval" (95 %) or "se".
         log: Use a logarithmic axis for the tolerance.
         titles: Of axes, in place of those of ``AXES``.
@@ -74,10 +74,15 @@ def scatter(
     if y in ("alignment", "feature_alignment") and axes.get_ylim()[0] < 0 < axes.get_ylim()[1]:
         axes.axhline(0, color="#999999", linewidth=0.8, zorder=0.5)
     _legend(figure, models, published, bool(arrows))
-    if correlation is not None and np.isfinite(correlation["rho"]):
-        axes.set_title(correlation_text(correlation), loc="left", fontsize=9)
+    stated = [item for item in correlations if np.isfinite(item["rho"])]
+    lines = [correlation_text(item) for item in stated]
+    if len(correlations) > 1:
+        lines = [f"{item['group']}: {line}" for item, line in zip(stated, lines, strict=True)]
+    axes.set_title("\n".join(lines), loc="left", fontsize=9 if len(lines) < 2 else 7.5).set_parse_math(False)
+    if len(correlations) == 1 and correlations[0]["n"] < len(models):
+        note = " ".join(filter(None, [note, "Correlation over the models that have all scores."]))
     if note:
-        figure.text(0.01, -0.01, note, fontsize=7, color="#555555", va="top", wrap=True)
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#555555").set_parse_math(False)
     _label(figure, axes, models, x, y, arrows)
     return figure
 

@@ -24,11 +24,12 @@ function histogram(model) {
   return smallPlot("Histogram of the smallest radii that fool " + model.name, group, ...bars);
 }
 function survival(model, other) {
-  const [radii, share] = model.survival;
-  const { group, sx, sy } = smallAxes(SMALL.width, SMALL.height, [0, radii[radii.length - 1]], [0, 100], "radius (L2)");
+  const last = Math.max(...model.survival[0], ...(other ? other.survival[0] : []));
+  const flat = ([xs, ys]) => [[...xs, last], [...ys, ys[ys.length - 1]]]; // nothing changes beyond the last radius
+  const { group, sx, sy } = smallAxes(SMALL.width, SMALL.height, [0, last], [0, 100], "radius (L2)");
   const path = ([xs, ys]) => "M" + xs.map((x, i) => sx(x).toFixed(1) + "," + sy(100 * ys[i]).toFixed(1)).join("L");
-  const second = other ? [svg("path", { class: "curve second", d: path(other.survival) })] : [];
-  return smallPlot("Share of images still correct against the radius", group, ...second, svg("path", { class: "curve", d: path(model.survival) }));
+  const second = other ? [svg("path", { class: "curve second", d: path(flat(other.survival)) })] : [];
+  return smallPlot("Share of images still correct against the radius", group, ...second, svg("path", { class: "curve", d: path(flat(model.survival)) }));
 }
 function statusBar(model) {
   const total = model.counts.reduce((sum, count) => sum + count, 0) || 1;

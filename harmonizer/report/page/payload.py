@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
+from harmonizer.report.curves import last_radius, survival_of
 from harmonizer.report.families import FAMILIES
 from harmonizer.report.grid import Example, magnification_for, read_examples, shared_keys
 from harmonizer.report.models import AXES, Model, Source
@@ -14,7 +16,7 @@ from harmonizer.report.paired import TEST, Comparison
 from harmonizer.results import RADIUS
 from harmonizer.statistics import CENSORED, FOUND, HUMAN_CEILING, STATUSES
 
-BINS = 24  # of the histogram of radii
+BINS, POINTS = 24, 61  # of the histogram of radii; of the survival curve
 MOST_PICTURED = 600  # examples in the page: about 15 kB each
 CITATION = """\
 @inproceedings{fel2022harmonizing,
@@ -96,12 +98,12 @@ def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
         return described
     summary = model.results.summary
     tolerance, training = summary["tolerance"], summary.get("training")
-    middle = tolerance["median"]
+    middle, radii = tolerance["median"], np.linspace(0, last_radius(model), POINTS)
     return described | {
         "reasons": [str(reason) for reason in (summary.get("health") or {}).get("reasons", [])],
         "counts": [tolerance[f"n_{status}"] for status in STATUSES],
         "median": [middle[key] for key in ("value", "low", "high", "n")],
-        "survival": [summary["survival"]["radii"], summary["survival"]["share"]],
+        "survival": [radii.tolist(), survival_of(model, radii)[0].tolist()],
         "histogram": _histogram(model),
         "parameters": summary["model"]["parameters"],
         "input": summary["model"]["input_size"],
@@ -168,10 +170,10 @@ def _facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str
     summaries = [model.results.summary for model in models if model.results is not None]
     if not summaries:
         return facts
-    data = {
-        f"{s['data']['name']}: {s['data']['samples']} samples, manifest {s['data']['manifest_sha256'][:12]}"
-        for s in summaries
-    }
+    data = set()
+    for own in (summary["data"] for summary in summaries):
+        name = PurePath(own["name"]).name  # of a folder, not where it is
+        data.add(f"{name}: {own['samples']} samples, manifest {own['manifest_sha256'][:12]}")
     software = {", ".join(f"{name} {version}" for name, version in sorted(s["software"].items())) for s in summaries}
     images = sum(s["tolerance"]["n"] for s in summaries)
     passes = [sum(float(s["cost"][kind]) for s in summaries) for kind in ("forwards", "backwards")]

@@ -120,7 +120,9 @@ function outstanding() { // points by the distance to their third nearest neighb
 function describe(shown) {
   const rho = spearman(shown.map((m) => m.scores[state.x][0]), shown.map((m) => m.scores[state.y][0]));
   const text = shown.length > 2 && known(rho) && state.x !== state.y ? ", Spearman ρ = " + show(rho, 3) : "";
-  byId("correlation").textContent = shown.length + " of " + models.length + " models shown" + text;
+  const sources = new Set(shown.map((model) => model.source)).size;
+  const mixed = text && sources > 1 ? " across " + sources + " protocols" : "";
+  byId("correlation").textContent = shown.length + " of " + models.length + " models shown" + text + mixed;
 }
 
 // Hover, focus, choice.

@@ -1,0 +1,83 @@
+"""What figures state, and which models a correlation is over."""
+
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+
+from harmonizer.report.correlations import comparable, correlations
+from harmonizer.report.curves import last_radius, survival_curves, survival_of
+from harmonizer.report.grid import choose_models, magnification_for, qualitative_grid, read_examples
+from harmonizer.report.models import Model, Score, load_models
+from harmonizer.report.scatter import scatter
+from harmonizer.report.style import styled
+from harmonizer.results import find_results
+
+
+@pytest.fixture(scope="module")
+def models(zoo):
+    return load_models(find_results([zoo]))[0]
+
+
+def published(source, name, **scores):
+    return Model(name, name, "CNN", source, {axis: Score(value) for axis, value in scores.items()})
+
+
+def test_models_that_lack_a_score_of_their_source_are_not_correlated():
+    with_accuracy = [published("a", str(i), accuracy=i, tolerance=i**2, alignment=-i) for i in range(4)]
+    lacking = published("a", "lacking", tolerance=0.0, alignment=9.0)
+    without = [published("b", str(i), tolerance=i, alignment=i) for i in range(5)]
+    assert comparable([*with_accuracy, lacking, *without]) == [*with_accuracy, *without]
+    found = {(item["x"], item["y"], item["group"]): item for item in correlations([*with_accuracy, lacking, *without])}
+    assert found["accuracy", "tolerance", "all"]["n"] == 4
+    assert found["tolerance", "alignment", "all"]["n"] == 9
+    assert found["tolerance", "alignment", "a"]["rho"] == pytest.approx(-1)
+    assert found["tolerance", "alignment", "b"]["rho"] == pytest.approx(1)
+
+
+def test_a_scatter_states_one_correlation_or_one_a_source(models):
+    one = {"group": "all", "rho": 0.5, "low": 0.1, "high": 0.9, "p": 0.02, "n": 7}
+    other = one | {"group": "ddn", "rho": -0.25, "n": 3}
+    with styled():
+        single = scatter(models, "accuracy", "tolerance", correlations=[one])
+        several = scatter(models, "accuracy", "tolerance", correlations=[one, other], note="two protocols")
+    assert "= 0.500 [0.100, 0.900], p = 0.020, n = 7" in single.axes[0].get_title(loc="left")
+    assert [line.split(":")[0] for line in several.axes[0].get_title(loc="left").splitlines()] == ["all", "ddn"]
+    assert several.get_supxlabel() == "two protocols"
+
+
+def test_a_scatter_names_pairs_once_draws_their_arrows_and_rings_masked_models(models):
+    with styled():
+        axes = scatter(models, "accuracy", "tolerance").axes[0]
+    names = [text.get_text() for text in axes.texts]
+    assert names.count("convnext_tiny") == 1 and "convnext_tiny control" not in names
+    assert sum(type(patch).__name__ == "FancyArrowPatch" for patch in axes.patches) == 2
+    markers = [points for points in axes.collections if isinstance(points, PathCollection)]
+    rings = [points for points in markers if points.get_facecolor().size == 0]
+    assert sum(len(ring.get_offsets()) for ring in rings) == 1
+
+
+def test_a_survival_curve_begins_at_the_accuracy_and_never_rises(models):
+    for model in models:
+        radii = np.linspace(0, last_radius(model), 50)
+        share, n = survival_of(model, radii)
+        assert 100 * share[0] == pytest.approx(model.value("accuracy"))
+        assert n == 60 and (np.diff(share) <= 0).all()
+    with styled():
+        assert len(survival_curves(models).axes[0].lines) == 7
+
+
+def test_the_grid_shows_pairs_and_states_its_magnification(models):
+    chosen = choose_models(models)
+    assert [model.family for model in chosen] == ["control", "harmonized"] * 2
+    factor = magnification_for([e for model in chosen for e in read_examples(model).values()])
+    with styled():
+        figure = qualitative_grid(chosen)
+    assert f"magnified {factor}\N{MULTIPLICATION SIGN}" in figure.get_supxlabel()
+    assert len(figure.axes) % (2 + 2 * 4) == 0
+
+
+def test_examples_keep_their_radius(models):
+    for key, example in read_examples(models[0]).items():
+        columns = models[0].results.columns
+        assert example.radius == pytest.approx(columns["l2"][columns["key"] == key][0], rel=0.05)  # clipped to [0,1]
+        assert example.attack_map.min() == 0 and example.attack_map.max() == 1
