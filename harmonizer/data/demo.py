@@ -7,8 +7,9 @@ it does not: a network that looks where people look generalises, one that takes 
 import io
 import logging
 import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from harmonizer.data.manifest import file_sha256, read_manifest
 from harmonizer.data.shards import write_shards
 
 VERSION = 1  # of the pictures: another one gets another folder
-SIZES = {"train": 4000, "val": 1000}
-SHORTCUT = 0.85  # share of the training pictures whose texture is the one of their class; the others' is random
+SIZES = {"train": 4000, "val": 500}
+SHORTCUT = 0.8  # share of the training pictures whose texture is the one of their class; the others' is random
 UNMAPPED = 0.2  # share of the training pictures without a human map
 CLASSES, BACKGROUNDS = tuple(SHAPES), tuple(TEXTURES)
 CACHE = "HARMONIZER_CACHE"  # environment variable: where generated data are kept
@@ -34,66 +35,64 @@ log = logging.getLogger(__name__)
 def ensure_demo(root: Path | None = None) -> Path:
     """Return the folder of the demo data (``train`` and ``val``), drawing it on first use.
 
-    The same bytes on every machine with the same image library, whatever the number of processes. What is there is
-    checked against its manifest, and drawn again when it is damaged.
+    Every run draws the same bytes. What is there is checked against its manifest, and drawn again, with a warning, when
+    it is damaged. Processes that draw at once do not disturb each other.
 
     Args:
         root: Where to keep it; None is ``$HARMONIZER_CACHE``, or ``~/.cache/harmonizer``.
     """
     root = root or Path(os.environ.get(CACHE) or Path.home() / ".cache" / "harmonizer")
     folder = root / f"demo-{VERSION}"
-    damage = _damage(folder)
+    damage = _damage(folder, SIZES)
     if damage is None:
         return folder
     if folder.exists():
         log.warning("the demo data are damaged (%s); drawing them again", damage)
     else:
-        log.warning("drawing the demo pictures into %s; this happens once", folder)
+        log.warning("drawing the demo pictures into %s, once; this takes some seconds", folder)
     return draw(folder, SIZES)
 
 
-def draw(folder: Path, sizes: dict[str, int]) -> Path:
-    """Draw demo data and put them in place in one step, replacing what is there.
+def draw(folder: Path, sizes: Mapping[str, int]) -> Path:
+    """Draw demo data and put them in place in one step, replacing what is there unless it is whole.
 
     Args:
         folder: To make.
         sizes: Pictures of ``train`` and ``val``.
 
     Returns:
-        ``folder``; another process that was faster may have made it.
+        ``folder``.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        fresh = Path(temporary, "fresh")
         for split, size in sizes.items():
             write_shards(
                 (_sample(split, index) for index in range(size)),
-                temporary / split,
+                fresh / split,
                 classes=CLASSES,
-                maps="simulated clicks on the object, Gaussian-blurred",
-                samples_per_shard=500,
+                maps="simulated clicks on the object, blurred with a Gaussian",
             )
-        if _damage(folder) is not None:
-            if folder.exists():
-                folder.rename(temporary / "damaged")
-            temporary.rename(folder)
-            shutil.rmtree(folder / "damaged", ignore_errors=True)
-    except OSError:
-        if _damage(folder) is not None:  # otherwise another process put the same data in place meanwhile
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            if _damage(folder, sizes) is not None:
+                if folder.exists():
+                    folder.rename(Path(temporary, "damaged"))
+                fresh.rename(folder)
+        except OSError:
+            if _damage(folder, sizes) is not None:  # otherwise another process has just put the same data in place
+                raise
     return folder
 
 
-def _damage(folder: Path) -> str | None:
+def _damage(folder: Path, sizes: Mapping[str, int]) -> str | None:
     """Say what is wrong with demo data; None when they are whole."""
-    for split in SIZES:
+    for split, size in sizes.items():
         try:
             manifest = read_manifest(folder / split)
         except (FileNotFoundError, ValueError) as error:
             return str(error)
+        if manifest.classes != CLASSES or manifest.samples != size:
+            return f"{folder / split} holds other pictures"
         for shard in manifest.shards:
             path = folder / split / shard.file
             if not path.is_file() or file_sha256(path) != shard.sha256:

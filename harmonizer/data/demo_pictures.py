@@ -12,6 +12,7 @@ from harmonizer.data.demo_shapes import SHAPES, Drawing, Points
 from harmonizer.data.demo_textures import TEXTURES, Field, noise
 
 SIZE = 64  # pixels
+MARGIN = 1.5  # pixels that the object keeps from the border
 FINE = 4  # sub-pixels a pixel, along each axis, in which outlines are drawn
 PEOPLE = 6  # who click on one picture
 CLICKS = 12  # of each of them
@@ -49,36 +50,36 @@ def paint(shape: str, texture: str, rng: np.random.Generator) -> Painting:
     ((64, 64, 3), 255)
     """
     drawing = SHAPES[shape](rng)
-    place = _Place.choose(rng)
+    radius = SIZE * rng.uniform(0.27, 0.39)
+    place = _Place.choose(drawing, radius, rng)
     coverage = _rasterize([(place(points), float(adds)) for points, adds in drawing.body])
     picture, hue = _background(texture, rng)
     _lay_object(picture, coverage, _marks(drawing, place), hue, rng)
     picture += 0.012 * rng.standard_normal(picture.shape, dtype=np.float32)  # grain of a photograph
     image = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
     focus = place(np.array(drawing.focus))
-    return Painting(image, _clicks(coverage, focus, place.radius, rng), coverage)
+    return Painting(image, _clicks(coverage, focus, radius, rng), coverage)
 
 
 class _Place(NamedTuple):
-    """Where the object is: centre and radius in pixels, and the (2,2) turn."""
+    """Where the object is: centre in pixels, and the (2,2) turn from the drawing's box to pixels."""
 
     centre: Points
-    radius: float
     turn: Points
 
     @classmethod
-    def choose(cls, rng: np.random.Generator) -> "_Place":
-        radius = SIZE * rng.uniform(0.27, 0.39)
-        free = SIZE / 2 - radius
+    def choose(cls, drawing: Drawing, radius: float, rng: np.random.Generator) -> "_Place":
+        """Turn, mirror and stretch the object a little, and put it anywhere inside the picture."""
         angle = math.radians(rng.uniform(-35, 35))
-        mirror = rng.choice([-1.0, 1.0])
         stretch = rng.uniform(0.9, 1.1)
-        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        turn = turn @ np.diag([mirror * stretch, 1 / stretch])
-        return cls(SIZE / 2 + rng.uniform(-free, free, 2), radius, turn)
+        scale = np.array([rng.choice([-1.0, 1.0]) * stretch, 1 / stretch]) * radius
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) * scale
+        corners = np.concatenate([points for points, _ in drawing.body]) @ turn.T
+        lowest, highest = MARGIN - corners.min(0), SIZE - MARGIN - corners.max(0)
+        return cls(lowest + (highest - lowest) * rng.random(2), turn)
 
     def __call__(self, points: Points) -> Points:
-        return self.centre + self.radius * points @ self.turn.T
+        return self.centre + points @ self.turn.T
 
 
 def _rasterize(polygons: list[tuple[Points, float]]) -> Field:
@@ -98,18 +99,19 @@ def _marks(drawing: Drawing, place: _Place) -> Field:
 def _background(texture: str, rng: np.random.Generator) -> tuple[Field, float]:
     """Paint the background (H,W,3); return it with its hue in turns."""
     x, y = _grid()
-    angle = rng.uniform(0, 2 * math.pi)
+    angle = math.radians(rng.uniform(-20, 20))
     shift = rng.uniform(0, SIZE, 2).tolist()
     u = x * math.cos(angle) + y * math.sin(angle) + shift[0]
     v = y * math.cos(angle) - x * math.sin(angle) + shift[1]
     share = TEXTURES[texture](u, v, rng)[..., None].astype(np.float32)
     hue = rng.random()
-    lightness = rng.uniform(0.3, 0.42)
+    lightness = rng.uniform(0.26, 0.38)
     dark = oklch(lightness, rng.uniform(0.03, 0.08), hue)
-    light = oklch(lightness + rng.uniform(0.1, 0.2), rng.uniform(0.04, 0.1), hue + rng.normal(0, 0.06))
+    light = oklch(lightness + rng.uniform(0.2, 0.3), rng.uniform(0.04, 0.1), hue + rng.normal(0, 0.06))
     picture = dark + (light - dark) * share
     # Light falls from one side and fades towards the corners.
-    side = (x * math.cos(angle * 3) + y * math.sin(angle * 3)) / (SIZE / 2)
+    sun = rng.uniform(0, 2 * math.pi)
+    side = (x * math.cos(sun) + y * math.sin(sun)) / (SIZE / 2)
     corner = (x**2 + y**2) / (SIZE**2 / 2)
     glow = 1 + 0.12 * side - 0.2 * corner + 0.06 * noise(rng, x.shape, 3)
     return (picture * glow[..., None]).astype(np.float32), hue
@@ -125,12 +127,12 @@ def _lay_object(picture: Field, coverage: Field, marks: Field, hue: float, rng: 
     sun = math.radians(rng.uniform(200, 340))  # from above
     toward = (math.cos(sun), math.sin(sun))
 
-    shadow = _blur(coverage, 2.2)
-    shadow = np.roll(shadow, (-round(3 * toward[1]), -round(3 * toward[0])), (0, 1))
+    fall_x, fall_y = (_blur_matrix(2.2, -round(3 * part)) for part in toward)
+    shadow = fall_y @ coverage @ fall_x.T
     picture *= 1 - 0.5 * shadow[..., None]
 
-    relief = _blur(coverage, 1.8)
-    slope_y, slope_x = np.gradient(relief)
+    smooth, slope = _blur_matrix(1.8), _slope_matrix(1.8)
+    slope_x, slope_y = smooth @ coverage @ slope.T, slope @ coverage @ smooth.T
     lit = -(slope_x * toward[0] + slope_y * toward[1]) * 3.2  # > 0 on the side of the sun
     x, y = _grid()
     mass = coverage.sum()
@@ -151,7 +153,8 @@ def _clicks(coverage: Field, focus: Points, radius: float, rng: np.random.Genera
     cumulative = interest.ravel().cumsum(dtype=np.float64)
     hits = np.searchsorted(cumulative, rng.random(PEOPLE * CLICKS) * cumulative[-1])
     heat = _blur(np.bincount(hits, minlength=SIZE * SIZE).reshape(SIZE, SIZE).astype(np.float32), CLICK_BLUR)
-    return np.rint(heat / heat.max() * 255).astype(np.uint8)
+    grey: NDArray[np.uint8] = np.rint(heat / heat.max() * 255).astype(np.uint8)
+    return grey
 
 
 def _blur(field: Field, deviation: float) -> Field:
@@ -161,12 +164,20 @@ def _blur(field: Field, deviation: float) -> Field:
 
 
 @lru_cache
-def _blur_matrix(deviation: float) -> Field:
-    """Return the (SIZE,SIZE) matrix that blurs columns."""
-    offset = np.arange(SIZE)[:, None] - np.arange(SIZE)
+def _blur_matrix(deviation: float, shift: int = 0) -> Field:
+    """Return the (SIZE,SIZE) matrix that blurs columns, and shifts them down by some pixels."""
+    offset = np.arange(SIZE)[:, None] - np.arange(SIZE) - shift
     whole = np.arange(-SIZE, SIZE + 1)
     weight = np.exp(-(offset**2) / (2 * deviation**2)) / np.exp(-(whole**2) / (2 * deviation**2)).sum()
-    return weight.astype(np.float32)
+    matrix: Field = weight.astype(np.float32)
+    return matrix
+
+
+@lru_cache
+def _slope_matrix(deviation: float) -> Field:
+    """Return the (SIZE,SIZE) matrix that blurs columns and differentiates along them."""
+    matrix: Field = np.gradient(_blur_matrix(deviation), axis=0)
+    return matrix
 
 
 @lru_cache
@@ -184,15 +195,15 @@ def oklch(lightness: float, chroma: float, hue: float) -> Colour:
         Ottosson 2020, "A perceptual color space for image processing".
     """
     a, b = chroma * math.cos(2 * math.pi * hue), chroma * math.sin(2 * math.pi * hue)
-    l, m, s = (
+    long, medium, short = (
         (lightness + a * ka + b * kb) ** 3
         for ka, kb in ((0.3963377774, 0.2158037573), (-0.1055613458, -0.0638541728), (-0.0894841775, -1.2914855480))
     )
     linear = np.array(
         [
-            4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
-            -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
-            -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s,
+            4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
+            -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
+            -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
         ]
     ).clip(0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

@@ -120,7 +120,9 @@ def mushroom(rng: np.random.Generator) -> Drawing:
     cap_height = rng.uniform(0.75, 0.95)
     cap = np.concatenate([arc(0, 0.08, 0.96, cap_height, 180, 360), arc(0, 0.08, 0.96, 0.16, 0, 180)])
     stem = curve([(-0.24, 0.1), (-0.2, 0.5), (-0.34, 0.92), (0, 0.99), (0.34, 0.92), (0.2, 0.5), (0.24, 0.1)])
-    marks = [(ellipse(x, y, r, r * 0.85), 0.9) for x, y, r in ((-0.48, -0.2, 0.15), (0.05, -0.42, 0.18), (0.52, -0.12, 0.14))]
+    marks = [
+        (ellipse(x, y, r, r * 0.85), 0.9) for x, y, r in ((-0.48, -0.2, 0.15), (0.05, -0.42, 0.18), (0.52, -0.12, 0.14))
+    ]
     marks += [(box(-0.22, 0.2, 0.22, 0.3), -0.5)]
     return Drawing([(stem, True), (cap, True)], marks, [(0, -0.35), (-0.5, -0.1), (0.5, -0.1), (0, 0.6)])
 

@@ -1,12 +1,13 @@
 """The demo data's backgrounds: one texture a class is its shortcut."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 """(H,W) values."""
 
 Texture = Callable[[Field, Field, np.random.Generator], Field]
@@ -64,7 +65,7 @@ def scales(u: Field, v: Field, rng: np.random.Generator) -> Field:
     for step in (0, 1, 2):  # the rows that can reach a pixel, the nearest on top
         row = base - 2 + step
         x = _cell(u + row % 2 * size / 2, size)
-        distance = np.hypot(x, v - row * size / 2 - 0.0)
+        distance = np.hypot(x, v - row * size / 2)
         inside = _edge(size * 0.56 - distance)
         tone = tone * (1 - inside) + inside * np.clip(1.25 - (distance / (size * 0.56)) ** 3 * 1.25, 0, 1)
     return tone
@@ -74,7 +75,10 @@ def weave(u: Field, v: Field, rng: np.random.Generator) -> Field:
     """Draw strips that pass over and under each other."""
     size = rng.uniform(6, 8.5)
     over = (np.floor(u / size) + np.floor(v / size)) % 2
-    across, along = np.abs(_cell(u, size)) / size * 2, np.abs(_cell(v, size)) / size * 2  # 0 in the middle, 1 at the edge
+    across, along = (
+        np.abs(_cell(u, size)) / size * 2,
+        np.abs(_cell(v, size)) / size * 2,
+    )  # 0 in the middle, 1 at the edge
     width = np.where(over > 0, across, along)
     length = np.where(over > 0, along, across)
     return (1 - 0.85 * width**3) * (1 - 0.45 * length**2) * np.where(over > 0, 1.0, 0.72)
@@ -85,18 +89,19 @@ def wood(u: Field, v: Field, rng: np.random.Generator) -> Field:
     bend = noise(rng, u.shape, 3)
     rings = u * 2 * np.pi / rng.uniform(7, 11) + 2.2 * bend + 1.2 * np.sin(v / 17)
     fibre = np.sin(u * 2.3 + 3 * bend)
-    return np.clip(0.5 + 0.42 * np.sin(rings + 0.6 * np.sin(rings)) + 0.1 * fibre, 0, 1)
+    tone: Field = np.clip(0.5 + 0.42 * np.sin(rings + 0.6 * np.sin(rings)) + 0.1 * fibre, 0, 1)
+    return tone
 
 
 def clouds(u: Field, v: Field, rng: np.random.Generator) -> Field:
     """Draw soft, marbled noise."""
     field = noise(rng, u.shape, 4) + 0.6 * noise(rng, u.shape, 8) + 0.35 * noise(rng, u.shape, 16)
-    return np.clip(0.5 + 0.38 * field, 0, 1)
+    tone: Field = np.clip(0.5 + 0.38 * field, 0, 1)
+    return tone
 
 
 TEXTURES: Mapping[str, Texture] = {
-    texture.__name__: texture
-    for texture in (bricks, scales, dots, stripes, wood, clouds, checks, weave, zigzag, waves)
+    texture.__name__: texture for texture in (bricks, scales, dots, stripes, wood, clouds, checks, weave, zigzag, waves)
 }
 """Textures by name, in the order of the classes whose shortcut they are."""
 
@@ -104,7 +109,9 @@ TEXTURES: Mapping[str, Texture] = {
 def noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> Field:
     """Return smooth noise of about unit deviation with features of 1/cells of the picture."""
     coarse = rng.standard_normal((cells + 3, cells + 3)).astype(np.float32)
-    smooth = Image.fromarray(coarse).resize((shape[1], shape[0]), Image.Resampling.BICUBIC, box=(1.5, 1.5, cells + 1.5, cells + 1.5))
+    smooth = Image.fromarray(coarse).resize(
+        (shape[1], shape[0]), Image.Resampling.BICUBIC, box=(1.5, 1.5, cells + 1.5, cells + 1.5)
+    )
     return np.asarray(smooth)
 
 
@@ -115,15 +122,18 @@ def _bars(x: Field, period: float, share: float) -> Field:
 
 def _cell(x: Field, period: float) -> Field:
     """Return the signed distance to the centre of the period."""
-    return x - period * (np.floor(x / period) + 0.5)
+    offset: Field = x - period * (np.floor(x / period) + 0.5)
+    return offset
 
 
 def _edge(inside: Field) -> Field:
     """Turn a signed distance in pixels into coverage."""
-    return np.clip(inside + 0.5, 0, 1)
+    coverage: Field = np.clip(inside + 0.5, 0, 1)
+    return coverage
 
 
 def _tile(column: Field, row: Field, rng: np.random.Generator) -> Field:
     """Return a random value in [0,1] for each tile."""
     table = rng.random((16, 16), dtype=np.float32)
-    return table[row.astype(int) % 16, column.astype(int) % 16]
+    tone: Field = table[row.astype(int) % 16, column.astype(int) % 16]
+    return tone
