@@ -1,5 +1,6 @@
 """Pictures that need no download, and small networks trained on them, plainly or adversarially."""
 
+import copy
 import math
 
 import torch
@@ -75,39 +76,46 @@ def small_cnn() -> nn.Module:
     )
 
 
-def train(*, adversarial_radius: float = 0.0, epochs: int = 12, images: int = 6000, seed: int = 0) -> nn.Module:
-    """Train the small network on drawn pictures.
+def train(*, images: int = 6000, seed: int = 0) -> tuple[nn.Module, nn.Module]:
+    """Train the small network on drawn pictures, then a copy of it adversarially.
 
     Args:
-        adversarial_radius: L2 radius of the seven-step attack that replaces each picture; 0 for plain training.
-        epochs: Passes over the pictures.
-        images: Pictures.
-        seed: Of the weights and of the order; the pictures are always those of seed 1.
+        images: Pictures; always those of seed 1.
+        seed: Of the weights and of the order.
 
     Returns:
-        The network in evaluation mode.
+        The plain and the adversarially trained network, in evaluation mode.
     """
     pixels, labels = pictures(images, seed=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = small_cnn()
-        optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
-        steps = epochs * (images // 100)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
-        for _ in range(epochs):
-            for rows in torch.randperm(images).split(100)[: images // 100]:
-                batch = pixels[rows]
-                if adversarial_radius:
-                    batch = _attacked(model, batch, labels[rows], adversarial_radius)
-                loss = F.cross_entropy(model(batch), labels[rows])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-    return model.eval()
+        plain = small_cnn()
+        _fit(plain, pixels, labels, epochs=12, peak=4e-3, radius=0.0)
+        robust = copy.deepcopy(plain)
+        _fit(robust, pixels, labels, epochs=5, peak=1e-3, radius=0.25)
+    return plain.eval(), robust.eval()
 
 
-def _attacked(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 5) -> Tensor:
+def _fit(model: nn.Module, pixels: Tensor, labels: Tensor, *, epochs: int, peak: float, radius: float) -> None:
+    """Train on pictures attacked within an L2 radius that grows over the first half; 0 for plain training."""
+    steps = epochs * (len(pixels) // 100)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps)
+    model.train()
+    for step in range(steps):
+        rows = torch.randint(len(pixels), (100,))
+        batch = pixels[rows]
+        if radius:
+            batch = _attacked(model, batch, labels[rows], radius * min(1, 2 * step / steps))
+        loss = F.cross_entropy(model(batch), labels[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+
+
+def _attacked(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 3) -> Tensor:
+    """Replace a training batch by its attack, in evaluation mode."""
     model.eval()
     moved = images
     for _ in range(steps):
