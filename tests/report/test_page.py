@@ -1,6 +1,6 @@
 """The page in a headless browser, from disk, with 300 models: everything a reader can do with it.
 
-Needs Chromium, its driver and selenium; skipped, with the reason, where they are not.
+Needs Chromium, its driver and selenium; skipped, with the reason, where they are not. Run with ``-m slow``.
 """
 
 import json
@@ -12,6 +12,7 @@ import pytest
 
 from harmonizer.report.__main__ import main
 
+pytestmark = pytest.mark.slow
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
