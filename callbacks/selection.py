@@ -44,4 +44,7 @@ class Selection:
             quota = len(range(trainer.global_rank, self.images, trainer.world_size))
             count = min(count, quota - self.seen)
         self.seen += len(batch.labels)
-        return Batch(*(field[:count] for field in batch)) if count > 0 else None
+        if count <= 0:
+            return None
+        images, labels, human, has_map, keys = batch
+        return Batch(images[:count], labels[:count], human[:count], has_map[:count], keys[:count])

@@ -7,6 +7,8 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from rich.console import Console
 from rich.table import Table
 
+from harmonizer.pair import WIDTH
+
 ROWS = {
     "accuracy": ("accuracy", "{:.1%}"),
     "tolerance_median": ("perturbation tolerance, median L2", "{:.3f}"),
@@ -49,7 +51,7 @@ class ScoreTable(L.Callback):
             if name in scores:
                 error = scores.get(f"{name}_se")
                 table.add_row(title, style.format(scores[name]), "" if error is None else style.format(error))
-        Console().print(table)
+        Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 class EpochLines(ProgressBar):

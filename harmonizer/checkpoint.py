@@ -130,4 +130,5 @@ def _load(path: Path) -> dict[str, Any]:
     settings = content.get("hyper_parameters") if isinstance(content, dict) else None
     if not isinstance(settings, dict) or not needed <= settings.keys() or "state_dict" not in content:
         raise ValueError(f"{path} is not a checkpoint of train.py; expected its weights and hyper-parameters")
-    return content
+    checkpoint: dict[str, Any] = content
+    return checkpoint

@@ -2,10 +2,12 @@
 
 import difflib
 import hashlib
+from typing import Any
 
 import timm
 import torch
 from timm.layers import set_fused_attn, use_fused_attn
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from harmonizer.functional import input_saliency
@@ -63,9 +65,9 @@ def build_model(
     check_model_name(name)
     if (image_size is not None and image_size < 1) or (num_classes is not None and num_classes < 2):
         raise ValueError(f"expected image_size >= 1 and num_classes >= 2, got {image_size} and {num_classes}")
-    config = timm.get_pretrained_cfg(name)
+    config = _own_config(name)
     # Only models with a fixed input size take one; the others follow their input.
-    size = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
+    size: dict[str, Any] = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
     fused = bool(use_fused_attn())
     set_fused_attn(fused and not second_order)
     try:
@@ -80,6 +82,13 @@ def build_model(
     finally:
         set_fused_attn(fused)
     return model
+
+
+def _own_config(name: str) -> PretrainedCfg:
+    """Return what timm says of a model's input and head."""
+    config = timm.get_pretrained_cfg(name)
+    assert config is not None
+    return config
 
 
 def _probe(model: PixelModel, size: int) -> None:
@@ -107,19 +116,19 @@ def check_model_name(name: str) -> None:
 def model_image_size(name: str) -> int:
     """Return the input height and width, in pixels, that a timm model's weights were made for."""
     check_model_name(name)
-    return int(timm.get_pretrained_cfg(name).input_size[-1])
+    return int(_own_config(name).input_size[-1])
 
 
 def model_classes(name: str) -> int:
     """Return how many classes a timm model's own head tells apart."""
     check_model_name(name)
-    return int(timm.get_pretrained_cfg(name).num_classes)
+    return int(_own_config(name).num_classes)
 
 
 def evaluation_geometry(name: str) -> tuple[float, str]:
     """Return a timm model's own ``crop_pct`` and interpolation (bilinear or bicubic)."""
     check_model_name(name)
-    config = timm.get_pretrained_cfg(name)
+    config = _own_config(name)
     return float(config.crop_pct), "bilinear" if config.interpolation == "bilinear" else "bicubic"
 
 
@@ -147,7 +156,7 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str,
     exempt = set()
     for prefix, module in model.named_modules():
         path = f"{prefix}." if prefix else ""
-        names = getattr(module, "no_weight_decay", set)()
+        names: set[str] = getattr(module, "no_weight_decay", set)()
         exempt |= {path + name for name in names}
         if isinstance(module, nn.Embedding) or "norm" in type(module).__name__.lower():
             exempt |= {path + name for name, _ in module.named_parameters(recurse=False)}

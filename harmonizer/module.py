@@ -142,7 +142,7 @@ class HarmonizerModule(L.LightningModule):
         self.log("val/accuracy", self.accuracy.compute(), prog_bar=True)
         self.accuracy.reset()
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:  # type: ignore[override]
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and schedule; the schedule advances every step."""
         settings = self.hparams
         optimizer = create_optimizer_v2(

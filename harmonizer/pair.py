@@ -1,5 +1,6 @@
 """Compare two models on the same images, in the terminal."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from rich.table import Table
 
 from harmonizer.results import Results, load_results
 from harmonizer.statistics import pair_keys, paired_difference, paired_tolerance
+
+WIDTH = 120  # columns, where there is no terminal to ask
 
 
 def compare(control: Results, harmonized: Results) -> dict[str, dict[str, Any]]:
@@ -67,7 +70,7 @@ def show_comparison(control: Path, harmonized: Path) -> None:
             f"{difference['p']:.2g}",
             str(difference["n"]),
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def _mean(results: Results, score: str) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SETTINGS = "config.json"
+DECISIVE = ("module", "data", "recipe", "seeding")  # parts of the settings that decide the weights; not the devices
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 
@@ -16,28 +17,30 @@ def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False)
 
     Args:
         folder: Made when it does not exist.
-        settings: All that decides the run's numbers; plain JSON values.
+        settings: Of the whole run, plain JSON values; :data:`DECISIVE` parts make it another run.
         overwrite: Remove a run that is there, whatever its settings, and start again.
 
     Returns:
         The checkpoint to go on from; None at the start of a run.
 
     Raises:
-        FileExistsError: The folder holds a run with other settings, or something that is no run.
+        FileExistsError: The folder holds a run with other settings that has got to a checkpoint, or something that is
+            no run.
     """
     path = folder / SETTINGS
     if overwrite and path.exists():
         shutil.rmtree(folder)
-    if path.exists():
-        different = _differences(json.loads(path.read_text()), settings)
+    last = folder / LAST
+    if last.exists() and path.exists():
+        old, new = ({part: kept.get(part) for part in DECISIVE} for kept in (json.loads(path.read_text()), settings))
+        different = _differences(old, new)
         if different:
             raise FileExistsError(
                 f"{folder} holds another run, with other {', '.join(different)}; "
                 "add overwrite=true to replace it, or choose another place with folder=FOLDER"
             )
-        last = folder / LAST
-        return last if last.exists() else None
-    if folder.exists() and any(folder.iterdir()):
+        return last
+    if folder.exists() and any(folder.iterdir()) and not path.exists():
         raise FileExistsError(f"{folder} holds files that are no run; choose another place with folder=FOLDER")
     folder.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{SETTINGS}.{os.getpid()}")

@@ -22,7 +22,7 @@ from harmonizer.data.transforms import JointTransform
 class Position(NamedTuple):
     """Which sample to read, and the seed of its augmentation: a function of seed, epoch and index only."""
 
-    index: int
+    number: int
     seed: int
 
 
@@ -62,7 +62,7 @@ class ShardDataset(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, position: Position) -> Item:
-        sample = self.samples[position.index]
+        sample = self.samples[position.number]
         image = _decode(sample, _find_image(sample)).convert("RGB")
         human = _decode(sample, HEATMAP) if HEATMAP in sample.members else None
         if human is not None and not _same_shape(image.size, human.size):

@@ -17,7 +17,7 @@ def test_evaluation_sees_each_sample_exactly_once(world, length, batch_size):
     ranks = [EvaluationBatches(length, batch_size, rank=rank, world=world) for rank in range(world)]
     batches = [list(rank) for rank in ranks]
     assert [len(part) for part in batches] == [len(rank) for rank in ranks]
-    assert sorted(p.index for part in batches for batch in part for p in batch) == list(range(length))
+    assert sorted(p.number for part in batches for batch in part for p in batch) == list(range(length))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
@@ -29,7 +29,7 @@ def test_training_ranks_take_equal_steps_and_share_no_sample(world):
             rank.set_epoch(epoch)
         batches = [list(rank) for rank in ranks]
         assert {len(part) for part in batches} == {100 // (5 * world)}
-        seen = [position.index for part in batches for batch in part for position in batch]
+        seen = [position.number for part in batches for batch in part for position in batch]
         assert len(seen) == len(set(seen))
         epochs.append(batches)
     assert epochs[0] != epochs[1]

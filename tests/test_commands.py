@@ -1,0 +1,166 @@
+"""The two commands, as a user types them."""
+
+import csv
+import importlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from shard_data import write_folder
+
+from harmonizer.cli import command_line
+from harmonizer.results import load_results
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder to work in, with small shards."""
+    place = tmp_path_factory.mktemp("work")
+    write_folder(place / "shards", train=48, val=20)
+    return place
+
+
+DATA = "--data folder data.folder=shards data.image_size=32 data.num_workers=0"
+
+
+def run(place, line, code=0, **environment):
+    """Run a program of ours in a folder; return its standard output, or its standard error where it is to fail."""
+    words = shlex.split(line)
+    command = [sys.executable, str(ROOT / words[0]), *words[1:]]
+    settings = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run(command, cwd=place, env=settings, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def single(value):
+    """Expect a value that the log keeps in single precision."""
+    return pytest.approx(value, rel=1e-6)
+
+
+def last_scores(folder):
+    """The last validation's scores, from the CSV log."""
+    (log,) = (folder / "logs").glob("*/metrics.csv")
+    rows = [row for row in csv.DictReader(log.read_text().splitlines()) if row["val/accuracy"]]
+    return {name: float(value) for name, value in rows[-1].items() if name.startswith("val/") and value}
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    """A harmonized ViT, trained by the command line."""
+    settings = "recipe.epochs=2 recipe.batch_size=16 --images 10"
+    out = run(place, f"train.py --model test_vit --harmonize {DATA} {settings}")
+    return place / "runs/test_vit/harmonized/seed-0", out
+
+
+def test_training_leaves_everything_behind(trained):
+    folder, out = trained
+    assert "adversarial alignment, Spearman" in out
+    assert "epoch 2/2" in out
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings["module"]["harmonize"] is True
+    scores = last_scores(folder)
+    assert 0 <= scores["val/accuracy"] <= 1
+    assert scores["val/share_found"] + scores["val/share_censored"] + scores["val/share_wrong"] == pytest.approx(1)
+    for name in ("best.ckpt", "last.ckpt"):
+        torch.load(folder / name, weights_only=True)
+    if scores["val/share_found"] > 0:
+        assert list((folder / "examples").glob("*.png"))
+
+
+def test_evaluating_the_checkpoint_reproduces_the_validation_exactly(place, trained):
+    folder, _ = trained
+    out = run(place, f"evaluate.py ckpt={folder / 'last.ckpt'} {DATA} --images 10")
+    results = load_results(place / re.search(r"results: (\S+)", out)[1])
+    summary, scores = results.summary, last_scores(folder)
+    assert summary["accuracy"]["value"] == pytest.approx(scores["val/accuracy"])
+    assert summary["tolerance"]["restricted_mean"]["mean"] == single(scores["val/tolerance_mean"])
+    assert summary["feature_alignment"]["mean"] == single(scores["val/feature_alignment"])
+    alignment = scores.get("val/adversarial_alignment", np.nan)
+    assert summary["adversarial_alignment"]["mean"] == pytest.approx(alignment, rel=1e-6, nan_ok=True)
+    assert summary["protocol"]["attack"] == "linsley2023"
+    assert len(results.columns["key"]) == 10
+    assert summary["model"]["family"] == "harmonized"
+    assert "harmonized" in str(results.folder)
+    again = run(place, f"evaluate.py ckpt={folder / 'last.ckpt'} {DATA} --images 10", code=2)
+    assert "holds results already; add overwrite=true" in again
+
+
+def test_the_same_command_goes_on_and_another_is_refused(place, trained):
+    folder, _ = trained
+    before = (folder / "last.ckpt").stat().st_mtime_ns
+    settings = "recipe.epochs=2 recipe.batch_size=16 --images 10"
+    error = run(place, f"train.py --model test_vit --harmonize {DATA} {settings} recipe.lr=0.5", code=2)
+    assert "another run, with other" in error
+    assert "recipe.lr (0.001 -> 0.5)" in error
+    assert (folder / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_a_timm_model_as_it_is(place):
+    run(place, f"evaluate.py --model test_resnet {DATA} --images 4")
+    summary = load_results(place / "results/test_resnet-untrained").summary
+    assert summary["training"] is None
+    assert summary["model"]["family"] == "CNN"
+    assert summary["tolerance"]["n"] == 4
+
+
+def test_the_pair_trains_evaluates_and_compares(place):
+    settings = "recipe.epochs=1 recipe.batch_size=16 --images 6 --every-n-epochs 0"
+    out = run(place, f"train.py --pair --model test_resnet {DATA} {settings}")
+    assert "paired difference" in out
+    assert out.count("tolerance") >= 3
+    for condition in ("control", "harmonized"):
+        summary = load_results(place / f"results/test_resnet-{condition}-seed-0").summary
+        assert summary["training"]["harmonize"] is (condition == "harmonized")
+        assert summary["tolerance"]["n"] == 20
+
+
+BAD = [
+    ("train.py --model resnt50", "did you mean resnet50"),
+    ("train.py --model", "expected a value after --model"),
+    (f"train.py --model test_resnet {DATA.replace('shards', 'nowhere')}", "no data folder at nowhere/val"),
+    (f"train.py --model test_resnet {DATA} recipe.lr=-1", "lr > 0"),
+    (f"train.py --model test_resnet {DATA} recipe.batch_size=1000", "fewer than one batch of 1000"),
+    (f"train.py --model test_resnet {DATA} attack.name=linsley2032", "linsley2023"),
+    (f"train.py --model test_resnet {DATA} recipe.optimizer=sgd recipe.batch_size=16 recipe.lr=1e30", "loss is"),
+    ("evaluate.py ckpt=missing.ckpt", "no checkpoint at missing.ckpt"),
+    ("evaluate.py ckpt=truncated.ckpt", "truncated.ckpt is truncated or damaged"),
+    ("evaluate.py ckpt=other.ckpt", "other.ckpt is not a checkpoint of train.py"),
+    ("evaluate.py", "either ckpt=FILE or model=NAME"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD)
+def test_a_mistake_is_one_clear_line(place, trained, line, message, monkeypatch, capsys):
+    whole = (trained[0] / "last.ckpt").read_bytes()
+    (place / "truncated.ckpt").write_bytes(whole[: len(whole) // 3])
+    torch.save({"weights": torch.ones(1)}, place / "other.ckpt")
+    program, *words = shlex.split(line)
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", [program, *words])
+    monkeypatch.syspath_prepend(ROOT)
+    main = importlib.import_module(program.removesuffix(".py")).main
+    with pytest.raises(SystemExit) as exit_:
+        command_line(main)
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert message in error
+    assert "Traceback" not in error
+    assert f"{program}: error: " in error
+
+
+def test_help_is_for_people(place):
+    for program in ("train.py", "evaluate.py"):
+        out = run(place, f"{program} --help")
+        assert "usage: python" in out
+        assert "--attack NAME" in out
+        assert "ckpt=" in out
