@@ -22,7 +22,7 @@ from harmonizer.data.demo_textures import TEXTURES
 from harmonizer.data.manifest import file_sha256, read_manifest
 from harmonizer.data.shards import write_shards
 
-VERSION = 1  # of the pictures: another one gets another folder
+VERSION = 2  # of the pictures: another one gets another folder
 SIZES = {"train": 4000, "val": 500}
 SHORTCUT = 0.8  # share of the training pictures whose texture is the one of their class; the others' is random
 UNMAPPED = 0.2  # share of the training pictures without a human map

@@ -179,8 +179,8 @@ def test_damaged_data_are_drawn_again(tiny, tmp_path, caplog, damage):
 def test_several_at_once(tiny, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda _: demo.ensure_demo(tmp_path), range(4)))
-    assert set(made) == {tmp_path / "demo-1"}
-    assert {path.name for path in tmp_path.iterdir()} == {"demo-1"}
+    assert set(made) == {tmp_path / f"demo-{demo.VERSION}"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"demo-{demo.VERSION}"}
     assert demo._damage(made[0], TINY) is None
 
 
