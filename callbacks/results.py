@@ -13,6 +13,7 @@ import torch
 
 import harmonizer
 from callbacks.alignment import FeatureAlignment
+from callbacks.health import Health
 from callbacks.robustness import Robustness
 from harmonizer.checkpoint import Subject
 from harmonizer.data.datamodule import ShardData
@@ -128,7 +129,7 @@ class ResultsWriter(L.Callback):
                 [row["alignment"] for row in rows if row["status"] == "found" and row["has_map"]]
             ),
             "feature_alignment": alignment_summary([row["feature_alignment"] for row in rows if row["has_map"]]),
-            "health": None,
+            "health": _card(trainer),
             "cost": {
                 "forwards": sum(row["forwards"] for row in rows),
                 "backwards": sum(row["backwards"] for row in rows),
@@ -167,6 +168,12 @@ def _find(trainer: L.Trainer, kind: type[C]) -> C:
         if isinstance(callback, kind):
             return callback
     raise ValueError(f"expected a {kind.__name__} callback beside ResultsWriter; add it to the callbacks")
+
+
+def _card(trainer: L.Trainer) -> dict[str, Any] | None:
+    """Return the gradient-health card, if one was asked for."""
+    cards = [callback.card for callback in trainer.callbacks if isinstance(callback, Health)]  # type: ignore[attr-defined]
+    return cards[0] if cards else None
 
 
 def _gathered(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
