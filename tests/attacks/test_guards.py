@@ -74,10 +74,10 @@ def test_running_out_of_memory_halves_the_batch_and_says_so(golden, golden_net, 
         if len(inputs[0]) > 4:
             raise torch.OutOfMemoryError("out of memory")
 
-    expected = minimal_radius(golden_net, golden["images"], golden["labels"])
+    expected = minimal_radius(golden_net, golden["images"], golden["labels"], attack="pgd")
     golden_net.register_forward_pre_hook(small_memory)
     with caplog.at_level(logging.WARNING):
-        result = minimal_radius(golden_net, golden["images"], golden["labels"])
+        result = minimal_radius(golden_net, golden["images"], golden["labels"], attack="pgd")
     assert "going on with 3" in caplog.text
     torch.testing.assert_close(result.l2, expected.l2, rtol=1e-4, atol=0, equal_nan=True)
     assert torch.equal(result.forwards, expected.forwards)  # a pass that failed is not counted

@@ -178,7 +178,7 @@ def test_a_model_detached_from_its_input_has_no_gradient():
 
 @pytest.mark.parametrize("attack", ALL)
 def test_result_does_not_depend_on_batch_size_or_order(golden, golden_net, attack):
-    images, labels = golden["images"].double(), golden["labels"]
+    images, labels = golden["images"][:9].double(), golden["labels"][:9]
     golden_net.double()
     keys = [f"sample-{i}" for i in range(len(images))]
     settings = {"restarts": 2} if attack == "pgd" else {}
