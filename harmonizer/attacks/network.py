@@ -76,7 +76,7 @@ class Network:
         classes: int = 1,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self._classes = classes
+        self._classes = max(classes, 2)
         self._progress = progress
         self.model = model
         self.amp = amp
@@ -105,7 +105,9 @@ class Network:
             with torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None):
                 logits = self._checked(self.model(leaf))
             logits = logits.to(inputs.dtype)
-            (gradient,) = torch.autograd.grad(objective(logits, part).sum(), leaf, allow_unused=True)
+            gradient = None  # of a model that does not use its input
+            if logits.requires_grad:
+                (gradient,) = torch.autograd.grad(objective(logits, part).sum(), leaf, allow_unused=True)
             return logits.detach(), torch.zeros_like(leaf) if gradient is None else gradient
 
         self._count(self.forwards, rows)
@@ -126,7 +128,7 @@ class Network:
     def _checked(self, logits: Tensor) -> Tensor:
         if logits.ndim != 2 or logits.shape[1] < self._classes:
             raise ValueError(
-                f"expected logits (n,K) and labels in [0,K), got logits {tuple(logits.shape)} and "
+                f"expected logits (n,K), K at least 2, and labels in [0,K), got logits {tuple(logits.shape)} and "
                 f"label {self._classes - 1}"
             )
         return logits

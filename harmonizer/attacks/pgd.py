@@ -75,7 +75,7 @@ def pgd(
             break
         last_chance = torch.full_like(guess[rows], eps_max)  # so that censored means: not fooled at eps_max
         grown = torch.minimum(GROWTH * low[rows], last_chance) if round_ < rounds // 2 else last_chance
-        wider = torch.where(low[rows] > 0, grown, guess[rows])
+        wider = guess[rows] if round_ == 0 and rounds > 1 else grown
         radius = torch.where(found, (low[rows] + best.radius[rows]) / 2, wider)
         fooled = torch.zeros_like(found)
         for restart in range(restarts):

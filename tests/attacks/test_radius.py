@@ -152,10 +152,11 @@ def test_linsley2023_reports_an_unusable_gradient_as_failed(model):
 
 
 @pytest.mark.parametrize("attack", ALL)
-def test_a_constant_model_is_wrong_or_censored(attack):
+@pytest.mark.parametrize("attached", [True, False])
+def test_a_constant_model_is_wrong_or_censored(attack, attached):
     class Constant(nn.Module):
         def forward(self, images):
-            return torch.tensor([0.0, 1.0, 0.0]).expand(len(images), 3) + 0 * images.sum()
+            return torch.tensor([0.0, 1.0, 0.0]).expand(len(images), 3) + (0 * images.sum() if attached else 0)
 
     result = minimal_radius(Constant(), torch.rand(4, 3, 4, 4), torch.tensor([0, 1, 1, 2]), attack=attack)
     assert result.status.tolist() == [Status.WRONG, Status.CENSORED, Status.CENSORED, Status.WRONG]
@@ -218,3 +219,10 @@ def test_the_budget_of_passes_holds(golden, golden_net, attack, most):
     result = minimal_radius(golden_net, golden["images"][:6], golden["labels"][:6], attack=attack)
     assert result.forwards.max() <= most
     assert result.backwards.max() <= most
+
+
+def test_one_round_of_pgd_is_one_attack_at_eps_max(golden, golden_net):
+    result = minimal_radius(golden_net, golden["images"], golden["labels"], attack="pgd", rounds=1)
+    found = result.status == Status.FOUND
+    assert found.sum() >= 9
+    assert result.forwards.max() <= 1 + 7 + 7
