@@ -24,6 +24,7 @@ class ShardData(L.LightningDataModule):
         model: timm name, whose own geometry fills in what is None below.
         image_size: Height and width in pixels that the pictures are brought to.
         batch_size: Training batch of one process.
+        steps_per_epoch: Training batches of one process in an epoch; None takes all that the samples give.
         eval_batch_size: Evaluation batch of one process. Scores depend on it only by float rounding.
         crop_scale: Random-crop area in training, as a share of the image; None takes the evaluation geometry.
         crop_ratio: timm's ``crop_pct`` in evaluation.
@@ -47,6 +48,7 @@ class ShardData(L.LightningDataModule):
         model: str,
         batch_size: int,
         image_size: int | None = None,
+        steps_per_epoch: int | None = None,
         eval_batch_size: int = 64,
         crop_scale: tuple[float, float] | None = None,
         crop_ratio: float | None = None,
@@ -61,6 +63,7 @@ class ShardData(L.LightningDataModule):
         self.folder = Path(folder)
         self.image_size = image_size or model_image_size(model)
         self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -84,12 +87,16 @@ class ShardData(L.LightningDataModule):
         dataset = ShardDataset(self.folder / "train", self.train_transform)
         if dataset.manifest.classes != self.classes:
             raise ValueError(f"the train and val shards in {self.folder} name different classes")
-        batches = TrainBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world=world)
+        batches = TrainBatches(
+            len(dataset), self.batch_size, seed=self.seed, rank=rank, world=world, steps=self.steps_per_epoch
+        )
         return TrainLoader(dataset, batches, num_workers=self.num_workers)
 
     def train_batches(self) -> int:
         """Return the number of training batches of one process in an epoch."""
         _, world = self._place()
+        if self.steps_per_epoch is not None:
+            return self.steps_per_epoch
         return load_manifest(self.folder / "train").samples // (self.batch_size * world)
 
     def val_dataloader(self) -> DataLoader[Any]:

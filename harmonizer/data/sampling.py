@@ -12,8 +12,8 @@ from harmonizer.data.dataset import Position
 class TrainBatches(Sampler[list[Position]]):
     """Batches of one rank for one epoch after another, shuffled anew in each.
 
-    The last incomplete batch of an epoch is left out, so that all ranks take the same number of steps; which samples
-    it would have held changes from epoch to epoch.
+    An epoch is a number of steps, the same on all ranks. The samples that are left over (at least those of the last
+    incomplete batch) change from epoch to epoch.
 
     Args:
         length: Samples in the data set.
@@ -21,17 +21,24 @@ class TrainBatches(Sampler[list[Position]]):
         seed: Of the order and of each sample's augmentation.
         rank: Of this process.
         world: Number of processes.
+        steps: Batches of one rank in an epoch; None takes all that the samples give.
 
     Raises:
-        ValueError: There are fewer samples than one batch on every rank needs.
+        ValueError: There are fewer samples than the steps, or one batch, on every rank need.
     """
 
-    def __init__(self, length: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, length: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1, steps: int | None = None
+    ) -> None:
         if length < batch_size * world:
             raise ValueError(
                 f"{length} training samples are fewer than one batch of {batch_size} on each of {world} processes; "
                 "lower batch_size"
             )
+        available = length // (batch_size * world)
+        if steps is not None and not 1 <= steps <= available:
+            raise ValueError(f"expected between 1 and {available} steps an epoch, got {steps}; change steps_per_epoch")
+        self.steps = available if steps is None else steps
         self.length = length
         self.batch_size = batch_size
         self.seed = seed
@@ -50,7 +57,7 @@ class TrainBatches(Sampler[list[Position]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length // (self.batch_size * self.world)
+        return self.steps
 
     def __iter__(self) -> Iterator[list[Position]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)

@@ -41,6 +41,14 @@ def test_training_ranks_take_equal_steps_and_share_no_sample(world):
     assert len(set(seeds)) == len(seeds)
 
 
+def test_an_epoch_can_have_fewer_steps_than_the_samples_give():
+    batches = TrainBatches(100, 5, seed=1, world=2, steps=3)
+    assert len(batches) == len(list(batches)) == 3
+    for steps in (0, 11):
+        with pytest.raises(ValueError, match="between 1 and 10 steps an epoch"):
+            TrainBatches(100, 5, seed=1, world=2, steps=steps)
+
+
 def test_too_few_samples_are_refused():
     with pytest.raises(ValueError, match="7 training samples are fewer than one batch of 4 on each of 2"):
         TrainBatches(7, 4, seed=0, world=2)

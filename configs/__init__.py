@@ -1,0 +1,1 @@
+"""The Hydra configs of train.py and evaluate.py; see the header of each file."""
