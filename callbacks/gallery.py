@@ -42,7 +42,7 @@ class Gallery(L.Callback):
 
     def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         robustness = [callback for callback in trainer.callbacks if isinstance(callback, Robustness)]  # type: ignore[attr-defined]
-        if not robustness or not trainer.is_global_zero:
+        if not robustness or not robustness[0].examples or not trainer.is_global_zero:
             return
         assert isinstance(module, HarmonizerModule)
         self.folder.mkdir(parents=True, exist_ok=True)
