@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from timm.optim import create_optimizer_v2, list_optimizers
-from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
+from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -126,8 +126,8 @@ class HarmonizerModule(L.LightningModule):
         self._log("train/loss", loss, len(images))
         if not torch.isfinite(loss):
             raise ArithmeticError(
-                f"the loss is {float(loss.detach())} at step {self.global_step} (samples {', '.join(batch.keys[:4])}, ...); "
-                "lower recipe.lr or recipe.harmonizer_weight"
+                f"the loss is {float(loss.detach())} at step {self.global_step} "
+                f"(samples {', '.join(batch.keys[:4])}, ...); lower recipe.lr or recipe.harmonizer_weight"
             )
         return loss
 

@@ -49,7 +49,7 @@ def test_what_is_no_checkpoint_is_refused(checkpoint, tmp_path, monkeypatch):
         assert name in str(error.value)
     for name, content in {"other": {"weights": torch.ones(2)}, "list": [1, 2]}.items():
         torch.save(content, tmp_path / name)
-        with pytest.raises(ValueError, match="not a checkpoint of train.py"):
+        with pytest.raises(ValueError, match=r"not a checkpoint of train\.py"):
             restore(tmp_path / name)
     torch.save(torch.load(checkpoint, weights_only=True) | {"extra": Payload()}, tmp_path / "pickled")
     (tmp_path / "bare").write_bytes(pickle.dumps(Payload(), protocol=2))
@@ -57,7 +57,7 @@ def test_what_is_no_checkpoint_is_refused(checkpoint, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="it is not loaded"):
             restore(tmp_path / name)
     assert not (tmp_path / "payload_ran").exists()
-    with pytest.raises(FileNotFoundError, match="no checkpoint at .*missing"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*missing"):
         restore(tmp_path / "missing.ckpt")
 
 

@@ -82,5 +82,9 @@ def test_loading_goes_on_in_the_middle_of_an_epoch(tmp_path, workers):
             assert a.human.equal(b.human)
 
     validation = ShardDataset(folder / "val", JointTransform(32))
-    keys = [key for batch in evaluation_loader(validation, EvaluationBatches(5, 2), num_workers=workers) for key in batch.keys]
+    keys = [
+        key
+        for batch in evaluation_loader(validation, EvaluationBatches(5, 2), num_workers=workers)
+        for key in batch.keys
+    ]
     assert keys == [f"s{10_000 + i}" for i in range(5)]
