@@ -129,9 +129,15 @@ BAD = [
     ("train.py --model", "expected a value after --model"),
     (f"train.py --model test_resnet {DATA.replace('shards', 'nowhere')}", "no data folder at nowhere/val"),
     (f"train.py --model test_resnet {DATA} recipe.lr=-1", "lr > 0"),
-    (f"train.py --model test_resnet {DATA} recipe.batch_size=1000", "fewer than one batch of 1000"),
-    (f"train.py --model test_resnet {DATA} attack.name=linsley2032", "linsley2023"),
-    (f"train.py --model test_resnet {DATA} recipe.optimizer=sgd recipe.batch_size=16 recipe.lr=1e30", "loss is"),
+    (f"train.py --model test_resnet {DATA} recipe.batch_size=1000 folder=runs/bad", "fewer than one batch of 1000"),
+    (
+        f"train.py --model test_resnet {DATA} attack.name=linsley2032 recipe.epochs=1 recipe.batch_size=16 folder=runs/bad",
+        "linsley2023",
+    ),
+    (
+        f"train.py --model test_resnet {DATA} recipe.optimizer=sgd recipe.batch_size=16 recipe.lr=1e30 folder=runs/bad",
+        "loss is",
+    ),
     ("evaluate.py ckpt=missing.ckpt", "no checkpoint at missing.ckpt"),
     ("evaluate.py ckpt=truncated.ckpt", "truncated.ckpt is truncated or damaged"),
     ("evaluate.py ckpt=other.ckpt", "other.ckpt is not a checkpoint of train.py"),

@@ -55,8 +55,8 @@ def harmonizer_loss(
         Fel et al. 2022 (arXiv 2211.04533), equation 2, as the released package computes it.
 
     >>> ramp = torch.arange(64.0).reshape(1, 8, 8)
-    >>> harmonizer_loss(ramp, 3 * ramp, torch.tensor([True]), levels=2)
-    tensor(2.5195e-12)
+    >>> bool(harmonizer_loss(ramp, 3 * ramp, torch.tensor([True]), levels=2) < 1e-9)
+    True
     """
     if saliency.ndim != 3 or saliency.shape != human.shape or has_map.shape != saliency.shape[:1]:
         raise ValueError(
