@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,7 @@ BAD = [
     (f"train.py --model test_resnet {DATA} recipe.lr=-1", "lr > 0"),
     (f"train.py --model test_resnet {DATA} recipe.batch_size=1000 folder=runs/bad", "fewer than one batch of 1000"),
     (
-        f"train.py --model test_resnet {DATA} attack.name=linsley2032 recipe.epochs=1 recipe.batch_size=16 folder=runs/bad",
+        f"train.py --model test_resnet {DATA} attack.name=linsley2032 recipe.epochs=1 batch_size=16 folder=runs/bad",
         "linsley2023",
     ),
     (
@@ -155,7 +156,8 @@ def test_a_mistake_is_one_clear_line(place, trained, line, message, monkeypatch,
     monkeypatch.setattr(sys, "argv", [program, *words])
     monkeypatch.syspath_prepend(ROOT)
     main = importlib.import_module(program.removesuffix(".py")).main
-    with pytest.raises(SystemExit) as exit_:
+    with pytest.raises(SystemExit) as exit_, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice on so few batches
         command_line(main)
     error = capsys.readouterr().err
     assert exit_.value.code == 2

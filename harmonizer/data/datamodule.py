@@ -97,7 +97,13 @@ class ShardData(L.LightningDataModule):
         _, world = self._place()
         if self.steps_per_epoch is not None:
             return self.steps_per_epoch
-        return load_manifest(self.folder / "train").samples // (self.batch_size * world)
+        samples = load_manifest(self.folder / "train").samples
+        if samples < self.batch_size * world:
+            raise ValueError(
+                f"{samples} training samples are fewer than one batch of {self.batch_size} on each of {world} "
+                "processes; lower batch_size"
+            )
+        return samples // (self.batch_size * world)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return this process's share of the validation samples."""
