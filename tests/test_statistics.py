@@ -26,9 +26,7 @@ from harmonizer.statistics import (
 )
 
 NAN = float("nan")
-PUBLISHED = (
-    Path("/work/shared/data") if Path("/work/shared/data").is_dir() else Path(__file__).parents[1] / "shared/data"
-)
+PUBLISHED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def test_tolerance_of_a_hand_counted_set():
