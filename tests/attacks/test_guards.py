@@ -8,6 +8,7 @@ from harmonizer.attacks import Status, minimal_radius
 
 
 def test_the_model_and_the_random_state_are_untouched():
+    torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(512, 3)
     )
@@ -18,9 +19,9 @@ def test_the_model_and_the_random_state_are_untouched():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
     images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    results = [
-        minimal_radius(model, images, torch.arange(6) % 3, attack=attack) for attack in ("linsley2023", "pgd", "ddn")
-    ]
+    labels = torch.arange(6) % 3
+    attacks = ("linsley2023", "pgd", "ddn")
+    results = [minimal_radius(model, images, labels, attack=attack) for attack in attacks]
     assert all((result.status == Status.FOUND).any() for result in results)
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in model] == [True, False, True, True, True, True]
@@ -56,6 +57,7 @@ def test_works_inside_any_context_with_the_same_result(golden, golden_net, attac
 
 
 def test_dropout_is_off_and_batch_statistics_are_fixed(golden):
+    torch.manual_seed(0)
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.9), nn.Flatten(), nn.Linear(3072, 4)).train()
     labels = model.eval()(golden["images"]).argmax(1)
     model.train()
