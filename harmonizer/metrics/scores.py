@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 UNNAMED = -1  # identity of an image without a key
 
@@ -14,7 +15,8 @@ UNNAMED = -1  # identity of an image without a key
 class Scores(Metric):
     """Collect a row of numbers an image over batches and processes; an image with a key counts once.
 
-    The states are tensors, not lists, so that a process that saw no image still takes part in the reduction.
+    The states are lists that always hold a tensor, an empty one at first: a process that saw no image so takes part in
+    the reduction with the right type and shape.
 
     Args:
         columns: Numbers an image.
@@ -24,23 +26,37 @@ class Scores(Metric):
 
     def __init__(self, columns: int) -> None:
         super().__init__()
-        self.rows: Tensor
-        self.identities: Tensor
-        self.add_state("rows", torch.empty(0, columns, dtype=torch.float64), dist_reduce_fx="cat")
-        self.add_state("identities", torch.empty(0, dtype=torch.int64), dist_reduce_fx="cat")
+        self.columns = columns
+        self.rows: list[Tensor] | Tensor  # torchmetrics makes one tensor of the list when it reduces
+        self.identities: list[Tensor] | Tensor
+        self.add_state("rows", [], dist_reduce_fx="cat")
+        self.add_state("identities", [], dist_reduce_fx="cat")
+        self._begin()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Put the empty tensors in place."""
+        self.rows = [torch.empty(0, self.columns, dtype=torch.float64, device=self.device)]
+        self.identities = [torch.empty(0, dtype=torch.int64, device=self.device)]
 
     def _add(self, *columns: Tensor, keys: Sequence[str] | None) -> None:
         """Add a batch: a (B,) tensor a column, and B sample keys."""
-        rows = torch.stack([column.to(self.rows) for column in columns], 1)
+        assert isinstance(self.rows, list)
+        assert isinstance(self.identities, list)
+        rows = torch.stack([column.to(self.rows[0]) for column in columns], 1)
         if keys is not None and len(keys) != len(rows):
             raise ValueError(f"expected a key an image, got {len(keys)} keys for {len(rows)} images")
         identities = [UNNAMED] * len(rows) if keys is None else [_identity(key) for key in keys]
-        self.rows = torch.cat([self.rows, rows])
-        self.identities = torch.cat([self.identities, torch.tensor(identities, device=self.rows.device)])
+        self.rows.append(rows)
+        self.identities.append(torch.tensor(identities, dtype=torch.int64, device=rows.device))
 
     def _columns(self) -> np.ndarray:
         """Return (columns,N) float64: each image once, in an order that does not depend on the processes."""
-        identities, rows = self.identities.cpu().numpy(), self.rows.cpu().numpy()
+        identities, rows = (dim_zero_cat(state).cpu().numpy() for state in (self.identities, self.rows))
         _, first = np.unique(identities, return_index=True)
         named = first[identities[first] != UNNAMED]
         table: np.ndarray = np.concatenate([rows[identities == UNNAMED], rows[named]])
@@ -48,7 +64,7 @@ class Scores(Metric):
 
     def _result(self, **numbers: float) -> dict[str, Tensor]:
         """Return numbers as scalars on the metric's device."""
-        return {name: torch.tensor(value, dtype=torch.float64).to(self.rows.device) for name, value in numbers.items()}
+        return {name: torch.tensor(value, dtype=torch.float64, device=self.device) for name, value in numbers.items()}
 
 
 def _identity(key: str) -> int:
