@@ -9,6 +9,7 @@ from typing import Any
 
 SETTINGS = "config.json"
 DECISIVE = ("module", "data", "recipe", "seeding")  # parts of the settings that decide the weights; not the devices
+RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 
@@ -27,10 +28,11 @@ def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False)
         FileExistsError: The folder holds a run with other settings that has got to a checkpoint, or something that is
             no run.
     """
-    path = folder / SETTINGS
+    path, last = folder / SETTINGS, folder / LAST
+    if any(os.environ.get(name, "0") != "0" for name in RANKS):  # the first process alone changes the folder
+        return last if last.exists() and not overwrite else None
     if overwrite and path.exists():
         shutil.rmtree(folder)
-    last = folder / LAST
     if last.exists() and path.exists():
         old, new = ({part: kept.get(part) for part in DECISIVE} for kept in (json.loads(path.read_text()), settings))
         different = _differences(old, new)

@@ -96,6 +96,22 @@ def test_evaluating_the_checkpoint_reproduces_the_validation_exactly(place, trai
     assert "holds results already; add overwrite=true" in again
 
 
+@pytest.mark.parametrize("images", [1, 9])
+def test_two_processes_measure_what_one_measures(place, trained, images):
+    line = f"evaluate.py ckpt={trained[0] / 'last.ckpt'} {DATA} --images {images} --health 0 --results"
+    run(place, f"{line} one-{images}")
+    run(place, f"{line} two-{images} --trainer ddp trainer.accelerator=cpu trainer.devices=2")
+    one, two = (load_results(place / f"{name}-{images}/test_vit-harmonized-seed-0") for name in ("one", "two"))
+    for column, values in one.columns.items():
+        if values.dtype.kind == "f":  # batches of other sizes round differently
+            np.testing.assert_allclose(values, two.columns[column], rtol=1e-3, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(values, two.columns[column])
+    for block in ("accuracy", "protocol", "model"):
+        assert one.summary[block] == two.summary[block]
+    assert one.summary["tolerance"]["n"] == images
+
+
 def test_the_same_command_goes_on_and_another_is_refused(place, trained):
     folder, _ = trained
     before = (folder / "last.ckpt").stat().st_mtime_ns

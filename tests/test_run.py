@@ -1,0 +1,55 @@
+"""A run folder belongs to one run."""
+
+import json
+
+import pytest
+
+from harmonizer.run import LAST, RANKS, SETTINGS, claim
+
+RUN = {"module": {"lr": 0.1}, "data": {"seed": 0}, "trainer": {"devices": 1}}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in RANKS:
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "runs" / "one"
+
+
+def test_a_new_run_starts_and_the_same_goes_on(folder):
+    assert claim(folder, RUN) is None
+    assert json.loads((folder / SETTINGS).read_text()) == RUN
+    (folder / LAST).touch()
+    assert claim(folder, RUN) == folder / LAST
+    assert claim(folder, RUN | {"trainer": {"devices": 8}}) == folder / LAST
+
+
+def test_another_run_is_refused_once_there_is_a_checkpoint(folder):
+    claim(folder, RUN)
+    other = RUN | {"module": {"lr": 0.2}}
+    assert claim(folder, other) is None  # nothing to lose yet
+    (folder / LAST).touch()
+    with pytest.raises(FileExistsError, match=r"with other module.lr \(0.2 -> 0.1\); add overwrite=true"):
+        claim(folder, RUN)
+    assert (folder / LAST).exists()
+    assert claim(folder, RUN, overwrite=True) is None
+    assert not (folder / LAST).exists()
+
+
+def test_a_folder_of_something_else_is_refused_even_when_overwriting(folder):
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").touch()
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match="files that are no run"):
+            claim(folder, RUN, overwrite=overwrite)
+    assert (folder / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_other_processes_change_nothing(folder, monkeypatch, name):
+    claim(folder, RUN)
+    (folder / LAST).touch()
+    monkeypatch.setenv(name, "1")
+    assert claim(folder, RUN) == folder / LAST
+    assert claim(folder, RUN, overwrite=True) is None
+    assert (folder / LAST).exists()
