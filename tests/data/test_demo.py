@@ -185,13 +185,14 @@ def test_several_at_once(tiny, tmp_path):
 
 
 def test_an_interruption_leaves_nothing(tiny, tmp_path, monkeypatch):
-    def interrupted(split, index):
-        if index == 5:
-            raise KeyboardInterrupt
-        return whole(split, index)
+    def interrupted(split, size):
+        for index, sample in enumerate(whole(split, size)):
+            if index == 5:
+                raise KeyboardInterrupt
+            yield sample
 
-    whole = demo._sample
-    monkeypatch.setattr(demo, "_sample", interrupted)
+    whole = demo._samples
+    monkeypatch.setattr(demo, "_samples", interrupted)
     with pytest.raises(KeyboardInterrupt):
         demo.ensure_demo(tmp_path)
     assert not list(tmp_path.iterdir())
