@@ -1,13 +1,17 @@
 """Pure tensor mathematics: saliency, pyramid, harmonizer loss, attack maps and map agreement."""
 
 from harmonizer.functional.agreement import dice, iou, spearman
-from harmonizer.functional.loss import LevelMetric, harmonizer_loss, squared_error
-from harmonizer.functional.maps import attack_map, input_saliency, standardize_cut
+from harmonizer.functional.levels import LEVEL_METRICS, LevelMetric, squared_error
+from harmonizer.functional.loss import check_loss_settings, harmonizer_loss
+from harmonizer.functional.maps import MASKS, attack_map, input_saliency, standardize_cut
 from harmonizer.functional.pyramid import gaussian_pyramid
 
 __all__ = [
+    "LEVEL_METRICS",
+    "MASKS",
     "LevelMetric",
     "attack_map",
+    "check_loss_settings",
     "dice",
     "gaussian_pyramid",
     "harmonizer_loss",

@@ -1,26 +1,19 @@
 """The neural harmonizer loss: agreement of saliency and human map over a Gaussian pyramid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from harmonizer.functional.maps import standardize_cut
+from harmonizer.functional.levels import LEVEL_METRICS, LevelMetric
+from harmonizer.functional.maps import Deviation, standardize_cut
 from harmonizer.functional.pyramid import gaussian_pyramid
 
 SCALE_EPSILON = 1e-6  # in the match of the two maps' maxima; Fel et al. 2022, released code
+ORIGINAL_SCALE_EPSILON = 1e-4  # the same in the training code of August 2022
 
-LevelMetric = Callable[[Tensor, Tensor], Tensor]
-"""Errors (B,h,w) of one pyramid level, from the saliency's level and the target's, both (B,h,w)."""
-
-
-def squared_error(level: Tensor, target: Tensor) -> Tensor:
-    """Return the elementwise squared error, (B,h,w); the published level metric.
-
-    >>> squared_error(torch.tensor([[[3.0]]]), torch.tensor([[[1.0]]]))
-    tensor([[[4.]]])
-    """
-    return (level - target).square()
+ScaleMatch = Literal["released", "original", "attached"]
 
 
 def harmonizer_loss(
@@ -29,7 +22,10 @@ def harmonizer_loss(
     has_map: Tensor,
     *,
     levels: int = 5,
-    metric: LevelMetric = squared_error,
+    metric: str | LevelMetric = "mse",
+    std: Deviation = "population",
+    scale_match: ScaleMatch = "released",
+    top_k: float = 1.0,
 ) -> Tensor:
     """Penalise where a model's saliency and the human map disagree, at every scale of a Gaussian pyramid.
 
@@ -39,17 +35,24 @@ def harmonizer_loss(
     float32 at least.
 
     Args:
-        saliency: (B,H,W) signed, with a graph when it is to be trained.
+        saliency: (B,H,W), with a graph when it is to be trained.
         human: (B,H,W) >= 0; ignored where ``has_map`` is False.
         has_map: (B,) bool.
         levels: Pyramid levels, the full resolution included.
-        metric: Elementwise error of one level.
+        metric: Error of one level: ``"mse"``, ``"cosine"``, ``"bce"``, ``"masked_bce"``, ``"contrastive"`` or a
+            function; see :mod:`harmonizer.functional.levels`.
+        std: Of :func:`standardize_cut`.
+        scale_match: How the target gets the saliency's maximum, h and S being the two standardised maps.
+            ``"released"``: h / (max h + 1e-6) x (max S + 1e-6), no gradient through max S; ``"original"``:
+            h / (max h + 1e-4) x max S, likewise (training code of August 2022); ``"attached"``: as released, with that
+            gradient (training code of 2023).
+        top_k: Share of the pixels that are kept of the standardised saliency, the largest ones; the others become 0.
 
     Returns:
         () loss, >= 0; exactly 0, with a zero gradient, when no sample has a map.
 
     Raises:
-        ValueError: The shapes do not fit.
+        ValueError: The shapes do not fit, or a setting is unknown or out of range.
 
     Reference:
         Fel et al. 2022 (arXiv 2211.04533), equation 2, as the released package computes it.
@@ -63,15 +66,78 @@ def harmonizer_loss(
             "expected saliency and human (B,H,W) and has_map (B,), "
             f"got {tuple(saliency.shape)}, {tuple(human.shape)} and {tuple(has_map.shape)}"
         )
+    check_loss_settings(metric=metric, scale_match=scale_match, top_k=top_k)
+    error_of = LEVEL_METRICS[metric] if isinstance(metric, str) else metric
     mapped = has_map[:, None, None].bool()
     dtype = torch.promote_types(saliency.dtype, torch.float32)
     # where, not a product: an absent map may hold anything, NaN included.
-    saliency_cut = standardize_cut(torch.where(mapped, saliency.to(dtype), 0.0))
-    human_cut = standardize_cut(torch.where(mapped, human.to(dtype), 0.0))
-    human_scale = human_cut.amax((1, 2), keepdim=True) + SCALE_EPSILON  # (B,1,1)
-    saliency_scale = saliency_cut.detach().amax((1, 2), keepdim=True) + SCALE_EPSILON
-    target = human_cut / human_scale * saliency_scale
+    saliency_cut = standardize_cut(torch.where(mapped, saliency.to(dtype), 0.0), std=std)
+    human_cut = standardize_cut(torch.where(mapped, human.to(dtype), 0.0), std=std)
+    if top_k < 1:
+        saliency_cut = keep_top(saliency_cut, top_k)
+    target = SCALE_MATCHES[scale_match](human_cut, saliency_cut)
     saliency_pyramid = gaussian_pyramid(saliency_cut, levels)
     target_pyramid = gaussian_pyramid(target, levels)
-    errors = [metric(*pair).mean() for pair in zip(saliency_pyramid, target_pyramid, strict=True)]
+    errors = [
+        _over_mapped(error_of(*pair), has_map.bool()) for pair in zip(saliency_pyramid, target_pyramid, strict=True)
+    ]
     return torch.stack(errors).mean()
+
+
+def check_loss_settings(
+    *, metric: str | LevelMetric = "mse", scale_match: str = "released", top_k: float = 1.0
+) -> None:
+    """Raise a ValueError that names a setting of :func:`harmonizer_loss` that is unknown or out of range."""
+    if isinstance(metric, str) and metric not in LEVEL_METRICS:
+        raise ValueError(f"expected a level metric of {', '.join(LEVEL_METRICS)}, got {metric!r}")
+    if scale_match not in SCALE_MATCHES:
+        raise ValueError(f"expected a scale_match of {', '.join(SCALE_MATCHES)}, got {scale_match!r}")
+    if not 0 < top_k <= 1:
+        raise ValueError(f"expected top_k, a share of the pixels, in (0,1], got {top_k}")
+
+
+def keep_top(maps: Tensor, share: float) -> Tensor:
+    """Keep the largest values of each map and set the others to 0; ties with the smallest kept value are kept.
+
+    Args:
+        maps: (B,H,W).
+        share: Of the pixels, in (0,1]; at least one is kept.
+
+    Returns:
+        (B,H,W).
+
+    >>> keep_top(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), 0.5)
+    tensor([[[0., 0., 3., 4.]]])
+    """
+    flat = maps.detach().flatten(1)
+    threshold = flat.topk(max(1, round(share * flat.shape[1])), dim=1).values[:, -1]
+    return torch.where(maps >= threshold[:, None, None], maps, 0.0)
+
+
+def _largest(maps: Tensor) -> Tensor:
+    """Return each map's maximum (B,1,1)."""
+    return maps.amax((1, 2), keepdim=True)
+
+
+def _released(human: Tensor, saliency: Tensor) -> Tensor:
+    return human / (_largest(human) + SCALE_EPSILON) * (_largest(saliency.detach()) + SCALE_EPSILON)
+
+
+def _original(human: Tensor, saliency: Tensor) -> Tensor:
+    return human / (_largest(human) + ORIGINAL_SCALE_EPSILON) * _largest(saliency.detach())
+
+
+def _attached(human: Tensor, saliency: Tensor) -> Tensor:
+    return human / (_largest(human) + SCALE_EPSILON) * (_largest(saliency) + SCALE_EPSILON)
+
+
+SCALE_MATCHES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "released": _released,
+    "original": _original,
+    "attached": _attached,
+}
+
+
+def _over_mapped(errors: Tensor, has_map: Tensor) -> Tensor:
+    """Average errors (B,...) over all samples, those without a map counting 0."""
+    return torch.where(has_map.reshape(-1, *[1] * (errors.ndim - 1)), errors, 0.0).mean()

@@ -1,12 +1,22 @@
 """Importance maps: input saliency, its standardisation, and the map of an adversarial perturbation."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-STD_EPSILON = 1e-5  # added to the standard deviation, outside the root; Fel et al. 2022, released code
+# Bessel's correction, and what is added to the standard deviation, outside the root.
+DEVIATIONS: Mapping[str, tuple[int, float]] = {
+    "population": (0, 1e-5),  # Fel et al. 2022, released code
+    "unbiased": (1, 1e-6),  # training code of 2023
+}
 ROUNDING_STEPS = 16  # a map whose range is below this many float steps of its largest value is constant
+
+Reduction = Literal["mean", "absmean", "absmax", "l2"]
+Mask = Literal["abs_of_mean", "mean_of_abs", "max_of_abs", "l2"]
+Deviation = Literal["population", "unbiased"]
+MASKS: Mapping[str, Reduction] = {"abs_of_mean": "mean", "mean_of_abs": "absmean", "max_of_abs": "absmax", "l2": "l2"}
 
 
 def input_saliency(
@@ -14,7 +24,7 @@ def input_saliency(
     images: Tensor,
     labels: Tensor,
     *,
-    reduction: Literal["mean", "absmax"] = "mean",
+    reduction: Reduction = "mean",
     create_graph: bool = False,
 ) -> Tensor:
     """Differentiate the true-class logit with respect to the image.
@@ -26,8 +36,9 @@ def input_saliency(
         logits: (B,K), computed from ``images``.
         images: (B,3,H,W), requires grad.
         labels: (B,) int64 in [0,K).
-        reduction: Over the channels: ``"mean"`` is the signed mean that the loss uses, ``"absmax"`` the largest
-            absolute value that feature alignment uses.
+        reduction: Over the channels: ``"mean"`` is the signed mean that the published loss uses, ``"absmax"`` the
+            largest absolute value that feature alignment uses; ``"absmean"`` is the mean of absolute values and
+            ``"l2"`` the norm, whose gradient is 0 where it is 0.
         create_graph: Keep the graph, so that a loss on the saliency can be differentiated.
 
     Returns:
@@ -54,14 +65,34 @@ def input_saliency(
         raise ValueError("expected images that require grad; call images.requires_grad_() before the model")
     true_logits = logits.gather(1, labels[:, None]).sum()
     (gradient,) = torch.autograd.grad(true_logits, images, create_graph=create_graph)  # (B,C,H,W)
+    return reduce_channels(gradient, reduction)
+
+
+def reduce_channels(values: Tensor, reduction: Reduction) -> Tensor:
+    """Reduce (B,C,H,W) to a map (B,H,W); see :func:`input_saliency`.
+
+    Raises:
+        ValueError: The reduction is unknown.
+
+    >>> reduce_channels(torch.tensor([3.0, -4.0]).reshape(1, 2, 1, 1), "l2")
+    tensor([[[5.]]])
+    """
     if reduction == "mean":
-        return gradient.mean(1)
+        return values.mean(1)
+    if reduction == "absmean":
+        return values.abs().mean(1)
     if reduction == "absmax":
-        return gradient.abs().amax(1)
-    raise ValueError(f"expected reduction 'mean' or 'absmax', got {reduction!r}")
+        return values.abs().amax(1)
+    if reduction == "l2":
+        # By hand: the second derivative of torch's norm is NaN at 0. Scaled first: squares underflow.
+        scale = values.detach().abs().amax(1, keepdim=True)
+        scale = torch.where(scale > 0, scale, 1.0)
+        squares = (values / scale).square().sum(1)
+        return torch.where(squares > 0, squares, 1.0).sqrt() * (squares > 0) * scale[:, 0]
+    raise ValueError(f"expected a reduction of {', '.join(map(repr, get_args(Reduction)))}, got {reduction!r}")
 
 
-def standardize_cut(maps: Tensor) -> Tensor:
+def standardize_cut(maps: Tensor, *, std: Deviation = "population") -> Tensor:
     """Standardise each map over its pixels and cut what is below the mean.
 
     ``relu((m - mean) / (std + 1e-5))`` with the population standard deviation. A constant map (up to rounding)
@@ -69,6 +100,7 @@ def standardize_cut(maps: Tensor) -> Tensor:
 
     Args:
         maps: (B,H,W) float.
+        std: ``"population"``, or ``"unbiased"`` with 1e-6 in place of 1e-5.
 
     Returns:
         (B,H,W), >= 0; differentiable, with no stop-gradient on mean or deviation.
@@ -83,26 +115,37 @@ def standardize_cut(maps: Tensor) -> Tensor:
     """
     if maps.ndim != 3:
         raise ValueError(f"expected maps (B,H,W), got {tuple(maps.shape)}")
+    if std not in DEVIATIONS:
+        raise ValueError(f"expected std {' or '.join(map(repr, DEVIATIONS))}, got {std!r}")
+    correction, epsilon = DEVIATIONS[std]
     centred = maps - maps.mean((1, 2), keepdim=True)
     variance = centred.square().mean((1, 2), keepdim=True)  # (B,1,1)
+    if correction:
+        pixels = maps.shape[1] * maps.shape[2]
+        variance = variance * (pixels / max(pixels - correction, 1))
     with torch.no_grad():
         low, high = maps.amin((1, 2)), maps.amax((1, 2))
         rounding = ROUNDING_STEPS * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
         flat = (high - low <= rounding)[:, None, None] | (variance == 0)
     # The inner where keeps the root's infinite slope at 0 out of the backward pass.
     deviation = torch.where(flat, 1.0, variance).sqrt()
-    return torch.where(flat, 0.0, (centred / (deviation + STD_EPSILON)).relu())
+    return torch.where(flat, 0.0, (centred / (deviation + epsilon)).relu())
 
 
-def attack_map(adversarial: Tensor, images: Tensor) -> Tensor:
-    """Reduce a perturbation to one map: the absolute value of its mean over the channels.
+def attack_map(adversarial: Tensor, images: Tensor, *, mask: Mask = "abs_of_mean") -> Tensor:
+    """Reduce a perturbation to one map over its channels.
 
     Args:
         adversarial: (B,3,H,W) attacked images.
         images: (B,3,H,W) clean images.
+        mask: ``"abs_of_mean"``, the published one, in which opponent colours cancel; ``"mean_of_abs"``,
+            ``"max_of_abs"`` or ``"l2"``.
 
     Returns:
         (B,H,W), >= 0.
+
+    Raises:
+        ValueError: The shapes differ or the mask is unknown.
 
     Reference:
         Linsley et al. 2023 (arXiv 2306.03229), section 3; the absolute value is taken after the mean.
@@ -114,4 +157,6 @@ def attack_map(adversarial: Tensor, images: Tensor) -> Tensor:
         raise ValueError(
             f"expected two (B,C,H,W) tensors of one shape, got {tuple(adversarial.shape)} and {tuple(images.shape)}"
         )
-    return (adversarial - images).mean(1).abs()
+    if mask not in MASKS:
+        raise ValueError(f"expected a mask of {', '.join(map(repr, MASKS))}, got {mask!r}")
+    return reduce_channels(adversarial - images, MASKS[mask]).abs()

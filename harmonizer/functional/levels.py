@@ -1,0 +1,110 @@
+"""Level metrics: how far one pyramid level of the saliency is from that of the human map.
+
+A level metric takes two levels (B,h,w) >= 0, the saliency's and the target's, and returns errors (B,...) whose mean is
+the level's loss. A sample without a map has a target of zeros; :func:`harmonizer.functional.harmonizer_loss` drops its
+errors. Gradients are finite for zero levels too, and so are the second derivatives.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harmonizer.functional.gather import gather_rows
+
+LevelMetric = Callable[[Tensor, Tensor], Tensor]
+"""Errors (B,...) of one pyramid level, from the saliency's level and the target's, both (B,h,w)."""
+
+PROBABILITY_MARGIN = 1e-3  # probabilities stay this far from 0 and 1, so that no pixel's gradient exceeds 1000
+TEMPERATURE = 0.07  # of the contrastive logits; Radford et al. 2021 (arXiv 2103.00020), its initial value
+
+
+def squared_error(level: Tensor, target: Tensor) -> Tensor:
+    """Return the elementwise squared error, (B,h,w); the published level metric.
+
+    >>> squared_error(torch.tensor([[[3.0]]]), torch.tensor([[[1.0]]]))
+    tensor([[[4.]]])
+    """
+    return (level - target).square()
+
+
+def cosine_distance(level: Tensor, target: Tensor) -> Tensor:
+    """Return 1 - cosine of the two levels, (B,); 1, without a gradient, where one is all zeros.
+
+    >>> cosine_distance(torch.tensor([[[0.0, 2.0]]]), torch.tensor([[[0.0, 5.0]]]))
+    tensor([0.])
+    """
+    return 1 - (_direction(level) * _direction(target)).sum(1)
+
+
+def cross_entropy(level: Tensor, target: Tensor) -> Tensor:
+    """Return the elementwise binary cross-entropy (B,h,w) of the levels, each divided by its maximum.
+
+    The saliency's level is taken as a probability, at least ``PROBABILITY_MARGIN`` away from 0 and 1.
+
+    >>> half = torch.tensor([[[1.0, 0.5]]])
+    >>> cross_entropy(half, half)[0, 0, 1]
+    tensor(0.6931)
+    """
+    share = PROBABILITY_MARGIN + (1 - 2 * PROBABILITY_MARGIN) * _to_unit_maximum(level)
+    return F.binary_cross_entropy(share, _to_unit_maximum(target), reduction="none")
+
+
+def masked_cross_entropy(level: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of :func:`cross_entropy` over the pixels that people marked (target above 0), (B,).
+
+    >>> zero, human = torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.0, 1.0]]])
+    >>> masked_cross_entropy(zero, human)
+    tensor([0.0010])
+    """
+    marked = target > 0
+    errors = torch.where(marked, cross_entropy(level, target), 0.0).sum((1, 2))
+    return errors / marked.sum((1, 2)).clamp_min(1)
+
+
+def contrastive(level: Tensor, target: Tensor) -> Tensor:
+    """Return how badly each saliency tells its own human map from the batch's others, and the reverse, (B,).
+
+    The symmetric cross-entropy of CLIP over cosines divided by ``TEMPERATURE``. The batch is that of all processes: the
+    mean over them, and its gradient, equal those of one process that holds the whole batch. Samples without a map are
+    nobody's alternative. Every process must call it together, with batches of equal size.
+
+    Reference:
+        Radford et al. 2021 (arXiv 2103.00020), figure 3.
+
+    >>> maps = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
+    >>> contrastive(maps, maps.flip(0))  # log(1 + exp(1 / 0.07))
+    tensor([14.2857, 14.2857])
+    """
+    saliency, human = _direction(level), _direction(target)
+    mapped = gather_rows((target.flatten(1) > 0).any(1))
+    positive = (saliency * human).sum(1)
+    errors = []
+    for own, everyone in ((saliency, gather_rows(human)), (human, gather_rows(saliency))):
+        # A finite stand-in: -inf would give NaN in a batch without any map.
+        alternatives = torch.where(mapped, own @ everyone.T / TEMPERATURE, -1 / torch.finfo(own.dtype).eps)
+        errors.append(alternatives.logsumexp(1) - positive / TEMPERATURE)
+    return (errors[0] + errors[1]) / 2
+
+
+LEVEL_METRICS: Mapping[str, LevelMetric] = {
+    "mse": squared_error,
+    "cosine": cosine_distance,
+    "bce": cross_entropy,
+    "masked_bce": masked_cross_entropy,
+    "contrastive": contrastive,
+}
+
+
+def _direction(levels: Tensor) -> Tensor:
+    """Flatten levels and scale them to norm 1, (B,h*w); zeros stay zeros, with a zero gradient."""
+    flat = _to_unit_maximum(levels).flatten(1)  # first: squares of small values underflow
+    squares = flat.square().sum(1, keepdim=True)
+    return flat / torch.where(squares > 0, squares, 1.0).sqrt()
+
+
+def _to_unit_maximum(levels: Tensor) -> Tensor:
+    """Divide levels >= 0 by their maxima; zeros stay zeros, with a zero gradient."""
+    largest = levels.amax((1, 2), keepdim=True)
+    return torch.where(largest > 0, levels, 0.0) / torch.where(largest > 0, largest, 1.0)
