@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 
+from callbacks.ceilings import image_ceilings
 from callbacks.selection import Selection
 from harmonizer.metrics import FeatureAlignment as FeatureAlignmentMetric
 from harmonizer.models import evaluation_saliency
@@ -12,6 +13,8 @@ from harmonizer.module import HarmonizerModule
 
 class FeatureAlignment(L.Callback):
     """Measure feature alignment; log it raw, as a share of the human ceiling, and as Dice and IoU.
+
+    The ceiling is that of the measured images where the data's manifest has it, otherwise the published one.
 
     Args:
         images: How many of the first validation images; None takes all.
@@ -48,7 +51,8 @@ class FeatureAlignment(L.Callback):
             return
         assert isinstance(pl_module, HarmonizerModule)
         saliency = evaluation_saliency(pl_module.model, chosen.images, chosen.labels)
-        self.metric.update(saliency, chosen.human, has_map=chosen.has_map, keys=chosen.keys)
+        ceilings = image_ceilings(trainer, chosen.keys)
+        self.metric.update(saliency, chosen.human, has_map=chosen.has_map, ceilings=ceilings, keys=chosen.keys)
         for key, score in zip(chosen.keys, self.metric.latest.tolist(), strict=True):
             self.rows[key] = {"feature_alignment": score}
 
@@ -57,6 +61,7 @@ class FeatureAlignment(L.Callback):
         if not self.selection.due:
             return
         scores = self.metric.compute()
-        names = {"mean": "", "se": "_se", "share_of_ceiling": "_of_ceiling", "dice": "_dice", "iou": "_iou"}
+        names = {"mean": "", "se": "_se", "ceiling": "_ceiling", "share_of_ceiling": "_of_ceiling"}
+        names |= {"dice": "_dice", "iou": "_iou"}
         for score, suffix in names.items():
             pl_module.log(f"val/feature_alignment{suffix}", float(scores[score]), rank_zero_only=True)

@@ -13,6 +13,7 @@ import torch
 
 import harmonizer
 from callbacks.alignment import FeatureAlignment
+from callbacks.ceilings import alignment_of
 from callbacks.health import Health
 from callbacks.robustness import Robustness
 from harmonizer.checkpoint import Subject
@@ -21,7 +22,7 @@ from harmonizer.models import evaluation_saliency, weights_digest
 from harmonizer.module import HarmonizerModule
 from harmonizer.report.families import guess_family
 from harmonizer.results import COLUMNS, VERSION, creation_time, folder_name, protocol_hash, write_results
-from harmonizer.statistics import STATUSES, alignment_summary, proportion, survival, tolerance_summary
+from harmonizer.statistics import STATUSES, proportion, survival, tolerance_summary
 
 C = TypeVar("C", bound=L.Callback)
 
@@ -125,10 +126,10 @@ class ResultsWriter(L.Callback):
             "accuracy": proportion(round(accuracy * manifest.samples), manifest.samples),
             "tolerance": tolerance_summary(status, radius, eps_max=eps_max),
             "survival": survival(status, radius, np.linspace(0, eps_max, RADII)),
-            "adversarial_alignment": alignment_summary(
-                [row["alignment"] for row in rows if row["status"] == "found" and row["has_map"]]
+            "adversarial_alignment": alignment_of(
+                trainer, [row for row in rows if row["status"] == "found" and row["has_map"]], "alignment"
             ),
-            "feature_alignment": alignment_summary([row["feature_alignment"] for row in rows if row["has_map"]]),
+            "feature_alignment": alignment_of(trainer, [row for row in rows if row["has_map"]], "feature_alignment"),
             "health": _card(trainer),
             "cost": {
                 "forwards": sum(row["forwards"] for row in rows),

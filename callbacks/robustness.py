@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 
+from callbacks.ceilings import image_ceilings
 from callbacks.selection import Selection
 from harmonizer.attacks import AttackResult, minimal_radius
 from harmonizer.data.batch import Batch
@@ -20,7 +21,8 @@ class Robustness(L.Callback):
     """Measure how large the smallest fooling perturbation is, and how well it agrees with the human map.
 
     Logs ``val/tolerance_median``, ``val/tolerance_mean`` (of min(r, eps_max)), ``val/share_found``,
-    ``val/share_censored``, ``val/share_wrong`` and ``val/adversarial_alignment``, each over all processes.
+    ``val/share_censored``, ``val/share_wrong`` and ``val/adversarial_alignment`` (also ``_of_ceiling``), each over all
+    processes.
 
     Args:
         attack: Name, as :func:`harmonizer.attacks.minimal_radius` takes it.
@@ -85,6 +87,7 @@ class Robustness(L.Callback):
             chosen.human,
             status=result.status,
             has_map=chosen.has_map,
+            ceilings=image_ceilings(trainer, chosen.keys),
             keys=chosen.keys,
         )
         self._keep(chosen, result)
@@ -101,6 +104,7 @@ class Robustness(L.Callback):
             "tolerance_mean_se": tolerance["restricted_mean_se"],
             "adversarial_alignment": alignment["mean"],
             "adversarial_alignment_se": alignment["se"],
+            "adversarial_alignment_of_ceiling": alignment["share_of_ceiling"],
             **{f"share_{status}": tolerance[f"n_{status}"] / images for status in STATUSES},
         }
         for name, value in scores.items():

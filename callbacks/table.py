@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.ceilings import ceiling_source
 from harmonizer.pair import WIDTH
 
 ROWS = {
@@ -18,6 +19,7 @@ ROWS = {
     "share_wrong": ("  wrong before any attack", "{:.1%}"),
     "share_failed": ("  failed (no usable gradient)", "{:.1%}"),
     "adversarial_alignment": ("adversarial alignment, Spearman", "{:.3f}"),
+    "adversarial_alignment_of_ceiling": ("  share of the human ceiling", "{:.1%}"),
     "feature_alignment": ("feature alignment, Spearman", "{:.3f}"),
     "feature_alignment_of_ceiling": ("  share of the human ceiling", "{:.1%}"),
 }
@@ -35,12 +37,12 @@ class ScoreTable(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the last epoch's scores."""
-        self._show(trainer, f"last epoch, attack {self.attack}")
+        self._show(trainer, f"last epoch, attack {self.attack}; human ceiling: {ceiling_source(trainer)}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print an evaluation's scores."""
         if trainer.state.fn == "validate":
-            self._show(trainer, f"attack {self.attack}")
+            self._show(trainer, f"attack {self.attack}; human ceiling: {ceiling_source(trainer)}")
 
     def _show(self, trainer: L.Trainer, caption: str) -> None:
         scores = {name.removeprefix("val/"): float(value) for name, value in trainer.callback_metrics.items()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -43,6 +44,12 @@ class Ceilings:
     overall: float | None
     floor: float | None
     per_image: dict[str, float | None]
+
+    def of(self, key: str) -> float:
+        """Return what people reach on an image: its own ceiling, else the overall one, else NaN."""
+        own = self.per_image.get(key)
+        found = self.overall if own is None else own
+        return math.nan if found is None else found
 
 
 @dataclass(frozen=True)

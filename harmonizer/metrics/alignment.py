@@ -8,7 +8,9 @@ from torch import Tensor
 from harmonizer.attacks import Status
 from harmonizer.functional import attack_map, dice, iou, spearman
 from harmonizer.metrics.scores import Scores
-from harmonizer.statistics import alignment_summary, mean_summary
+from harmonizer.statistics import HUMAN_CEILING, alignment_summary, mean_summary
+
+REPORTED = ("mean", "se", "ceiling", "share_of_ceiling", "n", "n_undefined")
 
 
 class AdversarialAlignment(Scores):
@@ -22,7 +24,7 @@ class AdversarialAlignment(Scores):
     """
 
     def __init__(self) -> None:
-        super().__init__(columns=1)
+        super().__init__(columns=2)
         self.latest = torch.empty(0, dtype=torch.float64)
 
     def update(
@@ -33,6 +35,7 @@ class AdversarialAlignment(Scores):
         *,
         status: Tensor | None = None,
         has_map: Tensor | None = None,
+        ceilings: Tensor | None = None,
         keys: Sequence[str] | None = None,
     ) -> None:
         """Add a batch.
@@ -43,18 +46,20 @@ class AdversarialAlignment(Scores):
             human: (B,H,W) human maps.
             status: (B,) values of :class:`harmonizer.attacks.Status`; None takes every image as found.
             has_map: (B,) bool; None takes every image as having a map.
+            ceilings: (B,) what people reach on each image, NaN where that is not known; None is the published ceiling.
             keys: B sample keys; an image seen twice counts once.
         """
         counts = _everything(images) if status is None else status == Status.FOUND
         counts = counts if has_map is None else counts & has_map
         self.latest = images.new_full((len(images),), torch.nan, dtype=torch.float64)
         self.latest[counts] = spearman(attack_map(adversarial[counts], images[counts]), human[counts])
-        self._add(self.latest[counts], keys=_chosen(keys, counts))
+        self._add(self.latest[counts], _ceilings(ceilings, counts), keys=_chosen(keys, counts))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return scalars: mean, standard error, share of the human ceiling, n, n_undefined."""
-        summary = alignment_summary(self._columns()[0], resamples=0)
-        return self._result(**{name: summary[name] for name in ("mean", "se", "share_of_ceiling", "n", "n_undefined")})
+        """Return scalars: mean, standard error, human ceiling and share of it, n, n_undefined."""
+        correlation, ceilings = self._columns()
+        summary = alignment_summary(correlation, ceilings=ceilings, resamples=0)
+        return self._result(**{name: summary[name] for name in REPORTED})
 
 
 class FeatureAlignment(Scores):
@@ -71,12 +76,18 @@ class FeatureAlignment(Scores):
     """
 
     def __init__(self, percent: float = 10) -> None:
-        super().__init__(columns=3)
+        super().__init__(columns=4)
         self.percent = percent
         self.latest = torch.empty(0, dtype=torch.float64)
 
     def update(
-        self, saliency: Tensor, human: Tensor, *, has_map: Tensor | None = None, keys: Sequence[str] | None = None
+        self,
+        saliency: Tensor,
+        human: Tensor,
+        *,
+        has_map: Tensor | None = None,
+        ceilings: Tensor | None = None,
+        keys: Sequence[str] | None = None,
     ) -> None:
         """Add a batch.
 
@@ -84,6 +95,7 @@ class FeatureAlignment(Scores):
             saliency: (B,H,W), of :func:`harmonizer.functional.input_saliency` with ``reduction="absmax"``.
             human: (B,H,W) human maps.
             has_map: (B,) bool; None takes every image as having a map.
+            ceilings: (B,) what people reach on each image, NaN where that is not known; None is the published ceiling.
             keys: B sample keys; an image seen twice counts once.
         """
         counts = _everything(human) if has_map is None else has_map
@@ -91,14 +103,14 @@ class FeatureAlignment(Scores):
         self.latest = human.new_full((len(human),), torch.nan, dtype=torch.float64)
         self.latest[counts] = spearman(*pair)
         overlap = dice(*pair, percent=self.percent), iou(*pair, percent=self.percent)
-        self._add(self.latest[counts], *overlap, keys=_chosen(keys, counts))
+        self._add(self.latest[counts], _ceilings(ceilings, counts), *overlap, keys=_chosen(keys, counts))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return scalars: Spearman mean, its standard error and share of the human ceiling, Dice, IoU, counts."""
-        correlation, dices, ious = self._columns()
-        summary = alignment_summary(correlation, resamples=0)
+        """Return scalars: Spearman mean, its standard error, human ceiling and share of it, Dice, IoU, counts."""
+        correlation, ceilings, dices, ious = self._columns()
+        summary = alignment_summary(correlation, ceilings=ceilings, resamples=0)
         return self._result(
-            **{name: summary[name] for name in ("mean", "se", "share_of_ceiling", "n", "n_undefined")},
+            **{name: summary[name] for name in REPORTED},
             dice=mean_summary(dices, resamples=0)["mean"],
             iou=mean_summary(ious, resamples=0)["mean"],
         )
@@ -107,6 +119,12 @@ class FeatureAlignment(Scores):
 def _everything(tensor: Tensor) -> Tensor:
     """Return (B,) True."""
     return torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
+
+
+def _ceilings(ceilings: Tensor | None, counts: Tensor) -> Tensor:
+    """Return the ceilings of the images that count."""
+    every = torch.full(counts.shape, HUMAN_CEILING, dtype=torch.float64) if ceilings is None else ceilings
+    return every.to(counts.device)[counts]
 
 
 def _chosen(keys: Sequence[str] | None, counts: Tensor) -> list[str] | None:

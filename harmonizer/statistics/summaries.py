@@ -109,7 +109,8 @@ def mean_summary(
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
         confidence: Of the interval.
-        ceiling: The value that people reach; adds ``ceiling`` and ``share_of_ceiling = mean / ceiling``.
+        ceiling: The value that people reach; adds ``ceiling`` and ``share_of_ceiling = mean / ceiling``, which is NaN
+            where the ceiling is not above 0.
 
     Returns:
         ``mean``, ``se``, ``low``, ``high``, ``n``, ``n_undefined``.
@@ -124,18 +125,51 @@ def mean_summary(
     low, high = interval(bootstrap(lambda index: defined[index].mean(1), len(defined), resamples, seed), confidence)
     summary = {"mean": mean, "se": se, "low": low, "high": high, "n": len(defined)}
     summary["n_undefined"] = len(values) - len(defined)
-    return summary if ceiling is None else summary | {"ceiling": ceiling, "share_of_ceiling": mean / ceiling}
+    if ceiling is None:
+        return summary
+    return summary | {"ceiling": ceiling, "share_of_ceiling": mean / ceiling if ceiling > 0 else np.nan}
 
 
-def alignment_summary(values: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95) -> Summary:
+def alignment_summary(
+    values: ArrayLike,
+    *,
+    ceilings: ArrayLike | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Summary:
     """Average rank correlations with human maps, raw and as a share of what people reach among themselves.
 
-    Arguments and result as :func:`mean_summary` with ``ceiling`` = :data:`HUMAN_CEILING`.
+    Arguments and result as :func:`mean_summary`. The ceiling is the mean over the images whose value is defined: a
+    ratio of means, which an image on which people hardly agree cannot blow up as it would a mean of ratios.
+
+    Args:
+        values: (N,) one correlation an image; NaN is left out and counted.
+        ceilings: (N,) what people reach on each image, NaN where that is not known; None takes the published
+            :data:`HUMAN_CEILING`.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+        confidence: Of the interval.
+
+    Returns:
+        As :func:`mean_summary`; ``ceiling`` and ``share_of_ceiling`` are NaN where no image has a ceiling.
+
+    Raises:
+        ValueError: ``values`` and ``ceilings`` differ in length.
 
     >>> alignment_summary([0.65753, 0.65753])["share_of_ceiling"]
     1.0
+    >>> alignment_summary([0.25, 0.5, np.nan], ceilings=[0.5, 1.0, 0.1])["share_of_ceiling"]
+    0.5
     """
-    return mean_summary(values, resamples=resamples, seed=seed, confidence=confidence, ceiling=HUMAN_CEILING)
+    ceiling = HUMAN_CEILING
+    if ceilings is not None:
+        values, reached = as_vector("values", values), as_vector("ceilings", ceilings)
+        if len(values) != len(reached):
+            raise ValueError(f"expected a ceiling a value, got {len(reached)} for {len(values)}")
+        known = reached[~np.isnan(values) & ~np.isnan(reached)]
+        ceiling = float(known.mean()) if len(known) else np.nan
+    return mean_summary(values, resamples=resamples, seed=seed, confidence=confidence, ceiling=ceiling)
 
 
 def proportion(successes: int, n: int, *, confidence: float = 0.95) -> Summary:
