@@ -16,7 +16,9 @@ from torchmetrics.classification import MulticlassAccuracy
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
-from harmonizer.functional import harmonizer_loss, input_saliency
+from harmonizer.functional import check_loss_settings, harmonizer_loss, input_saliency
+from harmonizer.functional.loss import ScaleMatch
+from harmonizer.functional.maps import Deviation, Reduction, check_reduction
 from harmonizer.models import build_model, weight_decay_groups
 
 SCHEDULES = ("constant", "cosine", "multistep", "poly", "step", "tanh")
@@ -36,6 +38,11 @@ class HarmonizerModule(L.LightningModule):
         harmonize: Add the harmonizer loss.
         harmonizer_weight: Its factor lambda.
         levels: Its pyramid levels.
+        level_metric: Error of a level; see :func:`harmonizer.functional.harmonizer_loss`, as for the next three.
+        scale_match: How the human map gets the saliency's scale.
+        std: Of the standardisation of both maps.
+        top_k: Share of the saliency's pixels that are compared, the largest ones.
+        saliency_reduction: Over the channels; see :func:`harmonizer.functional.input_saliency`.
         label_smoothing: Of the cross-entropy.
         optimizer: timm optimiser name, for example ``adamw`` or ``sgd`` (with Nesterov momentum).
         lr: Learning rate after warm-up.
@@ -65,6 +72,11 @@ class HarmonizerModule(L.LightningModule):
         harmonize: bool = False,
         harmonizer_weight: float = 1.0,
         levels: int = 5,
+        level_metric: str = "mse",
+        scale_match: ScaleMatch = "released",
+        std: Deviation = "population",
+        top_k: float = 1.0,
+        saliency_reduction: Reduction = "mean",
         label_smoothing: float = 0.1,
         optimizer: str = "adamw",
         lr: float = 1e-3,
@@ -87,6 +99,8 @@ class HarmonizerModule(L.LightningModule):
                 "expected harmonizer_weight, weight_decay and warmup_epochs >= 0, lr > 0 and label_smoothing in [0,1), "
                 f"got {harmonizer_weight}, {weight_decay}, {warmup_epochs}, {lr} and {label_smoothing}"
             )
+        check_loss_settings(metric=level_metric, scale_match=scale_match, std=std, top_k=top_k)
+        check_reduction(saliency_reduction)
         if optimizer not in list_optimizers():
             raise ValueError(f"timm has no optimizer {optimizer!r}; try adamw or sgd")
         if schedule not in SCHEDULES:
@@ -112,15 +126,19 @@ class HarmonizerModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         settings = self.hparams
-        # Without any map the harmonizer loss and its gradient are exactly zero.
-        harmonize = settings["harmonize"] and bool(batch.has_map.any())
+        # Without any map the harmonizer loss and its gradient are exactly zero. The contrastive loss compares the
+        # batches of all processes, and all must take part.
+        together = settings["level_metric"] == "contrastive"
+        harmonize = settings["harmonize"] and (together or bool(batch.has_map.any()))
         images = batch.images.requires_grad_(harmonize)
         logits = self.model(images)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=settings["label_smoothing"])
         self._log("train/cross_entropy", loss, len(images))
         if harmonize:
-            saliency = input_saliency(logits, images, batch.labels, create_graph=True)
-            agreement = harmonizer_loss(saliency, batch.human, batch.has_map, levels=settings["levels"])
+            reduction = settings["saliency_reduction"]
+            saliency = input_saliency(logits, images, batch.labels, reduction=reduction, create_graph=True)
+            chosen = {name: settings[name] for name in ("levels", "scale_match", "std", "top_k")}
+            agreement = harmonizer_loss(saliency, batch.human, batch.has_map, metric=settings["level_metric"], **chosen)
             self._log("train/harmonizer_loss", agreement, len(images))
             loss = loss + settings["harmonizer_weight"] * agreement
         self._log("train/loss", loss, len(images))

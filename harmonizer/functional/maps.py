@@ -77,19 +77,30 @@ def reduce_channels(values: Tensor, reduction: Reduction) -> Tensor:
     >>> reduce_channels(torch.tensor([3.0, -4.0]).reshape(1, 2, 1, 1), "l2")
     tensor([[[5.]]])
     """
+    check_reduction(reduction)
     if reduction == "mean":
         return values.mean(1)
     if reduction == "absmean":
         return values.abs().mean(1)
     if reduction == "absmax":
         return values.abs().amax(1)
-    if reduction == "l2":
-        # By hand: the second derivative of torch's norm is NaN at 0. Scaled first: squares underflow.
-        scale = values.detach().abs().amax(1, keepdim=True)
-        scale = torch.where(scale > 0, scale, 1.0)
-        squares = (values / scale).square().sum(1)
-        return torch.where(squares > 0, squares, 1.0).sqrt() * (squares > 0) * scale[:, 0]
-    raise ValueError(f"expected a reduction of {', '.join(map(repr, get_args(Reduction)))}, got {reduction!r}")
+    # The norm by hand: the second derivative of torch's is NaN at 0. Scaled first: squares underflow.
+    scale = values.detach().abs().amax(1, keepdim=True)
+    scale = torch.where(scale > 0, scale, 1.0)
+    squares = (values / scale).square().sum(1)
+    return torch.where(squares > 0, squares, 1.0).sqrt() * (squares > 0) * scale[:, 0]
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise a ValueError that names the known reductions over channels when this is none of them."""
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"expected a reduction of {', '.join(map(repr, get_args(Reduction)))}, got {reduction!r}")
+
+
+def check_deviation(std: str) -> None:
+    """Raise a ValueError that names the known standard deviations when this is none of them."""
+    if std not in DEVIATIONS:
+        raise ValueError(f"expected std {' or '.join(map(repr, DEVIATIONS))}, got {std!r}")
 
 
 def standardize_cut(maps: Tensor, *, std: Deviation = "population") -> Tensor:
@@ -115,8 +126,7 @@ def standardize_cut(maps: Tensor, *, std: Deviation = "population") -> Tensor:
     """
     if maps.ndim != 3:
         raise ValueError(f"expected maps (B,H,W), got {tuple(maps.shape)}")
-    if std not in DEVIATIONS:
-        raise ValueError(f"expected std {' or '.join(map(repr, DEVIATIONS))}, got {std!r}")
+    check_deviation(std)
     correction, epsilon = DEVIATIONS[std]
     centred = maps - maps.mean((1, 2), keepdim=True)
     variance = centred.square().mean((1, 2), keepdim=True)  # (B,1,1)
