@@ -27,8 +27,10 @@ class ShardData(L.LightningDataModule):
         steps_per_epoch: Training batches of one process in an epoch; None takes all that the samples give.
         eval_batch_size: Evaluation batch of one process. Scores depend on it only by float rounding.
         crop_scale: Random-crop area in training, as a share of the image; None takes the evaluation geometry.
+        crop_aspect: Aspect ratio of a random crop, smallest and largest.
         crop_ratio: timm's ``crop_pct`` in evaluation.
         flip: Probability of a horizontal flip in training.
+        rotation: Largest angle of a random rotation in training, in degrees.
         interpolation: Of the images, ``"bilinear"`` or ``"bicubic"``.
         num_workers: Loading processes for each of training and validation.
         seed: Of order and augmentation.
@@ -51,8 +53,10 @@ class ShardData(L.LightningDataModule):
         steps_per_epoch: int | None = None,
         eval_batch_size: int = 64,
         crop_scale: tuple[float, float] | None = None,
+        crop_aspect: tuple[float, float] = (3 / 4, 4 / 3),
         crop_ratio: float | None = None,
         flip: float = 0.0,
+        rotation: float = 0.0,
         interpolation: str | None = None,
         num_workers: int = 0,
         seed: int = 0,
@@ -71,7 +75,13 @@ class ShardData(L.LightningDataModule):
         ratio = own_ratio if crop_ratio is None else crop_ratio
         interpolation = interpolation or own_interpolation
         self.train_transform = JointTransform(
-            self.image_size, scale=crop_scale, crop_ratio=ratio, flip=flip, interpolation=interpolation
+            self.image_size,
+            scale=crop_scale,
+            ratio=crop_aspect,
+            flip=flip,
+            rotation=rotation,
+            crop_ratio=ratio,
+            interpolation=interpolation,
         )
         self.eval_transform = JointTransform(self.image_size, crop_ratio=ratio, interpolation=interpolation)
         self.manifest: Manifest = load_manifest(self.folder / "val")

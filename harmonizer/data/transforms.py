@@ -13,7 +13,7 @@ RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling
 
 
 class JointTransform:
-    """Crop, resize and flip an image and its map exactly alike.
+    """Rotate, crop, resize and flip an image and its map exactly alike.
 
     Args:
         size: Height and width of the result in pixels.
@@ -21,6 +21,8 @@ class JointTransform:
             the shorter side is resized to ``size / crop_ratio`` and the central square taken.
         ratio: Smallest and largest aspect ratio (width over height) of a random crop.
         flip: Probability of a horizontal flip.
+        rotation: Largest angle, in degrees, of a random rotation about the centre; what comes in from outside is black,
+            and unimportant.
         crop_ratio: timm's ``crop_pct``.
         interpolation: Of the image, ``"bilinear"`` or ``"bicubic"``; the map's is always bilinear.
 
@@ -35,6 +37,7 @@ class JointTransform:
         scale: tuple[float, float] | None = None,
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: float = 0.0,
+        rotation: float = 0.0,
         crop_ratio: float = 1.0,
         interpolation: str = "bilinear",
     ) -> None:
@@ -42,6 +45,8 @@ class JointTransform:
             raise ValueError(
                 f"expected size >= 1, flip in [0,1] and crop_ratio in (0,1], got {size}, {flip} and {crop_ratio}"
             )
+        if not 0 <= rotation <= 180:
+            raise ValueError(f"expected a rotation in [0,180] degrees, got {rotation}")
         if scale is not None and not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"expected a crop scale with 0 < smallest <= largest <= 1, got {list(scale)}")
         if interpolation not in RESAMPLING:
@@ -50,6 +55,7 @@ class JointTransform:
         self.scale = scale
         self.ratio = ratio
         self.flip = flip
+        self.rotation = rotation
         self.crop_ratio = crop_ratio
         self.interpolation = interpolation
         self.resampling = RESAMPLING[interpolation]
@@ -69,10 +75,13 @@ class JointTransform:
             torch.manual_seed(seed)
             box = None if self.scale is None else self._random_box(image)
             flipped = self.flip > 0 and float(torch.rand(())) < self.flip
-        pixels = pil_to_tensor(self._place(image, box, self.resampling)).float() / 255
+            angle = self.rotation * (2 * float(torch.rand(())) - 1) if self.rotation else 0.0
+        turned = image.rotate(angle, self.resampling) if angle else image
+        pixels = pil_to_tensor(self._place(turned, box, self.resampling)).float() / 255
         importance = pixels.new_zeros(pixels.shape[1:])
         if human is not None:
             grey = self._resize(Image.fromarray(map_values(human)), *image.size, Image.Resampling.BILINEAR)
+            grey = grey.rotate(angle, Image.Resampling.BILINEAR) if angle else grey
             importance = torch.from_numpy(np.array(self._place(grey, box, Image.Resampling.BILINEAR)))
         return (pixels.flip(2), importance.flip(1)) if flipped else (pixels, importance)
 

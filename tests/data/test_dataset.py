@@ -85,6 +85,24 @@ def test_image_and_map_move_together_and_the_global_generator_does_not():
     assert set(flips) == {np.float32(values[0, 5] / 255), np.float32(values[0, 44] / 255)}
 
 
+def test_a_rotation_turns_image_and_map_together_about_the_centre():
+    values = np.zeros((41, 41), dtype=np.uint8)
+    values[8:11, 19:22] = 255  # a mark 11 pixels above the centre
+    grey, colour = Image.fromarray(values), Image.fromarray(np.stack([values] * 3, 2))
+    rows, columns = torch.meshgrid(torch.arange(41.0) - 20, torch.arange(41.0) - 20, indexing="ij")
+    angles = []
+    for seed in range(60):
+        image, human = JointTransform(41, rotation=15)(colour, grey, seed=seed)
+        torch.testing.assert_close(image[0], human, atol=1.01 / 255, rtol=0)
+        up, across = (-(human * axis).sum() / human.sum() for axis in (rows, columns))
+        assert float(torch.hypot(up, across)) == pytest.approx(11, abs=0.1)
+        angles.append(float(torch.rad2deg(torch.atan2(across, up))))
+    assert -15.1 < min(angles) < -12
+    assert 12 < max(angles) < 15.1
+    plain = JointTransform(24, scale=(0.2, 0.9), flip=0.5)(colour, grey, seed=3)[0]
+    assert torch.equal(plain, JointTransform(24, scale=(0.2, 0.9), flip=0.5, rotation=0)(colour, grey, seed=3)[0])
+
+
 def test_evaluation_geometry_is_timms():
     from timm.data import create_transform
 
@@ -101,6 +119,7 @@ def test_evaluation_geometry_is_timms():
         ({"size": 0}, "size >= 1"),
         ({"flip": 2.0}, "flip"),
         ({"crop_ratio": 0.0}, "crop_ratio"),
+        ({"rotation": -1.0}, "rotation"),
         ({"scale": (0.9, 0.1)}, "crop scale"),
         ({"interpolation": "nearest"}, "'nearest'"),
     ],
