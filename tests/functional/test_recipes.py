@@ -1,0 +1,126 @@
+"""Each published recipe's loss and parameter gradients, against a second computation written from its table row.
+
+The second computation shares no code with the first: one sample at a time, each saliency a Jacobian of
+its own, the pyramid by dense matrices, the parameters' gradients by ``torch.func``.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torch.func import functional_call, grad_and_value, jacrev
+
+from harmonizer.functional import harmonizer_loss, input_saliency
+
+RECIPES = Path(__file__).parents[2] / "configs" / "recipe"
+# Pyramid terms, Bessel's correction, std epsilon, scale epsilon, epsilon on max S, gradient through max S, lambda.
+ROWS = {
+    "fel2022": (5, 0, 1e-5, 1e-6, 1e-6, False, 1.0),
+    "fel2022_original": (6, 0, 1e-5, 1e-4, 0.0, False, 2.0),
+    "pseudo2023": (5, 1, 1e-6, 1e-6, 1e-6, True, 1.0),
+}
+SIZES = {"even": (3, 40, 24), "odd": (2, 33, 17)}
+
+
+def network():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 6, 3, stride=2), nn.Tanh(), nn.Conv2d(6, 8, 3), nn.Softplus(), nn.AdaptiveAvgPool2d(2)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(32, 4)).double()
+
+
+def batch(count, height, width):
+    rng = np.random.default_rng(1)
+    images, human = rng.random((count, 3, height, width)), rng.random((count, height, width)) ** 4
+    has_map = torch.tensor([True, False, True][:count])
+    return torch.from_numpy(images), torch.arange(count), torch.from_numpy(human), has_map
+
+
+def shrink(length):
+    """The matrix (ceil(n/2), n) that blurs with [1,4,6,4,1]/16 and takes every other value; zeros outside."""
+    out = (length + 1) // 2
+    before = max((out - 1) * 2 + 5 - length, 0) // 2
+    matrix = torch.zeros(out, length, dtype=torch.float64)
+    for i in range(out):
+        for tap, weight in enumerate((1, 4, 6, 4, 1)):
+            if 0 <= 2 * i + tap - before < length:
+                matrix[i, 2 * i + tap - before] = weight / 16
+    return matrix
+
+
+def distance(saliency, human, row):
+    """The loss (sum over the levels' means) of one sample, from its maps (H,W)."""
+    terms, correction, std_epsilon, scale_epsilon, saliency_epsilon, attached, _ = row
+    cut = []
+    for single in (saliency, human):
+        deviation = single.flatten().var(correction=correction) ** 0.5
+        cut.append(((single - single.mean()) / (deviation + std_epsilon)).clamp_min(0))
+    largest = cut[0].max() if attached else cut[0].max().detach()
+    difference = cut[0] - cut[1] / (cut[1].max() + scale_epsilon) * (largest + saliency_epsilon)
+    total = difference.square().mean()
+    for _ in range(terms - 1):  # the pyramid is linear: shrink the difference
+        height, width = difference.shape
+        difference = shrink(height) @ difference @ shrink(width).T
+        total = total + difference.square().mean()
+    return total
+
+
+def second_computation(model, images, labels, human, has_map, row):
+    """The harmonizer loss and its gradients, by name of the parameter."""
+
+    def loss(parameters):
+        total = 0.0
+        for image, label, single, mapped in zip(images, labels, human, has_map, strict=True):
+            if mapped:
+                logit = lambda pixels, y=label: functional_call(model, parameters, (pixels[None],))[0, y]  # noqa: E731
+                total = total + distance(jacrev(logit)(image).mean(0), single, row) / row[0]
+        return total / len(images)
+
+    gradients, value = grad_and_value(loss)({name: p.detach() for name, p in model.named_parameters()})
+    return value, gradients
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("recipe", ROWS)
+def test_loss_and_gradients_equal_a_second_computation_to_1e_9(recipe, size):
+    settings = OmegaConf.load(RECIPES / f"{recipe}.yaml")
+    assert settings.harmonizer_weight == ROWS[recipe][-1]
+    model, (images, labels, human, has_map) = network(), batch(*SIZES[size])
+    leaf = images.clone().requires_grad_()
+    reduction = settings.saliency_reduction
+    saliency = input_saliency(model(leaf), leaf, labels, reduction=reduction, create_graph=True)
+    chosen = {name: settings[name] for name in ("levels", "std", "scale_match", "top_k")}
+    loss = harmonizer_loss(saliency, human, has_map, metric=settings.level_metric, **chosen)
+    parameters = dict(model.named_parameters())
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+
+    value, expected = second_computation(model, images, labels, human, has_map, ROWS[recipe])
+    torch.testing.assert_close(loss.detach(), value, rtol=1e-9, atol=0)
+    for name, gradient in zip(parameters, gradients, strict=True):
+        gradient = torch.zeros_like(expected[name]) if gradient is None else gradient
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-12, msg=name)
+    assert sum(bool(gradient.any()) for gradient in expected.values()) >= 4
+
+
+def test_the_three_recipes_differ():
+    model, (images, labels, human, has_map) = network(), batch(*SIZES["even"])
+    results = [second_computation(model, images, labels, human, has_map, row) for row in ROWS.values()]
+    values = [float(value) for value, _ in results]
+    slopes = [float(gradients["2.weight"].norm()) for _, gradients in results]
+    for numbers in (values, slopes):
+        assert min(abs(a / b - 1) for i, a in enumerate(numbers) for b in numbers[:i]) > 1e-5
+
+
+def test_the_original_trains_as_its_table_row_says():
+    settings = OmegaConf.load(RECIPES / "fel2022_original.yaml")
+    assert (settings.optimizer, settings.momentum, settings.schedule) == ("sgd", 0.9, "multistep")
+    assert (settings.warmup_epochs, list(settings.milestones), settings.decay_rate) == (5, [30, 60, 80], 0.1)
+    assert (settings.epochs, settings.batch_size, list(settings.crop_scale)) == (200, 1024, [0.08, 1.0])
+
+
+def test_2023_trains_as_its_table_row_says():
+    settings = OmegaConf.load(RECIPES / "pseudo2023.yaml")
+    assert (settings.schedule, settings.decay_epochs, settings.decay_rate) == ("step", 30, 0.1)
+    assert (list(settings.crop_scale), settings.flip, settings.rotation) == ([0.9, 1.0], 0.5, 15)
