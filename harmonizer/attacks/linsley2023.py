@@ -1,5 +1,7 @@
 """The attack of the 2023 paper, exactly: three projected steps on the sphere, and a bisection of its radius."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,9 @@ EPS_MAX = 10.0
 EPS_SPLIT = 1.0  # fooled at this radius: bisect finely below it; else coarsely above it
 EPS_MIN = 0.001
 FINE, COARSE = 0.01, 0.1  # bracket widths at which the two bisections stop
+
+Placement = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Where a step ends, from the images, the images moved by the gradient, both (n,3,H,W), and the radius (n,)."""
 
 
 def linsley2023(net: Network, images: Tensor, labels: Tensor, noise: Noise) -> Finding:
@@ -37,6 +42,11 @@ def linsley2023(net: Network, images: Tensor, labels: Tensor, noise: Noise) -> F
     Reference:
         Linsley et al. 2023 (arXiv 2306.03229), section 3, as corrected by its authors on 28 June 2023.
     """
+    return bisect(net, images, labels, to_sphere)
+
+
+def bisect(net: Network, images: Tensor, labels: Tensor, place: Placement) -> Finding:
+    """Bisect the radius of three steps that ``place`` ends; otherwise as :func:`linsley2023`."""
     everything = torch.arange(len(images), device=images.device)
     clean_logits, gradient = net.start(images, everything, cross_entropy_of(labels))
     first_step, usable = unit(gradient)
@@ -54,7 +64,7 @@ def linsley2023(net: Network, images: Tensor, labels: Tensor, noise: Noise) -> F
     active = ((status == Status.CENSORED) & usable).nonzero()[:, 0]
     while len(active):
         radius = eps[active]
-        moved, answer = _attack(net, images[active], labels[active], first_step[active], radius, active)
+        moved, answer = _attack(net, place, images[active], labels[active], first_step[active], radius, active)
         fooled = answer != labels[active]
         hits = active[fooled]
         adversarial[hits], best[hits], prediction[hits] = moved[fooled], radius[fooled], answer[fooled]
@@ -72,7 +82,13 @@ def linsley2023(net: Network, images: Tensor, labels: Tensor, noise: Noise) -> F
 
 
 def _attack(
-    net: Network, images: Tensor, labels: Tensor, first_step: Tensor, radius: Tensor, rows: Tensor
+    net: Network,
+    place: Placement,
+    images: Tensor,
+    labels: Tensor,
+    first_step: Tensor,
+    radius: Tensor,
+    rows: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Return the attacked images (n,3,H,W) at ``radius`` (n,), and the model's answers (n,)."""
     radius = radius.to(images.dtype)
@@ -81,5 +97,5 @@ def _attack(
     for i in range(STEPS):
         if i:
             step, _ = unit(net.gradient(moved, rows, cross_entropy_of(labels))[1])
-        moved = to_sphere(images, moved + STEP_LENGTH * step, radius)
+        moved = place(images, moved + STEP_LENGTH * step, radius)
     return moved, net.logits(moved, rows).argmax(1)

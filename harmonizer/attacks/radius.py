@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from harmonizer.attacks.ddn import ddn, ddn_full
 from harmonizer.attacks.libraries import advlib_attack, feng2025, foolbox_attack
 from harmonizer.attacks.linsley2023 import linsley2023
+from harmonizer.attacks.linsley2023_as_published import linsley2023_as_published
 from harmonizer.attacks.network import Network, frozen
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.pgd import pgd
@@ -21,6 +22,7 @@ Attack = Callable[..., Finding]
 
 ATTACKS: Mapping[str, Attack] = {
     "linsley2023": linsley2023,
+    "linsley2023_as_published": linsley2023_as_published,
     "pgd": pgd,
     "ddn": ddn,
     "ddn_full": ddn_full,
@@ -54,7 +56,8 @@ def minimal_radius(
         images: (B,3,H,W) float32 or float64 in [0,1], on the model's device.
         labels: (B,) int64 in [0,K).
         attack: ``"linsley2023"``, ``"pgd"``, ``"ddn"``, ``"ddn_full"``, ``"feng2025"``, or ``"foolbox:NAME"`` and
-            ``"advlib:NAME"`` for the attacks of those libraries.
+            ``"advlib:NAME"`` for the attacks of those libraries; ``"linsley2023_as_published"`` has the known defects
+            of the published figures, for replays only.
         keys: B sample keys that seed each image's random numbers; without them its contents do.
         batch_size: Most images in one pass. It is halved, with a logged warning, whenever memory runs out.
         progress: Called with (images finished, B) now and then.

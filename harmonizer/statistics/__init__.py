@@ -4,6 +4,7 @@ Every summary is a dictionary of plain numbers, ready for JSON. An aggregate ove
 an error or a warning. Intervals are percentile bootstraps (Efron 1979) from a generator seeded by the caller.
 """
 
+from harmonizer.statistics.as_published import AS_PUBLISHED, as_published_summary
 from harmonizer.statistics.comparison import pair_keys, paired_difference, paired_tolerance, rank_correlation
 from harmonizer.statistics.summaries import (
     CENSORED,
@@ -20,6 +21,7 @@ from harmonizer.statistics.summaries import (
 )
 
 __all__ = [
+    "AS_PUBLISHED",
     "CENSORED",
     "FAILED",
     "FOUND",
@@ -27,6 +29,7 @@ __all__ = [
     "STATUSES",
     "WRONG",
     "alignment_summary",
+    "as_published_summary",
     "mean_summary",
     "pair_keys",
     "paired_difference",

@@ -1,0 +1,60 @@
+"""How the 2023 figures averaged: with never-fooled images dropped or counted, and NaN images counted as fooled."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from harmonizer.statistics.bootstrap import Summary, as_vector, without
+from harmonizer.statistics.summaries import CENSORED, FAILED, FOUND, as_attacked, mean_summary
+
+AS_PUBLISHED = "linsley2023_as_published"  # the attack under whose name alone this average is ever shown
+NAN_EPS = 0.001 + 0.999 / 2**7  # 0.0088: where the published bisection of [0.001,1] ends when every eps "fools"
+NAN_ANSWER = 0  # argmax of a vector of NaN
+NEVER_FOOLED_EPS = 10.0
+
+
+def as_published_summary(
+    status: ArrayLike, radius: ArrayLike, labels: ArrayLike, *, never_fooled: str, resamples: int = 2000, seed: int = 0
+) -> Summary:
+    """Average radii as the published figures did.
+
+    A zero gradient (``failed`` here) made a NaN image, which the model "answers" with class 0: fooled, at the smallest
+    eps 0.0088, unless 0 is the true class; then it was never fooled.
+
+    Args:
+        status: (N,) codes, indices of :data:`harmonizer.statistics.STATUSES`.
+        radius: (N,) radii; read for found images only.
+        labels: (N,) true classes.
+        never_fooled: ``"dropped"`` leaves such images out, ``"counted"`` takes them at 10.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+
+    Returns:
+        ``mean``, ``se``, ``low``, ``high``, ``n`` as :func:`mean_summary`; ``never_fooled``, ``n_never_fooled``,
+        ``n_nan_fooled``: NaN images in the mean, each at ``nan_eps``.
+
+    Raises:
+        ValueError: Shapes differ, a status or the setting is unknown, or a found radius is not finite.
+
+    Reference:
+        Linsley et al. 2023 (arXiv 2306.03229), code.
+
+    >>> s = as_published_summary([2, 3, 1], [2.0, 0, 0], [5, 5, 5], never_fooled="counted")
+    >>> round(s["mean"], 4), s["n"], s["n_nan_fooled"]
+    (4.0029, 3, 1)
+    """
+    status, radius = as_attacked(status, radius)
+    labels = as_vector("labels", labels)
+    if labels.shape != status.shape:
+        raise ValueError(f"expected one label an image, got {len(labels)} for {len(status)} images")
+    if never_fooled not in ("dropped", "counted"):
+        raise ValueError(f"expected never_fooled 'dropped' or 'counted', got {never_fooled!r}")
+    nan_fooled = (status == FAILED) & (labels != NAN_ANSWER)
+    never = (status == CENSORED) | ((status == FAILED) & ~nan_fooled)
+    values = np.where(status == FOUND, radius, np.where(nan_fooled, NAN_EPS, NEVER_FOOLED_EPS))
+    kept = (status == FOUND) | nan_fooled | (never & (never_fooled == "counted"))
+    return without(mean_summary(values[kept], resamples=resamples, seed=seed), "n_undefined") | {
+        "never_fooled": never_fooled,
+        "n_never_fooled": int(never.sum()),
+        "n_nan_fooled": int(nan_fooled.sum()),
+        "nan_eps": NAN_EPS,
+    }
