@@ -11,8 +11,9 @@ from callbacks.selection import Selection
 from harmonizer.attacks import AttackResult, minimal_radius
 from harmonizer.data.batch import Batch
 from harmonizer.metrics import AdversarialAlignment, PerturbationTolerance
+from harmonizer.metrics.masks import alignment_by_mask
 from harmonizer.module import HarmonizerModule
-from harmonizer.statistics import STATUSES
+from harmonizer.statistics import FOUND, STATUSES
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,8 @@ class Robustness(L.Callback):
     def _keep(self, batch: Batch, result: AttackResult) -> None:
         """Keep the batch's rows and, while there is room, its examples."""
         scale = batch.images[0].numel() ** -0.5
+        counts = (result.status == FOUND) & batch.has_map
+        masks = alignment_by_mask(result.adversarial, batch.images, batch.human, counts)
         for i, key in enumerate(batch.keys):
             status = STATUSES[int(result.status[i])]
             self.rows[key] = {
@@ -128,6 +131,7 @@ class Robustness(L.Callback):
                 "forwards": int(result.forwards[i]),
                 "backwards": int(result.backwards[i]),
                 "has_map": bool(batch.has_map[i]),
+                **{f"alignment_{mask}": float(values[i]) for mask, values in masks.items()},
             }
             if status == "found" and batch.has_map[i] and len(self.examples) < self.EXAMPLES:
                 arrays = {"image": batch.images, "human": batch.human, "adversarial": result.adversarial}

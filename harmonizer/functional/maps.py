@@ -16,7 +16,7 @@ ROUNDING_STEPS = 16  # a map whose range is below this many float steps of its l
 Reduction = Literal["mean", "absmean", "absmax", "l2"]
 Mask = Literal["abs_of_mean", "mean_of_abs", "max_of_abs", "l2"]
 Deviation = Literal["population", "unbiased"]
-MASKS: Mapping[str, Reduction] = {"abs_of_mean": "mean", "mean_of_abs": "absmean", "max_of_abs": "absmax", "l2": "l2"}
+MASKS: Mapping[Mask, Reduction] = {"abs_of_mean": "mean", "mean_of_abs": "absmean", "max_of_abs": "absmax", "l2": "l2"}
 
 
 def input_saliency(

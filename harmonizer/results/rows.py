@@ -30,7 +30,12 @@ COLUMNS = {
     "feature_alignment": float,  # Spearman of saliency and human map
     "forwards": int,
     "backwards": int,
+    # As alignment, with the perturbation's channels reduced another way: see harmonizer.functional.attack_map.
+    "alignment_mean_of_abs": float,
+    "alignment_max_of_abs": float,
+    "alignment_l2": float,
 }
+ADDED = ("alignment_mean_of_abs", "alignment_max_of_abs", "alignment_l2")  # later: older tables and rows lack them
 RADIUS = "l2"  # the column that tolerance is computed from
 Row = Mapping[str, Any]
 Columns = dict[str, NDArray[Any]]
@@ -50,7 +55,7 @@ def format_rows(rows: Iterable[Row]) -> str:
 
     >>> row = dict.fromkeys(COLUMNS, 1) | {"key": "cat.1", "status": "found", "eps": 0.1, "alignment": float("nan")}
     >>> format_rows([row])
-    'cat.1,1,1,found,0.1,1.0,1.0,1.0,,1.0,1,1\n'
+    'cat.1,1,1,found,0.1,1.0,1.0,1.0,,1.0,1,1,1.0,1.0,1.0\n'
     """
     return _lines({name: _cell(name, row) for name in COLUMNS} for row in map(_complete, rows))
 
@@ -77,16 +82,18 @@ def parse_rows(content: bytes, name: str) -> Columns:
         lines = list(csv.reader(io.StringIO(content.decode(), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name}: expected a table of images as CSV in UTF-8 ({error})") from None
-    if not lines or lines[0] != list(COLUMNS):
+    known = [name for name in COLUMNS if name not in ADDED or (lines and name in lines[0])]
+    if not lines or lines[0] != known:
         header = ",".join(lines[0]) if lines else ""
         raise ValueError(f"{name}, line 1: expected the columns {','.join(COLUMNS)}, got {header!r}")
     for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(COLUMNS):
+        if len(line) != len(known):
             raise ValueError(
-                f"{name}, line {number}: expected {len(COLUMNS)} cells, got {len(line)}; is the file cut off?"
+                f"{name}, line {number}: expected {len(known)} cells, got {len(line)}; is the file cut off?"
             )
-    cells = zip(*lines[1:], strict=True) if len(lines) > 1 else [()] * len(COLUMNS)
-    columns = {column: _column(name, column, values) for column, values in zip(COLUMNS, cells, strict=True)}
+    cells = zip(*lines[1:], strict=True) if len(lines) > 1 else [()] * len(known)
+    columns = {column: _column(name, column, values) for column, values in zip(known, cells, strict=True)}
+    columns |= {column: np.full(len(columns["key"]), np.nan) for column in COLUMNS if column not in known}
     keys, counts = np.unique(columns["key"], return_counts=True)
     if (counts > 1).any():
         raise ValueError(f"{name}: expected every key once, got {str(keys[counts > 1][0])!r} more than once")
@@ -161,6 +168,7 @@ def open_rows(path: Path) -> OpenRows:
 
 def _complete(row: Row) -> Row:
     """Check that a row has every column and no other."""
+    row = dict.fromkeys(ADDED, math.nan) | dict(row)
     if missing := COLUMNS.keys() - row.keys():
         raise ValueError(f"expected a row with the columns {', '.join(COLUMNS)}, {sorted(missing)[0]!r} is missing")
     if unknown := row.keys() - COLUMNS.keys():
