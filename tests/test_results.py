@@ -198,7 +198,7 @@ def test_a_torn_summary_names_the_file(folder, text):
         ("0.3333333333333333", "a third", "line 2, column l2: expected a finite float"),
         ("0.3333333333333333", "inf", "line 2, column l2: expected a finite float"),
         ("ü,0,", "ü,,", "line 3, column label: expected a finite int"),
-        ("c,0,0", "c,0", "line 4: expected 12 cells, got 11"),
+        ("c,0,0", "c,0", "line 4: expected 15 cells, got 14"),
         ("key,", "name,", "line 1: expected the columns key"),
         ("c,", "ü,", "'ü' more than once"),
         ("censored", "wrong", "expected 1 wrong images as in summary.json, got 2"),
@@ -328,3 +328,13 @@ def test_appended_rows_survive_the_death_of_the_process(tmp_path):
 def test_neither_results_nor_statistics_nor_report_need_torch():
     code = "import sys, harmonizer.results, harmonizer.statistics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_table_from_before_the_masks_had_columns_is_read(tmp_path):
+    path = tmp_path / "images.csv"
+    old = [name for name in COLUMNS if not name.startswith("alignment_")]
+    path.write_text(",".join(old) + "\n" + ",".join(["a", "0", "1", "found", *["0.5"] * 6, "1", "1"]) + "\n")
+    columns = read_rows(path)
+    assert list(columns) == [*old, "alignment_mean_of_abs", "alignment_max_of_abs", "alignment_l2"]
+    assert columns["alignment"].tolist() == [0.5]
+    assert np.isnan(columns["alignment_l2"]).all()

@@ -25,7 +25,7 @@ def alignment_by_mask(adversarial: Tensor, images: Tensor, human: Tensor, counts
     >>> sorted(scores)
     ['l2', 'max_of_abs', 'mean_of_abs']
     """
-    scores = {}
+    scores: dict[str, Tensor] = {}
     for mask in MASKS:
         if mask != PUBLISHED_MASK:
             scores[mask] = images.new_full((len(images),), torch.nan, dtype=torch.float64)
