@@ -1,5 +1,7 @@
 """Which validation images a callback measures, and in which epochs."""
 
+from collections.abc import Iterator
+
 import lightning as L
 
 from harmonizer.data.batch import Batch
@@ -46,5 +48,17 @@ class Selection:
         self.seen += len(batch.labels)
         if count <= 0:
             return None
-        images, labels, human, has_map, keys = batch
-        return Batch(images[:count], labels[:count], human[:count], has_map[:count], keys[:count])
+        return part(batch, 0, count)
+
+
+def part(batch: Batch, start: int, stop: int) -> Batch:
+    """Return samples ``start`` to ``stop`` of a batch."""
+    images, labels, human, has_map, keys, *_ = batch  # validation mixes nothing
+    cut = slice(start, stop)
+    return Batch(images[cut], labels[cut], human[cut], has_map[cut], keys[cut])
+
+
+def parts(batch: Batch, size: int) -> Iterator[Batch]:
+    """Cut a batch into parts of ``size`` samples, the last one smaller."""
+    for start in range(0, len(batch.labels), size):
+        yield part(batch, start, start + size)

@@ -39,7 +39,7 @@ def measure(folder, ceilings, capsys):
     robustness = Robustness("pgd", {"eps_max": 5.0})
     trainer = L.Trainer(
         accelerator="cpu",
-        callbacks=[robustness, FeatureAlignment(), writer, ScoreTable("pgd")],
+        callbacks=[FeatureAlignment(), robustness, writer, ScoreTable("pgd")],
         logger=False,
         enable_progress_bar=False,
         inference_mode=False,

@@ -14,6 +14,8 @@ class Batch(NamedTuple):
         human: (B,H,W) float32 >= 0; zero where there is no map.
         has_map: (B,) bool.
         keys: B sample keys, unique within a data set.
+        partners: (B,) int64 labels of the samples that were mixed in; None without mixing.
+        shares: (B,) float32 share of the sample that ``labels`` and ``keys`` name; None without mixing.
     """
 
     images: Tensor
@@ -21,3 +23,5 @@ class Batch(NamedTuple):
     human: Tensor
     has_map: Tensor
     keys: list[str]
+    partners: Tensor | None = None
+    shares: Tensor | None = None

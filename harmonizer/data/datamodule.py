@@ -1,17 +1,20 @@
-"""The data module: training and validation shards of one folder, split over processes."""
+"""The data module: training and validation shards, of one folder or of several mixed, split over processes."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from torch.utils.data import DataLoader
 
-from harmonizer.data.adopt import load_manifest
-from harmonizer.data.dataset import ShardDataset
+from harmonizer.data.dataset import OnError, ShardDataset
 from harmonizer.data.demo import ensure_demo
-from harmonizer.data.loader import TrainLoader, evaluation_loader
+from harmonizer.data.folder import ShardFolder
+from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.manifest import Manifest
-from harmonizer.data.sampling import EvaluationBatches, TrainBatches
+from harmonizer.data.mixture import Mixture, Part
+from harmonizer.data.remote import GIGABYTE, RemoteCache, subfolder
+from harmonizer.data.sampling import EvaluationBatches, TrainBatches, count_steps
+from harmonizer.data.sources import Source, exists, has_names, open_manifests, parse_sources
 from harmonizer.data.transforms import JointTransform
 from harmonizer.models import evaluation_geometry, model_image_size
 
@@ -20,8 +23,10 @@ class ShardData(L.LightningDataModule):
     """Shards in ``folder/train`` and ``folder/val``.
 
     Args:
-        folder: Holds the two.
+        folder: Holds the two; a path, or an address (http(s), any protocol of fsspec). None is the first source's.
         model: timm name, whose own geometry fills in what is None below.
+        sources: What to train on in place of ``folder/train``, mixed by weight: entries {folder, weight}, each folder
+            with a ``train`` of its own; in a list, or under names. An epoch holds exactly its share of each.
         image_size: Height and width in pixels that the pictures are brought to.
         batch_size: Training batch of one process.
         steps_per_epoch: Training batches of one process in an epoch; None takes all that the samples give.
@@ -30,14 +35,24 @@ class ShardData(L.LightningDataModule):
         crop_aspect: Aspect ratio of a random crop, smallest and largest.
         crop_ratio: timm's ``crop_pct`` in evaluation.
         flip: Probability of a horizontal flip in training.
-        rotation: Largest angle of a random rotation in training, in degrees.
+        rotation: Largest angle in degrees of a random rotation in training.
+        jitter: Largest relative change of brightness, contrast and saturation in training.
+        mixup: Alpha of the pairwise mixing of training images and maps; 0 mixes nothing.
         interpolation: Of the images, ``"bilinear"`` or ``"bicubic"``.
-        num_workers: Loading processes for each of training and validation.
+        num_workers: Loading processes for each of training and validation; the batches do not depend on it.
+        start_method: Of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
         seed: Of order and augmentation.
+        on_error: What a sample gets that cannot be used: ``fail`` ends the run; ``skip`` leaves it out, and counts.
+        repeat: Take samples of a small source more than once in an epoch, where its weight asks for it.
+        window: Shuffle shards, and samples only within so many successive shards: for remote ones, of which the cache
+            need then hold few at a time. None shuffles all samples.
+        cache: Folder of fetched shards; None is the user's cache.
+        cache_gb: Bound of its size, in 10^9 bytes.
+        allow_pipe: Take addresses ``pipe:COMMAND``, whose COMMAND a shell runs, with ``{}`` for the file's name.
 
     Raises:
         FileNotFoundError: A folder or its manifest is missing.
-        ValueError: A manifest is damaged, the two splits name other classes, or a setting is out of range.
+        ValueError: A manifest is damaged, folders name other classes, or a setting is out of range.
     """
 
     # A rank without a validation batch is fine: no collective runs inside the loops.
@@ -45,10 +60,11 @@ class ShardData(L.LightningDataModule):
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Path | None = None,
         *,
         model: str,
         batch_size: int,
+        sources: Mapping[str, Any] | Sequence[Any] | None = None,
         image_size: int | None = None,
         steps_per_epoch: int | None = None,
         eval_batch_size: int = 64,
@@ -57,20 +73,35 @@ class ShardData(L.LightningDataModule):
         crop_ratio: float | None = None,
         flip: float = 0.0,
         rotation: float = 0.0,
+        jitter: float = 0.0,
+        mixup: float = 0.0,
         interpolation: str | None = None,
         num_workers: int = 0,
+        start_method: str | None = None,
         seed: int = 0,
+        on_error: OnError = "fail",
+        repeat: bool = False,
+        window: int | None = None,
+        cache: str | Path | None = None,
+        cache_gb: float = 100,
+        allow_pipe: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
             raise ValueError(f"expected batch sizes of at least 1, got {batch_size} and {eval_batch_size}")
-        self.folder = Path(folder)
+        if folder is None and not sources:
+            raise ValueError("expected data.folder or data.sources")
         self.image_size = image_size or model_image_size(model)
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
+        self.workers: dict[str, Any] = {"num_workers": num_workers, "start_method": start_method}
         self.seed = seed
+        self.on_error = on_error
+        self.repeat = repeat
+        self.window = window
+        self.mixup = mixup
+        self.cache = RemoteCache(None if cache is None else Path(cache), int(cache_gb * GIGABYTE), allow_pipe)
         own_ratio, own_interpolation = evaluation_geometry(model)
         ratio = own_ratio if crop_ratio is None else crop_ratio
         interpolation = interpolation or own_interpolation
@@ -80,47 +111,73 @@ class ShardData(L.LightningDataModule):
             ratio=crop_aspect,
             flip=flip,
             rotation=rotation,
+            jitter=jitter,
             crop_ratio=ratio,
             interpolation=interpolation,
         )
         self.eval_transform = JointTransform(self.image_size, crop_ratio=ratio, interpolation=interpolation)
-        self.manifest: Manifest = load_manifest(self.folder / "val")
+        if sources:
+            self.sources = parse_sources(sources, "train")
+            self.val = parse_sources(sources, "val")[0].place if folder is None else subfolder(folder, "val")
+        else:
+            assert folder is not None
+            self.sources, self.val = [Source(subfolder(folder, "train"), 1.0)], subfolder(folder, "val")
+        self._training: list[Manifest] | None = None
+        # Shards from elsewhere number their classes; the largest number may be in the training shards only.
+        complete = has_names(self.val) or not all(exists(source.place) for source in self.sources)
+        self.manifest: Manifest = open_manifests([self.val], self.cache)[0] if complete else self._manifests()[0]
+        self._evaluation: BatchLoader | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names."""
         return self.manifest.classes
 
+    @property
+    def skipped(self) -> int:
+        """Validation samples that this process has left out since the start of the last pass over them."""
+        return 0 if self._evaluation is None else self._evaluation.skipped
+
     def train_dataloader(self) -> TrainLoader:
         """Return this process's training batches."""
         rank, world = self._place()
-        dataset = ShardDataset(self.folder / "train", self.train_transform)
-        if dataset.manifest.classes != self.classes:
-            raise ValueError(f"the train and val shards in {self.folder} name different classes")
+        folders = [
+            ShardFolder(source.place, manifest=manifest, cache=self.cache)
+            for source, manifest in zip(self.sources, self._manifests()[1:], strict=True)
+        ]
+        dataset = ShardDataset(folders, self.train_transform, on_error=self.on_error, mixup=self.mixup)
         batches = TrainBatches(
-            len(dataset), self.batch_size, seed=self.seed, rank=rank, world=world, steps=self.steps_per_epoch
+            self._mixture(), self.batch_size, seed=self.seed, rank=rank, world=world, steps=self.steps_per_epoch
         )
-        return TrainLoader(dataset, batches, num_workers=self.num_workers)
+        return TrainLoader(dataset, batches, **self.workers)
 
     def train_batches(self) -> int:
         """Return the number of training batches of one process in an epoch."""
         _, world = self._place()
-        if self.steps_per_epoch is not None:
-            return self.steps_per_epoch
-        samples = load_manifest(self.folder / "train").samples
-        if samples < self.batch_size * world:
-            raise ValueError(
-                f"{samples} training samples are fewer than one batch of {self.batch_size} on each of {world} "
-                "processes; lower batch_size"
-            )
-        return samples // (self.batch_size * world)
+        return count_steps(self._mixture(), self.batch_size, world=world, steps=self.steps_per_epoch)
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> BatchLoader:
         """Return this process's share of the validation samples."""
         rank, world = self._place()
-        dataset = ShardDataset(self.folder / "val", self.eval_transform)
+        folder = ShardFolder(self.val, manifest=self.manifest, cache=self.cache)
+        dataset = ShardDataset([folder], self.eval_transform, on_error=self.on_error)
         batches = EvaluationBatches(len(dataset), self.eval_batch_size, rank=rank, world=world)
-        return evaluation_loader(dataset, batches, num_workers=self.num_workers)
+        self._evaluation = BatchLoader(dataset, batches, **self.workers)
+        return self._evaluation
+
+    def _manifests(self) -> list[Manifest]:
+        """Return the manifests of the validation shards and of each source, which must name the same classes."""
+        if self._training is None:
+            self._training = open_manifests([self.val, *(source.place for source in self.sources)], self.cache)
+        return self._training
+
+    def _mixture(self) -> Mixture:
+        """Return which samples the epochs hold."""
+        parts = [
+            Part([shard.samples for shard in manifest.shards], source.weight)
+            for source, manifest in zip(self.sources, self._manifests()[1:], strict=True)
+        ]
+        return Mixture(parts, seed=self.seed, window=self.window, repeat=self.repeat)
 
     def _place(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes, both known in the main process."""

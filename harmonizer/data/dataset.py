@@ -1,22 +1,24 @@
 """Read samples of shards by their position: decoded, checked and transformed."""
 
-import io
-import os
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from harmonizer.data.adopt import load_manifest
+from harmonizer.data.augment import mix_pairs
 from harmonizer.data.batch import Batch
-from harmonizer.data.manifest import Manifest
+from harmonizer.data.folder import Encoded, ShardFolder
+from harmonizer.data.picture import decode_picture
 from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL
-from harmonizer.data.tar_index import Member, Sample, index_shard
 from harmonizer.data.transforms import JointTransform
+
+OnError = Literal["fail", "skip"]
 
 
 class Position(NamedTuple):
@@ -36,40 +38,96 @@ class Item(NamedTuple):
     key: str
 
 
+class Loaded(NamedTuple):
+    """A batch, and what is wrong with the samples that were left out of it."""
+
+    batch: Batch
+    problems: list[str]
+
+
+class DamagedSample(ValueError):
+    """A sample that cannot be used; the message names its shard, key and member."""
+
+
 class ShardDataset(Dataset[Item]):
-    """A folder of shards with random access.
+    """Folders of shards with random access; samples are numbered through all of them.
 
     Args:
-        folder: Shards and their manifest.
+        folders: One or several; a path stands for its folder.
         transform: From decoded pictures to tensors of one size.
+        on_error: What a sample that cannot be used gets: the error, or to be left out of its batch.
+        mixup: Alpha of the pairwise mixing of a batch (:func:`harmonizer.data.augment.mix_pairs`); 0 mixes nothing.
 
     Raises:
-        FileNotFoundError: The folder, its manifest or a shard is missing.
-        ValueError: The manifest or a shard is damaged, or there is no sample.
+        FileNotFoundError: A folder, its manifest or a shard is missing.
+        ValueError: A manifest or a shard is damaged, there is no sample, or a setting is out of range.
     """
 
-    def __init__(self, folder: Path, transform: JointTransform) -> None:
+    def __init__(
+        self,
+        folders: Path | Sequence[ShardFolder],
+        transform: JointTransform,
+        *,
+        on_error: OnError = "fail",
+        mixup: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.manifest: Manifest = load_manifest(folder)
-        self.samples: list[Sample] = []
-        for shard in self.manifest.shards:
-            self.samples += index_shard(folder / shard.file, shard)
-        if not self.samples:
-            raise ValueError(f"{folder} holds no samples")
+        if on_error not in ("fail", "skip") or mixup < 0:
+            raise ValueError(f"expected on_error fail or skip and mixup >= 0, got {on_error!r} and {mixup}")
+        self.folders = [ShardFolder(folders)] if isinstance(folders, Path) else list(folders)
+        self.manifest = self.folders[0].manifest
         self.transform = transform
+        self.on_error = on_error
+        self.mixup = mixup
+        self._ends = list(accumulate(map(len, self.folders)))
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return self._ends[-1]
 
     def __getitem__(self, position: Position) -> Item:
-        sample = self.samples[position.number]
-        image = _decode(sample, _find_image(sample)).convert("RGB")
+        size = self.transform.size
+        image, human = torch.empty(3, size, size), torch.zeros(size, size)
+        label, has_map, key = self._load(position, image, human)
+        return Item(image, label, human, has_map, key)
+
+    def __getitems__(self, positions: Sequence[Position]) -> Loaded:
+        """Load a batch: each sample is written in its place of it."""
+        count, size = len(positions), self.transform.size
+        images, human = torch.empty(count, 3, size, size), torch.zeros(count, size, size)
+        found: list[tuple[int, bool, str]] = []
+        seeds: list[int] = []
+        problems: list[str] = []
+        for position in positions:
+            try:
+                found.append(self._load(position, images[len(found)], human[len(found)]))
+                seeds.append(position.seed)
+            except DamagedSample as error:
+                if self.on_error == "fail":
+                    raise
+                human[len(found)] = 0
+                problems.append(str(error))
+        batch = Batch(
+            images=images[: len(found)],
+            labels=torch.tensor([label for label, _, _ in found], dtype=torch.int64),
+            human=human[: len(found)],
+            has_map=torch.tensor([has_map for _, has_map, _ in found], dtype=torch.bool),
+            keys=[key for _, _, key in found],
+        )
+        return Loaded(mix_pairs(batch, self.mixup, seeds) if self.mixup and found else batch, problems)
+
+    def _load(self, position: Position, pixels: Tensor, importance: Tensor) -> tuple[int, bool, str]:
+        """Write a sample's image and map; return its label, whether it has a map, and its key."""
+        which = bisect_right(self._ends, position.number)
+        folder = self.folders[which]
+        sample = folder.read(position.number - ([0, *self._ends][which]))
+        label = _label(sample, len(folder.manifest.classes))
+        image = _decode(sample, _find_image(sample))
+        image = image if image.mode == "RGB" else image.convert("RGB")
         human = _decode(sample, HEATMAP) if HEATMAP in sample.members else None
         if human is not None and not _same_shape(image.size, human.size):
-            raise ValueError(f"{_name(sample)}: image is {image.size} and its human map {human.size} pixels")
-        label = _label(sample, len(self.manifest.classes))
-        pixels, importance = self.transform(image, human, seed=position.seed)
-        return Item(pixels, label, importance, human is not None, sample.key)
+            raise DamagedSample(f"{sample}: image is {image.size} and its human map {human.size} pixels")
+        self.transform.write(image, human, seed=position.seed, pixels=pixels, importance=importance)
+        return label, human is not None, sample.key
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -88,45 +146,31 @@ def _same_shape(image: tuple[int, int], human: tuple[int, int]) -> bool:
     return abs(image[0] * human[1] - image[1] * human[0]) <= max(*image, *human)
 
 
-def _read(sample: Sample, extension: str) -> bytes:
-    """Read one member's bytes."""
-    member: Member = sample.members[extension]
-    with sample.shard.open("rb", buffering=0) as file:
-        return os.pread(file.fileno(), member.size, member.offset)
-
-
-def _find_image(sample: Sample) -> str:
+def _find_image(sample: Encoded) -> str:
     """Return the extension of the sample's image."""
     for extension in IMAGE_EXTENSIONS:
         if extension in sample.members:
             return extension
-    raise ValueError(f"{_name(sample)} has no image; expected one of {', '.join(IMAGE_EXTENSIONS)}")
+    raise DamagedSample(f"{sample} has no image; expected one of {', '.join(IMAGE_EXTENSIONS)}")
 
 
-def _decode(sample: Sample, extension: str) -> Image.Image:
+def _decode(sample: Encoded, extension: str) -> Image.Image:
     """Decode one picture, completely."""
     try:
-        picture = Image.open(io.BytesIO(_read(sample, extension)))
-        picture.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{_name(sample)}: cannot decode .{extension} ({error}); write the shard again") from None
-    return picture
+        return decode_picture(sample.members[extension])
+    except ValueError as error:
+        raise DamagedSample(f"{sample}: cannot decode .{extension} ({error}); write the shard again") from None
 
 
-def _label(sample: Sample, classes: int) -> int:
+def _label(sample: Encoded, classes: int) -> int:
     """Return the sample's label, checked against the number of classes."""
     if LABEL not in sample.members:
-        raise ValueError(f"{_name(sample)} has no .{LABEL}; a sample without a label cannot be used")
-    text = _read(sample, LABEL)
+        raise DamagedSample(f"{sample} has no .{LABEL}; a sample without a label cannot be used")
+    text = sample.members[LABEL]
     try:
         label = int(text)
     except ValueError:
-        raise ValueError(f"{_name(sample)}: .{LABEL} is {text[:20]!r}, expected an integer") from None
+        raise DamagedSample(f"{sample}: .{LABEL} is {text[:20]!r}, expected an integer") from None
     if not 0 <= label < classes:
-        raise ValueError(f"{_name(sample)}: label {label} is out of range; the manifest names {classes} classes")
+        raise DamagedSample(f"{sample}: label {label} is out of range; the manifest names {classes} classes")
     return label
-
-
-def _name(sample: Sample) -> str:
-    """Name a sample in an error message."""
-    return f"sample {sample.key!r} of {sample.shard}"

@@ -1,5 +1,6 @@
-"""A training loader that can go on in the middle of an epoch."""
+"""Loaders that count what they leave out, and a training loader that can go on in the middle of an epoch."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,25 +8,86 @@ import torch
 from torch.utils.data import DataLoader
 
 from harmonizer.data.batch import Batch
-from harmonizer.data.dataset import ShardDataset, collate
+from harmonizer.data.dataset import ShardDataset
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 
+log = logging.getLogger(__name__)
 
-class TrainLoader(DataLoader[Any]):
-    """Load training batches; its state is the epoch and the number of batches handed out in it.
+NAMED = 5  # damaged samples that the log names, for each pass over the data
+
+
+class BatchLoader(DataLoader[Any]):
+    """Load batches; damaged samples are left out where the data set says so, named in the log and counted.
 
     Args:
         dataset: Samples.
         batches: Their order.
-        num_workers: Loading processes; 0 loads in this one.
+        seed: Of the workers.
+        num_workers: Loading processes; 0 loads in this one. The batches do not depend on it.
+        start_method: Of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
+
+    Attributes:
+        skipped: Samples left out since the start of the last iteration.
     """
 
-    def __init__(self, dataset: ShardDataset, batches: TrainBatches, *, num_workers: int = 0) -> None:
-        # A generator of its own: starting an epoch leaves the global one, and so dropout, as it was.
-        generator = torch.Generator().manual_seed(batches.seed)
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        batches: TrainBatches | EvaluationBatches,
+        *,
+        seed: int = 0,
+        num_workers: int = 0,
+        start_method: str | None = None,
+    ) -> None:
         super().__init__(
-            dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate, generator=generator
+            dataset,
+            batch_sampler=batches,
+            num_workers=num_workers,
+            collate_fn=_as_loaded,
+            # A generator of its own: starting an epoch leaves the global one, and so dropout, as it was.
+            generator=torch.Generator().manual_seed(seed),
+            multiprocessing_context=start_method if num_workers else None,
         )
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        self.skipped = 0
+        for batch, problems in super().__iter__():
+            for problem in problems:
+                self.skipped += 1
+                if self.skipped <= NAMED:
+                    log.warning("left out: %s%s", problem, "; more are counted only" * (self.skipped == NAMED))
+            if batch.keys:
+                yield batch
+            else:
+                self._lost(problems)
+
+    def _lost(self, problems: list[str]) -> None:
+        """Deal with a batch of which no sample can be used: an evaluation goes on without it."""
+
+
+class TrainLoader(BatchLoader):
+    """Load training batches; its state is the epoch and the number of batches handed out in it.
+
+    A resumed run sees the samples that an uninterrupted one would have seen, with any number of workers. With another
+    number of processes or another batch size, the batches of an epoch are others: then it goes on with the next epoch.
+
+    Args:
+        dataset: Samples.
+        batches: Their order.
+        num_workers: As for :class:`BatchLoader`.
+        start_method: As for :class:`BatchLoader`.
+    """
+
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        batches: TrainBatches,
+        *,
+        num_workers: int = 0,
+        start_method: str | None = None,
+    ) -> None:
+        super().__init__(dataset, batches, seed=batches.seed, num_workers=num_workers, start_method=start_method)
         self.batches = batches
         self.handed_out = 0
 
@@ -38,15 +100,34 @@ class TrainLoader(DataLoader[Any]):
     def state_dict(self) -> dict[str, Any]:
         """Return where the next batch comes from; Lightning keeps it in checkpoints."""
         finished, batch = divmod(self.handed_out, len(self))
-        return {"epoch": self.batches.epoch + finished, "batch": batch}
+        return {"epoch": self.batches.epoch + finished, "batch": batch} | self._shape()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there with the next iteration."""
         self.batches.epoch = int(state["epoch"])
         self.batches.skip = int(state["batch"])
+        changes = [
+            f"{name} ({state[name]} -> {now})" for name, now in self._shape().items() if state.get(name, now) != now
+        ]
+        if changes and self.batches.skip:
+            log.warning(
+                "the checkpoint is from the middle of epoch %d (%d batches in) of a run with other %s: "
+                "the rest of that epoch is left out, and training goes on with the next one",
+                self.batches.epoch,
+                self.batches.skip,
+                ", ".join(changes),
+            )
+            self.batches.skip = len(self)
+
+    def _shape(self) -> dict[str, int]:
+        """Return what an epoch's batches depend on, beside seed and data."""
+        return {"processes": self.batches.world, "batch size": self.batches.batch_size, "steps an epoch": len(self)}
+
+    def _lost(self, problems: list[str]) -> None:
+        """Refuse to train with fewer steps than on the other processes."""
+        raise ValueError(f"no sample of a whole batch can be used; the first: {problems[0]}")
 
 
-def evaluation_loader(dataset: ShardDataset, batches: EvaluationBatches, *, num_workers: int = 0) -> DataLoader[Any]:
-    """Load every sample once, in order."""
-    generator = torch.Generator().manual_seed(0)
-    return DataLoader(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate, generator=generator)
+def _as_loaded(loaded: Any) -> Any:  # noqa: ANN401 - a Loaded; the data set has collated it already
+    """Return a loaded batch as it is."""
+    return loaded

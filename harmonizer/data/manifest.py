@@ -92,8 +92,17 @@ def read_manifest(folder: Path) -> Manifest:
         raise FileNotFoundError(f"no data folder at {folder}")
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {NAME}: is it a folder of shards?")
+    return parse_manifest(path.read_bytes(), str(path))
+
+
+def parse_manifest(text: bytes, path: str) -> Manifest:
+    """Read and check a manifest; ``path`` names it in messages.
+
+    Raises:
+        ValueError: It is damaged or of another version; the message names the field.
+    """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); write the folder again") from None
     if not isinstance(content, dict) or content.get("version") != VERSION:

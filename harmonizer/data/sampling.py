@@ -1,22 +1,22 @@
-"""The order of samples: a function of seed, epoch, rank and batch size, and of nothing else."""
+"""Batches of one process: a function of seed, epoch, rank and batch size, and of nothing else."""
 
 import hashlib
 from collections.abc import Iterator
 
-import numpy as np
 from torch.utils.data import Sampler
 
 from harmonizer.data.dataset import Position
+from harmonizer.data.mixture import Mixture, Part
 
 
 class TrainBatches(Sampler[list[Position]]):
     """Batches of one rank for one epoch after another, shuffled anew in each.
 
-    An epoch is a number of steps, the same on all ranks. The samples that are left over (at least those of the last
-    incomplete batch) change from epoch to epoch.
+    An epoch is a number of steps, the same on all ranks, and no two ranks share a sample in it. The samples that are
+    left over (at least those of the last incomplete batch) change from epoch to epoch.
 
     Args:
-        length: Samples in the data set.
+        samples: Samples in the data set, or a mixture of several.
         batch_size: Of one rank.
         seed: Of the order and of each sample's augmentation.
         rank: Of this process.
@@ -28,18 +28,17 @@ class TrainBatches(Sampler[list[Position]]):
     """
 
     def __init__(
-        self, length: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1, steps: int | None = None
+        self,
+        samples: int | Mixture,
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        steps: int | None = None,
     ) -> None:
-        if length < batch_size * world:
-            raise ValueError(
-                f"{length} training samples are fewer than one batch of {batch_size} on each of {world} processes; "
-                "lower batch_size"
-            )
-        available = length // (batch_size * world)
-        if steps is not None and not 1 <= steps <= available:
-            raise ValueError(f"expected between 1 and {available} steps an epoch, got {steps}; change steps_per_epoch")
-        self.steps = available if steps is None else steps
-        self.length = length
+        self.mixture = Mixture([Part([samples])], seed=seed) if isinstance(samples, int) else samples
+        self.steps = count_steps(self.mixture, batch_size, world=world, steps=steps)
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
@@ -60,11 +59,20 @@ class TrainBatches(Sampler[list[Position]]):
         return self.steps
 
     def __iter__(self) -> Iterator[list[Position]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        mine = order[self.rank :: self.world][: len(self) * self.batch_size].reshape(-1, self.batch_size)
+        each = self.steps * self.batch_size
+        numbers, passes = self.mixture.order(self.epoch, each * self.world)
+        # Where few shards are open at a time, each rank takes a run of them; otherwise every world-th sample.
+        windowed = self.mixture.window is not None
+        mine = slice(self.rank * each, (self.rank + 1) * each) if windowed else slice(self.rank, None, self.world)
+        # A sample that comes again is augmented anew: its further passes count on behind the last sample.
+        identities = numbers[mine] + passes[mine] * len(self.mixture)
         first, self.skip = self.skip, 0
-        for batch in mine[first:]:
-            yield [Position(int(index), sample_seed(self.seed, self.epoch, int(index))) for index in batch]
+        for start in range(first * self.batch_size, each, self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            yield [
+                Position(number, sample_seed(self.seed, self.epoch, identity))
+                for number, identity in zip(numbers[mine][batch].tolist(), identities[batch].tolist(), strict=True)
+            ]
 
 
 class EvaluationBatches(Sampler[list[Position]]):
@@ -89,6 +97,28 @@ class EvaluationBatches(Sampler[list[Position]]):
     def __iter__(self) -> Iterator[list[Position]]:
         for start in range(0, len(self.indices), self.batch_size):
             yield [Position(index, 0) for index in self.indices[start : start + self.batch_size]]
+
+
+def count_steps(mixture: Mixture, batch_size: int, *, world: int = 1, steps: int | None = None) -> int:
+    """Return the number of batches of one rank in an epoch, of a wanted number or all that the samples give.
+
+    Raises:
+        ValueError: There are too few samples.
+    """
+    available = mixture.largest(batch_size * world) // (batch_size * world)
+    if not available:
+        what = f"{len(mixture)} training samples" + (" mixed by weight" if len(mixture.parts) > 1 else "")
+        raise ValueError(
+            f"{what} are fewer than one batch of {batch_size} on each of {world} processes; lower batch_size"
+        )
+    if steps is None:
+        return available
+    if steps < 1 or (steps > available and not mixture.repeat):
+        hint = "" if len(mixture.parts) == 1 else f" (the sources hold {mixture.lengths} samples)"
+        raise ValueError(
+            f"expected between 1 and {available} steps an epoch{hint}, got {steps}; change steps_per_epoch"
+        )
+    return steps
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

@@ -66,7 +66,7 @@ def test_samples_are_read_back(folder):
             item = dataset[Position(index, 0)]
             assert item.image.shape == (3, SIZE, SIZE)
             assert item.has_map == (float(item.human.max()) == 1.0)
-        keys += [sample.key for sample in dataset.samples]
+        keys += [dataset.folders[0].read(number).key for number in range(size)]
     assert len(set(keys)) == sum(SMALL.values())
 
 

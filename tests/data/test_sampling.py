@@ -6,7 +6,7 @@ import pytest
 from shard_data import write_folder
 
 from harmonizer.data.dataset import ShardDataset
-from harmonizer.data.loader import TrainLoader, evaluation_loader
+from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 from harmonizer.data.transforms import JointTransform
 
@@ -83,8 +83,6 @@ def test_loading_goes_on_in_the_middle_of_an_epoch(tmp_path, workers):
 
     validation = ShardDataset(folder / "val", JointTransform(32))
     keys = [
-        key
-        for batch in evaluation_loader(validation, EvaluationBatches(5, 2), num_workers=workers)
-        for key in batch.keys
+        key for batch in BatchLoader(validation, EvaluationBatches(5, 2), num_workers=workers) for key in batch.keys
     ]
     assert keys == [f"s{10_000 + i}" for i in range(5)]

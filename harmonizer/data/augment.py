@@ -1,0 +1,109 @@
+"""Augmentation of decoded samples: rotation and mixing of image and map alike, colour of the image only."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms import functional as colour
+
+from harmonizer.data.batch import Batch
+
+
+def random_box(
+    width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float], generator: torch.Generator
+) -> tuple[int, int, int, int]:
+    """Choose a crop of random area and shape, as torchvision's ``RandomResizedCrop`` does, draw for draw.
+
+    Args:
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+        scale: Smallest and largest area, as a share of the picture's.
+        ratio: Smallest and largest width over height.
+        generator: Of the random numbers. The global one need not be saved and restored, which costs more than the rest.
+
+    Returns:
+        Left, top, right, bottom.
+    """
+    low, high = torch.tensor(ratio).log().tolist()
+    for _ in range(10):
+        area = width * height * float(torch.empty(1).uniform_(*scale, generator=generator))
+        shape = float(torch.empty(1).uniform_(low, high, generator=generator).exp())
+        w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(torch.randint(height - h + 1, (1,), generator=generator))
+            left = int(torch.randint(width - w + 1, (1,), generator=generator))
+            return left, top, left + w, top + h
+    w, h = min(width, round(height * max(ratio))), min(height, round(width / min(ratio)))  # the largest central crop
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def rotate(images: Tensor, maps: Tensor, degrees: float) -> tuple[Tensor, Tensor]:
+    """Rotate an image and its map about the centre, bilinear, with zeros from outside.
+
+    Args:
+        images: (3,H,W) float.
+        maps: (H,W) float.
+        degrees: Counter-clockwise.
+
+    Returns:
+        Both, rotated by one and the same resampling.
+    """
+    height, width = maps.shape
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # Normalised coordinates (x,y) of the result to those of the source; pixels are square, the picture need not be.
+    affine = images.new_tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]])
+    grid = F.affine_grid(affine[None], [1, 4, height, width], align_corners=False)
+    both = F.grid_sample(torch.cat([images, maps[None]])[None], grid, align_corners=False)[0]
+    return both[:3], both[3]
+
+
+def jitter(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Change brightness, contrast and saturation, each by a random factor in [1 - strength, 1 + strength].
+
+    Args:
+        image: (3,H,W) float in [0,1].
+        strength: In [0,1].
+        generator: Of the random numbers.
+
+    Returns:
+        (3,H,W) in [0,1].
+    """
+    factors = (1 + strength * (2 * torch.rand(3, generator=generator) - 1)).tolist()
+    for adjust, factor in zip(
+        (colour.adjust_brightness, colour.adjust_contrast, colour.adjust_saturation), factors, strict=True
+    ):
+        image = adjust(image, factor)
+    return image
+
+
+def mix_pairs(batch: Batch, alpha: float, seeds: Sequence[int]) -> Batch:
+    """Mix each sample with another: images and maps alike, and both labels kept with their shares.
+
+    Samples with a map are paired among each other, and those without; one that finds no partner stays as it is.
+
+    Args:
+        batch: Samples in random order.
+        alpha: Shares are drawn from Beta(alpha, alpha).
+        seeds: Of each sample's share.
+
+    Returns:
+        The batch, with ``partners`` and ``shares``.
+
+    Reference:
+        Zhang et al. 2018, "mixup: Beyond empirical risk minimization" (arXiv 1710.09412).
+    """
+    partner = torch.arange(len(seeds))
+    for group in (batch.has_map.nonzero()[:, 0], (~batch.has_map).nonzero()[:, 0]):
+        partner[group] = group.roll(-1)
+    shares = torch.tensor([np.random.default_rng(seed).beta(alpha, alpha) for seed in seeds], dtype=torch.float32)
+    image_shares, map_shares = shares[:, None, None, None], shares[:, None, None]
+    return batch._replace(
+        images=image_shares * batch.images + (1 - image_shares) * batch.images[partner],
+        human=map_shares * batch.human + (1 - map_shares) * batch.human[partner],
+        partners=batch.labels[partner],
+        shares=shares,
+    )

@@ -1,0 +1,154 @@
+"""A folder of shards, on disk or at an address, with random access to its samples."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonizer.data.adopt import load_manifest
+from harmonizer.data.manifest import NAME, Manifest, parse_manifest
+from harmonizer.data.remote import RemoteCache, is_remote
+from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL
+from harmonizer.data.tar_index import Sample, index_shard
+
+ROLES = (*IMAGE_EXTENSIONS, LABEL, HEATMAP)  # the members that are read, in the order of an index's columns
+
+
+class Encoded(NamedTuple):
+    """One sample as it lies in its shard.
+
+    Attributes:
+        key: Of the sample.
+        shard: That holds it.
+        members: Their bytes by extension, those of :data:`ROLES` only.
+    """
+
+    key: str
+    shard: str
+    members: dict[str, bytes]
+
+    def __str__(self) -> str:
+        return f"sample {self.key!r} of {self.shard}"
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Where the samples of one shard lie, as arrays: a folder may have millions, and workers get a copy.
+
+    Attributes:
+        keys: (N,) bytes.
+        places: (N,len(ROLES),2) int64 offset and size; size -1 where there is no such member.
+    """
+
+    keys: NDArray[np.bytes_]
+    places: NDArray[np.int64]
+
+
+class ShardFolder:
+    """Read samples of a folder by their position.
+
+    Shards on disk are indexed at once and their counts compared with the manifest's. Remote ones are fetched and
+    indexed when the first of their samples is read, in whatever process.
+
+    Args:
+        place: Path, or address as :class:`harmonizer.data.remote.RemoteCache` takes it.
+        manifest: Of the folder; None reads it.
+        cache: Of remote shards.
+
+    Raises:
+        FileNotFoundError: The folder or a shard is missing.
+        ValueError: The manifest or a shard is damaged, or there is no sample.
+    """
+
+    def __init__(
+        self, place: str | Path, *, manifest: Manifest | None = None, cache: RemoteCache | None = None
+    ) -> None:
+        self.place = place
+        self.cache = cache or RemoteCache()
+        self.manifest = folder_manifest(place, cache=self.cache) if manifest is None else manifest
+        if not self.manifest.samples:
+            raise ValueError(f"{place} holds no samples")
+        self._ends = np.cumsum([shard.samples for shard in self.manifest.shards])
+        self._indexes: dict[int, ShardIndex] = {}
+        if not is_remote(place):
+            for number in range(len(self.manifest.shards)):
+                self._index(number)
+
+    def __len__(self) -> int:
+        return self.manifest.samples
+
+    def read(self, number: int) -> Encoded:
+        """Read a sample.
+
+        Raises:
+            FileNotFoundError, ValueError, OSError: Its shard is missing, damaged or cannot be had.
+        """
+        shard = int(np.searchsorted(self._ends, number, side="right"))
+        position = int(number - self._ends[shard])  # negative: counted from the shard's end
+        index = self._index(shard)
+        places = index.places[position].tolist()
+        with self._open(shard) as file:
+            members = {
+                role: os.pread(file.fileno(), size, offset)
+                for role, (offset, size) in zip(ROLES, places, strict=True)
+                if size >= 0
+            }
+        return Encoded(index.keys[position].decode("utf-8", "surrogateescape"), self._name(shard), members)
+
+    def _name(self, shard: int) -> str:
+        """Name a shard in messages."""
+        file = self.manifest.shards[shard].file
+        return f"{self.place}/{file}" if is_remote(self.place) else str(Path(self.place) / file)
+
+    def _path(self, shard: int) -> Path:
+        """Return where a shard lies, after fetching it if need be."""
+        listed = self.manifest.shards[shard]
+        if is_remote(self.place):
+            return self.cache.fetch(str(self.place), listed.file, listed.sha256)
+        return Path(self.place) / listed.file
+
+    def _open(self, shard: int) -> FileIO:
+        """Open a shard."""
+        while True:
+            path = self._path(shard)
+            try:
+                return path.open("rb", buffering=0)
+            except FileNotFoundError:
+                if not is_remote(self.place):
+                    raise
+                # Another process has just made room for another shard.
+
+    def _index(self, shard: int) -> ShardIndex:
+        """Return where a shard's samples lie."""
+        if shard not in self._indexes:
+            self._indexes[shard] = _index_of(index_shard(self._path(shard), self.manifest.shards[shard]))
+        return self._indexes[shard]
+
+
+def folder_manifest(place: str | Path, *, cache: RemoteCache) -> Manifest:
+    """Read a folder's manifest, or make one where a folder on disk has none.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: The manifest, or a shard that has to be read, is damaged.
+        OSError: A remote folder's manifest cannot be had.
+    """
+    if not is_remote(place):
+        return load_manifest(Path(place))
+    return parse_manifest(cache.read(str(place), NAME), f"{place}/{NAME}")
+
+
+def _index_of(samples: Sequence[Sample]) -> ShardIndex:
+    """Put the places of samples into arrays."""
+    places = np.full((len(samples), len(ROLES), 2), -1, np.int64)
+    for row, sample in zip(places, samples, strict=True):
+        for column, role in enumerate(ROLES):
+            if role in sample.members:
+                row[column] = sample.members[role]
+    keys = np.array([sample.key.encode("utf-8", "surrogateescape") for sample in samples], dtype=np.bytes_)
+    return ShardIndex(keys, places)

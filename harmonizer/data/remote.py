@@ -1,0 +1,161 @@
+"""Files at an address, kept in a cache of bounded size that several processes may share."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import fsspec
+
+from harmonizer.data.cache import cache_folder
+from harmonizer.data.convert.download import fetch, is_url
+from harmonizer.data.manifest import file_sha256
+
+GIGABYTE = 10**9
+PIPE = "pipe:"
+
+
+def is_remote(place: str | Path) -> bool:
+    """Tell an address from a path.
+
+    >>> is_remote("s3://bucket/train"), is_remote("data/train")
+    (True, False)
+    """
+    return "://" in str(place) or str(place).startswith(PIPE)
+
+
+def subfolder(place: str | Path, name: str) -> str | Path:
+    """Return the address or path of a folder within a folder."""
+    if not is_remote(place):
+        return Path(place) / name
+    return (
+        str(place).replace("{}", f"{name}/{{}}") if str(place).startswith(PIPE) else f"{str(place).rstrip('/')}/{name}"
+    )
+
+
+@dataclass(frozen=True)
+class RemoteCache:
+    """Fetch files over http(s), by any protocol of fsspec, or, where that is allowed, through a shell command.
+
+    A file appears under its name when it is whole and has the expected checksum. Before one is put in place the least
+    recently used others make room. Processes share the cache: each file is fetched by one of them, and one that is
+    removed while another process reads it stays readable there.
+
+    Args:
+        folder: Of the cache; None is the user's.
+        max_bytes: That the files in place may have together; the newest is kept in any case.
+        allow_pipe: Take addresses ``pipe:COMMAND``, whose COMMAND a shell runs.
+    """
+
+    folder: Path | None = None
+    max_bytes: int = 100 * GIGABYTE
+    allow_pipe: bool = False
+
+    def fetch(self, place: str, name: str, sha256: str) -> Path:
+        """Return a file of a remote folder, in the cache.
+
+        Args:
+            place: ``http(s)://...``, an address of fsspec such as ``s3://...``, or ``pipe:COMMAND`` with ``{}`` where
+                the name goes.
+            name: Of the file.
+            sha256: That it must have.
+
+        Raises:
+            ValueError: Its checksum is another, or the address is not allowed.
+            OSError: It cannot be had.
+        """
+        address = self._address(place, name)
+        root = self.folder or cache_folder("shards")
+        path = root / f"{hashlib.sha256(f'{address} {sha256}'.encode()).hexdigest()[:32]}-{Path(name).name}"
+        if _touch(path):
+            return path
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root / f".{path.name}.lock"):
+            if _touch(path):  # another process has fetched it
+                return path
+            incoming = root / f".{path.name}.incoming"
+            shutil.rmtree(incoming, ignore_errors=True)  # of a process that was killed
+            incoming.mkdir()
+            try:
+                received = _receive(address, incoming)
+                found = file_sha256(received)
+                if found != sha256:
+                    raise ValueError(
+                        f"{address}: sha256 is {found}, the manifest says {sha256}; upload the shard again"
+                    )
+                self._make_room(root, received.stat().st_size)
+                received.replace(path)
+            finally:
+                shutil.rmtree(incoming)
+        return path
+
+    def read(self, place: str, name: str) -> bytes:
+        """Return the content of a small file of a remote folder, which may change there; it is not kept."""
+        with TemporaryDirectory() as folder:
+            return _receive(self._address(place, name), Path(folder)).read_bytes()
+
+    def _address(self, place: str, name: str) -> str:
+        """Return a file's address; refuse those that run commands, unless they are asked for."""
+        if not place.startswith(PIPE):
+            return f"{place.rstrip('/')}/{name}"
+        if not self.allow_pipe:
+            raise ValueError(f"{place} would run a shell command; set data.allow_pipe=true if that is what you want")
+        if "{}" not in place:
+            raise ValueError(f"{place} does not say where the file's name goes; put {{}} there")
+        return place.replace("{}", name)
+
+    def _make_room(self, root: Path, size: int) -> None:
+        """Remove the least recently used files until ``size`` more bytes fit."""
+        with _locked(root / ".room.lock"):
+            files = [path for path in root.iterdir() if path.is_file() and not path.name.startswith(".")]
+            states = sorted(((path.stat(), path) for path in files), key=lambda pair: pair[0].st_mtime_ns)
+            excess = size + sum(state.st_size for state, _ in states) - self.max_bytes
+            for state, path in states:
+                if excess <= 0:
+                    break
+                path.unlink(missing_ok=True)
+                excess -= state.st_size
+
+
+def _receive(address: str, folder: Path) -> Path:
+    """Fetch a file into an empty folder."""
+    if is_url(address):
+        return fetch(address, folder)
+    path = folder / "received"
+    if address.startswith(PIPE):
+        with path.open("wb") as file:
+            status = subprocess.run(address.removeprefix(PIPE), shell=True, stdout=file, check=False).returncode
+        if status:
+            raise OSError(f"{address}: the command ended with status {status}")
+        return path
+    try:
+        with fsspec.open(address, "rb") as source, path.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+    except ImportError as error:
+        raise ValueError(f"{address}: {error}") from None
+    except OSError as error:
+        raise OSError(f"{address}: {error}") from None
+    return path
+
+
+def _touch(path: Path) -> bool:
+    """Mark a file as used; tell whether it is there."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, however that ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
