@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from harmonizer.statistics import (
+    BUDGETS,
     CENSORED,
     FAILED,
     FOUND,
@@ -21,6 +22,7 @@ from harmonizer.statistics import (
     paired_tolerance,
     proportion,
     rank_correlation,
+    robust_accuracy,
     survival,
     tolerance_summary,
 )
@@ -225,3 +227,25 @@ def test_published_correlations_of_2025():
         assert summary["n"] == 305
         assert round(summary["rho"], 3) == rho
         assert (summary["low"], summary["high"]) == pytest.approx((low, high), abs=0.006)
+
+
+def test_robust_accuracy_is_the_survival_curve_at_the_budgets():
+    rng = np.random.default_rng(0)
+    status, radius = rng.integers(0, 4, 400), rng.exponential(2, 400)
+    radius[:4], status[:4] = [0.5, 1.0, 2.0, 3.0], FOUND  # exactly at a budget: fooled
+    shares = robust_accuracy(status, radius, eps_max=10)
+    curve = survival(status, radius, BUDGETS)
+    assert [share["value"] for share in shares] == pytest.approx(curve["share"], rel=1e-12)
+    assert {share["n"] for share in shares} == {curve["n"]}
+    assert {share["n_failed"] for share in shares} == {(status == FAILED).sum()}
+    for share in shares:  # an interval that holds the share, and the count by hand
+        correct = sum(s == CENSORED or (s == FOUND and r > share["eps"]) for s, r in zip(status, radius, strict=True))
+        assert share["value"] == correct / (status != FAILED).sum()
+        assert share["low"] < share["value"] < share["high"]
+
+
+def test_robust_accuracy_says_nothing_beyond_what_was_searched():
+    assert [share["eps"] for share in robust_accuracy([CENSORED], [np.nan], eps_max=1.0)] == [0.5, 1.0]
+    empty = robust_accuracy([], [], eps_max=10)
+    assert len(empty) == 4
+    assert np.isnan(empty[0]["value"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harmonizer.report.build import Look, build_report
+from harmonizer.report.sensitivity import MASKS
 
 ACCURACY = "CSV with columns model and top1, as timm publishes: accuracy in place of the measured one"
 
@@ -23,9 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--log", action="store_true", help="logarithmic axis for the tolerance")
     add("--grid", nargs="+", default=[], metavar="MODEL", help="models of the grid of examples")
     add("--images", nargs="+", default=[], metavar="KEY", help="images of the grid of examples")
+    add("--mask", choices=tuple(MASKS), default=Look.mask, help="map of a perturbation that alignment compares")
     add("--title", default=Look.title, help="of the page")
     given = parser.parse_args(arguments)
-    look = Look(given.title, given.bars, given.log, given.grid, given.images)
+    look = Look(given.title, given.bars, given.log, given.grid, given.images, given.mask)
     read = {"external": given.external, "accuracy": given.accuracy}
     try:
         report = build_report(given.results, given.out, **read, pairs=given.compare, look=look)

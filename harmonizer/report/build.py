@@ -17,10 +17,13 @@ from harmonizer.report.page import page_html
 from harmonizer.report.paired import compare, default_pairs, named_pair, records
 from harmonizer.report.published import read_accuracy, read_external, with_accuracy
 from harmonizer.report.scatter import scatter
-from harmonizer.report.style import save, styled
-from harmonizer.report.text import comma_separated, latex, markdown
+from harmonizer.report.sensitivity import MASKS, attack_of, sensitivity, sensitivity_markdown, show_mask, with_mask
+from harmonizer.report.style import mark, save, styled
+from harmonizer.report.text import comma_separated, latex, markdown, robust_markdown
 from harmonizer.results import find_results
+from harmonizer.statistics import AS_PUBLISHED
 
+MARK = f"contains a replay of the defective 2023 protocol ({AS_PUBLISHED}): not comparable with any other"
 SCATTERS = {
     "tolerance": ("accuracy", "tolerance"),
     "alignment": ("accuracy", "alignment"),
@@ -38,6 +41,8 @@ class Look:
         log: Logarithmic axis for the tolerance.
         grid: Models of the grid of examples, in place of controls and the models harmonized from them.
         images: Images of the grid, in place of the first ones.
+        mask: How the perturbation's channels become the map that alignment compares; see
+            :func:`harmonizer.functional.attack_map`.
     """
 
     title: str = "Perturbation tolerance and adversarial alignment"
@@ -45,6 +50,7 @@ class Look:
     log: bool = False
     grid: Sequence[str] = ()
     images: Sequence[str] = ()
+    mask: str = "abs_of_mean"
 
 
 @dataclass(frozen=True)
@@ -84,15 +90,19 @@ def build_report(
         ValueError: There is nothing to report, or something to read is damaged; the message names it.
     """
     models, sources, notes = read_models(results, external, accuracy)
+    stable = sensitivity(models)
+    titles = {"accuracy": "ImageNet top-1 accuracy (%)"} if accuracy or not results else {}
+    if look.mask != next(iter(MASKS)):
+        models, titles["alignment"] = [with_mask(model, look.mask) for model in models], show_mask(look.mask)
+        notes.append(f"Adversarial alignment compares the perturbation's map under the mask {look.mask}.")
     chosen = [*default_pairs(models), *(named_pair(models, names) for names in pairs)]
     comparisons = [compare(a, b) for a, b in {(id(a), id(b)): (a, b) for a, b in chosen}.values()]
     found = correlations(models)
-    titles = {"accuracy": "ImageNet top-1 accuracy (%)"} if accuracy or not results else {}
     in_grid = choose_models(models, look.grid)
     page = page_html(
         models,
         sources,
-        found,
+        [*found, *stable],
         comparisons,
         title=look.title,
         notes=notes,
@@ -105,12 +115,17 @@ def build_report(
         "table.csv": comma_separated(models),
         "table.tex": latex(models),
         "statistics.json": _json(found),
+        "sensitivity.json": _json(stable),
+        "sensitivity.md": sensitivity_markdown(models, stable),
+        "robust_accuracy.md": robust_markdown(models),
         "comparisons.json": _json(records(comparisons)),
         "report.html": page,
     }
     files = [_write(out / name, text) for name, text in texts.items()]
     with styled():
         for name, figure in _figures(models, in_grid, found, titles, look, _warning(sources)):
+            if any(attack_of(model) == AS_PUBLISHED for model in models):
+                mark(figure, MARK)
             files += save(figure, out / name)
     return Report(files, notes)
 
@@ -134,6 +149,7 @@ def read_models(
         models += published
         sources.append(source)
     notes = [warning] if (warning := _warning(sources)) else []
+    notes += [f"This page {MARK}."] if any(attack_of(model) == AS_PUBLISHED for model in models) else []
     if accuracy:
         known: dict[str, float] = {}
         for path in reversed(accuracy):

@@ -30,7 +30,7 @@ MARKERS = {
 }
 AREA = {"harmonized": 190.0, "control": 75.0}  # of a measured model's marker in points^2; others MEASURED_AREA
 MEASURED_AREA, PUBLISHED_AREA = 52.0, 20.0
-INK, FAINT = "#222222", "#D9D9D9"
+INK, FAINT, WARNING = "#222222", "#D9D9D9", "#B00020"
 FORMATS = ("png", "pdf", "svg")
 SETTINGS = {
     "font.family": "sans-serif",
@@ -64,6 +64,11 @@ def new_figure(width: float, height: float, *, pad: float = 0.04) -> Figure:
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=pad, h_pad=pad, wspace=0, hspace=0))
     FigureCanvasAgg(figure)
     return figure
+
+
+def mark(figure: Figure, text: str) -> None:
+    """Write a warning across the top of a figure, so that it cannot travel without it."""
+    figure.suptitle(text, fontsize=7.5, color=WARNING, fontweight="bold")
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

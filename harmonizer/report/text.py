@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from harmonizer.report.models import AXES, Model, Score
-from harmonizer.statistics import STATUSES
+from harmonizer.results import RADIUS
+from harmonizer.statistics import BOUND, BUDGETS, STATUSES, robust_accuracy
+from harmonizer.statistics.bootstrap import Summary
 
 NONE = "\N{EN DASH}"  # what is not known
 MASKED = "gradients look masked"
@@ -62,10 +64,7 @@ def median(model: Model) -> str:
 def markdown(models: Sequence[Model]) -> str:
     """Write the table as Markdown."""
     lines = [header(), ["---", "---", "---", *["---:"] * (len(header()) - 4), "---"], *map(line, models)]
-    rows = [
-        [re.sub(r"([|\\`*_<>\[\]])", r"\\\1", cell) if i > 1 else cell for cell in cells]
-        for i, cells in enumerate(lines)
-    ]
+    rows = [[escaped(cell) if i > 1 else cell for cell in cells] for i, cells in enumerate(lines)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
@@ -92,14 +91,46 @@ def comma_separated(models: Sequence[Model]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     names = ["model", "architecture", "family", "source", "control", "masked"]
     scores = [f"{axis}{'' if end == 'value' else '_' + end}" for axis in AXES for end in ends]
-    writer.writerow([*names, *scores, "tolerance_median", *counts])
+    robust = [f"robust_accuracy_{eps:g}" for eps in BUDGETS]  # upper bounds, by our own attack
+    writer.writerow([*names, *scores, "tolerance_median", *robust, *counts])
     for model in models:
         cells = [model.name, model.architecture, model.family, model.source, model.control or "", int(model.masked)]
         known = [getattr(model.scores[axis], end) if axis in model.scores else np.nan for axis in AXES for end in ends]
         tolerance = model.results.summary["tolerance"] if model.results else {}
         middle = tolerance.get("median", {}).get("value", np.nan)
-        writer.writerow([*cells, *map(_plain, [*known, middle]), *(tolerance.get(count, "") for count in counts)])
+        shares = {share["eps"]: share["value"] for share in robust_of(model)}
+        budgets = [shares.get(eps, np.nan) for eps in BUDGETS]
+        writer.writerow(
+            [*cells, *map(_plain, [*known, middle, *budgets]), *(tolerance.get(count, "") for count in counts)]
+        )
     return buffer.getvalue()
+
+
+def robust_markdown(models: Sequence[Model]) -> str:
+    """Write the share of images still correct at fixed budgets as Markdown, for the measured models."""
+    lines = [f"Correct (%) at an L2 budget. {BOUND[0].upper()}{BOUND[1:]}.", ""]
+    lines += [f"| Model | Attack | {' | '.join(f'L2 {eps:g}' for eps in BUDGETS)} | Images | Failed |"]
+    lines += [f"|---|---|{'---:|' * (len(BUDGETS) + 2)}"]
+    for model in models:
+        if shares := robust_of(model):
+            known = {share["eps"]: f"{100 * share['value']:.1f} ± {100 * share['se']:.1f}" for share in shares}
+            cells = [known.get(eps, NONE) for eps in BUDGETS]
+            counts = [str(shares[0]["n"]), str(shares[0]["n_failed"])]
+            lines.append(f"| {' | '.join([escaped(model.name), escaped(model.source), *cells, *counts])} |")
+    return "\n".join(lines) + "\n"
+
+
+def robust_of(model: Model) -> list[Summary]:
+    """Return a measured model's robust accuracy at the budgets, from its rows; nothing for published scores."""
+    if model.results is None:
+        return []
+    columns, eps_max = model.results.columns, float(model.results.summary["protocol"]["eps_max"])
+    return robust_accuracy(columns["status"], columns[RADIUS], eps_max=eps_max)
+
+
+def escaped(text: str) -> str:
+    """Escape text for a cell of a Markdown table."""
+    return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", text)
 
 
 def _plain(value: float) -> str:

@@ -5,6 +5,7 @@ an error or a warning. Intervals are percentile bootstraps (Efron 1979) from a g
 """
 
 from harmonizer.statistics.as_published import AS_PUBLISHED, as_published_summary
+from harmonizer.statistics.budgets import BOUND, BUDGETS, robust_accuracy
 from harmonizer.statistics.comparison import pair_keys, paired_difference, paired_tolerance, rank_correlation
 from harmonizer.statistics.summaries import (
     CENSORED,
@@ -22,6 +23,8 @@ from harmonizer.statistics.summaries import (
 
 __all__ = [
     "AS_PUBLISHED",
+    "BOUND",
+    "BUDGETS",
     "CENSORED",
     "FAILED",
     "FOUND",
@@ -36,6 +39,7 @@ __all__ = [
     "paired_tolerance",
     "proportion",
     "rank_correlation",
+    "robust_accuracy",
     "survival",
     "tolerance_summary",
 ]

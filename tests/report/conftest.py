@@ -45,11 +45,13 @@ def make_results(
     radius = np.where(found, radius, np.nan)
     scores = [np.clip(alignment + 0.15 * rng.normal(size=images), -1, 1) for _ in range(2)]
     scores[0] = np.where(found, scores[0], np.nan)
+    masks = {f"alignment_{mask}": scores[0] + 0.05 * i for i, mask in enumerate(("mean_of_abs", "max_of_abs", "l2"), 1)}
     rows = [
         dict.fromkeys(COLUMNS, 0)
         | {"key": f"image-{i:03d}", "label": i % 10, "status": STATUSES[status[i]], "eps": radius[i], "l2": radius[i]}
         | {"rms": radius[i] / np.sqrt(3) / size, "linf": radius[i] / 10, "forwards": 140, "backwards": 130}
         | {"alignment": scores[0][i], "feature_alignment": scores[1][i]}
+        | {name: values[i] for name, values in masks.items()}
         for i in range(images)
     ]
     settings = {"attack": attack, "settings": {"steps": 60}, "eps_max": EPS_MAX, "images": images}

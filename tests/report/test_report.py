@@ -17,7 +17,10 @@ from harmonizer.report.models import load_models
 from harmonizer.results import find_results
 
 FIGURES = ("tolerance", "alignment", "tolerance-alignment", "survival", "grid")
-TEXTS = ("table.md", "table.csv", "table.tex", "statistics.json", "comparisons.json", "report.html")
+TEXTS = (
+    *("table.md", "table.csv", "table.tex", "statistics.json", "comparisons.json", "report.html"),
+    *("sensitivity.json", "sensitivity.md", "robust_accuracy.md"),
+)
 
 
 @pytest.fixture(scope="module")

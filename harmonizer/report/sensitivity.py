@@ -1,0 +1,117 @@
+"""How far the ranking of models hangs on choices: on the mask of the perturbation, and on the attack."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from harmonizer.report.models import AXES, Model, Score
+from harmonizer.report.text import escaped
+from harmonizer.statistics import AS_PUBLISHED, FOUND, HUMAN_CEILING, mean_summary, rank_correlation
+
+# Mask -> its column of the per-image rows. The names are harmonizer.functional.attack_map's.
+MASKS: Mapping[str, str] = {
+    "abs_of_mean": "alignment",  # the published one
+    "mean_of_abs": "alignment_mean_of_abs",
+    "max_of_abs": "alignment_max_of_abs",
+    "l2": "alignment_l2",
+}
+COMPARED = ("tolerance", "alignment")  # scores whose ranking is compared between attacks
+FEWEST = 3  # models that have a rank correlation
+
+
+def alignment_of_mask(model: Model, mask: str) -> float:
+    """Return a measured model's mean alignment under a mask, as a share of the human ceiling; NaN without one."""
+    if model.results is None:
+        return np.nan
+    columns = model.results.columns
+    values = columns[MASKS[mask]][columns["status"] == FOUND]
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) / HUMAN_CEILING if len(defined) else np.nan
+
+
+def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
+    """Correlate the rankings of models under each pair of masks, and under each pair of attacks.
+
+    Masks are compared within a source, attacks over the models that both measured. The replay of the 2023 figures takes
+    no part.
+
+    Returns:
+        One object a pair with at least three models: ``x``, ``y``, ``group``, ``rho``, ``p``, ``n``, ``low``, ``high``.
+    """
+    measured = [model for model in models if model.results is not None and attack_of(model) != AS_PUBLISHED]
+    sources = {
+        source: {model.name: model for model in measured if model.source == source}
+        for source in dict.fromkeys(model.source for model in measured)
+    }
+    found: list[dict[str, Any]] = []
+    for source, members in sources.items():
+        scores = {mask: [alignment_of_mask(model, mask) for model in members.values()] for mask in MASKS}
+        for a, b in combinations(MASKS, 2):
+            found.append(
+                {"x": f"alignment ({a})", "y": f"alignment ({b})", "group": f"masks, {source}"}
+                | rank_correlation(scores[a], scores[b])
+            )
+    for a, b in combinations(sources, 2):
+        shared = [name for name in sources[a] if name in sources[b]]
+        for score in COMPARED:
+            values = [[sources[source][name].value(score) for name in shared] for source in (a, b)]
+            names = {"x": f"{score} ({a})", "y": f"{score} ({b})", "group": "attacks"}
+            found.append(names | rank_correlation(*values))
+    return [record for record in found if record["n"] >= FEWEST]
+
+
+def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, Any]]) -> str:
+    """Write the tables: each model's alignment under every mask with its rank, and the rank correlations."""
+    measured = [model for model in models if not np.isnan(alignment_of_mask(model, "l2"))]
+    lines = ["# How far the ranking hangs on mask and attack", ""]
+    if measured:
+        lines += [
+            "Adversarial alignment (share of the human ceiling) by mask; in brackets the rank within the attack.",
+            "",
+        ]
+        lines += [f"| model | attack | {' | '.join(MASKS)} |", f"|---|---|{'---:|' * len(MASKS)}"]
+        for model in measured:
+            cells = []
+            for mask in MASKS:
+                value = alignment_of_mask(model, mask)
+                rivals = [alignment_of_mask(other, mask) for other in measured if other.source == model.source]
+                cells.append(f"{value:.3f} ({1 + sum(rival > value for rival in rivals)})")
+            lines.append(f"| {escaped(model.name)} | {escaped(model.source)} | {' | '.join(cells)} |")
+        lines.append("")
+    if found:
+        lines += ["Spearman correlation over models, with its bootstrap 95 % interval: 1 means the same ranking.", ""]
+        lines += ["| first | second | group | rho | 95 % | models |", "|---|---|---|---:|---|---:|"]
+        lines += [
+            f"| {escaped(r['x'])} | {escaped(r['y'])} | {escaped(r['group'])} | {r['rho']:.3f} "
+            f"| {r['low']:.3f} to {r['high']:.3f} | {r['n']} |"
+            for r in found
+        ]
+    else:
+        lines.append(f"Fewer than {FEWEST} models share an attack, or two attacks: no ranking to compare.")
+    return "\n".join(lines) + "\n"
+
+
+def attack_of(model: Model) -> str:
+    """Return the attack that measured a model; empty for published scores."""
+    return "" if model.results is None else str(model.results.summary["protocol"]["attack"])
+
+
+def with_mask(model: Model, mask: str) -> Model:
+    """Replace a measured model's alignment by that of another mask; it has none where the mask was not measured."""
+    if model.results is None:
+        return model
+    columns = model.results.columns
+    values = columns[MASKS[mask]][columns["status"] == FOUND]
+    others = {axis: score for axis, score in model.scores.items() if axis != "alignment"}
+    if np.isnan(values).all():
+        return replace(model, scores=others)
+    summary = mean_summary(values, seed=0)
+    return replace(model, scores=others | {"alignment": Score.of(summary, "mean", 1 / HUMAN_CEILING)})
+
+
+def show_mask(mask: str) -> str:
+    """Title the alignment's axis for a mask other than the published one."""
+    return AXES["alignment"].title.replace(" (", f" [mask {mask}] (")

@@ -1,0 +1,49 @@
+"""Robust accuracy at fixed budgets, read off the survival curve."""
+
+from collections.abc import Sequence
+
+from numpy.typing import ArrayLike
+
+from harmonizer.statistics.bootstrap import Summary
+from harmonizer.statistics.summaries import CENSORED, FAILED, FOUND, as_attacked, proportion
+
+BUDGETS = (0.5, 1.0, 2.0, 3.0)  # L2 radii in [0,1] pixel units
+BOUND = "upper bound on robust accuracy: share of the images that our own attack did not fool within the budget"
+
+
+def robust_accuracy(
+    status: ArrayLike, radius: ArrayLike, *, eps_max: float, budgets: Sequence[float] = BUDGETS
+) -> list[Summary]:
+    """Estimate which share of the images stays correct under perturbations up to each L2 budget.
+
+    An **upper bound**: a stronger attack may fool more. An image fooled at a radius equal to the budget counts as
+    fooled; one that was wrong before the attack counts as fooled at any; failed images are left out and counted.
+
+    Args:
+        status: (N,) codes, indices of :data:`harmonizer.statistics.STATUSES`.
+        radius: (N,) minimal radii; read for found images only.
+        eps_max: Largest radius that the attack searched: nothing is known beyond it.
+        budgets: L2 radii.
+
+    Returns:
+        One object a budget up to ``eps_max``: ``eps``, and ``value``, ``se``, ``low``, ``high``, ``n`` as
+        :func:`proportion`; ``n_failed``.
+
+    Raises:
+        ValueError: Shapes differ, a status is unknown, or a found radius is not finite.
+
+    Reference:
+        Robust accuracy as Croce et al. 2021 (RobustBench, arXiv 2010.09670), at the radii of the attack at hand.
+
+    >>> [share["value"] for share in robust_accuracy([0, 1, 2, 2], [0, 0, 1.0, 2.5], eps_max=10)]
+    [0.75, 0.5, 0.5, 0.25]
+    """
+    status, radius = as_attacked(status, radius)
+    counted = status != FAILED
+    shares = []
+    for eps in budgets:
+        if eps <= eps_max:
+            correct = (status == CENSORED) | ((status == FOUND) & (radius > eps))
+            share = proportion(int(correct.sum()), int(counted.sum()))
+            shares.append({"eps": float(eps), **share, "n_failed": int((~counted).sum())})
+    return shares
