@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from evaluate import evaluate
+from harmonizer.checkpoint_file import newest_checkpoint
 from harmonizer.cli import clear_errors, command_line
 from harmonizer.pair import show_comparison
 from harmonizer.run import LAST, claim
@@ -14,6 +15,7 @@ from harmonizer.run import LAST, claim
 
 def fit(config: DictConfig) -> Path:
     """Train one model, going on where an interrupted run stopped; return its last checkpoint."""
+    instantiate(config.numerics)
     instantiate(config.seeding)
     data = instantiate(config.data)
     module = instantiate(config.module, classes=list(data.classes), image_size=data.image_size)
@@ -21,7 +23,8 @@ def fit(config: DictConfig) -> Path:
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
     folder = Path(config.folder)
     settings = OmegaConf.to_container(config, resolve=True)
-    checkpoint = claim(folder, settings, overwrite=config.overwrite)
+    claim(folder, settings, overwrite=config.overwrite)
+    checkpoint = None if config.overwrite else newest_checkpoint(folder)
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     return folder / LAST
 

@@ -1,15 +1,16 @@
 """What evaluate.py measures: a checkpoint of train.py, or a timm model as it is."""
 
-import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from harmonizer.checkpoint_file import read_checkpoint
 from harmonizer.models import check_model_name, model_classes, model_image_size
 from harmonizer.module import HarmonizerModule
+
+EMA = "ema_state_dict"  # where callbacks.ema keeps the averaged weights in a checkpoint
+WEIGHTS = ("raw", "ema")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Subject:
         label: For tables and figures.
         checkpoint: Its checkpoint's path; None for a timm model as it is.
         pretrained: The timm model's weights are loaded.
+        weights: Of a checkpoint, ``"raw"`` or ``"ema"``, the moving average.
     """
 
     model: str
@@ -29,6 +31,7 @@ class Subject:
     label: str
     checkpoint: Path | None = None
     pretrained: bool = False
+    weights: str = "raw"
 
     def build(self, classes: Sequence[str]) -> HarmonizerModule:
         """Return the module, with its weights.
@@ -40,7 +43,7 @@ class Subject:
             ValueError: The model does not know these classes.
         """
         if self.checkpoint is not None:
-            return restore(self.checkpoint, classes)
+            return restore(self.checkpoint, classes, weights=self.weights)
         known = model_classes(self.model)
         if self.pretrained and len(classes) != known:
             raise ValueError(
@@ -57,6 +60,7 @@ def choose(
     pretrained: bool = False,
     image_size: int | None = None,
     label: str | None = None,
+    weights: str = "raw",
 ) -> Subject:
     """Return the model that a checkpoint or a timm name stands for.
 
@@ -66,6 +70,7 @@ def choose(
         pretrained: Load timm's weights.
         image_size: Of a timm model; None takes its own.
         label: None makes one of the model's name, its condition and seed.
+        weights: Which weights of the checkpoint, ``"raw"`` or ``"ema"``.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
@@ -73,30 +78,37 @@ def choose(
     """
     if (ckpt is None) == (model is None):
         raise ValueError("expected either ckpt=FILE or model=NAME; see --help")
+    if weights not in WEIGHTS or (weights == "ema" and ckpt is None):
+        raise ValueError(f"expected weights of {' or '.join(WEIGHTS)}, and ema with ckpt=FILE only, got {weights!r}")
     if ckpt is not None:
         path = Path(ckpt)
-        settings = _load(path)["hyper_parameters"]
+        content = read_checkpoint(path, mmap=True)
+        _state(path, content, weights)
+        settings = content["hyper_parameters"]
         condition = "harmonized" if settings["harmonize"] else "control"
         made = f"{settings['model']}-{condition}-seed-{settings['seed']}"
-        return Subject(settings["model"], settings["image_size"], label or made, checkpoint=path)
+        made += "-ema" if weights == "ema" else ""
+        return Subject(settings["model"], settings["image_size"], label or made, checkpoint=path, weights=weights)
     assert model is not None
     check_model_name(model)
     made = model if pretrained else f"{model}-untrained"
     return Subject(model, image_size or model_image_size(model), label or made, pretrained=pretrained)
 
 
-def restore(path: Path, classes: Sequence[str] | None = None) -> HarmonizerModule:
+def restore(path: Path, classes: Sequence[str] | None = None, *, weights: str = "raw") -> HarmonizerModule:
     """Rebuild a module from its checkpoint alone; only tensors and plain values are read from it.
 
     Args:
         path: File that train.py wrote.
         classes: Class names that it must have; None asks for none.
+        weights: ``"raw"`` or ``"ema"``.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, holds something else, or was trained on other classes.
     """
-    content = _load(path)
+    content = read_checkpoint(path)
+    state = _state(path, content, weights)
     settings = content["hyper_parameters"]
     if classes is not None and list(classes) != list(settings["classes"]):
         raise ValueError(
@@ -105,30 +117,22 @@ def restore(path: Path, classes: Sequence[str] | None = None) -> HarmonizerModul
         )
     try:
         # The weights are in the checkpoint: nothing to download.
-        module = HarmonizerModule(**(settings | {"pretrained": False}))
-        module.load_state_dict(content["state_dict"])
+        module = HarmonizerModule(**(settings | {"pretrained": False, "weights": None}))
+        module.load_state_dict(state)
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit the model that it names: {error}") from None
-    module.hparams["pretrained"] = settings["pretrained"]
+    module.hparams.update(pretrained=settings["pretrained"], weights=settings.get("weights"))
     return module
 
 
-def _load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without unpickling objects, and check that it is one of ours."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; train.py writes best.ckpt and last.ckpt into the run folder")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{path} holds more than tensors and plain values, or no checkpoint; it is not loaded"
-        ) from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is truncated or damaged ({reason}); take an earlier checkpoint") from None
+def _state(path: Path, content: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """Return the weights that are asked for, of a checkpoint that must be one of ours."""
     needed = {"model", "classes", "image_size", "harmonize", "seed", "pretrained"}
-    settings = content.get("hyper_parameters") if isinstance(content, dict) else None
-    if not isinstance(settings, dict) or not needed <= settings.keys() or "state_dict" not in content:
+    settings = content["hyper_parameters"]
+    if not isinstance(settings, dict) or not needed <= settings.keys():
         raise ValueError(f"{path} is not a checkpoint of train.py; expected its weights and hyper-parameters")
-    checkpoint: dict[str, Any] = content
-    return checkpoint
+    key = EMA if weights == "ema" else "state_dict"
+    if key not in content:
+        raise ValueError(f"{path} holds no averaged weights; train with ema=0.999, or measure weights=raw")
+    state: dict[str, Any] = content[key]
+    return state

@@ -6,11 +6,12 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import set_fused_attn, use_fused_attn
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
+from harmonizer.attention import fuse, fused_attention
 from harmonizer.functional import input_saliency
+from harmonizer.weights import read_weights
 
 
 class PixelModel(nn.Module):
@@ -20,11 +21,25 @@ class PixelModel(nn.Module):
         backbone: Maps normalised images (B,3,H,W) to logits (B,K).
         mean: Per channel, in [0,1] units.
         std: Per channel, in [0,1] units.
+        second_order: Training differentiates twice. Fused attention, which cannot be, is then left out of training
+            forwards whose images require a gradient, and used in all others.
+        recomputes: The backward pass runs parts of the forward again, with gradient checkpointing; all training
+            forwards then do without fused attention, so that both runs agree.
     """
 
-    def __init__(self, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        *,
+        second_order: bool = False,
+        recomputes: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.recomputes = recomputes
+        self.attention = fused_attention(backbone) if second_order else []
         self.mean: Tensor
         self.std: Tensor
         # Constants of the architecture, not weights: kept out of the state.
@@ -33,6 +48,8 @@ class PixelModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B,3,H,W) in [0,1] to logits (B,K)."""
+        if self.attention:
+            fuse(self.attention, fused=not (self.training and (images.requires_grad or self.recomputes)))
         logits: Tensor = self.backbone((images - self.mean) / self.std)
         return logits
 
@@ -42,8 +59,10 @@ def build_model(
     *,
     num_classes: int | None = None,
     pretrained: bool = False,
+    weights: str | None = None,
     image_size: int | None = None,
     second_order: bool = False,
+    checkpoint_gradients: bool = False,
 ) -> PixelModel:
     """Create a timm model with its normalisation inside.
 
@@ -51,10 +70,12 @@ def build_model(
         name: A timm model, with or without a weights tag, for example ``resnet50`` or ``resnet50.a1_in1k``.
         num_classes: Size of the head; None keeps the model's own.
         pretrained: Load timm's published weights.
+        weights: Load the weights in this file instead; see :func:`harmonizer.weights.read_weights`. A head for another
+            number of classes is left out, as with timm's own.
         image_size: Input height and width in pixels, for the models whose input size is fixed when they are built;
             None keeps the model's own.
-        second_order: Choose attention that has second derivatives. The fused one has none, and the choice is made
-            when the model is built.
+        second_order: Choose attention that has second derivatives where they are needed; see :class:`PixelModel`.
+        checkpoint_gradients: Compute activations again in the backward pass instead of keeping them.
 
     Returns:
         The model, in training mode as timm creates it.
@@ -68,20 +89,50 @@ def build_model(
     config = _own_config(name)
     # Only models with a fixed input size take one; the others follow their input.
     size: dict[str, Any] = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
-    fused = bool(use_fused_attn())
-    set_fused_attn(fused and not second_order)
+    source = _source(config, weights)
     try:
-        backbone = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **size)
-        model = PixelModel(backbone, config.mean, config.std)
+        backbone: Any = timm.create_model(
+            name, pretrained=pretrained or bool(source), pretrained_cfg_overlay=source, num_classes=num_classes, **size
+        )
+        if source is not None:
+            backbone.pretrained_cfg["state_dict"] = None  # not a second copy for the model's life
+            _check_loaded(backbone, source["state_dict"])
+        if checkpoint_gradients:
+            backbone.set_grad_checkpointing(True)
+        model = PixelModel(
+            backbone, config.mean, config.std, second_order=second_order, recomputes=checkpoint_gradients
+        )
         _probe(model, image_size or config.input_size[-1])
     except OSError as error:
         raise ValueError(f"the weights of {name} are neither cached nor to be downloaded now: {error}") from error
-    except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
+        settings += f", weights={weights}" * bool(weights) + ", checkpoint_gradients=true" * checkpoint_gradients
         raise ValueError(f"{name} cannot work with {settings}: {error}") from error
-    finally:
-        set_fused_attn(fused)
     return model
+
+
+def _source(config: PretrainedCfg, weights: str | None) -> dict[str, Any] | None:
+    """Return what tells timm to take the weights from a file, with the number of classes of the head in it."""
+    if weights is None:
+        return None
+    state = read_weights(weights)
+    heads = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
+    sizes = [len(state[f"{head}.weight"]) for head in heads if f"{head}.weight" in state]
+    return {"state_dict": state, "num_classes": sizes[0] if sizes else 0, "label_offset": 0}
+
+
+def _check_loaded(backbone: Any, state: dict[str, Tensor]) -> None:  # noqa: ANN401 - a timm model
+    """Raise when a file has left weights as they were drawn: without its head, timm loads whatever fits by name."""
+    values = {(value.shape, float(value.double().sum())) for value in state.values()}
+    head = {id(value) for value in backbone.get_classifier().parameters()}
+    drawn = [
+        name
+        for name, value in backbone.named_parameters()
+        if id(value) not in head and (value.shape, float(value.detach().double().sum())) not in values
+    ]
+    if len(drawn) > len(list(backbone.parameters())) // 2:
+        raise ValueError(f"the file has no weights for {', '.join(drawn[:3])}, ...; is it another model's?")
 
 
 def _own_config(name: str) -> PretrainedCfg:
@@ -139,32 +190,6 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Split parameters into decayed and not decayed ones, as the published training does.
-
-    Biases are decayed; normalisation layers, embeddings and class tokens are not (Fel et al. 2022).
-
-    Args:
-        model: Any module; a backbone's ``no_weight_decay`` names (timm) count as embeddings and tokens.
-        weight_decay: Of the decayed group.
-
-    Returns:
-        Two parameter groups for a torch optimiser.
-    """
-    exempt = set()
-    for prefix, module in model.named_modules():
-        path = f"{prefix}." if prefix else ""
-        names: set[str] = getattr(module, "no_weight_decay", set)()
-        exempt |= {path + name for name in names}
-        if isinstance(module, nn.Embedding) or "norm" in type(module).__name__.lower():
-            exempt |= {path + name for name, _ in module.named_parameters(recurse=False)}
-    parameters = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    return [
-        {"params": [value for name, value in parameters if name not in exempt], "weight_decay": weight_decay},
-        {"params": [value for name, value in parameters if name in exempt], "weight_decay": 0.0},
-    ]
 
 
 def evaluation_saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -7,21 +7,21 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler.scheduler import Scheduler
-from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
-from harmonizer.functional import check_loss_settings, harmonizer_loss, input_saliency
+from harmonizer.functional import check_loss_settings, harmonizer_loss
 from harmonizer.functional.loss import ScaleMatch
 from harmonizer.functional.maps import Deviation, Reduction, check_reduction
-from harmonizer.models import build_model, weight_decay_groups
-
-SCHEDULES = ("constant", "cosine", "multistep", "poly", "step", "tanh")
+from harmonizer.limits import refuse_unsupported
+from harmonizer.models import build_model
+from harmonizer.optimization import build_optimizer, build_schedule, check_settings, harmonizer_factor
+from harmonizer.precision import full_precision, promoted
+from harmonizer.saliency_batch import couples_samples, logits_and_saliency
 
 
 class HarmonizerModule(L.LightningModule):
@@ -37,6 +37,11 @@ class HarmonizerModule(L.LightningModule):
         image_size: Input height and width in pixels.
         harmonize: Add the harmonizer loss.
         harmonizer_weight: Its factor lambda.
+        harmonizer_warmup_epochs: Lambda rises from 0 during these epochs; may be a fraction.
+        harmonize_every: Add the loss at every n-th optimiser step only.
+        saliency_batch: ``"joint"`` runs all samples of a batch together, as published; ``"split"`` runs those with a
+            map apart, so that only they pay for the saliency; ``"auto"`` splits where that changes nothing, that is
+            where samples do not depend on each other. See :mod:`harmonizer.saliency_batch`.
         levels: Its pyramid levels.
         level_metric: Error of a level; see :func:`harmonizer.functional.harmonizer_loss`, as for the next three.
         scale_match: How the human map gets the saliency's scale.
@@ -46,6 +51,7 @@ class HarmonizerModule(L.LightningModule):
         label_smoothing: Of the cross-entropy.
         optimizer: timm optimiser name, for example ``adamw`` or ``sgd`` (with Nesterov momentum).
         lr: Learning rate after warm-up.
+        layer_decay: Factor by which the learning rate falls from each layer to the one below it; None for none.
         weight_decay: Of weights and biases, not of normalisation layers, embeddings and tokens.
         momentum: Of SGD.
         schedule: timm schedule name.
@@ -53,8 +59,13 @@ class HarmonizerModule(L.LightningModule):
         decay_epochs: Epochs after which a ``step`` schedule decays, again and again.
         milestones: Epochs at which a ``multistep`` schedule decays.
         decay_rate: Factor of a ``step`` or ``multistep`` schedule.
+        checkpoint_gradients: Save memory: compute activations again in the backward pass.
         pretrained: Start from timm's weights.
-        seed: Of dropout and the like; each step has its own, so that a resumed run draws the same numbers.
+        weights: Start from the weights in this file, see :func:`harmonizer.weights.read_weights`.
+        seed: Of dropout and the like; each batch has its own, so that a resumed run draws the same numbers.
+
+    Attributes:
+        measured: Values () of the last training batch, for the log.
 
     Raises:
         ValueError: An argument is out of range or unknown to timm.
@@ -71,6 +82,9 @@ class HarmonizerModule(L.LightningModule):
         *,
         harmonize: bool = False,
         harmonizer_weight: float = 1.0,
+        harmonizer_warmup_epochs: float = 0.0,
+        harmonize_every: int = 1,
+        saliency_batch: str = "auto",
         levels: int = 5,
         level_metric: str = "mse",
         scale_match: ScaleMatch = "released",
@@ -80,6 +94,7 @@ class HarmonizerModule(L.LightningModule):
         label_smoothing: float = 0.1,
         optimizer: str = "adamw",
         lr: float = 1e-3,
+        layer_decay: float | None = None,
         weight_decay: float = 1e-5,
         momentum: float = 0.9,
         schedule: str = "cosine",
@@ -87,31 +102,29 @@ class HarmonizerModule(L.LightningModule):
         decay_epochs: float = 30.0,
         milestones: Sequence[int] = (),
         decay_rate: float = 0.1,
+        checkpoint_gradients: bool = False,
         pretrained: bool = False,
+        weights: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         classes, milestones = [str(name) for name in classes], [int(epoch) for epoch in milestones]
         self.save_hyperparameters()
         self.hparams.update(classes=classes, milestones=milestones)
-        if harmonizer_weight < 0 or lr <= 0 or weight_decay < 0 or warmup_epochs < 0 or not 0 <= label_smoothing < 1:
-            raise ValueError(
-                "expected harmonizer_weight, weight_decay and warmup_epochs >= 0, lr > 0 and label_smoothing in [0,1), "
-                f"got {harmonizer_weight}, {weight_decay}, {warmup_epochs}, {lr} and {label_smoothing}"
-            )
+        check_settings(dict(self.hparams))
         check_loss_settings(metric=level_metric, scale_match=scale_match, std=std, top_k=top_k)
         check_reduction(saliency_reduction)
-        if optimizer not in list_optimizers():
-            raise ValueError(f"timm has no optimizer {optimizer!r}; try adamw or sgd")
-        if schedule not in SCHEDULES:
-            raise ValueError(f"expected a schedule of {', '.join(SCHEDULES)}, got {schedule!r}")
         self.model = build_model(
             model,
             num_classes=len(classes),
             image_size=image_size,
             pretrained=pretrained,
+            weights=weights,
             second_order=harmonize,
+            checkpoint_gradients=checkpoint_gradients,
         )
+        self.joint = saliency_batch == "joint" or (saliency_batch == "auto" and couples_samples(self.model))
+        self.measured: dict[str, Tensor] = {}
         self.accuracy = MulticlassAccuracy(num_classes=len(classes), average="micro")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -119,35 +132,66 @@ class HarmonizerModule(L.LightningModule):
         logits: Tensor = self.model(images)
         return logits
 
+    def on_fit_start(self) -> None:
+        """Refuse what would train something else than it says."""
+        refuse_unsupported(self.trainer, self, harmonize=self.hparams["harmonize"])
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout and the like by (seed, step, rank)."""
-        torch.manual_seed(sample_seed(self.hparams["seed"], self.global_step, self.global_rank))
+        """Seed dropout and the like by (seed, batch, rank)."""
+        number = self.trainer.fit_loop.epoch_loop.total_batch_idx  # from the first epoch on; a checkpoint keeps it
+        torch.manual_seed(sample_seed(self.hparams["seed"], number, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
-        settings = self.hparams
+        factor = self._factor()
         # Without any map the harmonizer loss and its gradient are exactly zero. The contrastive loss compares the
         # batches of all processes, and all must take part.
-        together = settings["level_metric"] == "contrastive"
-        harmonize = settings["harmonize"] and (together or bool(batch.has_map.any()))
-        images = batch.images.requires_grad_(harmonize)
-        logits = self.model(images)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=settings["label_smoothing"])
-        self._log("train/cross_entropy", loss, len(images))
-        if harmonize:
-            reduction = settings["saliency_reduction"]
-            saliency = input_saliency(logits, images, batch.labels, reduction=reduction, create_graph=True)
-            chosen = {name: settings[name] for name in ("levels", "scale_match", "std", "top_k")}
-            agreement = harmonizer_loss(saliency, batch.human, batch.has_map, metric=settings["level_metric"], **chosen)
-            self._log("train/harmonizer_loss", agreement, len(images))
-            loss = loss + settings["harmonizer_weight"] * agreement
-        self._log("train/loss", loss, len(images))
-        if not torch.isfinite(loss):
-            raise ArithmeticError(
-                f"the loss is {float(loss.detach())} at step {self.global_step} "
-                f"(samples {', '.join(batch.keys[:4])}, ...); lower recipe.lr or recipe.harmonizer_weight"
-            )
+        needed = self.hparams["level_metric"] == "contrastive" or bool(batch.has_map.any())
+        if factor and needed:
+            reduction = self.hparams["saliency_reduction"]
+            logits, saliency = logits_and_saliency(self.model, batch, joint=self.joint, reduction=reduction)
+        else:
+            logits, saliency = self.model(batch.images), None
+        with full_precision(self.device):
+            loss = self._classify(promoted(logits), batch)
+            losses = {"cross_entropy": loss}
+            if factor:
+                losses["harmonizer_loss"] = torch.zeros_like(loss) if saliency is None else self._agree(saliency, batch)
+                loss = loss + factor * losses["harmonizer_loss"]
+        self.measured = {name: value.detach() for name, value in {**losses, "loss": loss}.items()}
+        for name, value in self.measured.items():
+            self.log(f"train/{name}", value, logger=False, prog_bar=True, batch_size=len(batch.labels))
         return loss
+
+    def _classify(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the cross-entropy () of logits (B,K), with both labels where samples were mixed."""
+        smoothing = self.hparams["label_smoothing"]
+        if batch.partners is None or batch.shares is None:
+            return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+        own, other = (
+            F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+            for labels in (batch.labels, batch.partners)
+        )
+        return (batch.shares * own + (1 - batch.shares) * other).mean()
+
+    def _agree(self, saliency: Tensor, batch: Batch) -> Tensor:
+        """Return the harmonizer loss () of saliency (B,H,W) and the batch's human maps."""
+        chosen = {name: self.hparams[name] for name in ("levels", "scale_match", "std", "top_k")}
+        return harmonizer_loss(saliency, batch.human, batch.has_map, metric=self.hparams["level_metric"], **chosen)
+
+    def _factor(self) -> float:
+        """Return lambda at this step."""
+        settings = self.hparams
+        if not settings["harmonize"]:
+            return 0.0
+        warmup = settings["harmonizer_warmup_epochs"]
+        return harmonizer_factor(
+            self.global_step,
+            weight=settings["harmonizer_weight"],
+            every=settings["harmonize_every"],
+            warmup_epochs=warmup,
+            updates_per_epoch=self._updates_per_epoch() if warmup else 1,
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the logits (B,K) of one batch, for the callbacks."""
@@ -162,26 +206,10 @@ class HarmonizerModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and schedule; the schedule advances every step."""
-        settings = self.hparams
-        optimizer = create_optimizer_v2(
-            weight_decay_groups(self.model.backbone, settings["weight_decay"]),
-            opt=settings["optimizer"],
-            lr=settings["lr"],
-            momentum=settings["momentum"],
-        )
+        settings = dict(self.hparams)
+        optimizer = build_optimizer(self.model.backbone, settings)
         epochs = self.trainer.max_epochs or 1
-        scheduler, _ = create_scheduler_v2(
-            optimizer,
-            sched=settings["schedule"],
-            num_epochs=epochs,
-            warmup_epochs=settings["warmup_epochs"],
-            warmup_lr=0.0,
-            decay_epochs=settings["decay_epochs"],
-            decay_milestones=settings["milestones"],
-            decay_rate=settings["decay_rate"],
-            step_on_epochs=False,
-            updates_per_epoch=self._updates_per_epoch(),
-        )
+        scheduler = build_schedule(optimizer, settings, epochs=epochs, updates_per_epoch=self._updates_per_epoch())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: object) -> None:  # type: ignore[override]
@@ -197,7 +225,3 @@ class HarmonizerModule(L.LightningModule):
         if not isinstance(data, ShardData):
             return max(1, int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1))
         return math.ceil(data.train_batches() / self.trainer.accumulate_grad_batches)
-
-    def _log(self, name: str, value: Tensor, batch_size: int) -> None:
-        """Log a training value per step and as the epoch's mean."""
-        self.log(name, value.detach(), on_step=True, on_epoch=True, batch_size=batch_size, prog_bar=True)

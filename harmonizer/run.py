@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 SETTINGS = "config.json"
-DECISIVE = ("module", "data", "recipe", "seeding")  # parts of the settings that decide the weights; not the devices
+# Parts of the settings that decide the weights; not the devices, and not how the data are loaded.
+DECISIVE = ("module", "data", "recipe", "seeding", "ema", "trainer.precision", "trainer.accumulate_grad_batches")
+INDIFFERENT = ("data.num_workers", "data.eval_batch_size")
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
-LAST, BEST = "last.ckpt", "best.ckpt"
+LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
 
 
-def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Path | None:
+def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
     """Take a run folder for a run with these settings.
 
     Args:
@@ -21,43 +23,42 @@ def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False)
         settings: Of the whole run, plain JSON values; :data:`DECISIVE` parts make it another run.
         overwrite: Remove a run that is there, whatever its settings, and start again.
 
-    Returns:
-        The checkpoint to go on from; None at the start of a run.
-
     Raises:
         FileExistsError: The folder holds a run with other settings that has got to a checkpoint, or something that is
             no run.
     """
-    path, last = folder / SETTINGS, folder / LAST
+    path = folder / SETTINGS
     if any(os.environ.get(name, "0") != "0" for name in RANKS):  # the first process alone changes the folder
-        return last if last.exists() and not overwrite else None
+        return
     if overwrite and path.exists():
         shutil.rmtree(folder)
-    if last.exists() and path.exists():
-        old, new = ({part: kept.get(part) for part in DECISIVE} for kept in (json.loads(path.read_text()), settings))
-        different = _differences(old, new)
+    if path.exists() and any((folder / name).exists() for name in (LAST, PREVIOUS)):
+        kept = json.loads(path.read_text())
+        different = [text for part in DECISIVE for text in _differences(_part(kept, part), _part(settings, part), part)]
         if different:
             raise FileExistsError(
                 f"{folder} holds another run, with other {', '.join(different)}; "
                 "add overwrite=true to replace it, or choose another place with folder=FOLDER"
             )
-        return last
+        return
     if folder.exists() and any(folder.iterdir()) and not path.exists():
         raise FileExistsError(f"{folder} holds files that are no run; choose another place with folder=FOLDER")
     folder.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{SETTINGS}.{os.getpid()}")
     temporary.write_text(json.dumps(settings, indent=1) + "\n")
     temporary.replace(path)
-    return None
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+def _part(settings: Any, name: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the part of nested settings with a dotted name; None where it is missing."""
+    for key in name.split("."):
+        settings = settings.get(key) if isinstance(settings, Mapping) else None
+    return settings
+
+
+def _differences(before: Any, after: Any, name: str) -> list[str]:  # noqa: ANN401 - any JSON values
     """Name the settings, dotted, that differ, with both values."""
-    found: list[str] = []
-    for name in sorted(old.keys() | new.keys()):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += _differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            found.append(f"{prefix}{name} ({before} -> {after})")
-    return found
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        keys = sorted(before.keys() | after.keys())
+        return [text for key in keys for text in _differences(before.get(key), after.get(key), f"{name}.{key}")]
+    return [] if before == after or name in INDIFFERENT else [f"{name} ({before} -> {after})"]

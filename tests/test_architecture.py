@@ -24,7 +24,16 @@ LAYERS = {
     "harmonizer.data": 1,
     "harmonizer.data.datamodule": 2,
     "harmonizer.module": 2,
+    "harmonizer.checkpoint_file": 1,
+    "harmonizer.export": 2,
+    "harmonizer.limits": 1,
+    "harmonizer.optimization": 1,
+    "harmonizer.precision": 0,
+    "harmonizer.saliency_batch": 1,
+    "harmonizer.weights": 0,
+    "harmonizer.attention": 0,
     "harmonizer.checkpoint": 2,
+    "harmonizer.sweep": 2,
     "callbacks": 3,
     "train": 4,
     "evaluate": 4,
@@ -32,7 +41,7 @@ LAYERS = {
 BANNED = {  # package -> beginnings of the modules that may import it
     "hydra": (),
     "omegaconf": (),
-    "lightning": ("callbacks", "harmonizer.module", "harmonizer.data.datamodule"),
+    "lightning": ("callbacks", "harmonizer.module", "harmonizer.limits", "harmonizer.data.datamodule"),
 }
 WITHOUT_TORCH = ("harmonizer.report", "harmonizer.results", "harmonizer.statistics", "harmonizer.cli", "harmonizer.run")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harmonizer.run import LAST, RANKS, SETTINGS, claim
+from harmonizer.run import LAST, PREVIOUS, RANKS, SETTINGS, claim
 
 RUN = {"module": {"lr": 0.1}, "data": {"seed": 0}, "trainer": {"devices": 1}}
 
@@ -17,23 +17,25 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_new_run_starts_and_the_same_goes_on(folder):
-    assert claim(folder, RUN) is None
+    claim(folder, RUN)
     assert json.loads((folder / SETTINGS).read_text()) == RUN
     (folder / LAST).touch()
-    assert claim(folder, RUN) == folder / LAST
-    assert claim(folder, RUN | {"trainer": {"devices": 8}}) == folder / LAST
+    claim(folder, RUN)
+    claim(folder, RUN | {"trainer": {"devices": 8}, "data": RUN["data"] | {"num_workers": 4}})
+    assert json.loads((folder / SETTINGS).read_text()) == RUN
 
 
-def test_another_run_is_refused_once_there_is_a_checkpoint(folder):
+@pytest.mark.parametrize("last", [LAST, PREVIOUS])
+def test_another_run_is_refused_once_there_is_a_checkpoint(folder, last):
     claim(folder, RUN)
     other = RUN | {"module": {"lr": 0.2}}
-    assert claim(folder, other) is None  # nothing to lose yet
-    (folder / LAST).touch()
+    claim(folder, other)  # nothing to lose yet
+    (folder / last).touch()
     with pytest.raises(FileExistsError, match=r"with other module.lr \(0.2 -> 0.1\); add overwrite=true"):
         claim(folder, RUN)
-    assert (folder / LAST).exists()
-    assert claim(folder, RUN, overwrite=True) is None
-    assert not (folder / LAST).exists()
+    assert (folder / last).exists()
+    claim(folder, RUN, overwrite=True)
+    assert not (folder / last).exists()
 
 
 def test_a_folder_of_something_else_is_refused_even_when_overwriting(folder):
@@ -50,6 +52,14 @@ def test_other_processes_change_nothing(folder, monkeypatch, name):
     claim(folder, RUN)
     (folder / LAST).touch()
     monkeypatch.setenv(name, "1")
-    assert claim(folder, RUN) == folder / LAST
-    assert claim(folder, RUN, overwrite=True) is None
+    claim(folder, RUN | {"module": {"lr": 0.2}}, overwrite=True)
     assert (folder / LAST).exists()
+    assert json.loads((folder / SETTINGS).read_text()) == RUN
+
+
+def test_settings_inside_a_part_count_too(folder):
+    exact = RUN | {"trainer": {"devices": 1, "precision": "32-true"}}
+    claim(folder, exact)
+    (folder / LAST).touch()
+    with pytest.raises(FileExistsError, match=r"trainer.precision \(32-true -> bf16-mixed\)"):
+        claim(folder, RUN | {"trainer": {"devices": 1, "precision": "bf16-mixed"}})

@@ -1,0 +1,168 @@
+"""``last.ckpt``: written at intervals, at the end of each epoch and at signals; a stopped run exits with a code."""
+
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from harmonizer.checkpoint_file import read_checkpoint, write_checkpoint
+from harmonizer.run import LAST, PREVIOUS
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SLURM sends them before it takes a machine away
+GO_ON, SAVE, STOP = 0, 1, 2  # what the processes agree on after a step; STOP + n stops at signal n
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write checkpoints whole or not at all, keep the previous ``last.ckpt``, and never unpickle one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+        """Write a checkpoint; see :func:`harmonizer.checkpoint_file.write_checkpoint`."""
+        path = Path(path)
+        write_checkpoint(checkpoint, path, previous=path.with_name(PREVIOUS) if path.name == LAST else None)
+
+    def load_checkpoint(self, path: str | Path, *_: object, **__: object) -> dict[str, Any]:
+        """Read a checkpoint to the CPU, tensors and plain values only."""
+        return read_checkpoint(Path(path))
+
+
+class Stopped(SystemExit):
+    """A signal ended the run after a save; the exit code is 128 + the signal's number, as a shell has it."""
+
+
+class LastCheckpoint(Checkpoint):
+    """Keep ``last.ckpt``, from which the same command goes on, and ``last-previous.ckpt``.
+
+    A checkpoint is taken between two optimiser steps or at the end of an epoch, never inside a validation: these are
+    the places from which a run goes on bit for bit. A signal that arrives in a validation ends the run at its next
+    batch; a checkpoint from before the epoch's last step is there.
+
+    Args:
+        folder: Of the run.
+        minutes: Longest training time between two checkpoints.
+
+    Raises:
+        ValueError: ``minutes`` is not positive.
+    """
+
+    def __init__(self, folder: str | Path, *, minutes: float = 10.0) -> None:
+        if minutes <= 0:
+            raise ValueError(f"expected checkpoint_minutes > 0, got {minutes}")
+        self.path = Path(folder) / LAST
+        self.minutes = minutes
+        self.signal = 0
+        self.saved_at = 0.0
+        self.saved_step: int | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
+        self._trainer: L.Trainer | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Take the signals."""
+        if stage == "fit":
+            self._trainer = trainer
+            self._take_signals()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signals again: Lightning has set handlers of its own in between."""
+        self._take_signals()
+        self.saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - not needed
+        batch: Any,  # noqa: ANN401 - not needed
+        batch_idx: int,
+    ) -> None:
+        """Save when it is time or a signal has come, all processes after the same step."""
+        done, every, batches = batch_idx + 1, trainer.accumulate_grad_batches, trainer.num_training_batches
+        if done % every or done >= batches:  # gradients are being accumulated, or a validation follows
+            return
+        decision = self._agree(trainer, self._wish(before_validation=done + every >= batches))
+        if decision != GO_ON:
+            self._save(trainer)
+        if decision >= STOP:
+            self._leave(trainer, decision - STOP)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - not needed
+        batch: Any,  # noqa: ANN401 - not needed
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """End the run at once when a signal has come; each process has got it."""
+        if self.signal and trainer.state.fn == "fit":
+            self._leave(trainer, self.signal)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save."""
+        decision = self._agree(trainer, self._wish(before_validation=False))
+        self._save(trainer)
+        if decision >= STOP:
+            self._leave(trainer, decision - STOP)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        self._give_back()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._give_back()
+
+    def _wish(self, *, before_validation: bool) -> int:
+        """Return what this process wants after a step."""
+        # A validation may be long and cannot be resumed: a checkpoint is due sooner before one.
+        longest = self.minutes * 60 * (0.1 if before_validation else 1.0)
+        due = time.monotonic() - self.saved_at > longest
+        return STOP + self.signal if self.signal else SAVE if due else GO_ON
+
+    def _agree(self, trainer: L.Trainer, wish: int) -> int:
+        """Return the strongest wish of all processes."""
+        if trainer.world_size == 1:
+            return wish
+        wishes = torch.tensor(wish, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(wishes, torch.distributed.ReduceOp.MAX)
+        return int(wishes)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        trainer.save_checkpoint(self.path, weights_only=False)
+        self.saved_at = time.monotonic()
+        self.saved_step = trainer.global_step
+
+    def _leave(self, trainer: L.Trainer, number: int) -> None:
+        if trainer.is_global_zero:
+            sys.stderr.write(
+                f"stopped by {signal.Signals(number).name} at step {trainer.global_step}; "
+                f"the same command goes on from {self.path.parent}\n"
+            )
+        raise Stopped(128 + number)
+
+    def _take_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            before = signal.signal(number, self._note)
+            self._handlers.setdefault(number, before)
+
+    def _give_back(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        """Remember a signal, and pass it on to the processes that Lightning started from this one."""
+        first, self.signal = not self.signal, self.signal or number
+        launcher = None if self._trainer is None else self._trainer.strategy.launcher
+        if first and launcher is not None and hasattr(launcher, "kill"):
+            launcher.kill(number)

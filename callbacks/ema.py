@@ -1,0 +1,102 @@
+"""A moving average of the weights, evaluated beside the weights themselves."""
+
+from typing import Any
+
+import lightning as L
+from timm.utils import ModelEmaV3
+from torchmetrics.classification import MulticlassAccuracy
+
+from harmonizer.checkpoint import EMA
+from harmonizer.data.batch import Batch
+from harmonizer.module import HarmonizerModule
+
+
+class WeightAverage(L.Callback):
+    """Keep an exponential moving average of the model (timm's ModelEmaV3), log its accuracy, save it.
+
+    Parameters and BatchNorm's running statistics are averaged alike, after each optimiser step. The average is in
+    every checkpoint beside the weights: ``evaluate.py ckpt=... weights=ema`` measures it, the export writes it.
+
+    Args:
+        decay: Share of the old average that stays at a step, in (0,1); None keeps no average.
+        warmup: Begin with smaller decays, so that a short run's average does not hang on its first weights.
+
+    Raises:
+        ValueError: ``decay`` is out of range.
+    """
+
+    def __init__(self, decay: float | None = None, *, warmup: bool = True) -> None:
+        if decay is not None and not 0 < decay < 1:
+            raise ValueError(f"expected ema in (0,1), or null for no average, got {decay}")
+        self.decay = decay
+        self.warmup = warmup
+        self.average: ModelEmaV3 | None = None
+        self._accuracy: MulticlassAccuracy | None = None
+        self._step = 0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Begin with the weights that the run begins with."""
+        assert isinstance(pl_module, HarmonizerModule)
+        if stage == "fit" and self.decay is not None:
+            self.average = ModelEmaV3(pl_module.model, decay=self.decay, use_warmup=self.warmup)
+            self.average.requires_grad_(False)
+            self._accuracy = MulticlassAccuracy(num_classes=len(pl_module.hparams["classes"]), average="micro")
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Move to the model's device."""
+        if self.average is not None and self._accuracy is not None:
+            self.average.to(pl_module.device)
+            self._accuracy = self._accuracy.to(pl_module.device)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - not needed
+        batch: Any,  # noqa: ANN401 - not needed
+        batch_idx: int,
+    ) -> None:
+        """Average once for each optimiser step."""
+        assert isinstance(pl_module, HarmonizerModule)
+        if self.average is not None and trainer.global_step > self._step:
+            self.average.update(pl_module.model, step=trainer.global_step)
+            self._step = trainer.global_step
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - the logits of the weights themselves; not needed
+        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Classify with the average."""
+        assert isinstance(batch, Batch)
+        if self.average is not None and self._accuracy is not None:
+            self._accuracy.update(self.average(batch.images), batch.labels)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the accuracy over all processes."""
+        if self._accuracy is not None:
+            pl_module.log("val/accuracy_ema", float(self._accuracy.compute()), rank_zero_only=True)
+            self._accuracy.reset()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the average, named as the module's own state is."""
+        if self.average is not None:
+            checkpoint[EMA] = {f"model.{name}": value for name, value in self.average.module.state_dict().items()}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the average up again.
+
+        Raises:
+            ValueError: The run kept none so far.
+        """
+        if self.average is None:
+            return
+        if EMA not in checkpoint:
+            raise ValueError("the checkpoint holds no averaged weights; go on without ema, or add overwrite=true")
+        state = {name.removeprefix("model."): value for name, value in checkpoint[EMA].items()}
+        self.average.module.load_state_dict(state)
+        self._step = checkpoint["global_step"]

@@ -1,0 +1,127 @@
+"""Stop, or skip the step, when a loss or a gradient is not finite."""
+
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from callbacks.checkpoint import LastCheckpoint
+from harmonizer.data.batch import Batch
+from harmonizer.module import HarmonizerModule
+
+NAMED = 4  # sample keys in a message
+
+
+class FiniteGuard(L.Callback):
+    """Look at loss and gradients before each optimiser step; all processes decide alike.
+
+    Measures the gradient norm for the log on the way, before any clipping.
+
+    Args:
+        nonfinite: ``"stop"`` ends the run with the step, the samples and the last checkpoint; ``"skip"`` leaves the
+            weights and running statistics as they were, goes on with the next batch and counts.
+
+    Attributes:
+        skipped: Steps that were skipped; logged as ``train/skipped_steps``.
+
+    Raises:
+        ValueError: ``nonfinite`` is something else.
+    """
+
+    def __init__(self, nonfinite: Literal["stop", "skip"] = "stop") -> None:
+        if nonfinite not in ("stop", "skip"):
+            raise ValueError(f"expected nonfinite of stop or skip, got {nonfinite!r}")
+        self.nonfinite = nonfinite
+        self.skipped = 0
+        self._keys: list[str] = []
+        self._finite = True
+        self._statistics: dict[str, Tensor] = {}
+
+    def on_train_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
+        batch_idx: int,
+    ) -> None:
+        """Remember the samples of this optimiser step, and the running statistics that a skipped one restores."""
+        assert isinstance(batch, Batch)
+        if not self._keys and self.nonfinite == "skip":
+            self._statistics = {name: value.clone() for name, value in pl_module.named_buffers()}
+        self._keys += batch.keys
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        """Look at the loss."""
+        self._finite &= bool(torch.isfinite(loss.detach()).all())
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """Look at the gradients; stop or skip."""
+        assert isinstance(pl_module, HarmonizerModule)
+        norm = gradient_norm(pl_module)
+        pl_module.measured["gradient_norm"] = norm
+        loss_finite, keys = self._finite, self._keys
+        self._finite, self._keys = True, []
+        finite = loss_finite and bool(torch.isfinite(norm))
+        if trainer.world_size > 1:
+            finite = trainer.strategy.reduce_boolean_decision(finite, all=True)
+        if finite:
+            return
+        if self.nonfinite == "stop":
+            loss = float(pl_module.measured["loss"])
+            what = f"the loss is {loss}" if not loss_finite else f"the gradient norm is {float(norm)} (loss {loss})"
+            raise ArithmeticError(
+                f"{what} at step {trainer.global_step} (samples {', '.join(keys[:NAMED])}, ...); "
+                f"{_last_good(trainer)}; lower recipe.lr or "
+                "recipe.harmonizer_weight, or go on without such batches with nonfinite=skip"
+            )
+        self.skipped += 1
+        optimizer.zero_grad(set_to_none=True)  # an optimiser leaves a parameter without a gradient as it is
+        for name, value in pl_module.named_buffers():
+            value.copy_(self._statistics[name])
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - not needed
+        batch: Any,  # noqa: ANN401 - not needed
+        batch_idx: int,
+    ) -> None:
+        """Put the count into the log."""
+        assert isinstance(pl_module, HarmonizerModule)
+        if self.nonfinite == "skip":
+            pl_module.measured["skipped_steps"] = torch.tensor(float(self.skipped))
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the count, for a checkpoint."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Count on."""
+        self.skipped = state_dict["skipped"]
+
+
+def gradient_norm(module: nn.Module) -> Tensor:
+    """Return the L2 norm () of all gradients together; 0 where there are none.
+
+    >>> layer = nn.Linear(1, 1)
+    >>> (layer(torch.ones(1, 1)) * 3).sum().backward()
+    >>> round(float(gradient_norm(layer)), 4)
+    4.2426
+    """
+    gradients = [value.grad for value in module.parameters() if value.grad is not None]
+    if not gradients:
+        return torch.zeros(())
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return norm
+
+
+def _last_good(trainer: L.Trainer) -> str:
+    """Name the checkpoint from before."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, LastCheckpoint) and callback.path.exists():
+            step = "" if callback.saved_step is None else f", step {callback.saved_step}"
+            return f"the last good checkpoint is {callback.path}{step}"
+    return "there is no checkpoint yet"

@@ -1,0 +1,180 @@
+"""What a run writes about itself: losses, learning rate, gradient norm, throughput, waiting for data, memory."""
+
+import math
+import resource
+import sys
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from callbacks.metrics_file import MetricsFile
+from harmonizer.data.batch import Batch
+from harmonizer.module import HarmonizerModule
+
+STATE = "training_log"  # in a checkpoint
+MEANS = {"train/loss", "train/cross_entropy", "train/harmonizer_loss"}  # that are averaged over an epoch
+
+
+class TrainingLog(L.Callback):
+    """Log the training values every ``trainer.log_every_n_steps`` steps and their means over each epoch.
+
+    The means are over samples and all processes; a checkpoint inside an epoch carries them, so that a resumed run
+    logs what an uninterrupted one does. Values named ``speed/...`` depend on the machine: samples per second of all
+    processes, the share of the time that the first process waited for data, and the peak memory (GiB) of its device,
+    or of the process on a CPU.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.samples = 0
+        self._rate = 0.0
+        self._meter = _Meter()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take back what was logged after the checkpoint."""
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.rewind(trainer.global_step)
+            elif isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                _rewind_tensorboard(logger, trainer.global_step)
+        self._meter = _Meter()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin new means."""
+        self.sums, self.samples = {}, 0
+        self._meter.pause()
+
+    def on_train_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
+        batch_idx: int,
+    ) -> None:
+        """Note how long the batch was waited for, and the learning rate of its step."""
+        self._rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
+        self._meter.got_data()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - not needed
+        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
+        batch_idx: int,
+    ) -> None:
+        """Add to the means; log a row when it is due."""
+        assert isinstance(pl_module, HarmonizerModule)
+        assert isinstance(batch, Batch)
+        count = len(batch.labels)
+        values = {f"train/{name}": float(value) for name, value in pl_module.measured.items()}
+        if all(math.isfinite(value) for value in values.values()):  # otherwise the step was skipped
+            for name, value in values.items():
+                if name in MEANS:
+                    self.sums[name] = self.sums.get(name, 0.0) + value * count
+            self.samples += count
+        self._meter.did_step(count)
+        stepped = (
+            batch_idx + 1
+        ) % trainer.accumulate_grad_batches == 0 or batch_idx + 1 == trainer.num_training_batches
+        if stepped and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            row = self._mean_over_processes(trainer, values)
+            row["lr"] = self._rate
+            row |= self._meter.read(trainer)
+            self._log(trainer, row)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the epoch's means, before a checkpoint is taken."""
+        sums, samples = self._over_processes(trainer)
+        means = {f"{name}_epoch": total / max(samples, 1) for name, total in sums.items()}
+        self._log(trainer, means | {"epoch": trainer.current_epoch})
+        for name, value in means.items():
+            pl_module.log(name, value, logger=False, rank_zero_only=True)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the epoch's sums so far into a checkpoint; every process takes part."""
+        sums, samples = self._over_processes(trainer)
+        checkpoint[STATE] = {"sums": sums, "samples": samples}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the sums up again, in the first process."""
+        state = checkpoint.get(STATE, {"sums": {}, "samples": 0})
+        first = trainer.is_global_zero
+        self.sums = {name: value if first else 0.0 for name, value in state["sums"].items()}
+        self.samples = state["samples"] if first else 0
+
+    def _over_processes(self, trainer: L.Trainer) -> tuple[dict[str, float], int]:
+        """Add up the sums of all processes."""
+        if trainer.world_size == 1:
+            return dict(self.sums), self.samples
+        gathered: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(gathered, (self.sums, self.samples))
+        names = [name for sums, _ in gathered for name in sums]
+        totals = {name: sum(sums.get(name, 0.0) for sums, _ in gathered) for name in dict.fromkeys(names)}
+        return totals, sum(samples for _, samples in gathered)
+
+    def _mean_over_processes(self, trainer: L.Trainer, values: dict[str, float]) -> dict[str, float]:
+        """Average a step's values; all processes have the same ones."""
+        if trainer.world_size == 1:
+            return dict(values)
+        stacked = torch.tensor(list(values.values()), device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(stacked)
+        return dict(zip(values, (stacked / trainer.world_size).tolist(), strict=True))
+
+    def _log(self, trainer: L.Trainer, row: dict[str, float]) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=trainer.global_step - 1)  # as Lightning counts, from 0
+
+
+class _Meter:
+    """Time spent in steps and in waiting for data, since the last reading."""
+
+    def __init__(self) -> None:
+        self.samples, self.waited, self.worked = 0, 0.0, 0.0
+        self.pause()
+
+    def pause(self) -> None:
+        """Begin to wait now; what went before, a validation for example, does not count."""
+        self.moment = time.monotonic()
+
+    def got_data(self) -> None:
+        """End a wait, begin a step."""
+        now = time.monotonic()
+        self.waited += now - self.moment
+        self.moment = now
+
+    def did_step(self, samples: int) -> None:
+        """End a step, begin to wait."""
+        now = time.monotonic()
+        self.worked += now - self.moment
+        self.samples += samples
+        self.moment = now
+
+    def read(self, trainer: L.Trainer) -> dict[str, float]:
+        """Return the values of the time since the last reading."""
+        seconds = max(self.waited + self.worked, 1e-9)
+        device = trainer.strategy.root_device
+        if device.type == "cuda":
+            peak = float(torch.cuda.max_memory_allocated(device))
+        else:
+            unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+            peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+        values = {
+            "speed/samples_per_second": self.samples * trainer.world_size / seconds,
+            "speed/data_wait_share": self.waited / seconds,
+            "speed/memory_gib": peak / 2**30,
+        }
+        self.samples, self.waited, self.worked = 0, 0.0, 0.0
+        return values
+
+
+def _rewind_tensorboard(logger: TensorBoardLogger, step: int) -> None:
+    """Tell TensorBoard to drop what was logged from a step on."""
+    from tensorboard.compat.proto import event_pb2  # an optional extra, as the logger itself
+
+    session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    start = event_pb2.Event(step=step, session_log=session)
+    logger.experiment.file_writer.add_event(start)

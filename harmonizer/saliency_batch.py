@@ -1,0 +1,73 @@
+"""One training forward: logits of all samples, and a saliency graph where there are human maps."""
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.data.batch import Batch
+from harmonizer.functional import input_saliency
+from harmonizer.functional.maps import Reduction
+
+RELATIVES = ("EvoNorm2dB", "InplaceAbn")  # timm's layers that take statistics over the batch, beside BatchNorm
+
+
+def couples_samples(model: nn.Module) -> bool:
+    """Tell whether a sample's logits depend on the others of its batch, in training mode.
+
+    Batch normalisation does that, and its relatives that take statistics over the batch.
+
+    >>> couples_samples(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
+    True
+    >>> couples_samples(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4)))
+    False
+    """
+    return any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) or type(module).__name__.startswith(RELATIVES)
+        for module in model.modules()
+    )
+
+
+def logits_and_saliency(
+    model: nn.Module, batch: Batch, *, joint: bool, reduction: Reduction = "mean"
+) -> tuple[Tensor, Tensor]:
+    """Run the model once over each sample, with a graph of the saliency for those that have a human map.
+
+    Args:
+        model: Maps images (B,3,H,W) to logits (B,K).
+        batch: B samples.
+        joint: Run all samples together, as published. Otherwise those with a map run apart, and only they pay for
+            the saliency: exact where samples do not depend on each other (:func:`couples_samples`; dropout draws other
+            random numbers); with batch normalisation each part has statistics of its own.
+        reduction: Of the saliency over the channels.
+
+    Returns:
+        Logits (B,K), and saliency (B,H,W), zero where a split batch has no map.
+    """
+    mapped = batch.has_map
+    if joint or bool(mapped.all()) or not bool(mapped.any()):
+        images = batch.images.requires_grad_()
+        logits = model(images)
+        return logits, _saliency(logits, images, batch, reduction)
+    plain = model(batch.images[~mapped])  # (N,K)
+    part = _chosen(batch, mapped)
+    images = part.images.requires_grad_()
+    logits = model(images)  # (M,K), M + N = B
+    saliency = _saliency(logits, images, part, reduction)  # (M,H,W)
+    place = torch.argsort(torch.argsort(mapped.logical_not().long(), stable=True))  # of each sample in (mapped, plain)
+    absent = saliency.new_zeros(len(plain), *saliency.shape[1:])
+    return torch.cat([logits, plain])[place], torch.cat([saliency, absent])[place]
+
+
+def _saliency(logits: Tensor, images: Tensor, batch: Batch, reduction: Reduction) -> Tensor:
+    """Differentiate the true class's logit, or the mixture of both where two samples were mixed."""
+    labels = batch.labels
+    if batch.partners is not None and batch.shares is not None:
+        own, other = (logits.gather(1, index[:, None]) for index in (labels, batch.partners))  # (B,1) each
+        shares = batch.shares[:, None]
+        logits, labels = shares * own + (1 - shares) * other, torch.zeros_like(labels)
+    return input_saliency(logits, images, labels, reduction=reduction, create_graph=True)
+
+
+def _chosen(batch: Batch, which: Tensor) -> Batch:
+    """Return the samples (M,) of a batch that a mask (B,) chooses."""
+    tensors = {name: value[which] for name, value in batch._asdict().items() if isinstance(value, Tensor)}
+    return batch._replace(**tensors, keys=[batch.keys[i] for i in which.nonzero()[:, 0].tolist()])
