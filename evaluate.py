@@ -1,33 +1,59 @@
-"""Measure one checkpoint or timm model; ``python evaluate.py --help`` tells how."""
+"""Measure one checkpoint or timm model, or a whole list of them; ``python evaluate.py --help`` tells how."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import hydra
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from harmonizer.checkpoint import Subject
 from harmonizer.cli import clear_errors, command_line
+from harmonizer.results import claimed
+from harmonizer.sweep import read_models, run_sweep
 
 
 def evaluate(config: DictConfig) -> Path:
     """Measure one model; return the results folder that it wrote."""
     subject = instantiate(config.subject)
+    with claimed(Path(config.results), subject.label):
+        return measure(config, subject)
+
+
+def measure(config: DictConfig, subject: Subject, *, skip_done: bool = False, **details: object) -> Path | None:
+    """Measure a subject, going on where an interrupted evaluation stopped; None when it is done already."""
     data = instantiate(config.data, model=subject.model, image_size=subject.image_size)
-    module = subject.build(data.classes)
     callbacks = list(instantiate(config.callbacks).values())
-    writer = instantiate(config.writer, subject=subject)
+    writer = instantiate(config.writer, subject=subject, **details)
+    if skip_done and writer.is_done(data, callbacks):
+        return None
+    instantiate(config.seeding)
+    module = subject.build(data.classes)
     trainer = instantiate(config.trainer, callbacks=[*callbacks, writer], logger=False)
     trainer.validate(module, data, verbose=False)
     return Path(writer.folder)
+
+
+def sweep(config: DictConfig) -> int:
+    """Measure a list of models, each shown by a bar instead of a table; return the exit status."""
+    models = read_models(
+        OmegaConf.to_container(config.sweep.models), config.sweep.file, pretrained=config.sweep.pretrained
+    )
+    with open_dict(config):
+        config.trainer.enable_progress_bar = False
+        del config.callbacks.progress, config.callbacks.table
+    choose, one = partial(instantiate, config.subject), partial(measure, config, skip_done=True)
+    return run_sweep(models, Path(config.results), choose=choose, measure=one, wait=config.sweep.wait)
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 @clear_errors
 def main(config: DictConfig) -> None:
     """Evaluate as the command line says."""
-    folder = evaluate(config)
-    sys.stdout.write(f"results: {folder}\n")
+    if config.sweep.models or config.sweep.file:
+        sys.exit(sweep(config))
+    sys.stdout.write(f"results: {evaluate(config)}\n")
 
 
 if __name__ == "__main__":

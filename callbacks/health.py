@@ -18,7 +18,8 @@ class Health(L.Callback):
             0 leaves the card out.
 
     Attributes:
-        card: What :func:`harmonizer.attacks.health.gradient_health` found, as plain values; None before that.
+        card: What :func:`harmonizer.attacks.health.gradient_health` found, as plain values; None before that. One
+            that was put here beforehand, of an interrupted evaluation, stays.
     """
 
     def __init__(self, *, images: int = 8) -> None:
@@ -37,7 +38,7 @@ class Health(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Examine the first batch."""
-        if batch_idx or not self.images or not trainer.is_global_zero:
+        if batch_idx or self.card is not None or not self.images or not trainer.is_global_zero:
             return
         assert isinstance(batch, Batch)
         assert isinstance(pl_module, HarmonizerModule)

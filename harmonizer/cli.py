@@ -83,10 +83,10 @@ def translate(arguments: Sequence[str]) -> list[str]:
             key = key.replace("-", "_")
             if not equals:
                 value = _value(key, waiting)
-            overrides.append(f"{key}={_quoted(value)}")
+            overrides.append(f"{_spelled(key, value)}={_quoted(value)}")
         elif _OVERRIDE.match(word):
             key, _, value = word.partition("=")
-            overrides.append(f"{key}={_quoted(value)}")
+            overrides.append(f"{_spelled(key, value)}={_quoted(value)}")
         else:
             overrides.append(word)
     return overrides
@@ -100,6 +100,11 @@ def _value(key: str, waiting: list[str]) -> str:
     if following is None or following.startswith("--"):
         raise ValueError(f"expected a value after --{key}; try --{key} VALUE or {key}=VALUE")
     return waiting.pop(0)
+
+
+def _spelled(key: str, value: str) -> str:
+    """Return the setting that is meant: ``sweep=FILE.yaml`` is a file of the user's, ``sweep=NAME`` one of ours."""
+    return "sweep.file" if key == "sweep" and value.endswith((".yaml", ".yml")) else key
 
 
 def _quoted(value: str) -> str:

@@ -55,6 +55,11 @@ class AdversarialAlignment(Scores):
         self.latest[counts] = spearman(attack_map(adversarial[counts], images[counts]), human[counts])
         self._add(self.latest[counts], _ceilings(ceilings, counts), keys=_chosen(keys, counts))
 
+    def add(self, correlations: Tensor, *, ceilings: Tensor | None = None, keys: Sequence[str] | None = None) -> None:
+        """Add correlations (B,) that are known already, of found images with a map; the rest as for ``update``."""
+        everything = torch.ones(len(correlations), dtype=torch.bool, device=correlations.device)
+        self._add(correlations, _ceilings(ceilings, everything), keys=keys)
+
     def compute(self) -> dict[str, Tensor]:
         """Return scalars: mean, standard error, human ceiling and share of it, n, n_undefined."""
         correlation, ceilings = self._columns()

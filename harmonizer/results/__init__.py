@@ -11,6 +11,7 @@
 from harmonizer.results.folder import (
     Results,
     creation_time,
+    different_settings,
     find_results,
     folder_name,
     load_results,
@@ -19,6 +20,7 @@ from harmonizer.results.folder import (
 )
 from harmonizer.results.rows import COLUMNS, RADIUS, OpenRows, open_rows, read_rows, write_rows
 from harmonizer.results.schema import VERSION
+from harmonizer.results.work import Work, claimed
 
 __all__ = [
     "COLUMNS",
@@ -26,7 +28,10 @@ __all__ = [
     "VERSION",
     "OpenRows",
     "Results",
+    "Work",
+    "claimed",
     "creation_time",
+    "different_settings",
     "find_results",
     "folder_name",
     "load_results",

@@ -101,7 +101,7 @@ def write_results(
     """
     if folder.exists() and not (overwrite and (folder / SUMMARY).exists()):
         raise FileExistsError(f"{folder} exists; choose another folder, or replace results with overwrite=True")
-    plain = _encoded(summary)
+    plain = encoded(summary)
     check_summary(numbers(plain), "summary")
     temporary, old = (folder.with_name(f".{folder.name}.{kind}{os.getpid()}") for kind in ("new", "old"))
     temporary.mkdir(parents=True)
@@ -192,8 +192,30 @@ def protocol_hash(settings: Mapping[str, Any]) -> str:
     >>> protocol_hash({"attack": "ddn", "steps": 60}) == protocol_hash({"steps": 60, "attack": "ddn"})
     True
     """
-    text = json.dumps(_encoded(settings), sort_keys=True, allow_nan=False)
+    text = json.dumps(encoded(settings), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def different_settings(wanted: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    """Compare what is to be measured with what was measured.
+
+    Args:
+        wanted: Fields of a summary, block by block, as far as they are known beforehand.
+        summary: What was measured.
+
+    Returns:
+        The fields whose values differ, dotted, with both values.
+
+    >>> different_settings({"protocol": {"attack": "ddn"}}, {"protocol": {"attack": "pgd", "images": 8}})
+    ['protocol.attack (pgd, wanted ddn)']
+    """
+    return [
+        f"{block}.{field} ({found.get(field)}, wanted {value})"
+        for block, fields in encoded(wanted).items()
+        for found in [encoded(summary.get(block) or {})]
+        for field, value in fields.items()
+        if found.get(field) != value
+    ]
 
 
 def creation_time() -> str:
@@ -205,12 +227,12 @@ def creation_time() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))))
 
 
-def _encoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def encoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Replace what strict JSON lacks: NaN by null, infinities by strings; NumPy numbers by Python's."""
     if isinstance(value, Mapping):
-        return {str(key): _encoded(item) for key, item in value.items()}
+        return {str(key): encoded(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_encoded(item) for item in value]
+        return [encoded(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,0 +1,159 @@
+"""A model's results while they are being measured: owned by one process, and good to go on from after its death.
+
+Beside the results folder ``NAME`` of a model lie ``.locks/NAME``, locked by the process that measures it, and
+``.NAME.part``, its unfinished work: the request that it belongs to, the rows so far, examples, and a few numbers.
+"""
+
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonizer.results.folder import encoded, folder_name
+from harmonizer.results.rows import COLUMNS, OpenRows, Row, open_rows
+from harmonizer.statistics import STATUSES
+
+try:
+    import fcntl
+except ImportError:  # Windows: one process at a time
+    fcntl = None  # type: ignore[assignment]
+
+LOCKS, REQUEST, STATE, EXAMPLE = ".locks", "request.json", "state.json", "example-*.npz"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of file systems that cannot lock
+Example = Mapping[str, NDArray[Any]]
+
+
+@contextmanager
+def claimed(results: Path, model: str) -> Iterator[None]:
+    """Own a model's place in a results folder inside a ``with`` block.
+
+    The kernel holds the lock (POSIX record locks, which NFS, Lustre and GPFS carry between hosts) and drops it when the
+    process dies, however it dies: nothing can be left behind. The lock file stays, because removing it would let two
+    processes lock two files of the same name.
+
+    Args:
+        results: Folder of results folders.
+        model: Label of the model.
+
+    Raises:
+        BlockingIOError: Another process owns it.
+    """
+    path = results / LOCKS / folder_name(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        if fcntl is not None:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise BlockingIOError(f"another process is measuring {model} into {results}") from None
+                sys.stderr.write(f"warning: {results} lies where files cannot be locked; run one process only\n")
+        yield
+
+
+class Work:
+    """Unfinished work on one model, in a hidden folder; what belongs to another request is thrown away.
+
+    Args:
+        folder: The results folder to come.
+        request: What decides the numbers, weights and attack above all; plain JSON values.
+        rank: Of this process: each has rows of its own.
+        world: Number of processes.
+
+    Attributes:
+        rows: Those of this process so far, by key.
+        examples: Those so far, by key, in the order of keeping.
+        state: Numbers that were kept with them.
+    """
+
+    def __init__(self, folder: Path, request: Mapping[str, Any], *, rank: int = 0, world: int = 1) -> None:
+        self.folder = folder.with_name(f".{folder.name}.part")
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.examples: dict[str, Example] = {}
+        self.state: dict[str, Any] = {}
+        asked = json.dumps(encoded(request), sort_keys=True)
+        if rank == 0 and _text(self.folder / REQUEST) != asked:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            _replace(self.folder / REQUEST, asked.encode())
+        self._table = self.folder / f"images-{rank}-of-{world}.csv"
+        self._open: OpenRows | None = None
+        self._kept = 0
+
+    def start(self) -> None:
+        """Read what is there and open the rows; to be called when the first process has made its object.
+
+        Raises:
+            ValueError: The rows are damaged before their last line; the message names the file.
+        """
+        self._open = open_rows(self._table)
+        done = self._open.done
+        for values in zip(*(done[name].tolist() for name in COLUMNS), strict=True):
+            row = dict(zip(COLUMNS, values, strict=True))
+            self.rows[row["key"]] = row | {"status": STATUSES[row["status"]]}
+        self.state = json.loads(_text(self.folder / STATE) or "{}")
+        for path in sorted(self.folder.glob(EXAMPLE)):
+            with np.load(path, allow_pickle=False) as archive:
+                example = {name: archive[name] for name in archive.files}
+            if str(example["key"]) in self.rows:  # else its batch comes again
+                self.examples[str(example.pop("key"))] = example
+        self._kept = len(self.examples)
+
+    def keep(self, rows: Iterable[Row], examples: Mapping[str, Example], state: Mapping[str, Any]) -> None:
+        """Put finished images on the disk: their rows last, for they say that the rest is there.
+
+        Args:
+            rows: New ones, and old ones again.
+            examples: All so far, by key.
+            state: All of it.
+        """
+        assert self._open is not None
+        for number, (key, example) in enumerate(examples.items()):
+            if number >= self._kept:
+                path = self.folder / EXAMPLE.replace("*", f"{number:03d}")
+                temporary = path.with_name(f".{path.name}")
+                with temporary.open("wb") as file:
+                    np.savez(file, key=np.array(key), **dict(example), allow_pickle=False)
+                temporary.replace(path)
+                self._kept = number + 1
+        self.save(state)
+        new = [{name: row[name] for name in COLUMNS} for row in rows if row["key"] not in self.rows]
+        self._open.append(new)
+        self.rows |= {str(row["key"]): row for row in new}
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Put numbers on the disk."""
+        _replace(self.folder / STATE, json.dumps(encoded(state)).encode())
+
+    def close(self) -> None:
+        """Close the rows; the work stays."""
+        if self._open is not None:
+            self._open.close()
+
+    def remove(self) -> None:
+        """Throw the work away, for its results are written."""
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _text(path: Path) -> str:
+    """Read a small file; nothing when it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,90 @@
+"""Models that could not be measured, each with its reason, recorded beside the results."""
+
+import json
+import os
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from harmonizer.results import creation_time, folder_name
+
+FOLDER = "failed"
+KINDS = (  # beginnings of a reason, the first that occurs in the error's text counts
+    ("out of memory", ("out of memory", "not enough memory", "can't allocate memory")),
+    ("no weights", ("neither cached nor to be downloaded", "no checkpoint at", "has no weights")),
+    ("no derivative", ("derivative for", "is not differentiable", "does not require grad", "derivative of")),
+    ("no such model", ("timm has no model",)),
+)
+LINES = 20  # of the traceback that are kept
+
+
+class Failures:
+    """The records in ``RESULTS/failed``, one file a model.
+
+    Args:
+        results: Folder of results folders.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self.folder = results / FOLDER
+        self._before = {path.name: _identity(path) for path in self.folder.glob("*.json")}
+
+    def record(self, model: str, error: BaseException) -> str:
+        """Record why a model failed; return it in one line."""
+        reason = reason_of(error)
+        lines = "".join(traceback.format_exception(error)).splitlines()[-LINES:]
+        content = {"model": model, "reason": reason, "created": creation_time(), "traceback": lines}
+        path = self._path(model)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+        return reason
+
+    def elsewhere(self, model: str) -> str | None:
+        """Return the reason why a model failed in another process since this object was made; None if it did not."""
+        path = self._path(model)
+        try:
+            if _identity(path) == self._before.get(path.name):
+                return None  # of an earlier sweep: to be tried again
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return str(content.get("reason")) if isinstance(content, Mapping) else None
+
+    def forget(self, model: str) -> None:
+        """Remove the record of a model that did not fail after all."""
+        self._path(model).unlink(missing_ok=True)
+
+    def _path(self, model: str) -> Path:
+        return self.folder / f"{folder_name(model)}.json"
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in one line why a model failed, beginning with the kind of failure where it is a known one.
+
+    >>> reason_of(ValueError("timm has no model 'resnt50'; did you mean resnet50?"))
+    "no such model: timm has no model 'resnt50'; did you mean resnet50?"
+    """
+    while type(error).__module__.startswith("hydra") and error.__cause__ is not None:
+        error = error.__cause__  # Hydra wraps what a constructor raises
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return f"out of memory: {text}"
+    for kind, signs in KINDS:
+        if any(sign in text.lower() for sign in signs):
+            return f"{kind}: {text}"
+    return text if isinstance(error, ValueError | TypeError | OSError) else f"{type(error).__name__}: {text}"
+
+
+def device_is_lost(error: BaseException) -> bool:
+    """Tell whether the error left the device unusable: every later model would fail with it."""
+    return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what tells a file from one written over it; no clock is compared with another."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns

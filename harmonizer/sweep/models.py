@@ -1,0 +1,97 @@
+"""The list of a sweep: timm names and checkpoints, as the command line or a YAML file gives them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHECKPOINT = ".ckpt"
+SETTINGS = ("model", "ckpt", "weights", "pretrained", "image_size", "label", "family")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a sweep.
+
+    Attributes:
+        subject: What evaluate.py needs to find it: ``model`` or ``ckpt``, and what else was said of it.
+        family: For figures; None takes it from its training or guesses it from its name.
+    """
+
+    subject: Mapping[str, Any]
+    family: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it before it is loaded."""
+        return str(self.subject.get("label") or self.subject.get("model") or self.subject.get("ckpt"))
+
+
+def read_models(listed: object, file: str | Path | None = None, *, pretrained: bool = False) -> list[Entry]:
+    """Read the models of a sweep.
+
+    Args:
+        listed: A list, or lists by family. Each item is a timm name, the path of a checkpoint (it ends in ``.ckpt``),
+            or a mapping with ``model`` or ``ckpt`` and, where wanted, ``weights``, ``pretrained``, ``image_size``,
+            ``label`` and ``family``.
+        file: YAML file with such a list, or with such a list under ``models`` (and ``pretrained``); its models follow.
+        pretrained: Load timm's weights, where an item does not say.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: There is no model, one twice, or an item is malformed; the message names it.
+
+    >>> [entry.name for entry in read_models({"CNN": ["resnet50"], "control": ["runs/a/last.ckpt"]})]
+    ['resnet50', 'runs/a/last.ckpt']
+    """
+    entries = _entries(listed, None, pretrained, "sweep.models")
+    if file is not None:
+        content = _yaml(Path(file))
+        if isinstance(content, Mapping) and "models" in content:
+            pretrained = bool(content.get("pretrained", pretrained))
+            content = content["models"]
+        entries += _entries(content, None, pretrained, str(file))
+    if not entries:
+        raise ValueError("expected models to sweep, got none; try sweep=timm, sweep=FILE.yaml or sweep.models=[a,b]")
+    subjects = [dict(entry.subject) for entry in entries]
+    if twice := [entry.name for i, entry in enumerate(entries) if subjects[i] in subjects[:i]]:
+        raise ValueError(f"expected each model once, got {twice[0]} again")
+    return entries
+
+
+def _entries(listed: object, family: str | None, pretrained: bool, where: str) -> list[Entry]:
+    """Read a list, or lists by family."""
+    if isinstance(listed, Mapping) and not set(SETTINGS) & {str(key) for key in listed}:
+        return [e for name, part in listed.items() for e in _entries(part, str(name), pretrained, f"{where}.{name}")]
+    if isinstance(listed, str) or not isinstance(listed, Sequence):
+        raise ValueError(f"{where}: expected a list of models, or lists by family, got {listed!r}")
+    return [_entry(item, family, pretrained, where) for item in listed]
+
+
+def _entry(item: object, family: str | None, pretrained: bool, where: str) -> Entry:
+    """Read one item of a list."""
+    if isinstance(item, str):
+        item = {"ckpt" if item.endswith(CHECKPOINT) else "model": item}
+    if not isinstance(item, Mapping):
+        raise ValueError(f"{where}: expected a timm name, a checkpoint or a mapping, got {item!r}")
+    settings = {str(key): value for key, value in item.items()}
+    if unknown := settings.keys() - set(SETTINGS):
+        raise ValueError(f"{where}: expected {', '.join(SETTINGS)} of a model, got {sorted(unknown)[0]!r}")
+    if ("model" in settings) == ("ckpt" in settings):
+        raise ValueError(f"{where}: expected either model or ckpt, got {settings!r}")
+    family = settings.pop("family", family)
+    if "model" in settings:
+        settings.setdefault("pretrained", pretrained)
+    return Entry(settings, family)
+
+
+def _yaml(path: Path) -> object:
+    """Read a YAML file; only plain values come out."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no list of models at {path}; expected a YAML file, or sweep=NAME of configs/sweep/")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML ({' '.join(str(error).split())})") from None
