@@ -32,10 +32,10 @@ def sample(index, size=32, classes=CLASSES, with_map=True):
     return found | ({"heatmap.png": png((bump * 255).astype(np.uint8))} if with_map else {})
 
 
-def write_folder(folder: Path, *, train=48, val=24, size=32, samples_per_shard=16, unmapped=5) -> Path:
-    """Write train and val shards; every ``unmapped``-th training sample has no map."""
+def write_folder(folder: Path, *, train=48, val=24, size=32, samples_per_shard=16, unmapped=5, first=0) -> Path:
+    """Write train and val shards; every ``unmapped``-th training sample has no map; the first is number ``first``."""
     settings = {"classes": CLASSES, "maps": "a bump on the square", "samples_per_shard": samples_per_shard}
-    training = (sample(i, size, with_map=i % unmapped != 0) for i in range(train))
+    training = (sample(i, size, with_map=i % unmapped != 0) for i in range(first, first + train))
     write_shards(training, folder / "train", **settings)
     write_shards((sample(10_000 + i, size) for i in range(val)), folder / "val", **settings)
     return folder

@@ -40,7 +40,8 @@ def test_every_choice_is_built(program, choice, folder, tmp_path, monkeypatch):
         pytest.importorskip("wandb", reason="wandb is an optional extra")
         monkeypatch.setenv("WANDB_MODE", "offline")
     source = [] if choice.startswith("data=") else ["data=folder"]
-    source += [] if choice == "data=demo" else [f"data.folder={folder}"]
+    places = [f"data.sources.{name}.folder={folder}" for name in ("clickme", "imagenet")]
+    source += {"data=demo": [], "data=mixed": places}.get(choice, [f"data.folder={folder}"])
     overrides = [choice, *source, "data.image_size=32", "model=test_resnet", f"folder={tmp_path / 'run'}"]
     if choice == "data=demo":
         monkeypatch.setattr("harmonizer.data.datamodule.ensure_demo", lambda: folder)

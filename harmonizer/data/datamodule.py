@@ -43,6 +43,7 @@ class ShardData(L.LightningDataModule):
         start_method: Of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
         seed: Of order and augmentation.
         on_error: What a sample gets that cannot be used: ``fail`` ends the run; ``skip`` leaves it out, and counts.
+        verify: Compare the checksums of all shards on disk with their manifest before the first batch.
         repeat: Take samples of a small source more than once in an epoch, where its weight asks for it.
         window: Shuffle shards, and samples only within so many successive shards: for remote ones, of which the cache
             need then hold few at a time. None shuffles all samples.
@@ -80,6 +81,7 @@ class ShardData(L.LightningDataModule):
         start_method: str | None = None,
         seed: int = 0,
         on_error: OnError = "fail",
+        verify: bool = False,
         repeat: bool = False,
         window: int | None = None,
         cache: str | Path | None = None,
@@ -98,6 +100,7 @@ class ShardData(L.LightningDataModule):
         self.workers: dict[str, Any] = {"num_workers": num_workers, "start_method": start_method}
         self.seed = seed
         self.on_error = on_error
+        self.verify = verify
         self.repeat = repeat
         self.window = window
         self.mixup = mixup
@@ -142,7 +145,7 @@ class ShardData(L.LightningDataModule):
         """Return this process's training batches."""
         rank, world = self._place()
         folders = [
-            ShardFolder(source.place, manifest=manifest, cache=self.cache)
+            ShardFolder(source.place, manifest=manifest, cache=self.cache, verify=self.verify)
             for source, manifest in zip(self.sources, self._manifests()[1:], strict=True)
         ]
         dataset = ShardDataset(folders, self.train_transform, on_error=self.on_error, mixup=self.mixup)
@@ -159,7 +162,7 @@ class ShardData(L.LightningDataModule):
     def val_dataloader(self) -> BatchLoader:
         """Return this process's share of the validation samples."""
         rank, world = self._place()
-        folder = ShardFolder(self.val, manifest=self.manifest, cache=self.cache)
+        folder = ShardFolder(self.val, manifest=self.manifest, cache=self.cache, verify=self.verify)
         dataset = ShardDataset([folder], self.eval_transform, on_error=self.on_error)
         batches = EvaluationBatches(len(dataset), self.eval_batch_size, rank=rank, world=world)
         self._evaluation = BatchLoader(dataset, batches, **self.workers)

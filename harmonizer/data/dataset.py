@@ -15,7 +15,7 @@ from harmonizer.data.augment import mix_pairs
 from harmonizer.data.batch import Batch
 from harmonizer.data.folder import Encoded, ShardFolder
 from harmonizer.data.picture import decode_picture
-from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL
+from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.data.transforms import JointTransform
 
 OnError = Literal["fail", "skip"]
@@ -122,8 +122,13 @@ class ShardDataset(Dataset[Item]):
         sample = folder.read(position.number - ([0, *self._ends][which]))
         label = _label(sample, len(folder.manifest.classes))
         image = _decode(sample, _find_image(sample))
-        image = image if image.mode == "RGB" else image.convert("RGB")
+        if image.mode != "RGB":
+            if image.mode.startswith(("I", "F")):
+                raise DamagedSample(f"{sample}: image has mode {image.mode}, expected 8 bits a channel")
+            image = image.convert("RGB")
         human = _decode(sample, HEATMAP) if HEATMAP in sample.members else None
+        if human is not None and human.mode not in MAP_MODES:
+            raise DamagedSample(f"{sample}: its human map has mode {human.mode}, expected 8- or 16-bit grey")
         if human is not None and not _same_shape(image.size, human.size):
             raise DamagedSample(f"{sample}: image is {image.size} and its human map {human.size} pixels")
         self.transform.write(image, human, seed=position.seed, pixels=pixels, importance=importance)

@@ -1,20 +1,21 @@
 """A folder of shards, on disk or at an address, with random access to its samples."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harmonizer.data.adopt import load_manifest
-from harmonizer.data.manifest import NAME, Manifest, parse_manifest
+from harmonizer.data.manifest import NAME, Manifest, file_sha256, parse_manifest
 from harmonizer.data.remote import RemoteCache, is_remote
 from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL
 from harmonizer.data.tar_index import Sample, index_shard
+
+T = TypeVar("T")
 
 ROLES = (*IMAGE_EXTENSIONS, LABEL, HEATMAP)  # the members that are read, in the order of an index's columns
 
@@ -59,6 +60,8 @@ class ShardFolder:
         place: Path, or address as :class:`harmonizer.data.remote.RemoteCache` takes it.
         manifest: Of the folder; None reads it.
         cache: Of remote shards.
+        verify: Compare the checksums of shards on disk with the manifest's, which reads all of them. Remote ones'
+            always are compared.
 
     Raises:
         FileNotFoundError: The folder or a shard is missing.
@@ -66,7 +69,12 @@ class ShardFolder:
     """
 
     def __init__(
-        self, place: str | Path, *, manifest: Manifest | None = None, cache: RemoteCache | None = None
+        self,
+        place: str | Path,
+        *,
+        manifest: Manifest | None = None,
+        cache: RemoteCache | None = None,
+        verify: bool = False,
     ) -> None:
         self.place = place
         self.cache = cache or RemoteCache()
@@ -76,8 +84,10 @@ class ShardFolder:
         self._ends = np.cumsum([shard.samples for shard in self.manifest.shards])
         self._indexes: dict[int, ShardIndex] = {}
         if not is_remote(place):
-            for number in range(len(self.manifest.shards)):
+            for number, listed in enumerate(self.manifest.shards):
                 self._index(number)
+                if verify and file_sha256(self._path(number)) != listed.sha256:
+                    raise ValueError(f"shard {self._name(number)} has changed: its sha256 is not that of the manifest")
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -92,7 +102,7 @@ class ShardFolder:
         position = int(number - self._ends[shard])  # negative: counted from the shard's end
         index = self._index(shard)
         places = index.places[position].tolist()
-        with self._open(shard) as file:
+        with self._use(shard, lambda path: path.open("rb", buffering=0)) as file:
             members = {
                 role: os.pread(file.fileno(), size, offset)
                 for role, (offset, size) in zip(ROLES, places, strict=True)
@@ -112,12 +122,12 @@ class ShardFolder:
             return self.cache.fetch(str(self.place), listed.file, listed.sha256)
         return Path(self.place) / listed.file
 
-    def _open(self, shard: int) -> FileIO:
-        """Open a shard."""
+    def _use(self, shard: int, function: Callable[[Path], T]) -> T:
+        """Return a function's value for a shard's path."""
         while True:
             path = self._path(shard)
             try:
-                return path.open("rb", buffering=0)
+                return function(path)
             except FileNotFoundError:
                 if not is_remote(self.place):
                     raise
@@ -126,7 +136,8 @@ class ShardFolder:
     def _index(self, shard: int) -> ShardIndex:
         """Return where a shard's samples lie."""
         if shard not in self._indexes:
-            self._indexes[shard] = _index_of(index_shard(self._path(shard), self.manifest.shards[shard]))
+            samples = self._use(shard, lambda path: index_shard(path, self.manifest.shards[shard]))
+            self._indexes[shard] = _index_of(samples)
         return self._indexes[shard]
 
 

@@ -137,7 +137,7 @@ def _receive(address: str, folder: Path) -> Path:
     try:
         with fsspec.open(address, "rb") as source, path.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # a protocol that is not installed, or not known
         raise ValueError(f"{address}: {error}") from None
     except OSError as error:
         raise OSError(f"{address}: {error}") from None

@@ -13,6 +13,7 @@ from harmonizer.data.manifest import Manifest, Shard, file_sha256, write_manifes
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 LABEL = "cls"  # text integer
 HEATMAP = "heatmap.png"  # 8- or 16-bit grey
+MAP_MODES = ("L", "I;16", "I;16B", "I")  # what Pillow calls such a map
 
 
 def write_shards(

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from harmonizer.data.manifest import Shard, file_sha256
 from harmonizer.data.picture import decode_picture
-from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL
+from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.data.tar_index import Sample, index_shard
 
 TAR_END = bytes(1024)  # two empty blocks end a tar file; without them it was cut, perhaps between two members
@@ -121,7 +121,7 @@ def _check_pictures(sample: Sample, file: BinaryIO, decode: bool, survey: Survey
             continue
         counter[picture.size] += 1
         sizes.append(picture.size)
-        if name == HEATMAP and picture.mode not in ("L", "I;16", "I"):
+        if name == HEATMAP and picture.mode not in MAP_MODES:
             yield f"has a map of mode {picture.mode}, expected 8- or 16-bit grey"
     if len(sizes) == 2:
         (width, height), (columns, rows) = sizes

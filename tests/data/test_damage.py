@@ -1,0 +1,262 @@
+"""What the loader makes of damaged shards and samples: an error that names them, or a count; never silence."""
+
+import io
+import logging
+import pickle
+import tarfile
+
+import lightning as L
+import numpy as np
+import pytest
+from PIL import Image
+from shard_data import CLASSES, png, write_folder
+
+from callbacks.skipped import SkippedSamples
+from harmonizer.data.datamodule import ShardData
+from harmonizer.data.dataset import Position, ShardDataset
+from harmonizer.data.folder import ShardFolder
+from harmonizer.data.loader import BatchLoader, TrainLoader
+from harmonizer.data.sampling import EvaluationBatches, TrainBatches
+from harmonizer.data.tar_index import index_shard
+from harmonizer.data.transforms import JointTransform
+from harmonizer.module import HarmonizerModule
+
+KEY = "s00009"  # the damaged sample, the second of shard 000001.tar
+PLAIN = JointTransform(32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "shards", train=20, val=6, samples_per_shard=8) / "train"
+
+
+def rewrite(shard, **changes):
+    """Write a shard again with other members of the damaged sample; None leaves one out."""
+    with tarfile.open(shard) as archive:
+        members = {info.name: archive.extractfile(info).read() for info in archive}
+    with tarfile.open(shard, "w") as archive:
+        for name, content in (members | {f"{KEY}.{name}": content for name, content in changes.items()}).items():
+            if content is not None:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+
+
+def jpeg(mode="RGB", cut=None):
+    buffer = io.BytesIO()
+    values = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(values).convert(mode).save(buffer, "jpeg")
+    return buffer.getvalue()[:cut]
+
+
+def member(shard, number):
+    with tarfile.open(shard) as archive:
+        return archive.getmembers()[number]
+
+
+def edit(function):
+    """Change the bytes of a shard."""
+
+    def damage(shard):
+        shard.write_bytes(function(bytearray(shard.read_bytes()), shard))
+
+    return damage
+
+
+def flip(position):
+    def change(content, shard):
+        content[position(shard)] ^= 0x20
+        return content
+
+    return edit(change)
+
+
+# Of whole shards: what is done, and the reason in the message. None of it is ever skipped.
+SHARDS = {
+    "missing": (lambda shard: shard.unlink(), "is missing"),
+    "empty": (edit(lambda content, shard: b""), "not a readable tar file"),
+    "text": (edit(lambda content, shard: b"no tar file at all" * 100), "not a readable tar file"),
+    "cut at a member": (edit(lambda c, shard: c[: member(shard, 6).offset]), r"holds \d samples, the manifest says 8"),
+    "cut in a member": (edit(lambda c, shard: c[: member(shard, 7).offset_data + 20]), "cut short in 's000"),
+    "cut in a header": (edit(lambda c, shard: c[: member(shard, 7).offset + 200]), r"is damaged \(no header at byte"),
+    "no end marker": (edit(lambda c, shard: c[: member(shard, 3).offset] + bytes(1024)), "the manifest says 8"),
+    "flipped byte in a name": (flip(lambda shard: member(shard, 7).offset + 3), r"is damaged \(no header at byte"),
+    "flipped byte in a size": (flip(lambda shard: member(shard, 7).offset + 130), r"is damaged \(no header at byte"),
+    "flipped byte in the first header": (flip(lambda shard: 5), "not a readable tar file"),
+    "one sample more": (lambda shard: rewrite(shard, **{"x.cls": b"1"}) or add(shard), "holds 9 samples"),
+}
+
+# Of one sample: other members, and the reason in the message.
+SAMPLES = {
+    "label too large": ({"cls": b"3"}, "label 3 is out of range; the manifest names 3 classes"),
+    "label negative": ({"cls": b"-1"}, "label -1 is out of range"),
+    "label as text": ({"cls": b"cat"}, "expected an integer"),
+    "label empty": ({"cls": b""}, "expected an integer"),
+    "no label": ({"cls": None}, "has no .cls"),
+    "no image": ({"png": None}, "has no image"),
+    "image empty": ({"png": b""}, "cannot decode .png"),
+    "image of noise": ({"png": b"\x89PNG\r\n\x1a\nbroken"}, "cannot decode .png"),
+    "JPEG cut": ({"png": None, "jpg": jpeg(cut=-40)}, "cannot decode .jpg"),
+    "JPEG without its header": ({"png": None, "jpg": jpeg()[30:]}, "cannot decode .jpg"),
+    "image of 16 bits": ({"png": png(np.zeros((32, 32), np.uint16))}, "mode I;16, expected 8 bits"),
+    "map of noise": ({"heatmap.png": b"broken"}, "cannot decode .heatmap.png"),
+    "map cut": ({"heatmap.png": png(np.eye(32, dtype=np.uint8))[:-20]}, "cannot decode .heatmap.png"),
+    "map of another shape": ({"heatmap.png": png(np.zeros((4, 8), np.uint8))}, r"human map \(8, 4\) pixels"),
+    "map in colour": ({"heatmap.png": png(np.zeros((32, 32, 3), np.uint8))}, "mode RGB, expected 8- or 16-bit grey"),
+}
+
+
+def add(shard):
+    with tarfile.open(shard, "a") as archive:
+        archive.addfile(tarfile.TarInfo("another.cls"))
+
+
+@pytest.mark.parametrize("on_error", ["fail", "skip"])
+@pytest.mark.parametrize("name", SHARDS)
+def test_a_damaged_shard_is_an_error_not_a_shorter_epoch(name, on_error, folder):
+    damage, reason = SHARDS[name]
+    damage(folder / "000001.tar")
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"000001\.tar .*{reason}"):
+        ShardDataset(folder, PLAIN, on_error=on_error)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_damaged_sample_is_named_or_left_out_and_counted(name, folder, caplog):
+    changes, reason = SAMPLES[name]
+    rewrite(folder / "000001.tar", **changes)
+    with pytest.raises(ValueError, match=reason) as error:
+        ShardDataset(folder, PLAIN)[Position(9, 0)]
+    assert f"{KEY!r} of {folder}/000001.tar" in str(error.value)
+    with pytest.raises(ValueError, match=reason):
+        list(BatchLoader(ShardDataset(folder, PLAIN), EvaluationBatches(20, 8)))
+
+    dataset = ShardDataset(folder, PLAIN, on_error="skip")
+    loader = BatchLoader(dataset, EvaluationBatches(20, 4))
+    for _ in range(2):
+        batches = list(loader)
+        assert loader.skipped == 1
+        assert [len(batch.keys) for batch in batches] == [4, 4, 3, 4, 4]
+        assert [key for batch in batches for key in batch.keys] == [f"s{i:05d}" for i in range(20) if i != 9]
+    whole, part = dataset[Position(10, 0)], batches[2]
+    assert part.images[1].equal(whole.image) and part.human[1].equal(whole.human)
+    assert len(part.images) == len(part.human) == len(part.labels) == len(part.has_map) == 3
+    assert f"left out: sample {KEY!r}" in caplog.text
+    training = TrainLoader(dataset, TrainBatches(20, 4, seed=0))
+    assert sum(len(batch.keys) for batch in training) == 19
+    assert training.skipped == 1
+
+
+def test_batches_of_damaged_samples_only(folder, caplog):
+    rewrite(folder / "000001.tar", cls=b"cat")
+    dataset = ShardDataset(folder, PLAIN, on_error="skip")
+    loader = BatchLoader(dataset, EvaluationBatches(20, 1))
+    assert len(list(loader)) == 19  # evaluation goes on without the batch
+    assert loader.skipped == 1
+    with pytest.raises(ValueError, match="no sample of a whole batch can be used"):
+        list(TrainLoader(dataset, TrainBatches(20, 1, seed=0)))
+
+
+def test_the_log_names_a_few(folder, caplog):
+    with tarfile.open(folder / "000001.tar", "w") as archive:
+        for number in range(8):
+            archive.addfile(tarfile.TarInfo(f"{number}.cls"))
+    with caplog.at_level(logging.WARNING):
+        loader = BatchLoader(ShardDataset(folder, PLAIN, on_error="skip"), EvaluationBatches(20, 7))
+        assert sum(len(batch.keys) for batch in loader) == 12
+    assert loader.skipped == 8
+    assert len(caplog.records) == 5
+    assert caplog.text.count("more are counted only") == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_count_is_logged_over_training_and_validation(folder, workers, tmp_path):
+    rewrite(folder / "000001.tar", cls=b"cat")
+    shard = folder.parent / "val/000000.tar"
+    with tarfile.open(shard) as archive:
+        members = {info.name: archive.extractfile(info).read() for info in archive}
+    with tarfile.open(shard, "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            content = b"cat" if name in ("s10001.cls", "s10005.cls") else content
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    settings = {"model": "test_vit", "image_size": 32, "crop_ratio": 1.0, "batch_size": 4, "num_workers": workers}
+    data = ShardData(folder.parent, on_error="skip", eval_batch_size=1, **settings)
+    module = HarmonizerModule("test_vit", CLASSES, 32)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        callbacks=[SkippedSamples()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, data)
+    assert (trainer.global_step, data.skipped) == (10, 2)
+    logged = {name: float(trainer.callback_metrics[f"{name}/skipped_samples"]) for name in ("train", "val")}
+    assert logged == {"train": 1, "val": 2}
+    with pytest.raises(ValueError, match="expected an integer"):
+        trainer.validate(module, ShardData(folder.parent, **settings), verbose=False)
+
+
+def test_changed_bytes_are_found_when_asked(folder):
+    ShardFolder(folder, verify=True)
+    flip(lambda shard: member(shard, 2).offset_data + 50)(folder / "000001.tar")
+    ShardFolder(folder)
+    with pytest.raises(ValueError, match=r"000001.tar has changed: its sha256 is not that of the manifest"):
+        ShardFolder(folder, verify=True)
+
+
+def test_nothing_is_unpickled(folder, tmp_path):
+    mark = tmp_path / "mark"
+
+    class Evil:
+        def __reduce__(self):
+            return open, (str(mark), "w")
+
+    code = pickle.dumps(Evil())
+    rewrite(
+        folder / "000001.tar", **dict.fromkeys(("pyd", "pkl", "pickle", "pth", "pt", "npy", "json", "ten", "mp"), code)
+    )
+    dataset = ShardDataset(folder, PLAIN)
+    for number in range(20):
+        dataset[Position(number, 0)]
+    assert not mark.exists()
+    rewrite(folder / "000001.tar", cls=code)
+    with pytest.raises(ValueError, match="expected an integer"):
+        dataset = ShardDataset(folder, PLAIN)
+        dataset[Position(9, 0)]
+    assert not mark.exists()
+
+
+def test_names_of_every_tar_dialect(tmp_path):
+    long = "d" * 90 + "/" + "e" * 60 + "/" + "k" * 120
+    for dialect in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        names = ["a/b.jpg", "a/b.cls", "ü.jpg", "d" * 80 + "/" + "e" * 60 + ".jpg"]
+        names += [] if dialect == tarfile.USTAR_FORMAT else [f"{long}.jpg", f"{long}.heatmap.png"]
+        path = tmp_path / "x.tar"
+        with tarfile.open(path, "w", format=dialect) as archive:
+            folder = tarfile.TarInfo("a")
+            folder.type = tarfile.DIRTYPE
+            archive.addfile(folder)
+            for number, name in enumerate(names):
+                info = tarfile.TarInfo(name)
+                info.size = 100 * number
+                info.pax_headers = {"comment": "x" * 30} if dialect == tarfile.PAX_FORMAT else {}
+                archive.addfile(info, io.BytesIO(bytes([number]) * info.size))
+        found = {
+            f"{sample.key}.{extension}": tuple(place)
+            for sample in index_shard(path)
+            for extension, place in sample.members.items()
+        }
+        with tarfile.open(path) as archive:
+            assert found == {info.name: (info.offset_data, info.size) for info in archive if info.isfile()}
+
+
+def test_mixed_up_settings_are_named(folder):
+    with pytest.raises(ValueError, match="on_error fail or skip"):
+        ShardDataset(folder, PLAIN, on_error="ignore")
+    with pytest.raises(ValueError, match="mixup >= 0"):
+        ShardDataset(folder, PLAIN, mixup=-1)

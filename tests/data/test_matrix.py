@@ -1,0 +1,187 @@
+"""Every sample is counted: ranks x workers x shards, with whole shards empty, under every way to start workers."""
+
+import multiprocessing
+
+import lightning as L
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from shard_data import CLASSES, sample, write_folder
+
+from harmonizer.data.datamodule import ShardData
+from harmonizer.data.dataset import ShardDataset
+from harmonizer.data.folder import ShardFolder
+from harmonizer.data.loader import BatchLoader, TrainLoader
+from harmonizer.data.manifest import Manifest, write_manifest
+from harmonizer.data.mixture import Mixture, Part
+from harmonizer.data.sampling import EvaluationBatches, TrainBatches
+from harmonizer.data.shards import shard_name, write_shard
+from harmonizer.data.transforms import JointTransform
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores, on purpose
+
+SIZE = 16
+WORLDS = (1, 2, 3, 8)
+
+
+def uneven(folder, shards):
+    """Write so many shards, of 0 to 7 samples each."""
+    folder.mkdir()
+    entries, first = [], 0
+    for number in range(shards):
+        count = (5 * number + 3) % 8
+        samples = (sample(i, SIZE) for i in range(first, first + count))
+        entries.append(write_shard(folder / shard_name(number), samples))
+        first += count
+    write_manifest(folder, Manifest(CLASSES, "", tuple(entries)))
+    return folder, first
+
+
+def check(folder, length, world, workers, *, start_method=None):
+    """Check one cell of the matrix, on simulated ranks."""
+    source = ShardFolder(folder)
+    dataset = ShardDataset([source], JointTransform(SIZE, scale=(0.5, 1), flip=0.5))
+    settings = {"num_workers": workers, "start_method": start_method}
+    keys = [f"s{i:05d}" for i in range(length)]
+
+    validation = [
+        key
+        for rank in range(world)
+        for batch in BatchLoader(dataset, EvaluationBatches(length, 2, rank=rank, world=world), **settings)
+        for key in batch.keys
+    ]
+    assert sorted(validation) == keys  # each exactly once
+
+    if length < world:
+        return
+    mixture = Mixture([Part([shard.samples for shard in source.manifest.shards])], seed=5)
+
+    def epoch(number, seed=5):
+        ranks = []
+        for rank in range(world):
+            batches = TrainBatches(mixture, 1, seed=seed, rank=rank, world=world)
+            batches.set_epoch(number)
+            loaded = list(TrainLoader(dataset, batches, **settings))
+            assert len(loaded) == length // world  # the stated number of steps on each rank
+            ranks.append([(batch.keys[0], float(batch.images.sum())) for batch in loaded])
+        seen = [key for rank in ranks for key, _ in rank]
+        assert len(set(seen)) == len(seen)
+        return ranks
+
+    first = epoch(0)
+    assert epoch(0) == first
+    if length // world > 1:
+        assert epoch(1) != first
+
+
+@pytest.mark.parametrize(("shards", "world", "workers"), [(1, 1, 0), (2, 8, 0), (4, 2, 1), (7, 3, 2), (12, 1, 3)])
+def test_a_part_of_the_matrix(shards, world, workers, tmp_path):
+    folder, length = uneven(tmp_path / "shards", shards)
+    check(folder, length, world, workers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", range(4))
+@pytest.mark.parametrize("shards", range(1, 13))
+def test_the_whole_matrix(shards, workers, tmp_path):
+    folder, length = uneven(tmp_path / "shards", shards)
+    for world in WORLDS:
+        check(folder, length, world, workers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start_method", multiprocessing.get_all_start_methods())
+def test_every_way_to_start_workers(start_method, tmp_path):
+    folder, length = uneven(tmp_path / "shards", 5)
+    check(folder, length, 2, 2, start_method=start_method)
+
+
+class Place:
+    """What a data module asks its trainer for."""
+
+    def __init__(self, rank, world):
+        self.global_rank, self.world_size = rank, world
+
+
+def work(rank, folder, workers):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    data = ShardData(
+        folder / "a",
+        model="test_resnet",
+        image_size=SIZE,
+        crop_ratio=1.0,
+        batch_size=4,
+        eval_batch_size=3,
+        num_workers=workers,
+        sources=[{"folder": folder / "a", "weight": 0.25}, {"folder": folder / "b", "weight": 0.75}],
+    )
+    data.trainer = Place(dist.get_rank(), dist.get_world_size())
+    train = [key for batch in data.train_dataloader() for key in batch.keys]
+    parts = [None, None]
+    dist.all_gather_object(parts, (train, [key for batch in data.val_dataloader() for key in batch.keys]))
+    assert len(train) == 4 * data.train_batches()
+    trained, validated = ([key for part in parts for key in part[which]] for which in (0, 1))
+    assert sorted(validated) == [f"s{10_000 + i}" for i in range(7)]
+    assert len(set(trained)) == len(trained) == 40 == len(parts[0][0]) + len(parts[1][0])
+    dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; the children are short
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_real_processes(workers, tmp_path):
+    write_folder(tmp_path / "a", train=13, val=7, size=SIZE, samples_per_shard=4)
+    write_folder(tmp_path / "b", train=32, val=1, size=SIZE, samples_per_shard=5, first=500)
+    mp.start_processes(work, (tmp_path, workers), nprocs=2, start_method="fork")
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_trainer(tmp_path):
+    """Through Lightning, which starts the second process and asks the data module in each."""
+    write_folder(tmp_path / "a", train=13, val=7, size=SIZE, samples_per_shard=4)
+    data = ShardData(tmp_path / "a", model="test_resnet", image_size=SIZE, crop_ratio=1.0, batch_size=3)
+    module = Keys()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp_fork",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, data)
+
+
+class Keys(L.LightningModule):
+    """Collect keys, and check them over the processes."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.trained, self.validated, self.epochs = [], [], []
+
+    def training_step(self, batch, batch_idx):
+        self.trained += batch.keys
+        return self.weight * batch.images.mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.validated += batch.keys
+
+    def on_validation_epoch_end(self):
+        parts = [None, None]
+        dist.all_gather_object(parts, self.validated)
+        assert sorted(parts[0] + parts[1]) == [f"s{10_000 + i}" for i in range(7)]
+        dist.all_gather_object(parts, self.trained)
+        assert len(parts[0]) == len(parts[1]) == 6
+        assert len(set(parts[0] + parts[1])) == 12
+        self.epochs.append(parts)
+        assert len(self.epochs) == 1 or self.epochs[0] != self.epochs[1]
+        self.trained, self.validated = [], []
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)

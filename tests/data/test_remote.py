@@ -1,0 +1,205 @@
+"""Shards at an address: fetched once, checked, kept within bounds, by several processes at once."""
+
+import functools
+import http.server
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import fsspec
+import pytest
+import torch.multiprocessing as mp
+from shard_data import write_folder
+
+from harmonizer.data.convert import download
+from harmonizer.data.datamodule import ShardData
+from harmonizer.data.dataset import ShardDataset
+from harmonizer.data.folder import ShardFolder
+from harmonizer.data.loader import BatchLoader
+from harmonizer.data.manifest import file_sha256, read_manifest
+from harmonizer.data.remote import RemoteCache, subfolder
+from harmonizer.data.sampling import EvaluationBatches
+from harmonizer.data.transforms import JointTransform
+
+SETTINGS = {"model": "test_resnet", "image_size": 32, "crop_ratio": 1.0, "batch_size": 4}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "shards", train=20, val=10, samples_per_shard=4)
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        time.sleep(self.server.delay)
+        super().do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(folder, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "PAUSE", 0.0)
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.requests, server.delay = [], 0.0
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def read_all(place, cache, workers=0):
+    dataset = ShardDataset([ShardFolder(place, cache=cache)], JointTransform(32))
+    loader = BatchLoader(dataset, EvaluationBatches(len(dataset), 3), num_workers=workers)
+    return [(key, float(image.sum())) for batch in loader for key, image in zip(batch.keys, batch.images, strict=True)]
+
+
+def shards(cache):
+    return sorted(path for path in cache.folder.iterdir() if not path.name.startswith("."))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_over_http_are_those_on_disk_and_are_fetched_once(folder, server, workers, tmp_path):
+    cache = RemoteCache(tmp_path / "cache")
+    expected = read_all(folder / "val", cache)
+    assert read_all(f"{server.url}/val", cache, workers) == expected
+    assert read_all(f"{server.url}/val/", cache, workers) == expected
+    fetched = [path for path in server.requests if path.endswith(".tar")]
+    assert sorted(fetched) == [f"/val/00000{number}.tar" for number in range(3)]
+    assert len(shards(cache)) == 3
+
+
+def test_other_protocols(folder, tmp_path):
+    cache = RemoteCache(tmp_path / "cache")
+    expected = read_all(folder / "val", cache)
+    assert read_all(f"file://{folder}/val", cache) == expected
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{folder}/val", "/shards/val", recursive=True)
+    try:
+        assert read_all("memory://shards/val", cache) == expected
+        with pytest.raises(OSError, match="memory://shards/train"):
+            ShardFolder("memory://shards/train", cache=cache)
+    finally:
+        memory.rm("/shards", recursive=True)
+    with pytest.raises(ValueError, match=r"nothing://x/y/val/manifest\.json: Protocol not known"):
+        ShardFolder("nothing://x/y/val", cache=cache)
+
+
+def test_a_data_module_of_addresses(folder, server, tmp_path):
+    settings = SETTINGS | {"cache": tmp_path / "cache", "window": 2, "seed": 4}
+    data = ShardData(server.url, **settings)
+    local = ShardData(folder, **settings)
+    for a, b in ((data.train_dataloader(), local.train_dataloader()), (data.val_dataloader(), local.val_dataloader())):
+        for one, two in zip(a, b, strict=True):
+            assert one.keys == two.keys
+            assert one.images.equal(two.images)
+    weights = [{"folder": server.url, "weight": 0.5}, {"folder": folder, "weight": 0.5}]
+    mixed = ShardData(sources=weights, **SETTINGS, cache=tmp_path / "cache")
+    assert sum(len(batch.keys) for batch in mixed.train_dataloader()) == 40
+    assert len(mixed.val_dataloader().dataset) == 10
+
+
+def test_the_cache_stays_within_its_bound_and_keeps_what_was_used_last(folder, server, tmp_path):
+    manifest = read_manifest(folder / "train")
+    sizes = [(folder / "train" / shard.file).stat().st_size for shard in manifest.shards]
+    cache = RemoteCache(tmp_path / "cache", max_bytes=sum(sorted(sizes)[-3:]))
+
+    def fetch(number):
+        shard = manifest.shards[number]
+        time.sleep(0.01)  # later than the last by the file system's clock
+        return cache.fetch(f"{server.url}/train", shard.file, shard.sha256)
+
+    kept = [fetch(0), fetch(1), fetch(2)]
+    assert fetch(0) == kept[0]
+    fetch(3)  # 1 was used longest ago
+    assert [path.exists() for path in kept] == [True, False, True]
+    assert sum(path.stat().st_size for path in shards(cache)) <= cache.max_bytes
+    with kept[2].open("rb") as file:
+        fetch(0), fetch(4), fetch(1)
+        assert not kept[2].exists()
+        assert len(file.read()) == sizes[2]  # who reads it goes on
+    tiny = RemoteCache(tmp_path / "tiny", max_bytes=1)
+    assert read_all(f"{server.url}/train", tiny) == read_all(folder / "train", tiny)
+    assert len(shards(tiny)) == 1
+
+
+def test_a_shard_with_another_checksum_is_refused_and_not_kept(folder, server, tmp_path):
+    cache = RemoteCache(tmp_path / "cache")
+    shard = folder / "val/000001.tar"
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=r"val/000001\.tar: sha256 is \w+, the manifest says"):
+        read_all(f"{server.url}/val", cache)
+    assert len(shards(cache)) == 1
+    shard.unlink()
+    with pytest.raises(OSError, match=r"val/000001\.tar: the server answers 404"):
+        read_all(f"{server.url}/val", cache)
+    with pytest.raises(OSError, match=r"nowhere/val/manifest\.json: the server answers 404"):
+        ShardFolder(f"{server.url}/nowhere/val", cache=cache)
+    assert not list(cache.folder.glob("*/*"))  # nothing half-received
+
+
+def test_what_a_killed_process_left_is_cleared(folder, server, tmp_path):
+    cache = RemoteCache(tmp_path / "cache")
+    read_all(f"{server.url}/val", cache)
+    first = shards(cache)[0]
+    content = first.read_bytes()
+    first.unlink()
+    left = cache.folder / f".{first.name}.incoming"
+    left.mkdir()
+    (left / "received").write_bytes(content[:100])
+    read_all(f"{server.url}/val", cache)
+    assert first.read_bytes() == content
+    assert not left.exists()
+
+
+def fetch_all(rank, url, cache, expected):
+    os.environ["no_proxy"] = "*"
+    for _ in range(3):
+        assert read_all(url, cache) == expected
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; the children are short
+def test_processes_share_the_cache(folder, server, tmp_path):
+    server.delay = 0.05
+    roomy = RemoteCache(tmp_path / "cache")
+    expected = read_all(folder / "train", roomy)
+    mp.start_processes(fetch_all, (f"{server.url}/train", roomy, expected), nprocs=4, start_method="fork")
+    assert sum(path.endswith(".tar") for path in server.requests) == 5  # each shard once
+    tight = RemoteCache(tmp_path / "tight", max_bytes=20_000)  # each evicts what the others use
+    server.delay = 0.0
+    mp.start_processes(fetch_all, (f"{server.url}/train", tight, expected), nprocs=3, start_method="fork")
+    assert sum(path.stat().st_size for path in shards(tight)) <= max(20_000, *(p.stat().st_size for p in shards(tight)))
+
+
+def test_threads_share_the_cache(folder, server, tmp_path):
+    cache, shard = RemoteCache(tmp_path / "cache"), read_manifest(folder / "val").shards[0]
+    server.delay = 0.05
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: cache.fetch(f"{server.url}/val", shard.file, shard.sha256), range(4)))
+    assert len(set(paths)) == len(server.requests) == 1
+    assert file_sha256(paths[0]) == shard.sha256
+
+
+def test_commands_run_only_when_asked_for(folder, tmp_path):
+    place = f"pipe:cat {folder}/{{}}"
+    assert subfolder(place, "val") == f"pipe:cat {folder}/val/{{}}"
+    with pytest.raises(ValueError, match=r"would run a shell command; set data\.allow_pipe=true"):
+        ShardData(place, **SETTINGS)
+    with pytest.raises(ValueError, match="would run a shell command"):
+        ShardData(f"pipe:touch {tmp_path}/mark", **SETTINGS)
+    assert not (tmp_path / "mark").exists()
+    data = ShardData(place, allow_pipe=True, cache=tmp_path / "cache", **SETTINGS)
+    assert sum(len(batch.keys) for batch in data.val_dataloader()) == 10
+    with pytest.raises(ValueError, match="does not say where the file's name goes"):
+        ShardData("pipe:cat", allow_pipe=True, **SETTINGS)
+    with pytest.raises(OSError, match="the command ended with status 3"):
+        ShardData("pipe:exit 3 {}", allow_pipe=True, **SETTINGS)
