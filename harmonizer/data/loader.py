@@ -1,6 +1,7 @@
 """Loaders that count what they leave out, and a training loader that can go on in the middle of an epoch."""
 
 import logging
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,6 +48,7 @@ class BatchLoader(DataLoader[Any]):
             # A generator of its own: starting an epoch leaves the global one, and so dropout, as it was.
             generator=torch.Generator().manual_seed(seed),
             multiprocessing_context=start_method if num_workers else None,
+            worker_init_fn=_outlive_signals,
         )
         self.skipped = 0
 
@@ -131,3 +133,9 @@ class TrainLoader(BatchLoader):
 def _as_loaded(loaded: Any) -> Any:  # noqa: ANN401 - a Loaded; the data set has collated it already
     """Return a loaded batch as it is."""
     return loaded
+
+
+def _outlive_signals(worker: int) -> None:
+    """Leave a scheduler's signals, which it sends to all processes of a job, to the training: it ends its workers."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,156 @@
+"""Leave a trained model as timm reads it: ``python -m harmonizer.export ckpt=FILE [out=DIR] [weights=ema] [results=DIR]``.
+
+The folder holds ``model.safetensors``, timm's ``config.json`` and a model card, ``README.md``. timm loads it by
+``timm.create_model("local-dir:DIR", pretrained=True)``, or the weights alone by ``checkpoint_path=``.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from timm.models import save_for_hf
+
+from harmonizer.checkpoint import restore
+from harmonizer.checkpoint_file import read_checkpoint
+from harmonizer.cli import clear_errors, translate
+from harmonizer.models import weights_digest
+from harmonizer.results import load_results
+
+OPTIONS = ("ckpt", "out", "weights", "results")
+USAGE = "usage: python -m harmonizer.export ckpt=FILE [out=DIR] [weights=raw|ema] [results=RESULTS_FOLDER]"
+
+
+def export(ckpt: Path, out: Path, *, weights: str = "raw", results: Path | None = None) -> Path:
+    """Write a checkpoint's model as a folder that timm loads.
+
+    Args:
+        ckpt: File that train.py wrote.
+        out: Folder to make.
+        weights: ``"raw"`` or ``"ema"``.
+        results: Folder that evaluate.py wrote for this model; its scores go into the model card.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        FileExistsError: ``out`` exists.
+        ValueError: The checkpoint is damaged or has no such weights, or the results are of other weights.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists; choose another place with out=DIR")
+    module = restore(ckpt, weights=weights)
+    backbone: Any = module.model.backbone
+    settings = dict(module.hparams)
+    digest = weights_digest(module.model)
+    scores = None if results is None else load_results(results).summary
+    if scores is not None and scores["model"]["weights_sha256"] != digest:
+        raise ValueError(f"{results} was measured on other weights than {ckpt} ({weights})")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        size = settings["image_size"]
+        arguments = {"img_size": size} if backbone.pretrained_cfg.get("fixed_input_size") else None
+        backbone.pretrained_cfg["input_size"] = (3, size, size)
+        labels = {"label_names": list(settings["classes"])}
+        save_for_hf(backbone, str(temporary), model_config=labels, model_args=arguments, safe_serialization=True)
+        data = read_checkpoint(ckpt, mmap=True).get("data_sha256", {})
+        (temporary / "README.md").write_text(model_card(settings, digest=digest, data=data, scores=scores))
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def model_card(
+    settings: Mapping[str, Any], *, digest: str, data: Mapping[str, str], scores: Mapping[str, Any] | None
+) -> str:
+    """Return a model card in Markdown.
+
+    Args:
+        settings: Hyper-parameters of the module.
+        digest: sha256 of the weights, as results folders name them.
+        data: sha256 of the manifests of the training data, by folder.
+        scores: Summary of a results folder; None leaves the scores out.
+    """
+    kind = "harmonized" if settings["harmonize"] else "control"
+    recipe = {name: value for name, value in settings.items() if name not in ("model", "classes", "image_size")}
+    lines = [
+        "---",
+        "library_name: timm",
+        "tags: [image-classification, timm, harmonizer]",
+        "---",
+        f"# {settings['model']}, {kind}",
+        "",
+        f"A timm model trained by Harmonizer {'with' if settings['harmonize'] else 'without'} the neural harmonizer loss "
+        "(Fel et al. 2022, arXiv 2211.04533).",
+        "",
+        "```python",
+        "import timm",
+        'model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()',
+        "```",
+        "Images are normalised by the mean and std in `config.json`, as timm's `create_transform` does.",
+        "",
+        "## Model",
+        "",
+        f"* architecture: `{settings['model']}`, {settings['image_size']} x {settings['image_size']} pixels, "
+        f"{len(settings['classes'])} classes",
+        f"* weights: sha256 `{digest}`",
+        *(f"* training data {name}: manifest sha256 `{value}`" for name, value in data.items()),
+        "",
+        "## Recipe",
+        "",
+        "```json",
+        json.dumps(recipe, indent=1),
+        "```",
+    ]
+    if scores is not None:
+        lines += ["", "## Scores", "", *_score_lines(scores)]
+    return "\n".join(lines) + "\n"
+
+
+def _score_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return the rows of the table of scores."""
+    protocol, tolerance = summary["protocol"], summary["tolerance"]
+    rows = {
+        "accuracy": summary["accuracy"]["value"],
+        f"perturbation tolerance, mean of min(L2, {protocol['eps_max']:g})": tolerance["restricted_mean"]["mean"],
+        "perturbation tolerance, median L2": tolerance["median"],
+        "adversarial alignment, Spearman": summary["adversarial_alignment"]["mean"],
+        "feature alignment, Spearman": summary["feature_alignment"]["mean"],
+    }
+    shown = {name: "none" if value is None else f"{float(value):.4f}" for name, value in rows.items()}
+    return [
+        f"Attack `{protocol['attack']}`, {protocol['images']} images of `{summary['data']['name']}` "
+        f"(manifest sha256 `{summary['data']['manifest_sha256']}`, protocol `{protocol['hash']}`).",
+        "",
+        "| score | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in shown.items()),
+    ]
+
+
+@clear_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export as the command line says."""
+    words = translate(sys.argv[1:] if arguments is None else arguments)
+    if any(word in ("-h", "--help") for word in words):
+        sys.stdout.write(f"{USAGE}\n")
+        return
+    options = {name: value.strip("'") for name, _, value in (word.partition("=") for word in words)}
+    unknown = options.keys() - set(OPTIONS)
+    if unknown or "ckpt" not in options:
+        raise ValueError(
+            f"expected ckpt=FILE and of {', '.join(OPTIONS[1:])}, got {' '.join(words) or 'nothing'}; {USAGE}"
+        )
+    ckpt = Path(options["ckpt"])
+    out = Path(options.get("out", ckpt.parent / "export"))
+    results = Path(options["results"]) if "results" in options else None
+    export(ckpt, out, weights=options.get("weights", "raw"), results=results)
+    sys.stdout.write(f"timm model: {out}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""An exported model is the trained one, for timm and for us."""
+
+import json
+
+import pytest
+import timm
+import torch
+from shard_data import CLASSES, write_folder
+from trainings import fit, shards
+
+from harmonizer.checkpoint import restore
+from harmonizer.export import export, main
+from harmonizer.models import build_model
+from harmonizer.module import HarmonizerModule
+
+
+@pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
+def checkpoint(request, tmp_path_factory):
+    place = tmp_path_factory.mktemp("run")
+    write_folder(place / "shards", train=16, val=6)
+    torch.manual_seed(0)
+    module = HarmonizerModule(request.param, CLASSES, 32, harmonize=True, seed=1)
+    fit(module, shards(place / "shards"), place, ema=0.5)
+    return place / "last.ckpt"
+
+
+def logits(backbone, restored):
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return backbone.eval()((images - restored.mean) / restored.std), restored.eval()(images)
+
+
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+def test_timm_loads_it_with_equal_logits(checkpoint, tmp_path, weights):
+    out = export(checkpoint, tmp_path / "model", weights=weights)
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    restored = restore(checkpoint, weights=weights).model
+    name = restore(checkpoint).hparams["model"]
+    size = {"img_size": 32} if name == "test_vit" else {}
+    loaded = (
+        timm.create_model(f"local-dir:{out}", pretrained=True),
+        timm.create_model(name, num_classes=3, checkpoint_path=out / "model.safetensors", **size),
+        build_model(name, num_classes=3, image_size=32, weights=str(out / "model.safetensors")).backbone,
+        build_model(name, num_classes=3, image_size=32, weights=str(checkpoint)).backbone if weights == "raw" else None,
+    )
+    for backbone in loaded:
+        if backbone is not None:
+            actual, expected = logits(backbone, restored)
+            assert torch.equal(actual, expected)
+    assert json.loads((out / "config.json").read_text())["label_names"] == list(CLASSES)
+
+
+def test_raw_and_averaged_weights_differ(checkpoint):
+    raw, ema = (restore(checkpoint, weights=weights).model.state_dict() for weights in ("raw", "ema"))
+    assert any(not torch.equal(raw[name], ema[name]) for name in raw)
+
+
+def test_the_card_names_model_recipe_and_data(checkpoint, tmp_path):
+    card = (export(checkpoint, tmp_path / "model") / "README.md").read_text()
+    (digest,) = torch.load(checkpoint, weights_only=True)["data_sha256"].values()
+    for text in ("harmonized", '"harmonizer_weight": 1.0', digest, "3 classes"):
+        assert text in card
+
+
+def test_mistakes_leave_nothing_behind(checkpoint, tmp_path, capsys):
+    export(checkpoint, tmp_path / "model")
+    with pytest.raises(FileExistsError, match="choose another place"):
+        export(checkpoint, tmp_path / "model")
+    for words in ([], ["ckpt=missing.ckpt"], [f"ckpt={checkpoint}", "format=onnx"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert "error: " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

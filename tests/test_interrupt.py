@@ -1,0 +1,86 @@
+"""Runs that are killed and started again by the same command leave what an undisturbed run leaves, bit for bit."""
+
+import random
+import signal
+
+import pytest
+from interrupt import Run, differences, rows
+from shard_data import write_folder
+
+from harmonizer.checkpoint_file import read_checkpoint
+from harmonizer.run import BEST, LAST, PREVIOUS
+
+RUN = "runs/test_resnet/harmonized/seed-0"
+# A validation with an attack in each fifth epoch; the average and its accuracy too; checkpoints every 0.3 s.
+WORDS = [
+    "--model",
+    "test_resnet",
+    "--harmonize",
+    "--data",
+    "folder",
+    "data.folder=shards",
+    "data.image_size=32",
+    "data.num_workers=2",
+    "data.flip=0.5",
+    "recipe.batch_size=8",
+    "--images",
+    "4",
+    "attack=pgd",
+    "attack.settings.steps=1",
+    "attack.settings.rounds=1",
+    "ema=0.9",
+    "checkpoint_minutes=0.005",
+    "trainer.log_every_n_steps=1",
+]
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder to work in, with shards."""
+    write_folder(tmp_path / "shards", train=50, val=12)
+    return tmp_path
+
+
+def check_equal(whole, cut):
+    """Compare two finished runs: last and best checkpoint, and the log."""
+    for name in (LAST, BEST):
+        found = differences(read_checkpoint(whole / name), read_checkpoint(cut / name))
+        assert not found, f"{name}: {found[:10]}"
+    assert rows(cut) == rows(whole)
+
+
+def cut_into_pieces(place, epochs, signals, longest, *, seed, fork):
+    """Train once undisturbed, and once with a signal after a random while, again and again."""
+    words = [*WORDS, f"recipe.epochs={epochs}"]
+    code, out = Run(place, words, fork=fork).wait()
+    assert code == 0, out
+    run, whole = place / RUN, place / "whole"
+    run.rename(whole)
+    rng = random.Random(seed)
+    for number in signals:
+        code, out = Run(place, words, fork=fork).interrupt(number, rng.uniform(0, longest), run)
+        if number == signal.SIGKILL:
+            assert code == -number, f"not interrupted: {out}"
+        else:
+            assert code == 128 + number, out
+            assert f"stopped by {number.name} at step" in out
+            assert "Traceback" not in out
+            read_checkpoint(run / LAST)
+        for path in (run / LAST, run / PREVIOUS):
+            if path.exists():
+                read_checkpoint(path)  # every file under its name is whole at every moment
+    code, out = Run(place, words, fork=fork).wait()
+    assert code == 0, out
+    assert "warning" not in out
+    check_equal(whole, run)
+
+
+def test_a_killed_and_a_stopped_run_equal_an_undisturbed_one(place):
+    cut_into_pieces(place, 6, [signal.SIGKILL, signal.SIGTERM], 0.5, seed=3, fork=True)
+
+
+@pytest.mark.slow
+def test_twenty_kills_and_five_stops_leave_no_trace(place):
+    signals = [signal.SIGKILL] * 20 + [signal.SIGTERM] * 4 + [signal.SIGUSR1]
+    random.Random(1).shuffle(signals)
+    cut_into_pieces(place, 120, signals, 1.5, seed=2, fork=False)

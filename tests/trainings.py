@@ -1,0 +1,33 @@
+"""Short trainings in this process, with the callbacks of train.py that decide what a run leaves."""
+
+import lightning as L
+
+from callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
+from callbacks.ema import WeightAverage
+from callbacks.finite import FiniteGuard
+from callbacks.metrics_file import MetricsFile
+from callbacks.training_log import TrainingLog
+from harmonizer.checkpoint_file import newest_checkpoint
+from harmonizer.data.datamodule import ShardData
+
+
+def shards(folder, **settings):
+    """The data of a folder of small shards."""
+    options = {"model": "test_resnet", "image_size": 32, "batch_size": 8, "crop_ratio": 1.0, "seed": 3}
+    return ShardData(folder, **options | settings)
+
+
+def fit(module, data, folder, *callbacks, ema=None, nonfinite="stop", minutes=10.0, **settings):
+    """Train as train.py does, going on from what is in the folder; return the trainer."""
+    options = {"accelerator": "cpu", "max_epochs": 2, "log_every_n_steps": 1, "use_distributed_sampler": False}
+    options |= {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    guards = [WeightAverage(ema), FiniteGuard(nonfinite), TrainingLog()]
+    trainer = L.Trainer(
+        callbacks=[*callbacks, *guards, LastCheckpoint(folder, minutes=minutes)],
+        logger=MetricsFile(folder / "metrics.csv"),
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=folder,
+        **options | settings,
+    )
+    trainer.fit(module, data, ckpt_path=newest_checkpoint(folder), weights_only=True)
+    return trainer
