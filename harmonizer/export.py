@@ -1,4 +1,4 @@
-"""Leave a trained model as timm reads it: ``python -m harmonizer.export ckpt=FILE [out=DIR] [weights=ema] [results=DIR]``.
+"""Leave a trained model as timm reads it: ``python -m harmonizer.export ckpt=FILE [out=DIR] [results=DIR]``.
 
 The folder holds ``model.safetensors``, timm's ``config.json`` and a model card, ``README.md``. timm loads it by
 ``timm.create_model("local-dir:DIR", pretrained=True)``, or the weights alone by ``checkpoint_path=``.
@@ -84,7 +84,7 @@ def model_card(
         "---",
         f"# {settings['model']}, {kind}",
         "",
-        f"A timm model trained by Harmonizer {'with' if settings['harmonize'] else 'without'} the neural harmonizer loss "
+        f"Trained by Harmonizer {'with' if settings['harmonize'] else 'without'} the neural harmonizer loss "
         "(Fel et al. 2022, arXiv 2211.04533).",
         "",
         "```python",

@@ -168,6 +168,11 @@ class ShardData(L.LightningDataModule):
         self._evaluation = BatchLoader(dataset, batches, **self.workers)
         return self._evaluation
 
+    def digests(self) -> dict[str, str]:
+        """Return the sha256 of each training folder's manifest, by the folder."""
+        manifests = self._manifests()[1:]
+        return {str(source.place): found.digest() for source, found in zip(self.sources, manifests, strict=True)}
+
     def _manifests(self) -> list[Manifest]:
         """Return the manifests of the validation shards and of each source, which must name the same classes."""
         if self._training is None:
