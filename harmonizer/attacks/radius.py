@@ -59,7 +59,8 @@ def minimal_radius(
             ``"advlib:NAME"`` for the attacks of those libraries; ``"linsley2023_as_published"`` has the known defects
             of the published figures, for replays only.
         keys: B sample keys that seed each image's random numbers; without them its contents do.
-        batch_size: Most images in one pass. It is halved, with a logged warning, whenever memory runs out.
+        batch_size: Most images in one pass; None lets the device decide. It is halved, with a logged warning,
+            whenever memory runs out.
         progress: Called with (images finished, B) now and then.
         seed: Of all random numbers.
         amp: Lower-precision dtype for the gradients, such as ``torch.bfloat16``. Whether an image fools the model is
