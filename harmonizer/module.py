@@ -17,12 +17,12 @@ from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
 from harmonizer.functional import check_loss_settings, harmonizer_loss
 from harmonizer.functional.loss import ScaleMatch
-from harmonizer.functional.maps import Deviation, Reduction, check_reduction
+from harmonizer.functional.maps import Deviation, Reduction, Score, check_reduction, check_score, reduce_channels
 from harmonizer.limits import refuse_unsupported
 from harmonizer.models import build_model
 from harmonizer.optimization import build_optimizer, build_schedule, check_settings, harmonizer_factor
 from harmonizer.precision import full_precision, promoted
-from harmonizer.saliency_batch import couples_samples, logits_and_saliency
+from harmonizer.saliency_batch import couples_samples, logits_and_gradient
 
 
 class HarmonizerModule(L.LightningModule):
@@ -48,7 +48,10 @@ class HarmonizerModule(L.LightningModule):
         scale_match: How the human map gets the saliency's scale.
         std: Of the standardisation of both maps.
         top_k: Share of the saliency's pixels that are compared, the largest ones.
-        saliency_reduction: Over the channels; see :func:`harmonizer.functional.input_saliency`.
+        saliency_reduction: Over the channels; see :func:`harmonizer.functional.input_saliency`, as for the next.
+        saliency_of: What is differentiated.
+        gradient_penalty: Share in the harmonizer loss of the mean squared norm of that gradient, whose size the
+            comparison of maps does not see.
         label_smoothing: Of the cross-entropy.
         optimizer: timm optimiser name, for example ``adamw`` or ``sgd`` (with Nesterov momentum).
         lr: Learning rate after warm-up.
@@ -92,6 +95,8 @@ class HarmonizerModule(L.LightningModule):
         std: Deviation = "population",
         top_k: float = 1.0,
         saliency_reduction: Reduction = "mean",
+        saliency_of: Score = "logit",
+        gradient_penalty: float = 0.0,
         label_smoothing: float = 0.1,
         optimizer: str = "adamw",
         lr: float = 1e-3,
@@ -115,6 +120,7 @@ class HarmonizerModule(L.LightningModule):
         check_settings(dict(self.hparams))
         check_loss_settings(metric=level_metric, scale_match=scale_match, std=std, top_k=top_k)
         check_reduction(saliency_reduction)
+        check_score(saliency_of)
         self.model = build_model(
             model,
             num_classes=len(classes),
@@ -154,15 +160,15 @@ class HarmonizerModule(L.LightningModule):
         # batches of all processes, and all must take part.
         needed = self.hparams["level_metric"] == "contrastive" or bool(batch.has_map.any())
         if factor and needed:
-            reduction = self.hparams["saliency_reduction"]
-            logits, saliency = logits_and_saliency(self.model, batch, joint=self.joint, reduction=reduction)
+            score = self.hparams["saliency_of"]
+            logits, gradient = logits_and_gradient(self.model, batch, joint=self.joint, score=score)
         else:
-            logits, saliency = self.model(batch.images), None
+            logits, gradient = self.model(batch.images), None
         with full_precision(self.device):
             loss = self._classify(promoted(logits), batch)
             losses = {"cross_entropy": loss}
             if factor:
-                losses["harmonizer_loss"] = torch.zeros_like(loss) if saliency is None else self._agree(saliency, batch)
+                losses["harmonizer_loss"] = torch.zeros_like(loss) if gradient is None else self._agree(gradient, batch)
                 loss = loss + factor * losses["harmonizer_loss"]
         self.measured = {name: value.detach() for name, value in {**losses, "loss": loss}.items()}
         for name, value in self.measured.items():
@@ -180,10 +186,16 @@ class HarmonizerModule(L.LightningModule):
         )
         return (batch.shares * own + (1 - batch.shares) * other).mean()
 
-    def _agree(self, saliency: Tensor, batch: Batch) -> Tensor:
-        """Return the harmonizer loss () of saliency (B,H,W) and the batch's human maps."""
-        chosen = {name: self.hparams[name] for name in ("levels", "scale_match", "std", "top_k")}
-        return harmonizer_loss(saliency, batch.human, batch.has_map, metric=self.hparams["level_metric"], **chosen)
+    def _agree(self, gradient: Tensor, batch: Batch) -> Tensor:
+        """Return the harmonizer loss () of the input gradient (B,3,H,W) and the batch's human maps."""
+        settings = self.hparams
+        chosen = {name: settings[name] for name in ("levels", "scale_match", "std", "top_k")}
+        saliency = reduce_channels(gradient, settings["saliency_reduction"])
+        loss = harmonizer_loss(saliency, batch.human, batch.has_map, metric=settings["level_metric"], **chosen)
+        if settings["gradient_penalty"]:
+            size = gradient.square().sum((1, 2, 3))  # (B,)
+            loss = loss + settings["gradient_penalty"] * torch.where(batch.has_map, size, 0.0).mean()
+        return loss
 
     def _factor(self) -> float:
         """Return lambda at this step."""

@@ -17,7 +17,13 @@ def check_settings(settings: dict[str, Any]) -> None:
     Args:
         settings: Of a :class:`harmonizer.module.HarmonizerModule`.
     """
-    at_least_zero = ("harmonizer_weight", "weight_decay", "warmup_epochs", "harmonizer_warmup_epochs")
+    at_least_zero = (
+        "harmonizer_weight",
+        "weight_decay",
+        "warmup_epochs",
+        "harmonizer_warmup_epochs",
+        "gradient_penalty",
+    )
     if any(settings[name] < 0 for name in at_least_zero) or settings["lr"] <= 0:
         values = ", ".join(str(settings[name]) for name in (*at_least_zero, "lr"))
         raise ValueError(f"expected {', '.join(at_least_zero)} >= 0 and lr > 0, got {values}")

@@ -1,11 +1,10 @@
-"""One training forward: logits of all samples, and a saliency graph where there are human maps."""
+"""One training forward: logits of all samples, and a graph of the input gradient where there are human maps."""
 
 import torch
 from torch import Tensor, nn
 
 from harmonizer.data.batch import Batch
-from harmonizer.functional import input_saliency
-from harmonizer.functional.maps import Reduction
+from harmonizer.functional.maps import Score, class_score, input_gradient
 
 RELATIVES = ("EvoNorm2dB", "InplaceAbn")  # timm's layers that take statistics over the batch, beside BatchNorm
 
@@ -26,45 +25,43 @@ def couples_samples(model: nn.Module) -> bool:
     )
 
 
-def logits_and_saliency(
-    model: nn.Module, batch: Batch, *, joint: bool, reduction: Reduction = "mean"
+def logits_and_gradient(
+    model: nn.Module, batch: Batch, *, joint: bool, score: Score = "logit"
 ) -> tuple[Tensor, Tensor]:
-    """Run the model once over each sample, with a graph of the saliency for those that have a human map.
+    """Run the model once over each sample, with a graph of the input gradient for those that have a human map.
 
     Args:
         model: Maps images (B,3,H,W) to logits (B,K).
         batch: B samples.
         joint: Run all samples together, as published. Otherwise those with a map run apart, and only they pay for
-            the saliency: exact where samples do not depend on each other (:func:`couples_samples`; dropout draws other
+            the gradient: exact where samples do not depend on each other (:func:`couples_samples`; dropout draws other
             random numbers); with batch normalisation each part has statistics of its own.
-        reduction: Of the saliency over the channels.
+        score: What is differentiated; see :func:`harmonizer.functional.maps.class_score`.
 
     Returns:
-        Logits (B,K), and saliency (B,H,W), zero where a split batch has no map.
+        Logits (B,K), and the gradient (B,3,H,W) of the true class's score, zero where a split batch has no map.
     """
     mapped = batch.has_map
     if joint or bool(mapped.all()) or not bool(mapped.any()):
         images = batch.images.requires_grad_()
         logits = model(images)
-        return logits, _saliency(logits, images, batch, reduction)
+        return logits, _gradient(logits, images, batch, score)
     plain = model(batch.images[~mapped])  # (N,K)
     part = _chosen(batch, mapped)
     images = part.images.requires_grad_()
     logits = model(images)  # (M,K), M + N = B
-    saliency = _saliency(logits, images, part, reduction)  # (M,H,W)
+    gradient = _gradient(logits, images, part, score)  # (M,3,H,W)
     place = torch.argsort(torch.argsort(mapped.logical_not().long(), stable=True))  # of each sample in (mapped, plain)
-    absent = saliency.new_zeros(len(plain), *saliency.shape[1:])
-    return torch.cat([logits, plain])[place], torch.cat([saliency, absent])[place]
+    absent = gradient.new_zeros(len(plain), *gradient.shape[1:])
+    return torch.cat([logits, plain])[place], torch.cat([gradient, absent])[place]
 
 
-def _saliency(logits: Tensor, images: Tensor, batch: Batch, reduction: Reduction) -> Tensor:
-    """Differentiate the true class's logit, or the mixture of both where two samples were mixed."""
-    labels = batch.labels
+def _gradient(logits: Tensor, images: Tensor, batch: Batch, score: Score) -> Tensor:
+    """Differentiate the true class's score, or the mixture of both where two samples were mixed."""
+    scores = class_score(logits, batch.labels, score)
     if batch.partners is not None and batch.shares is not None:
-        own, other = (logits.gather(1, index[:, None]) for index in (labels, batch.partners))  # (B,1) each
-        shares = batch.shares[:, None]
-        logits, labels = shares * own + (1 - shares) * other, torch.zeros_like(labels)
-    return input_saliency(logits, images, labels, reduction=reduction, create_graph=True)
+        scores = batch.shares * scores + (1 - batch.shares) * class_score(logits, batch.partners, score)
+    return input_gradient(scores, images, create_graph=True)
 
 
 def _chosen(batch: Batch, which: Tensor) -> Batch:

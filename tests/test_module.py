@@ -199,3 +199,29 @@ def test_attention_is_fused_wherever_one_derivative_is_enough():
     recomputing = build_model("test_vit", checkpoint_gradients=True, **options)
     assert fused(recomputing, images) == {False}  # the backward pass runs it again and must find the same
     assert use_fused_attn()
+
+
+@pytest.mark.parametrize("saliency_batch", ["joint", "split"])
+def test_a_step_of_the_modern_recipe_is_the_sum_of_its_parts(folder, saliency_batch):
+    # Log-odds, their gradient and its norm, written out; the penalty counts samples with a map, over all samples.
+    settings = {"saliency_of": "log_odds", "saliency_reduction": "l2", "gradient_penalty": 0.3}
+    module = built("test_vit", harmonize=True, harmonizer_weight=2.0, saliency_batch=saliency_batch, **settings)
+    module.log = lambda *args, **kwargs: None
+    batch = next(iter(data_of(folder).train_dataloader()))
+    has_map = torch.arange(len(batch.labels)) % 2 == 0
+    batch = batch._replace(has_map=has_map)
+    module.train()
+    module.training_step(batch, 0).backward()
+
+    torch.manual_seed(0)
+    plain = build_model("test_vit", num_classes=3, image_size=32, second_order=True)
+    images = batch.images.detach().clone().requires_grad_()
+    share = plain(images).softmax(1)[torch.arange(len(images)), batch.labels]
+    gradient = torch.autograd.grad((share / (1 - share)).log().sum(), images, create_graph=True)[0]
+    saliency = torch.stack([pixels.norm(dim=0) for pixels in gradient])
+    size = sum(gradient[i].norm() ** 2 for i in range(len(images)) if has_map[i]) / len(images)
+    agreement = harmonizer_loss(saliency, batch.human, has_map) + 0.3 * size
+    loss = F.cross_entropy(plain(images), batch.labels, label_smoothing=0.1) + 2 * agreement
+    loss.backward()
+    for (name, a), b in zip(module.model.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=2e-4, atol=1e-6, msg=name)

@@ -14,6 +14,7 @@ DEVIATIONS: Mapping[str, tuple[int, float]] = {
 ROUNDING_STEPS = 16  # a map whose range is below this many float steps of its largest value is constant
 
 Reduction = Literal["mean", "absmean", "absmax", "l2"]
+Score = Literal["logit", "log_odds"]
 Mask = Literal["abs_of_mean", "mean_of_abs", "max_of_abs", "l2"]
 Deviation = Literal["population", "unbiased"]
 MASKS: Mapping[Mask, Reduction] = {"abs_of_mean": "mean", "mean_of_abs": "absmean", "max_of_abs": "absmax", "l2": "l2"}
@@ -25,12 +26,10 @@ def input_saliency(
     labels: Tensor,
     *,
     reduction: Reduction = "mean",
+    score: Score = "logit",
     create_graph: bool = False,
 ) -> Tensor:
-    """Differentiate the true-class logit with respect to the image.
-
-    The sum of the batch's true-class logits is differentiated at once, so that with BatchNorm in training mode
-    the cross-sample terms stay in, as in the published training.
+    """Differentiate the true class's score with respect to the image, and reduce the channels to a map.
 
     Args:
         logits: (B,K), computed from ``images``.
@@ -39,13 +38,14 @@ def input_saliency(
         reduction: Over the channels: ``"mean"`` is the signed mean that the published loss uses, ``"absmax"`` the
             largest absolute value that feature alignment uses; ``"absmean"`` is the mean of absolute values and
             ``"l2"`` the norm, whose gradient is 0 where it is 0.
+        score: What is differentiated; see :func:`class_score`.
         create_graph: Keep the graph, so that a loss on the saliency can be differentiated.
 
     Returns:
         (B,H,W) saliency, in logits per unit of pixel intensity.
 
     Raises:
-        ValueError: ``images`` does not require grad, or a shape or the reduction is wrong.
+        ValueError: ``images`` does not require grad, or a shape, the reduction or the score is wrong.
 
     Reference:
         Simonyan et al. 2014; Fel et al. 2022 (arXiv 2211.04533), equation 1.
@@ -61,11 +61,37 @@ def input_saliency(
             "expected logits (B,K), images (B,C,H,W) and labels (B,), "
             f"got {tuple(logits.shape)}, {tuple(images.shape)} and {tuple(labels.shape)}"
         )
+    gradient = input_gradient(class_score(logits, labels, score), images, create_graph=create_graph)
+    return reduce_channels(gradient, reduction)
+
+
+def class_score(logits: Tensor, labels: Tensor, score: Score) -> Tensor:
+    """Return how strongly each image is taken for its true class, (B,).
+
+    ``"logit"`` is the true class's logit, as published. ``"log_odds"`` is log p / (1 - p): what an attack has to bring
+    below 0, with the rival classes in it, and without the saturation of log p.
+
+    >>> logits = torch.tensor([[2.0, 1.0]])
+    >>> class_score(logits, torch.tensor([0]), "log_odds")
+    tensor([1.])
+    """
+    check_score(score)
+    true = labels[:, None]
+    if score == "logit":
+        return logits.gather(1, true)[:, 0]
+    return logits.gather(1, true)[:, 0] - logits.scatter(1, true, -torch.inf).logsumexp(1)
+
+
+def input_gradient(scores: Tensor, images: Tensor, *, create_graph: bool = False) -> Tensor:
+    """Differentiate scores (B,) with respect to the images, (B,C,H,W).
+
+    The sum of the batch's scores is differentiated at once, so that with BatchNorm in training mode the cross-sample
+    terms stay in, as in the published training.
+    """
     if not images.requires_grad:
         raise ValueError("expected images that require grad; call images.requires_grad_() before the model")
-    true_logits = logits.gather(1, labels[:, None]).sum()
-    (gradient,) = torch.autograd.grad(true_logits, images, create_graph=create_graph)  # (B,C,H,W)
-    return reduce_channels(gradient, reduction)
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=create_graph)
+    return gradient
 
 
 def reduce_channels(values: Tensor, reduction: Reduction) -> Tensor:
@@ -95,6 +121,12 @@ def check_reduction(reduction: str) -> None:
     """Raise a ValueError that names the known reductions over channels when this is none of them."""
     if reduction not in get_args(Reduction):
         raise ValueError(f"expected a reduction of {', '.join(map(repr, get_args(Reduction)))}, got {reduction!r}")
+
+
+def check_score(score: str) -> None:
+    """Raise a ValueError that names the known scores of the true class when this is none of them."""
+    if score not in get_args(Score):
+        raise ValueError(f"expected a score of {' or '.join(map(repr, get_args(Score)))}, got {score!r}")
 
 
 def check_deviation(std: str) -> None:
