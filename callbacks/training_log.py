@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.metrics_file import MetricsFile
 from harmonizer.data.batch import Batch
+from harmonizer.data.datamodule import ShardData
 from harmonizer.module import HarmonizerModule
 
 STATE = "training_log"  # in a checkpoint
@@ -95,7 +96,9 @@ class TrainingLog(L.Callback):
             pl_module.log(name, value, logger=False, rank_zero_only=True)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the epoch's sums so far into a checkpoint; every process takes part."""
+        """Put the epoch's sums so far and the training data's names into a checkpoint; every process takes part."""
+        data = getattr(trainer, "datamodule", None)
+        checkpoint["data_sha256"] = data.digests() if isinstance(data, ShardData) else {}
         sums, samples = self._over_processes(trainer)
         checkpoint[STATE] = {"sums": sums, "samples": samples}
 

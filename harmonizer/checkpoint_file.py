@@ -4,8 +4,8 @@ import os
 import pickle
 import sys
 import zipfile
-import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,23 +63,24 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not look at the sums
             broken = archive.testzip()
-        if broken is not None:
-            raise ValueError(f"{path} is truncated or damaged (the sum of {broken} is wrong); {ADVICE}")
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path} is truncated or damaged ({_reason(error)}); {ADVICE}") from None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        content = None if broken else torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError:
         raise ValueError(f"{path} holds more than tensors and plain values; it is not loaded") from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged byte surfaces anywhere in the two readers, as any kind of error
         raise ValueError(f"{path} is truncated or damaged ({_reason(error)}); {ADVICE}") from None
+    if broken is not None:
+        raise ValueError(f"{path} is truncated or damaged (the sum of {broken} is wrong); {ADVICE}")
     if not isinstance(content, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
         raise ValueError(f"{path} is not a checkpoint of train.py; expected its weights and hyper-parameters")
     return content
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint that a run goes on from: the newest valid one. Damaged ones are named on standard error.
+    """Return the checkpoint that a run goes on from: the newest valid one.
+
+    A damaged one is named on standard error and put aside, so that no later save takes it for the one before.
 
     Args:
         folder: Of the run.
@@ -90,20 +91,22 @@ def newest_checkpoint(folder: Path) -> Path | None:
     Raises:
         ValueError: There are checkpoints and none is usable: to start again unasked would lose them.
     """
-    skipped = []
+    skipped: dict[Path, str] = {}
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.exists():
             continue
         try:
             step = read_checkpoint(path, mmap=True).get("global_step")
         except ValueError as error:
-            skipped.append(str(error))
+            skipped[path] = str(error)
             continue
-        for message in skipped:
+        for damaged, message in skipped.items():
             sys.stderr.write(f"warning: {message}: going on from {path}, step {step}\n")
+            with suppress(FileNotFoundError):  # another process has done it
+                damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
         return path
     if skipped:
-        raise ValueError(f"no usable checkpoint: {'; '.join(skipped)}; overwrite=true starts the run again")
+        raise ValueError(f"no usable checkpoint: {'; '.join(skipped.values())}; overwrite=true starts the run again")
     return None
 
 

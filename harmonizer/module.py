@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import lightning as L
 import torch
@@ -138,11 +137,6 @@ class HarmonizerModule(L.LightningModule):
         """Map images (B,3,H,W) in [0,1] to logits (B,K)."""
         logits: Tensor = self.model(images)
         return logits
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the training data in a checkpoint."""
-        data = getattr(self.trainer, "datamodule", None)
-        checkpoint["data_sha256"] = data.digests() if isinstance(data, ShardData) else {}
 
     def on_fit_start(self) -> None:
         """Refuse what would train something else than it says."""

@@ -37,7 +37,7 @@ WORDS = [
 @pytest.fixture
 def place(tmp_path):
     """A folder to work in, with shards."""
-    write_folder(tmp_path / "shards", train=50, val=12)
+    write_folder(tmp_path / "shards", train=120, val=12)
     return tmp_path
 
 
@@ -76,11 +76,11 @@ def cut_into_pieces(place, epochs, signals, longest, *, seed, fork):
 
 
 def test_a_killed_and_a_stopped_run_equal_an_undisturbed_one(place):
-    cut_into_pieces(place, 6, [signal.SIGKILL, signal.SIGTERM], 0.5, seed=3, fork=True)
+    cut_into_pieces(place, 4, [signal.SIGKILL, signal.SIGTERM], 0.5, seed=3, fork=True)
 
 
 @pytest.mark.slow
 def test_twenty_kills_and_five_stops_leave_no_trace(place):
     signals = [signal.SIGKILL] * 20 + [signal.SIGTERM] * 4 + [signal.SIGUSR1]
     random.Random(1).shuffle(signals)
-    cut_into_pieces(place, 120, signals, 1.5, seed=2, fork=False)
+    cut_into_pieces(place, 60, signals, 1.0, seed=2, fork=False)

@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -48,13 +49,14 @@ class BatchLoader(DataLoader[Any]):
             # A generator of its own: starting an epoch leaves the global one, and so dropout, as it was.
             generator=torch.Generator().manual_seed(seed),
             multiprocessing_context=start_method if num_workers else None,
-            worker_init_fn=_outlive_signals,
         )
         self.skipped = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         self.skipped = 0
-        for batch, problems in super().__iter__():
+        with _signals_held_back():
+            batches = super().__iter__()
+        for batch, problems in batches:
             for problem in problems:
                 self.skipped += 1
                 if self.skipped <= NAMED:
@@ -135,7 +137,14 @@ def _as_loaded(loaded: Any) -> Any:  # noqa: ANN401 - a Loaded; the data set has
     return loaded
 
 
-def _outlive_signals(worker: int) -> None:
-    """Leave a scheduler's signals, which it sends to all processes of a job, to the training: it ends its workers."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Start processes that a scheduler's signals, sent to all processes of a job, do not end: the training ends them.
+
+    They inherit the mask, from their first instruction on.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
