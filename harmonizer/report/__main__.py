@@ -5,10 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harmonizer.report.build import Look, build_report
+from harmonizer.report.build import Look, build_replay, build_report
 from harmonizer.report.sensitivity import MASKS
 
 ACCURACY = "CSV with columns model and top1, as timm publishes: accuracy in place of the measured one"
+
+REPLAY = "only compare the 2023 protocol as published (attack=linsley2023_as_published) with the corrected one"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,12 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--grid", nargs="+", default=[], metavar="MODEL", help="models of the grid of examples")
     add("--images", nargs="+", default=[], metavar="KEY", help="images of the grid of examples")
     add("--mask", choices=tuple(MASKS), default=Look.mask, help="map of a perturbation that alignment compares")
+    add("--replay", action="store_true", help=REPLAY)
     add("--title", default=Look.title, help="of the page")
     given = parser.parse_args(arguments)
     look = Look(given.title, given.bars, given.log, given.grid, given.images, given.mask)
     read = {"external": given.external, "accuracy": given.accuracy}
     try:
-        report = build_report(given.results, given.out, **read, pairs=given.compare, look=look)
+        if given.replay:
+            report = build_replay(given.results, given.out)
+        else:
+            report = build_report(given.results, given.out, **read, pairs=given.compare, look=look)
     except (ValueError, FileNotFoundError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -16,6 +16,8 @@ from harmonizer.report.models import Model, Source, load_models
 from harmonizer.report.page import page_html
 from harmonizer.report.paired import compare, default_pairs, named_pair, records
 from harmonizer.report.published import read_accuracy, read_external, with_accuracy
+from harmonizer.report.replay import replay_figure, replayed
+from harmonizer.report.replay_text import replay_markdown
 from harmonizer.report.scatter import scatter
 from harmonizer.report.sensitivity import MASKS, attack_of, sensitivity, sensitivity_markdown, show_mask, with_mask
 from harmonizer.report.style import mark, save, styled
@@ -128,6 +130,25 @@ def build_report(
                 mark(figure, MARK)
             files += save(figure, out / name)
     return Report(files, notes)
+
+
+def build_replay(results: Sequence[Path], out: Path) -> Report:
+    """Write the replay of the 2023 figures: one figure and one text; nothing else, so that nothing is mixed up.
+
+    Args:
+        results: Results folders, or folders of them, with each model under both protocols.
+        out: Folder to write; made if it is not there.
+
+    Raises:
+        FileNotFoundError: Something to read is not there.
+        ValueError: A model lacks one of the protocols, or something to read is damaged; the message names it.
+    """
+    pairs = replayed(load_models(find_results(results))[0])
+    text = replay_markdown(pairs)
+    out.mkdir(parents=True, exist_ok=True)
+    with styled():
+        files = save(replay_figure(pairs), out / "replay")
+    return Report([_write(out / "replay.md", text), *files], [])
 
 
 def read_models(

@@ -4,7 +4,7 @@ Every summary is a dictionary of plain numbers, ready for JSON. An aggregate ove
 an error or a warning. Intervals are percentile bootstraps (Efron 1979) from a generator seeded by the caller.
 """
 
-from harmonizer.statistics.as_published import AS_PUBLISHED, as_published_summary
+from harmonizer.statistics.as_published import AS_PUBLISHED, NAN_EPS, as_published_summary
 from harmonizer.statistics.budgets import BOUND, BUDGETS, robust_accuracy
 from harmonizer.statistics.comparison import pair_keys, paired_difference, paired_tolerance, rank_correlation
 from harmonizer.statistics.summaries import (
@@ -29,6 +29,7 @@ __all__ = [
     "FAILED",
     "FOUND",
     "HUMAN_CEILING",
+    "NAN_EPS",
     "STATUSES",
     "WRONG",
     "alignment_summary",

@@ -1,0 +1,157 @@
+"""The same models under the 2023 protocol as it was published and as it was corrected: ``--replay``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from harmonizer.report.models import Model
+from harmonizer.report.sensitivity import attack_of
+from harmonizer.report.style import COLORS, FAINT, INK, WARNING, mark, new_figure
+from harmonizer.results import RADIUS
+from harmonizer.results.rows import Columns
+from harmonizer.statistics import AS_PUBLISHED, FOUND, WRONG, as_published_summary, mean_summary, rank_correlation
+
+CORRECTED = "linsley2023"  # preferred among the attacks that a model was measured with besides
+LONGEST = 10.0  # the largest norm that the corrected protocol can reach
+TITLE = f"{AS_PUBLISHED}: a replay of a defective protocol, not a measurement"
+PANELS = {"tolerance": "Perturbation tolerance (L2)", "alignment": "Adversarial alignment (Spearman)"}
+WIDTH, ROW, REST = 10.0, 0.52, 1.9  # inches
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One model under both protocols.
+
+    Attributes:
+        corrected: As measured with the corrected protocol, or another attack.
+        published: As measured with the published one.
+    """
+
+    corrected: Model
+    published: Model
+
+    @property
+    def never_fooled(self) -> str:
+        """What the published average did with images that were never fooled: "dropped" or "counted"."""
+        return str(_protocol(self.published)["settings"].get("never_fooled", "dropped"))
+
+    @property
+    def scaling(self) -> str:
+        """How the images were rescaled: "minmax" or "standardized"."""
+        return str(_protocol(self.published)["settings"].get("scaling", "minmax"))
+
+    def average(self, never_fooled: str | None = None) -> dict[str, Any]:
+        """Average the published radii the published way, or with another treatment of never-fooled images."""
+        rows = columns_of(self.published)
+        chosen = never_fooled or self.never_fooled
+        return as_published_summary(rows["status"], rows[RADIUS], rows["label"], never_fooled=chosen)
+
+    def scores(self, panel: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a score with its interval under the corrected and under the published protocol."""
+        if panel == "alignment":
+            first, second = (columns_of(model) for model in (self.corrected, self.published))
+            return _alignment(first), _alignment(second)
+        assert self.corrected.results is not None
+        return self.corrected.results.summary["tolerance"]["restricted_mean"], self.average()
+
+
+def replayed(models: Sequence[Model]) -> list[Replayed]:
+    """Pair each model's replay with its proper measurement, in the order of the corrected tolerance.
+
+    Raises:
+        ValueError: There is no replay, or a replayed model was not measured properly.
+    """
+    replays = [model for model in models if attack_of(model) == AS_PUBLISHED]
+    if not replays:
+        raise ValueError(f"expected results of attack={AS_PUBLISHED} for --replay, got none; evaluate a model with it")
+    pairs = []
+    for published in replays:
+        proper = [
+            model
+            for model in models
+            if attack_of(model) not in ("", AS_PUBLISHED) and _label(model) == _label(published)
+        ]
+        if not proper:
+            raise ValueError(
+                f"expected {_label(published)!r} under attack={CORRECTED} too, for --replay; evaluate it with that"
+            )
+        pairs.append(Replayed(min(proper, key=lambda model: attack_of(model) != CORRECTED), published))
+    return sorted(pairs, key=lambda pair: pair.corrected.value("tolerance"))
+
+
+def agreement(pairs: Sequence[Replayed], panel: str) -> dict[str, Any]:
+    """Correlate the ranks of the models under the two protocols."""
+    both = [pair.scores(panel) for pair in pairs]
+    return rank_correlation([first["mean"] for first, _ in both], [second["mean"] for _, second in both])
+
+
+def replay_figure(pairs: Sequence[Replayed]) -> Figure:
+    """Draw both protocols' scores of each model on one line, with what the published average left out or made up."""
+    figure = new_figure(WIDTH, REST + ROW * len(pairs))
+    panels = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 2]})
+    rows = np.arange(len(pairs))
+    for axes, panel in zip(panels, PANELS, strict=True):
+        for row, pair in zip(rows, pairs, strict=True):
+            first, second = pair.scores(panel)
+            axes.plot([first["mean"], second["mean"]], [row, row], color=FAINT, linewidth=5, zorder=1)
+            color = COLORS[pair.corrected.family]
+            for score, style in ((first, {"color": color, "marker": "o"}), (second, {"color": WARNING, "marker": "X"})):
+                error = [[score["mean"] - score["low"]], [score["high"] - score["mean"]]]
+                axes.errorbar(score["mean"], row, xerr=error, markersize=8, linewidth=1.1, zorder=3, **style)
+        found = agreement(pairs, panel)
+        rho = "undefined" if np.isnan(found["rho"]) else f"{found['rho']:.2f}".replace("-", "\N{MINUS SIGN}")
+        axes.set_title(f"rank correlation of the two protocols over {found['n']} models: {rho}", fontsize=8.5)
+        axes.set_xlabel(PANELS[panel])
+        axes.grid(axis="x", color=FAINT, linewidth=0.5)
+    tolerance = panels[0]
+    tolerance.set_yticks(rows, [f"{_label(pair.corrected)}\n{_small_print(pair)}" for pair in pairs], fontsize=8)
+    for label in tolerance.get_yticklabels():
+        label.set_parse_math(False)
+    tolerance.set_xlim(left=0)
+    if tolerance.get_xlim()[1] > LONGEST:
+        tolerance.axvline(LONGEST, color=INK, linewidth=0.8, linestyle=":")
+        tolerance.text(LONGEST, len(pairs) - 0.6, " largest possible, corrected", fontsize=7, va="bottom")
+    tolerance.set_ylim(-0.6, len(pairs) - 0.3)
+    handles = [
+        tolerance.plot([], [], marker="o", color=INK, linestyle="none", label="corrected protocol, 95 % interval")[0],
+        tolerance.plot([], [], marker="X", color=WARNING, linestyle="none", label="as published, with its defects")[0],
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8.5)
+    mark(figure, TITLE)
+    return figure
+
+
+def columns_of(model: Model) -> Columns:
+    """Return a measured model's per-image rows."""
+    assert model.results is not None
+    return model.results.columns
+
+
+def share_correct(model: Model) -> float:
+    """Return the share of images that were classified correctly before the attack."""
+    return float((columns_of(model)["status"] != WRONG).mean())
+
+
+def _small_print(pair: Replayed) -> str:
+    """Say what the published average did with the images that it could not place."""
+    made = pair.average()
+    return f"{made['n_never_fooled']} never fooled {pair.never_fooled}, {made['n_nan_fooled']} NaN as fooled"
+
+
+def _alignment(columns: Columns) -> dict[str, Any]:
+    """Average the alignment of the images that were fooled."""
+    return mean_summary(columns["alignment"][columns["status"] == FOUND])
+
+
+def _protocol(model: Model) -> dict[str, Any]:
+    assert model.results is not None
+    protocol: dict[str, Any] = model.results.summary["protocol"]
+    return protocol
+
+
+def _label(model: Model) -> str:
+    """Return a model's own name: the shown one may have its folder added."""
+    return "" if model.results is None else str(model.results.summary["model"]["label"])
