@@ -338,3 +338,12 @@ def test_a_table_from_before_the_masks_had_columns_is_read(tmp_path):
     assert list(columns) == [*old, "alignment_mean_of_abs", "alignment_max_of_abs", "alignment_l2"]
     assert columns["alignment"].tolist() == [0.5]
     assert np.isnan(columns["alignment_l2"]).all()
+
+
+def test_nothing_measured_reads_back_as_nan_in_the_later_blocks_too(tmp_path):
+    from harmonizer.results.schema import numbers
+
+    content = {"robust_accuracy": {"label": "x", "budgets": [{"eps": 0.5, "value": None}]}, "as_published": None}
+    read = numbers(content)
+    assert math.isnan(read["robust_accuracy"]["budgets"][0]["value"])
+    assert read["as_published"] is None

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from harmonizer.statistics import STATUSES
 
 VERSION = 1
-NUMBERS = ("accuracy", "tolerance", "adversarial_alignment", "feature_alignment", "survival", "health", "cost")
+NUMBERS = (
+    *("accuracy", "tolerance", "adversarial_alignment", "feature_alignment", "survival", "health", "cost"),
+    *("robust_accuracy", "alignment_by_mask", "as_published"),
+)
 NUMBER, COUNT, TEXT, LIST = (float, int), int, str, list
 
 _MEAN = {"mean": NUMBER, "se": NUMBER, "low": NUMBER, "high": NUMBER, "n": COUNT}

@@ -1,0 +1,63 @@
+"""Import everything once, then run evaluate.py in forked children that are killed at the moments a test asks for.
+
+Usage: python sweep_driver.py PLAN, a JSON file with a list of steps. A step {"argv": [...], "log": FILE} runs evaluate.py
+to its end; "kill": S kills it with SIGKILL after S seconds; "beside": true goes on with the next step at once. Prints a
+JSON list with one object a step: the exit status (-9 when killed), the seconds, and which process it was.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import callbacks.results
+import callbacks.table  # noqa: F401 - what the configs name, imported before the forks
+from evaluate import command_line, main
+
+
+def start(step):
+    """Fork a child that runs evaluate.py; return its process id."""
+    child = os.fork()
+    if child:
+        return child
+    log = os.open(step["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1), os.dup2(log, 2)
+    sys.argv = ["evaluate.py", *step["argv"]]
+    status = 0
+    try:
+        command_line(main)
+    except SystemExit as left:
+        status = left.code or 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        status = 70
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(status)
+
+
+def finish(child, since, kill):
+    """Wait for a child, killing it when its time is over."""
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        seconds = time.monotonic() - since
+        if ended:
+            return {"status": os.waitstatus_to_exitcode(status), "seconds": seconds, "process": child}
+        if kill is not None and seconds > kill:
+            os.kill(child, signal.SIGKILL)
+            kill = None
+        time.sleep(0.005)
+
+
+running, outcomes = [], []
+for step in json.loads(Path(sys.argv[1]).read_text()):
+    running.append((start(step), time.monotonic(), step.get("kill")))
+    if not step.get("beside"):
+        outcomes += [finish(*one) for one in running]
+        running = []
+sys.stdout.write(json.dumps(outcomes + [finish(*one) for one in running]))
