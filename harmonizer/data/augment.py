@@ -13,7 +13,7 @@ from harmonizer.data.batch import Batch
 
 
 def random_box(
-    width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float], generator: torch.Generator
+    width: int, height: int, scale: tuple[float, float], log_ratio: tuple[float, float], generator: torch.Generator
 ) -> tuple[int, int, int, int]:
     """Choose a crop of random area and shape, as torchvision's ``RandomResizedCrop`` does, draw for draw.
 
@@ -21,22 +21,22 @@ def random_box(
         width: Of the picture, in pixels.
         height: Of the picture, in pixels.
         scale: Smallest and largest area, as a share of the picture's.
-        ratio: Smallest and largest width over height.
+        log_ratio: Smallest and largest logarithm of width over height.
         generator: Of the random numbers. The global one need not be saved and restored, which costs more than the rest.
 
     Returns:
         Left, top, right, bottom.
     """
-    low, high = torch.tensor(ratio).log().tolist()
     for _ in range(10):
         area = width * height * float(torch.empty(1).uniform_(*scale, generator=generator))
-        shape = float(torch.empty(1).uniform_(low, high, generator=generator).exp())
+        shape = float(torch.empty(1).uniform_(*log_ratio, generator=generator).exp())
         w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
         if 0 < w <= width and 0 < h <= height:
             top = int(torch.randint(height - h + 1, (1,), generator=generator))
             left = int(torch.randint(width - w + 1, (1,), generator=generator))
             return left, top, left + w, top + h
-    w, h = min(width, round(height * max(ratio))), min(height, round(width / min(ratio)))  # the largest central crop
+    low, high = (math.exp(value) for value in log_ratio)
+    w, h = min(width, round(height * high)), min(height, round(width / low))  # the largest central crop
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
 

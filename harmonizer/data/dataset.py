@@ -1,22 +1,24 @@
 """Read samples of shards by their position: decoded, checked and transformed."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from harmonizer.data.augment import mix_pairs
 from harmonizer.data.batch import Batch
 from harmonizer.data.folder import Encoded, ShardFolder
-from harmonizer.data.picture import decode_picture
+from harmonizer.data.picture import decode_picture, decode_rgb
 from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.data.transforms import JointTransform
+
+T = TypeVar("T")
 
 OnError = Literal["fail", "skip"]
 
@@ -93,7 +95,9 @@ class ShardDataset(Dataset[Item]):
     def __getitems__(self, positions: Sequence[Position]) -> Loaded:
         """Load a batch: each sample is written in its place of it."""
         count, size = len(positions), self.transform.size
-        images, human = torch.empty(count, 3, size, size), torch.zeros(count, size, size)
+        # NumPy's memory: in huge pages, and zeros that nobody writes to cost nothing.
+        images = torch.from_numpy(np.empty((count, 3, size, size), np.float32))
+        human = torch.from_numpy(np.zeros((count, size, size), np.float32))
         found: list[tuple[int, bool, str]] = []
         seeds: list[int] = []
         problems: list[str] = []
@@ -121,16 +125,13 @@ class ShardDataset(Dataset[Item]):
         folder = self.folders[which]
         sample = folder.read(position.number - ([0, *self._ends][which]))
         label = _label(sample, len(folder.manifest.classes))
-        image = _decode(sample, _find_image(sample))
-        if image.mode != "RGB":
-            if image.mode.startswith(("I", "F")):
-                raise DamagedSample(f"{sample}: image has mode {image.mode}, expected 8 bits a channel")
-            image = image.convert("RGB")
-        human = _decode(sample, HEATMAP) if HEATMAP in sample.members else None
+        image = _decode(sample, _find_image(sample), decode_rgb)
+        human = _decode(sample, HEATMAP, decode_picture) if HEATMAP in sample.members else None
         if human is not None and human.mode not in MAP_MODES:
             raise DamagedSample(f"{sample}: its human map has mode {human.mode}, expected 8- or 16-bit grey")
-        if human is not None and not _same_shape(image.size, human.size):
-            raise DamagedSample(f"{sample}: image is {image.size} and its human map {human.size} pixels")
+        size = (image.shape[1], image.shape[0])
+        if human is not None and not _same_shape(size, human.size):
+            raise DamagedSample(f"{sample}: image is {size} and its human map {human.size} pixels")
         self.transform.write(image, human, seed=position.seed, pixels=pixels, importance=importance)
         return label, human is not None, sample.key
 
@@ -159,10 +160,10 @@ def _find_image(sample: Encoded) -> str:
     raise DamagedSample(f"{sample} has no image; expected one of {', '.join(IMAGE_EXTENSIONS)}")
 
 
-def _decode(sample: Encoded, extension: str) -> Image.Image:
+def _decode(sample: Encoded, extension: str, decoder: Callable[[bytes], T]) -> T:
     """Decode one picture, completely."""
     try:
-        return decode_picture(sample.members[extension])
+        return decoder(sample.members[extension])
     except ValueError as error:
         raise DamagedSample(f"{sample}: cannot decode .{extension} ({error}); write the shard again") from None
 

@@ -1,8 +1,10 @@
 """A folder of shards, on disk or at an address, with random access to its samples."""
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -81,13 +83,15 @@ class ShardFolder:
         self.manifest = folder_manifest(place, cache=self.cache) if manifest is None else manifest
         if not self.manifest.samples:
             raise ValueError(f"{place} holds no samples")
-        self._ends = np.cumsum([shard.samples for shard in self.manifest.shards])
+        self._remote = is_remote(place)
+        self._names = [f"{str(place).rstrip('/')}/{shard.file}" for shard in self.manifest.shards]
+        self._ends = list(accumulate(shard.samples for shard in self.manifest.shards))
         self._indexes: dict[int, ShardIndex] = {}
-        if not is_remote(place):
+        if not self._remote:
             for number, listed in enumerate(self.manifest.shards):
                 self._index(number)
-                if verify and file_sha256(self._path(number)) != listed.sha256:
-                    raise ValueError(f"shard {self._name(number)} has changed: its sha256 is not that of the manifest")
+                if verify and file_sha256(Path(self._path(number))) != listed.sha256:
+                    raise ValueError(f"shard {self._names[number]} has changed: its sha256 is not that of the manifest")
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -98,47 +102,49 @@ class ShardFolder:
         Raises:
             FileNotFoundError, ValueError, OSError: Its shard is missing, damaged or cannot be had.
         """
-        shard = int(np.searchsorted(self._ends, number, side="right"))
-        position = int(number - self._ends[shard])  # negative: counted from the shard's end
+        shard = bisect_right(self._ends, number)
+        position = number - self._ends[shard]  # negative: counted from the shard's end
         index = self._index(shard)
         places = index.places[position].tolist()
-        with self._use(shard, lambda path: path.open("rb", buffering=0)) as file:
-            members = {
-                role: os.pread(file.fileno(), size, offset)
-                for role, (offset, size) in zip(ROLES, places, strict=True)
-                if size >= 0
-            }
-        return Encoded(index.keys[position].decode("utf-8", "surrogateescape"), self._name(shard), members)
+        members = self._use(shard, lambda path: _read(path, places))
+        key: bytes = index.keys[position]
+        return Encoded(key.decode("utf-8", "surrogateescape"), self._names[shard], members)
 
-    def _name(self, shard: int) -> str:
-        """Name a shard in messages."""
-        file = self.manifest.shards[shard].file
-        return f"{self.place}/{file}" if is_remote(self.place) else str(Path(self.place) / file)
-
-    def _path(self, shard: int) -> Path:
+    def _path(self, shard: int) -> str:
         """Return where a shard lies, after fetching it if need be."""
+        if not self._remote:
+            return self._names[shard]
         listed = self.manifest.shards[shard]
-        if is_remote(self.place):
-            return self.cache.fetch(str(self.place), listed.file, listed.sha256)
-        return Path(self.place) / listed.file
+        return str(self.cache.fetch(str(self.place), listed.file, listed.sha256))
 
-    def _use(self, shard: int, function: Callable[[Path], T]) -> T:
+    def _use(self, shard: int, function: Callable[[str], T]) -> T:
         """Return a function's value for a shard's path."""
         while True:
             path = self._path(shard)
             try:
                 return function(path)
             except FileNotFoundError:
-                if not is_remote(self.place):
+                if not self._remote:
                     raise
                 # Another process has just made room for another shard.
 
     def _index(self, shard: int) -> ShardIndex:
         """Return where a shard's samples lie."""
         if shard not in self._indexes:
-            samples = self._use(shard, lambda path: index_shard(path, self.manifest.shards[shard]))
+            samples = self._use(shard, lambda path: index_shard(Path(path), self.manifest.shards[shard]))
             self._indexes[shard] = _index_of(samples)
         return self._indexes[shard]
+
+
+def _read(path: str, places: list[list[int]]) -> dict[str, bytes]:
+    """Read members of a shard; places are offset and size, -1 where there is no such member."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return {
+            role: os.pread(file, size, offset) for role, (offset, size) in zip(ROLES, places, strict=True) if size >= 0
+        }
+    finally:
+        os.close(file)
 
 
 def folder_manifest(place: str | Path, *, cache: RemoteCache) -> Manifest:

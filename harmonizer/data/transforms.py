@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from harmonizer.data.augment import jitter, random_box, rotate
+from harmonizer.data.picture import Pixels
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 Box = tuple[int, int, int, int]
@@ -58,18 +59,19 @@ class JointTransform:
             raise ValueError(f"expected interpolation {' or '.join(RESAMPLING)}, got {interpolation!r}")
         self.size = size
         self.scale = None if scale is None else (scale[0], scale[1])
-        self.ratio = (ratio[0], ratio[1])
+        low, high = torch.tensor(ratio).log().tolist()
+        self.log_ratio = (low, high)
         self.flip = flip
         self.rotation = rotation
         self.jitter = jitter
         self.crop_ratio = crop_ratio
         self.interpolation = interpolation
 
-    def __call__(self, image: Image.Image, human: Image.Image | None, *, seed: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Image.Image | Pixels, human: Image.Image | None, *, seed: int) -> tuple[Tensor, Tensor]:
         """Transform one sample.
 
         Args:
-            image: RGB picture.
+            image: RGB picture, or its pixels (H,W,3).
             human: Grey picture of the same aspect ratio, 8 or 16 bits; None gives a map of zeros.
             seed: Of the random choices; the global generator is left as it was.
 
@@ -81,7 +83,13 @@ class JointTransform:
         return pixels, importance
 
     def write(
-        self, image: Image.Image, human: Image.Image | None, *, seed: int, pixels: Tensor, importance: Tensor
+        self,
+        image: Image.Image | Pixels,
+        human: Image.Image | None,
+        *,
+        seed: int,
+        pixels: Tensor,
+        importance: Tensor,
     ) -> None:
         """Transform one sample into its place in a batch, which saves a copy.
 
@@ -93,12 +101,14 @@ class JointTransform:
             importance: (size,size) float32, written; zeros.
         """
         generator = torch.Generator().manual_seed(seed)
-        box = None if self.scale is None else random_box(*image.size, self.scale, self.ratio, generator)
+        array = np.asarray(image)
+        size = array.shape[1], array.shape[0]
+        box = None if self.scale is None else random_box(*size, self.scale, self.log_ratio, generator)
         flipped = self.flip > 0 and float(torch.rand((), generator=generator)) < self.flip
-        colours = self._image(image, box)
+        colours = self._image(array, box)
         torch.div(colours.flip(2) if flipped else colours, 255, out=pixels)
         if human is not None:
-            grey = torch.from_numpy(self._map(map_values(human), image.size, box))
+            grey = torch.from_numpy(self._map(map_values(human), size, box))
             importance.copy_(grey.flip(1) if flipped else grey)
         if self.rotation:
             degrees = self.rotation * (2 * float(torch.rand((), generator=generator)) - 1)
@@ -108,13 +118,16 @@ class JointTransform:
         if self.jitter:
             pixels.copy_(jitter(pixels, self.jitter, generator))
 
-    def _image(self, image: Image.Image, box: Box | None) -> Tensor:
-        """Return the image's pixels (3,size,size) uint8."""
-        picture = self._evaluated(image, RESAMPLING[self.interpolation]) if box is None else _crop(image, box)
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    def _image(self, array: Pixels, box: Box | None) -> Tensor:
+        """Return the image's pixels (3,size,size) uint8, of (H,W,3)."""
+        if box is None:
+            array = np.array(self._evaluated(Image.fromarray(array), RESAMPLING[self.interpolation]))
+            return torch.from_numpy(array).permute(2, 0, 1)
+        left, top, right, bottom = box
+        pixels = torch.from_numpy(array[top:bottom, left:right].copy()).permute(2, 0, 1)
         if pixels.shape[1:] == (self.size, self.size):
             return pixels
-        # Equal to Pillow's up to one grey level in one pixel of a hundred, and twice as fast.
+        # Equal to Pillow's up to one grey level, and more than twice as fast.
         sizes = (self.size, self.size)
         return F.interpolate(pixels[None], sizes, mode=self.interpolation, antialias=True)[0]
 

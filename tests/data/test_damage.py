@@ -98,7 +98,7 @@ SAMPLES = {
     "image of noise": ({"png": b"\x89PNG\r\n\x1a\nbroken"}, "cannot decode .png"),
     "JPEG cut": ({"png": None, "jpg": jpeg(cut=-40)}, "cannot decode .jpg"),
     "JPEG without its header": ({"png": None, "jpg": jpeg()[30:]}, "cannot decode .jpg"),
-    "image of 16 bits": ({"png": png(np.zeros((32, 32), np.uint16))}, "mode I;16, expected 8 bits"),
+    "image of 16 bits": ({"png": png(np.zeros((32, 32), np.uint16))}, "it has mode I;16, expected 8 bits"),
     "map of noise": ({"heatmap.png": b"broken"}, "cannot decode .heatmap.png"),
     "map cut": ({"heatmap.png": png(np.eye(32, dtype=np.uint8))[:-20]}, "cannot decode .heatmap.png"),
     "map of another shape": ({"heatmap.png": png(np.zeros((4, 8), np.uint8))}, r"human map \(8, 4\) pixels"),

@@ -1,0 +1,203 @@
+"""Samples a second of one core, from shard to batch, against plain PIL decoding: ``python -m benchmarks.data``.
+
+Every rate is of one thread, by the processor time of the process, best of several rounds that take turns: other work on
+the machine disturbs it little.
+"""
+
+import argparse
+import io
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import kornia
+import kornia.augmentation as K
+import numpy as np
+import PIL
+import torch
+import torchvision
+from kornia.constants import DataKey
+from PIL import Image
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from harmonizer.data import prepare_human_map
+from harmonizer.data.dataset import Position, ShardDataset, collate
+from harmonizer.data.folder import ShardFolder
+from harmonizer.data.loader import TrainLoader
+from harmonizer.data.manifest import Manifest, write_manifest
+from harmonizer.data.mixture import Mixture, Part
+from harmonizer.data.picture import decode_picture, decode_rgb
+from harmonizer.data.sampling import TrainBatches
+from harmonizer.data.shards import HEATMAP, shard_name, write_shard
+from harmonizer.data.transforms import JointTransform, map_values
+
+SIZE = 224  # pixels of a batch's images
+BATCH = 32
+CROP = (0.08, 1.0)
+Run = Callable[[], object]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--pixels", type=int, default=256, help="of a stored picture's side")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, Pillow {PIL.__version__}, ", end="")
+    print(f"kornia {kornia.__version__}; pictures of {options.pixels} pixels, batches of {BATCH} at {SIZE}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        for share in (0.0, 0.2, 1.0):
+            place = make_shards(Path(folder, f"{share}"), options.images, options.pixels, share)
+            for interpolation in ("bilinear", "bicubic"):
+                print(f"### {share:.0%} with maps, {interpolation}\n")
+                show(stages(place, interpolation), options.images, options.rounds)
+        print("### Decoding a JPEG\n")
+        show(decoders(place), options.images, options.rounds)
+        print("### Random crop and flip of image and map, from decoded pictures to tensors\n")
+        show(augmentations(place), options.images, options.rounds)
+
+
+def stages(place: Path, interpolation: str) -> dict[str, Run]:
+    """Return what is measured on a folder: the parts of the pipeline, and all of it."""
+    folder, transform = ShardFolder(place), JointTransform(SIZE, scale=CROP, flip=0.5, interpolation=interpolation)
+    dataset, numbers = ShardDataset([folder], transform), range(len(folder))
+    encoded = [folder.read(number).members for number in numbers]
+    decoded = [(decode_rgb(e["jpg"]), decode_picture(e[HEATMAP]) if HEATMAP in e else None) for e in encoded]
+    pixels, importance = torch.empty(3, SIZE, SIZE), torch.zeros(SIZE, SIZE)
+    items = [dataset[Position(number, 0)] for number in range(min(BATCH, len(folder)))]
+    batches = TrainBatches(Mixture([Part([len(folder)])], seed=0), BATCH, seed=0)
+    loader = TrainLoader(dataset, batches)
+    return {
+        "PIL decoding of the images alone": lambda: [pil_decode(members["jpg"]) for members in encoded],
+        "PIL decoding of images and maps": lambda: [
+            pil_decode(content, "RGB" if name == "jpg" else None)
+            for members in encoded
+            for name, content in members.items()
+            if name in ("jpg", HEATMAP)
+        ],
+        "read": lambda: [folder.read(number) for number in numbers],
+        "decode": lambda: [
+            (decode_rgb if name == "jpg" else decode_picture)(members[name])
+            for members in encoded
+            for name in ("jpg", HEATMAP)
+            if name in members
+        ],
+        "augment": lambda: [
+            transform.write(*pair, seed=seed, pixels=pixels, importance=importance) for seed, pair in enumerate(decoded)
+        ],
+        "collate (copy; the pipeline writes in place)": lambda: [
+            collate(items) for _ in range(0, len(folder), len(items))
+        ],
+        "whole pipeline": lambda: list(loader),
+    }
+
+
+def decoders(place: Path) -> dict[str, Run]:
+    """Return the decoders."""
+    folder = ShardFolder(place)
+    encoded = [folder.read(number).members["jpg"] for number in range(len(folder))]
+    runs: dict[str, Run] = {"PIL": lambda: [pil_decode(content) for content in encoded]}
+    try:
+        import simplejpeg
+    except ImportError:
+        return runs
+    return runs | {"simplejpeg": lambda: [simplejpeg.decode_jpeg(content) for content in encoded]}
+
+
+def augmentations(place: Path) -> dict[str, Run]:
+    """Return the ways to crop and flip image and map together."""
+    folder = ShardFolder(place)
+    encoded = [folder.read(number).members for number in range(len(folder))]
+    pairs = [(decode_picture(members["jpg"]), decode_picture(members[HEATMAP])) for members in encoded]
+    ours = JointTransform(SIZE, scale=CROP, flip=0.5)
+    joint = v2.Compose([v2.RandomResizedCrop(SIZE, CROP, antialias=True), v2.RandomHorizontalFlip()])
+
+    def torchvision_v2() -> None:
+        for image, human in pairs:
+            grey = torch.from_numpy(map_values(human))[None]
+            grey = v2.functional.resize(grey, list(image.size[::-1]), antialias=True)
+            pixels, importance = joint(tv_tensors.Image(image), tv_tensors.Image(grey))
+            v2.functional.to_dtype(pixels, torch.float32, scale=True), importance.contiguous()
+
+    kornia_joint = K.AugmentationSequential(
+        K.RandomResizedCrop((SIZE, SIZE), CROP, cropping_mode="resample"),
+        K.RandomHorizontalFlip(),
+        data_keys=["input", "mask"],
+        extra_args={DataKey.MASK: {"resample": "bilinear", "align_corners": True}},
+    )
+
+    def kornia_batches() -> None:
+        for start in range(0, len(pairs), BATCH):
+            part = pairs[start : start + BATCH]
+            images = torch.stack([torch.from_numpy(np.array(image)) for image, _ in part]).permute(0, 3, 1, 2) / 255
+            maps = torch.stack([torch.from_numpy(map_values(human)) for _, human in part])[:, None]
+            maps = torch.nn.functional.interpolate(maps, images.shape[2:], mode="bilinear")
+            kornia_joint(images, maps)
+
+    return {
+        "JointTransform (Pillow and torch)": lambda: [ours(*pair, seed=seed) for seed, pair in enumerate(pairs)],
+        "torchvision v2": torchvision_v2,
+        "kornia, on the batch": kornia_batches,
+    }
+
+
+def show(runs: dict[str, Run], samples: int, rounds: int) -> None:
+    """Measure, and print a table with each rate as a ratio to the first."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            seconds[name].append(time.process_time() - start)
+    rates = {name: samples / min(times) for name, times in seconds.items()}
+    print("| | samples/s | ratio to the first |\n|---|---|---|")
+    for name, rate in rates.items():
+        print(f"| {name} | {rate:.0f} | {rate / next(iter(rates.values())):.2f} |")
+    print()
+
+
+def pil_decode(content: bytes, mode: str | None = "RGB") -> Image.Image:
+    """Decode a picture with Pillow, as most loaders do."""
+    picture = Image.open(io.BytesIO(content))
+    picture.load()
+    return picture if mode is None else picture.convert(mode)
+
+
+def make_shards(folder: Path, images: int, pixels: int, share: float) -> Path:
+    """Write a folder of generated pictures, of which a share has prepared maps of 224 pixels."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    samples = (draw(rng, f"{number:06d}", pixels, with_map=number < share * images) for number in range(images))
+    shard = write_shard(folder / shard_name(0), samples)
+    write_manifest(folder, Manifest(tuple(map(str, range(1000))), "", (shard,)))
+    return folder
+
+
+def draw(rng: np.random.Generator, key: str, pixels: int, *, with_map: bool) -> dict[str, object]:
+    """Draw a picture with as much detail as photographs have: noise whose amplitude falls with its frequency."""
+    image = np.zeros((pixels, pixels, 3))
+    for side, weight in ((4, 60), (16, 40), (64, 25), (pixels, 16)):
+        noise = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+        image += weight * (np.asarray(noise.resize((pixels, pixels), Image.Resampling.BICUBIC)) / 127.5 - 1)
+    sample: dict[str, object] = {"__key__": key, "jpg": encode(np.clip(image + 128, 0, 255).astype(np.uint8), "jpeg")}
+    sample["cls"] = int(rng.integers(1000))
+    if with_map:
+        spots = Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).resize((256, 256))
+        human = prepare_human_map(np.asarray(spots, dtype=np.float64))
+        sample[HEATMAP] = encode(np.rint(human / 255 * 65535).astype(np.uint16), "png")
+    return sample
+
+
+def encode(values: np.ndarray, kind: str) -> bytes:
+    """Encode a picture."""
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, kind, **({"quality": 90} if kind == "jpeg" else {}))
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    main()
