@@ -1,0 +1,139 @@
+"""Second derivatives at the cost that arithmetic demands.
+
+torch differentiates its convolutions, normalisations and activations twice through detours: a convolution's weight
+gets its second-order gradient from a loop over groups, a batch normalisation its own from a chain of some fifteen
+elementwise passes, and fused attention has none at all. Inside :func:`twice_differentiable` the same layers run on
+closed forms that use the kernels of the first derivative again. Values and gradients are those of torch, up to
+rounding; benchmarks/README.md says what that saves.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from harmonizer.second_order.activation import Gelu
+from harmonizer.second_order.attention import attend
+from harmonizer.second_order.convolution import Convolution
+from harmonizer.second_order.normalisation import BatchNorm, LayerNorm
+
+__all__ = ["twice_differentiable"]
+
+
+class twice_differentiable(TorchFunctionMode):
+    """Run layers so that the gradient of a scalar with respect to the images can be differentiated fast.
+
+    Under ``create_graph`` such layers give the gradient of their inputs only: asking for a parameter's there raises
+    torch's error of an unused tensor. Any later backward pass reaches inputs and parameters alike. A third derivative
+    raises an error. Layers and arguments that are not known here run as always.
+
+    >>> images = torch.rand(2, 3, 8, 8, requires_grad=True)
+    >>> layer = torch.nn.Conv2d(3, 4, 3)
+    >>> with twice_differentiable():
+    ...     outputs = layer(images).square().sum()
+    >>> (gradient,) = torch.autograd.grad(outputs, images, create_graph=True)
+    >>> gradient.square().sum().backward()
+    >>> layer.weight.grad.shape
+    torch.Size([4, 3, 3, 3])
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever func returns
+        replacement = REPLACEMENTS.get(func)
+        if replacement is not None and torch.is_grad_enabled():
+            outputs = replacement(*args, **(kwargs or {}))
+            if outputs is not None:
+                return outputs
+        return func(*args, **(kwargs or {}))
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    first, *rest = (value,) if isinstance(value, int) else value
+    return (first, *rest) if rest else (first, first)  # type: ignore[return-value]
+
+
+def _cast(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Cast as autocast would, for layers that it runs in lower precision."""
+    device = tensors[0].device.type if tensors[0] is not None else "cpu"
+    if not torch.is_autocast_enabled(device):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype(device)
+    return [tensor if tensor is None or not tensor.is_floating_point() else tensor.to(dtype) for tensor in tensors]
+
+
+def _conv2d(
+    inputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    if isinstance(padding, str) or inputs.ndim != 4:
+        return None
+    cast = _cast(inputs, weight, bias)
+    with torch.autocast(inputs.device.type, enabled=False):
+        outputs: Tensor = Convolution.apply(*cast, _pair(stride), _pair(padding), _pair(dilation), groups)
+    return outputs
+
+
+def _batch_norm(
+    inputs: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    if not training or inputs.numel() <= inputs.shape[1]:
+        return None  # fixed statistics need no second derivative; a single value is torch's error
+    return BatchNorm.apply(inputs, weight, bias, running_mean, running_var, momentum, eps)  # type: ignore[no-any-return]
+
+
+def _layer_norm(
+    inputs: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    if torch.is_autocast_enabled(inputs.device.type):
+        inputs = inputs.float()
+    outputs: Tensor = LayerNorm.apply(inputs, tuple(normalized_shape), weight, bias, eps)
+    return outputs
+
+
+def _gelu(inputs: Tensor, *, approximate: str = "none") -> Tensor | None:
+    return Gelu.apply(inputs) if approximate == "none" else None
+
+
+def _hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
+    """Write ``F.hardsigmoid``, which torch differentiates only once, with a function that it does twice."""
+    return F.relu6(inputs + 3) / 6
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    query, key, value = _cast(query, key, value)  # type: ignore[assignment]
+    with torch.autocast(query.device.type, enabled=False):
+        return attend(query, key, value, *args, **kwargs)
+
+
+REPLACEMENTS: Mapping[Callable[..., Any], Callable[..., Tensor | None]] = {
+    torch.conv2d: _conv2d,
+    F.batch_norm: _batch_norm,
+    F.layer_norm: _layer_norm,
+    F.gelu: _gelu,
+    F.hardsigmoid: _hardsigmoid,
+    F.scaled_dot_product_attention: _attention,
+}

@@ -1,0 +1,114 @@
+"""Attention whose second derivative keeps no matrix of tokens by tokens."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+class Attention(Function):
+    """``F.scaled_dot_product_attention`` of q (...,N,D), k (...,M,D) and v (...,M,E), without mask and dropout.
+
+    The forward pass takes the fused kernel; the passes back compute the attention matrix P anew from q and k.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:  # noqa: ANN401, D102
+        ctx.save_for_backward(q, k, v)
+        ctx.scale = scale
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+        if torch.is_grad_enabled():
+            return *AttentionGradient.apply(gradients[0], *ctx.saved_tensors, ctx.scale), None
+        q, k, v = ctx.saved_tensors
+        return *_gradients(gradients[0], q, k, v, ctx.scale), None
+
+
+class AttentionGradient(Function):
+    """The gradients of q, k and v from the output's g (...,N,E).
+
+    P = softmax(s q k'), A = g v', Z = P (A - rowsum(P A)) elementwise; the gradients are s Z k, s Z' q and P' g.
+    """
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any,  # noqa: ANN401 - autograd's
+        g: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(g, q, k, v)
+        ctx.scale = scale
+        return _gradients(g, q, k, v, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_q: Tensor, to_k: Tensor, to_v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+        g, q, k, v = ctx.saved_tensors
+        scale = ctx.scale
+        p, a, z = _matrices(g, q, k, v, scale)
+        e = (to_q @ k.mT + q @ to_k.mT) * scale  # cotangent of Z
+        mean = (p * e).sum(-1, keepdim=True)
+        of_a = p * (e - mean)  # cotangent of A
+        of_p = g @ to_v.mT + e * (a - (p * a).sum(-1, keepdim=True)) - mean * a  # cotangent of P
+        of_s = _softmax_backward(p, of_p)  # of the scaled products
+        return (
+            of_a @ v + p @ to_v,
+            (of_s @ k + z @ to_k) * scale,
+            (of_s.mT @ q + z.mT @ to_q) * scale,
+            of_a.mT @ g,
+            None,
+        )
+
+
+def _matrices(g: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return P, A and Z, each (...,N,M)."""
+    p = (q @ k.mT * scale).softmax(-1)
+    a = g @ v.mT
+    return p, a, _softmax_backward(p, a)
+
+
+def _gradients(g: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k and v."""
+    p, _, z = _matrices(g, q, k, v, scale)
+    return z @ k * scale, z.mT @ q * scale, p.mT @ g
+
+
+def _softmax_backward(p: Tensor, gradient: Tensor) -> Tensor:
+    """Return the gradient of a softmax's input, from its output p."""
+    return torch.ops.aten._softmax_backward_data(gradient, p, -1, p.dtype)  # type: ignore[no-any-return]
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Stand in for ``F.scaled_dot_product_attention``, with all its arguments.
+
+    Raises:
+        ValueError: Grouped queries or a causal mask, which no image model of timm uses.
+    """
+    if is_causal or enable_gqa:
+        raise ValueError("expected attention without is_causal and enable_gqa where derivatives are taken twice")
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    if attn_mask is None and dropout_p == 0:
+        return Attention.apply(query, key, value, scale)  # type: ignore[no-any-return]
+    products = query @ key.mT * scale
+    if attn_mask is not None:
+        is_bool = attn_mask.dtype == torch.bool
+        products = products.masked_fill(~attn_mask, -torch.inf) if is_bool else products + attn_mask
+    return F.dropout(products.softmax(-1), dropout_p) @ value

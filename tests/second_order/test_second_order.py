@@ -1,0 +1,156 @@
+"""The closed forms against torch's own derivatives, and against finite differences."""
+
+import copy
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from harmonizer.second_order import twice_differentiable
+
+
+def tensors(*shapes):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
+
+
+def second_order(layer, inputs, parameters):
+    """Differentiate a curved scalar of the input's gradient, and the outputs themselves."""
+    outputs = layer(inputs, *parameters)
+    weights = torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).reshape(outputs.shape)
+    scalar = (outputs.tanh() * weights).sum()
+    (gradient,) = torch.autograd.grad(scalar, inputs, create_graph=True)
+    loss = gradient.square().sum() + scalar.square() + gradient.sin().sum()
+    return [outputs.detach(), gradient.detach(), *torch.autograd.grad(loss, [inputs, *parameters])]
+
+
+LAYERS = {
+    "conv": (lambda x, w, b: F.conv2d(x, w, b), (2, 3, 7, 6), (4, 3, 3, 3), (4,)),
+    "conv strided": (lambda x, w, b: F.conv2d(x, w, b, 2, (1, 2)), (2, 3, 7, 6), (4, 3, 3, 3), (4,)),
+    "conv dilated": (lambda x, w: F.conv2d(x, w, None, 1, 2, 2), (2, 3, 7, 6), (4, 3, 3, 3)),
+    "conv grouped": (lambda x, w, b: F.conv2d(x, w, b, 2, 1, 1, 2), (2, 4, 7, 6), (6, 2, 3, 3), (6,)),
+    "conv depthwise": (lambda x, w: F.conv2d(x, w, padding=1, groups=4), (2, 4, 5, 5), (4, 1, 3, 3)),
+    "conv same": (lambda x, w: F.conv2d(x, w, padding="same"), (2, 3, 5, 5), (4, 3, 3, 3)),
+    "batch norm": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True), (4, 3, 2, 3), (3,), (3,)),
+    "batch norm, plain": (lambda x: F.batch_norm(x, None, None, training=True), (4, 3, 2, 3)),
+    "batch norm, flat": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True), (5, 3), (3,), (3,)),
+    "layer norm": (lambda x, w, b: F.layer_norm(x, (5,), w, b), (2, 3, 5), (5,), (5,)),
+    "layer norm, plain": (lambda x: F.layer_norm(x, (3, 5)), (2, 3, 5)),
+    "gelu": (lambda x: F.gelu(3 * x), (4, 5)),
+    "gelu tanh": (lambda x: F.gelu(3 * x, approximate="tanh"), (4, 5)),
+    "attention": (
+        lambda x, k, v: F.scaled_dot_product_attention(x, k, v),
+        (2, 3, 4, 5),
+        (2, 3, 6, 5),
+        (2, 3, 6, 4),
+    ),
+    "attention, scaled": (
+        lambda x, w: F.scaled_dot_product_attention(x @ w, x, x.sin(), scale=0.7),
+        (2, 3, 4, 5),
+        (5, 5),
+    ),
+    "attention, biased": (
+        lambda x, m: F.scaled_dot_product_attention(x, x.sin(), x, attn_mask=m),
+        (2, 3, 4, 5),
+        (1, 3, 4, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_values_and_all_derivatives_are_those_of_torch(name):
+    layer, shape, *others = LAYERS[name]
+    inputs, *parameters = tensors(shape, *others)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        expected = second_order(layer, inputs, parameters)
+    with twice_differentiable():
+        found = second_order(layer, inputs, parameters)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["conv grouped", "batch norm", "layer norm", "gelu", "attention"])
+def test_derivatives_are_those_of_finite_differences(name):
+    layer, shape, *others = LAYERS[name]
+    arguments = tensors(shape, *others)
+
+    def input_gradient(*values):
+        with twice_differentiable():
+            outputs = layer(*values)
+        return torch.autograd.grad(outputs.tanh().sum(), values[0], create_graph=True)[0]
+
+    with twice_differentiable():
+        assert torch.autograd.gradcheck(layer, arguments)
+    assert torch.autograd.gradcheck(input_gradient, arguments)
+
+
+MODELS = ("resnet18", "mobilenetv2_050", "vit_tiny_patch16_224", "convnext_atto", "test_efficientnet_gn")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_networks_gradients_are_those_of_torch(name):
+    torch.manual_seed(0)
+    size = {"img_size": 64} if name.startswith("vit") else {}
+    model = timm.create_model(name, num_classes=4, drop_rate=0.0, drop_path_rate=0.0, **size).double().train()
+    images = torch.rand(3, 3, 64, 64, dtype=torch.float64)
+    found = []
+    for context in (torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), twice_differentiable()):
+        copied, leaf = copy.deepcopy(model), images.clone().requires_grad_()
+        with context:
+            logits = copied(leaf)
+        (gradient,) = torch.autograd.grad(logits[:, 0].sum(), leaf, create_graph=True)
+        (gradient.square().mean() + F.cross_entropy(logits, torch.arange(3))).backward()
+        buffers = [buffer.double() for buffer in copied.buffers()]
+        found.append([logits.detach(), *buffers, *[parameter.grad for parameter in copied.parameters()]])
+    largest = max(float(parameter.grad.norm()) for parameter in copied.parameters())  # some gradients are truly zero
+    torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-10 * largest)
+
+
+def test_hard_sigmoids_can_be_differentiated_twice():
+    model = timm.create_model("mobilenetv3_small_050", num_classes=4).train()
+    images = torch.rand(3, 3, 32, 32, requires_grad=True)
+    with twice_differentiable():
+        logits = model(images)
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images, create_graph=True)
+    gradient.square().sum().backward()
+    x = torch.linspace(-5, 5, 11)
+    with twice_differentiable():
+        torch.testing.assert_close(F.hardsigmoid(x), torch.nn.Hardsigmoid()(x))
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_a_parameters_gradient_with_create_graph_is_an_error_and_a_third_derivative_too():
+    layer, images = nn.Conv2d(3, 2, 3), torch.rand(1, 3, 5, 5, requires_grad=True)
+    with twice_differentiable():
+        outputs = layer(images).sigmoid().sum()
+    with pytest.raises(RuntimeError, match="not have been used"):
+        torch.autograd.grad(outputs, layer.weight, create_graph=True)
+    (gradient,) = torch.autograd.grad(outputs, images, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), layer.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        second.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+def test_under_autocast_layers_run_in_the_same_precision(name):
+    torch.manual_seed(0)
+    size = {"img_size": 32} if name.startswith("vit") else {}
+    model, images = timm.create_model(name, num_classes=4, **size).train(), torch.rand(3, 3, 32, 32)
+    found = []
+    for context in (torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), twice_differentiable()):
+        copied, leaf = copy.deepcopy(model), images.clone().requires_grad_()
+        types = []
+        for module in copied.modules():
+            if not list(module.children()):
+                module.register_forward_hook(lambda module, inputs, output, types=types: types.append(output.dtype))
+        with context, torch.autocast("cpu", torch.bfloat16):
+            logits = copied(leaf)
+        (gradient,) = torch.autograd.grad(logits[:, 0].float().sum(), leaf, create_graph=True)
+        gradient.square().sum().backward()
+        found.append((types, gradient.detach(), [p.grad for p in copied.parameters() if p.grad is not None]))
+    assert found[0][0] == found[1][0]
+    for mine, torchs in zip(found[1][2], found[0][2], strict=True):
+        assert mine.dtype == torchs.dtype
+    cosine = F.cosine_similarity(found[0][1].flatten(), found[1][1].flatten(), dim=0)
+    assert cosine > 0.95
