@@ -1,0 +1,39 @@
+"""The documents name tests that exist, and the table of recipes is that of the configs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from configs.table import PAGE, page, read_recipe
+
+ROOT = Path(__file__).parents[1]
+NAMED = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
+DOCUMENTS = [ROOT / "docs" / name for name in ("methods.md", "recipes.md")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_test_that_a_document_names_exists(document):
+    named = NAMED.findall(document.read_text())
+    assert named
+    for path, test in named:
+        assert re.search(rf"^def {test}\(", (ROOT / path).read_text(), re.M), f"{document.name} names {path}::{test}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_a_document_names_exists(document):
+    text = document.read_text()
+    for path in re.findall(r"(?:tests|configs|harmonizer)/[\w/]+\.(?:py|yaml)", text):
+        assert (ROOT / path).is_file(), f"{document.name} names {path}"
+    for target in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (document.parent / target).is_file(), f"{document.name} links to {target}"
+
+
+def test_the_table_of_recipes_is_that_of_the_configs():
+    assert page(PAGE.read_text()) == PAGE.read_text(), "python -m configs.table --write"
+
+
+def test_every_setting_of_a_published_recipe_names_its_source():
+    for name in ("fel2022", "fel2022_original", "pseudo2023"):
+        without = [key for key, (_, source) in read_recipe(name).items() if not source]
+        assert set(without) <= {"epochs", "batch_size"}, f"{name}: {without}"
