@@ -17,7 +17,7 @@ from harmonizer.sweep import read_models, run_sweep
 def evaluate(config: DictConfig) -> Path:
     """Measure one model; return the results folder that it wrote."""
     subject = instantiate(config.subject)
-    with claimed(Path(config.results), subject.label):
+    with claimed(Path(config.results), subject.label, ranks=True):
         return measure(config, subject)
 
 

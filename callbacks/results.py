@@ -27,6 +27,7 @@ from harmonizer.results import (
     COLUMNS,
     VERSION,
     Work,
+    clear_leftovers,
     creation_time,
     different_settings,
     folder_name,
@@ -104,6 +105,8 @@ class ResultsWriter(L.Callback):
                 f"{self.folder} holds results with other {', '.join(different)}; add overwrite=true to replace them, "
                 "or choose results=FOLDER"
             )
+        if not different:
+            clear_leftovers(self.folder, done=True)
         return not different
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -299,6 +302,7 @@ def _request(subject: Subject, data: ShardData, robustness: Robustness) -> dict[
         "model": {
             "name": subject.model,
             "checkpoint_sha256": None if path is None else _digest(path),
+            "weights": subject.weights,
             "input_size": data.image_size,
             "crop_ratio": transform.crop_ratio,
             "interpolation": transform.interpolation,

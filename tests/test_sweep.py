@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lightning as L
 import numpy as np
 import pytest
 import timm
@@ -15,6 +14,7 @@ import torch
 import yaml
 from shard_data import CLASSES, write_folder
 
+from harmonizer.checkpoint_file import write_checkpoint
 from harmonizer.module import HarmonizerModule
 from harmonizer.report.build import build_report
 from harmonizer.report.families import FAMILIES, guess_family
@@ -24,8 +24,8 @@ from harmonizer.sweep.failures import reason_of
 
 ROOT = Path(__file__).parents[1]
 CHEAP = (
-    "data=folder data.folder=shards data.num_workers=0 data.eval_batch_size=8 attack=pgd attack.settings.steps=3 "
-    "attack.settings.rounds=4 health=2 +callbacks.robustness.at_once=4 image_size=32"
+    "data=folder data.folder=shards data.num_workers=0 data.eval_batch_size=8 attack=pgd attack.settings.steps=2 "
+    "attack.settings.rounds=3 health=1 +callbacks.robustness.at_once=4 image_size=32"
 )
 TINY = ("test_resnet", "test_vit", "test_byobnet")
 
@@ -34,12 +34,12 @@ TINY = ("test_resnet", "test_vit", "test_byobnet")
 def place(tmp_path_factory):
     """Make a folder with small shards, a control and a harmonized checkpoint, and a list of those and tiny models."""
     place = tmp_path_factory.mktemp("sweep")
-    write_folder(place / "shards", train=4, val=24)
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=place)
+    write_folder(place / "shards", train=4, val=16)
     for harmonize in (False, True):
         torch.manual_seed(harmonize)
-        trainer.strategy.connect(HarmonizerModule("test_efficientnet", CLASSES, 32, harmonize=harmonize))
-        trainer.save_checkpoint(place / f"pair-{harmonize}.ckpt")
+        module = HarmonizerModule("test_efficientnet", CLASSES, 32, harmonize=harmonize)
+        content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+        write_checkpoint(content, place / f"pair-{harmonize}.ckpt")
     (place / "list.yaml").write_text(yaml.safe_dump(["pair-False.ckpt", "pair-True.ckpt", *TINY]))
     return place
 
@@ -73,7 +73,7 @@ def undisturbed(place):
     return place / "whole", outcome["seconds"]
 
 
-def assert_same(one, two, tmp_path, monkeypatch):
+def assert_same(one, two, tmp_path, monkeypatch, *, report=True):
     """Expect two results folders to give the same numbers, and the same report byte for byte."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     names = sorted(path.name for path in one.iterdir() if (path / "summary.json").exists())
@@ -87,6 +87,8 @@ def assert_same(one, two, tmp_path, monkeypatch):
         assert first.examples.keys() == second.examples.keys()
         for array, values in first.examples.items():
             np.testing.assert_array_equal(values, second.examples[array])
+    if not report:
+        return
     reports = [build_report([folder], tmp_path / folder.name).files for folder in (one, two)]
     assert len(reports[0]) > 10
     for a, b in zip(*reports, strict=True):
@@ -101,8 +103,9 @@ def kill_and_compare(place, undisturbed, kills, seed, tmp_path, monkeypatch):
     *killed, last = drive(place, *steps, sweep(f"killed-{kills}", f"killed-{kills}.txt"))
     assert [outcome["status"] for outcome in killed] == [-9] * kills
     assert last["status"] == 0
-    log = place / f"killed-{kills}.txt"
-    assert sorted(measured(log)) == sorted(measured(place / "whole.txt"))  # none twice, none lost
+    names = measured(place / f"killed-{kills}.txt")
+    assert len(names) == len(set(names))  # none twice
+    assert not list((place / f"killed-{kills}" / "failed").glob("*"))
     assert not list((place / f"killed-{kills}").glob(".*.part"))
     assert_same(whole, place / f"killed-{kills}", tmp_path, monkeypatch)
 
@@ -123,5 +126,203 @@ def test_two_processes_share_a_folder_and_one_inherits_from_the_other(place, und
     first, second = drive(place, *steps)
     assert (first["status"], second["status"]) == (-9, 0)
     both = [name for log in logs for name in measured(log)]
-    assert sorted(both) == sorted(measured(place / "whole.txt"))
-    assert_same(whole, place / "shared", tmp_path, monkeypatch)
+    assert len(both) == len(set(both))
+    assert measured(logs[1])
+    assert_same(whole, place / "shared", tmp_path, monkeypatch, report=False)
+
+
+def test_each_timm_name_of_the_sweep_is_one_of_timm_with_weights_and_a_family():
+    settings = yaml.safe_load((ROOT / "configs/sweep/timm.yaml").read_text())
+    entries = read_models(settings["models"], pretrained=settings["pretrained"])
+    assert len(entries) == 305
+    known = set(timm.list_models(pretrained=True))
+    for entry in entries:
+        assert entry.subject["pretrained"]
+        assert entry.name in known
+        assert timm.get_pretrained_cfg(entry.name).num_classes == 1000
+        assert entry.family == guess_family(entry.name)  # one that is guessed wrong would be named here
+
+
+def test_the_lists_of_a_user(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("pretrained: true\nmodels:\n  hybrid: [test_vit]\n  control: [{ckpt: a.ckpt, label: mine}]\n")
+    assert read_models(["test_resnet"], file) == [
+        Entry({"model": "test_resnet", "pretrained": False}),
+        Entry({"model": "test_vit", "pretrained": True}, "hybrid"),
+        Entry({"ckpt": "a.ckpt", "label": "mine"}, "control"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ([], "expected models to sweep"),
+        (["a", "a"], "each model once, got a again"),
+        ("resnet50", "expected a list of models"),
+        ([3], "a timm name, a checkpoint or a mapping, got 3"),
+        ([{"model": "a", "size": 3}], "got 'size'"),
+        ([{"model": "a", "ckpt": "b"}], "either model or ckpt"),
+    ],
+)
+def test_a_malformed_list_is_named(listed, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_models(listed)
+
+
+def test_missing_and_damaged_lists(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no list of models at"):
+        read_models([], tmp_path / "nowhere.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [b")
+    with pytest.raises(ValueError, match=r"bad\.yaml: expected YAML"):
+        read_models([], tmp_path / "bad.yaml")
+
+
+class Stub:
+    def __init__(self, label):
+        self.label = label
+
+
+def choose(model, **_):
+    if model == "unknown":
+        raise ValueError("timm has no model 'unknown'; did you mean another?")
+    return Stub(model)
+
+
+def test_failures_are_recorded_and_the_sweep_goes_on(tmp_path, capsys):
+    seen = []
+
+    def measure(subject, *, family, report):
+        seen.append((subject.label, family))
+        report(1, 2)
+        if subject.label == "large":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return None if subject.label == "old" else tmp_path / subject.label
+
+    entries = read_models({"CNN": ["unknown", "large"], "hybrid": ["old", "new"]})
+    assert run_sweep(entries, tmp_path, choose=choose, measure=measure) == 1
+    assert seen == [("large", "CNN"), ("old", "hybrid"), ("new", "hybrid")]
+    reasons = {path.stem: json.loads(path.read_text())["reason"] for path in (tmp_path / "failed").iterdir()}
+    assert reasons["unknown"].startswith("no such model: timm has no model 'unknown'")
+    assert reasons["large"].startswith("out of memory: CUDA out of memory")
+    out = capsys.readouterr().out
+    assert re.search(r"large +│ failed +│ out of memory", out)
+    assert out.rindex(" new ") < out.rindex(" large ")  # failed ones last, where they are seen
+    # A later sweep tries them again, and forgets what went well after all.
+    entries = read_models({"CNN": ["large"]})
+    assert run_sweep(entries, tmp_path, choose=choose, measure=lambda subject, **_: tmp_path) == 0
+    assert [path.stem for path in (tmp_path / "failed").iterdir()] == ["unknown"]
+
+
+def test_a_lost_device_ends_the_sweep(tmp_path):
+    def measure(subject, **_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="the device is lost while measuring a"):
+        run_sweep(read_models(["a", "b"]), tmp_path, choose=choose, measure=measure)
+    assert [path.stem for path in (tmp_path / "failed").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "beginning"),
+    [
+        (ValueError("the weights of x are neither cached nor to be downloaded now: offline"), "no weights: "),
+        (RuntimeError("derivative for aten::_scaled_dot_product is not implemented"), "no derivative: "),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: "),
+        (KeyError("x"), "KeyError: 'x'"),
+        (MemoryError(), "out of memory: MemoryError"),
+    ],
+)
+def test_reasons_begin_with_their_kind(error, beginning):
+    assert reason_of(error).startswith(beginning)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from harmonizer.results import claimed
+with claimed(Path(sys.argv[1]), "a"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_another_process_holds_is_left_to_it_or_inherited_when_it_dies(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    )
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        seen = []
+        settings = {"choose": choose, "measure": lambda subject, **_: seen.append(subject.label)}
+        with pytest.raises(BlockingIOError, match="another process is measuring a"), claimed(tmp_path, "a"):
+            pass
+        assert run_sweep(read_models(["a", "b"]), tmp_path, wait=False, **settings) == 0
+        assert seen == ["b"]
+        holder.kill()
+        assert run_sweep(read_models(["a", "b"]), tmp_path, **settings) == 0
+        assert seen == ["b", "a", "b"]
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_model_that_fails_elsewhere_meanwhile_is_not_tried_again(tmp_path):
+    def measure(subject, **_):  # while this one is measured, another process fails on the next
+        run_sweep(read_models(["b"]), tmp_path, choose=choose, measure=fail)
+
+    def fail(subject, **_):
+        raise ValueError("no luck")
+
+    assert run_sweep(read_models(["a", "b"]), tmp_path, choose=choose, measure=measure) == 1
+
+
+def row(key, **more):
+    from harmonizer.results import COLUMNS
+
+    return dict.fromkeys(COLUMNS, 0) | {"key": key, "status": "wrong", "eps": np.nan, "alignment": np.nan} | more
+
+
+def test_work_goes_on_under_the_same_request_only(tmp_path):
+    def open_work(**request):
+        work = Work(tmp_path / "model", request)
+        work.start()
+        return work
+
+    work = open_work(attack="ddn")
+    example = {"image": np.ones((3, 2, 2), np.float32)}
+    work.keep([row("a", l2=0.1)], {"a": example}, {"eps_max": 10.0, "health": {"x": np.nan}})
+    work.keep([row("a"), row("b")], {"a": example}, {"eps_max": 10.0})
+    work.close()
+    again = open_work(attack="ddn")
+    assert list(again.rows) == ["a", "b"]
+    assert again.rows["a"]["l2"] == 0.1
+    assert again.rows["a"]["status"] == "wrong"
+    assert list(again.examples) == ["a"]
+    assert again.state == {"eps_max": 10.0}
+    again.close()
+    other = open_work(attack="pgd")
+    assert (other.rows, other.examples, other.state) == ({}, {}, {})
+    other.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_example_without_its_row_is_forgotten(tmp_path):
+    work = Work(tmp_path / "model", {})
+    work.start()
+    work.keep([], {"a": {"image": np.ones(3)}}, {})  # killed before the rows were written
+    work.close()
+    again = Work(tmp_path / "model", {})
+    again.start()
+    assert again.examples == {}
+    again.keep([row("b")], {"b": {"image": np.zeros(3)}}, {})
+    again.close()
+    last = Work(tmp_path / "model", {})
+    last.start()
+    assert list(last.examples) == ["b"]
+    last.close()
+
+
+def test_folder_names_and_families_of_a_sweep_are_usable():
+    entries = read_models(yaml.safe_load((ROOT / "configs/sweep/timm.yaml").read_text())["models"])
+    assert len({folder_name(entry.name) for entry in entries}) == len(entries)
+    assert {entry.family for entry in entries} <= set(FAMILIES)

@@ -20,7 +20,7 @@ from harmonizer.results.folder import (
 )
 from harmonizer.results.rows import COLUMNS, RADIUS, OpenRows, open_rows, read_rows, write_rows
 from harmonizer.results.schema import VERSION
-from harmonizer.results.work import Work, claimed
+from harmonizer.results.work import Work, claimed, clear_leftovers
 
 __all__ = [
     "COLUMNS",
@@ -30,6 +30,7 @@ __all__ = [
     "Results",
     "Work",
     "claimed",
+    "clear_leftovers",
     "creation_time",
     "different_settings",
     "find_results",

@@ -7,6 +7,7 @@ Beside the results folder ``NAME`` of a model lie ``.locks/NAME``, locked by the
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from harmonizer.results.folder import encoded, folder_name
 from harmonizer.results.rows import COLUMNS, OpenRows, Row, open_rows
+from harmonizer.run import RANKS
 from harmonizer.statistics import STATUSES
 
 try:
@@ -32,7 +34,7 @@ Example = Mapping[str, NDArray[Any]]
 
 
 @contextmanager
-def claimed(results: Path, model: str) -> Iterator[None]:
+def claimed(results: Path, model: str, *, ranks: bool = False) -> Iterator[None]:
     """Own a model's place in a results folder inside a ``with`` block.
 
     The kernel holds the lock (POSIX record locks, which NFS, Lustre and GPFS carry between hosts) and drops it when the
@@ -42,10 +44,14 @@ def claimed(results: Path, model: str) -> Iterator[None]:
     Args:
         results: Folder of results folders.
         model: Label of the model.
+        ranks: The process may be one of several of a distributed evaluation: the first one owns the place for all.
 
     Raises:
         BlockingIOError: Another process owns it.
     """
+    if ranks and any(os.environ.get(name, "0") != "0" for name in RANKS):
+        yield
+        return
     path = results / LOCKS / folder_name(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
@@ -57,6 +63,18 @@ def claimed(results: Path, model: str) -> Iterator[None]:
                     raise BlockingIOError(f"another process is measuring {model} into {results}") from None
                 sys.stderr.write(f"warning: {results} lies where files cannot be locked; run one process only\n")
         yield
+
+
+def clear_leftovers(folder: Path, *, done: bool) -> None:
+    """Remove what dead processes left beside a results folder: half-written ones, and the work where it is done.
+
+    To be called by the owner of the place.
+    """
+    part = "|part" if done else ""
+    left = re.compile(rf"\.{re.escape(folder.name)}\.((new|old)\d+{part})")
+    for path in folder.parent.glob(".*"):
+        if left.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class Work:
@@ -80,6 +98,8 @@ class Work:
         self.examples: dict[str, Example] = {}
         self.state: dict[str, Any] = {}
         asked = json.dumps(encoded(request), sort_keys=True)
+        if rank == 0:
+            clear_leftovers(folder, done=False)
         if rank == 0 and _text(self.folder / REQUEST) != asked:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
