@@ -84,5 +84,5 @@ class MetricsFile(Logger):
 def _lines(columns: list[str], rows: list[dict[str, Any]]) -> str:
     """Format rows as lines of CSV."""
     text = io.StringIO()
-    csv.DictWriter(text, columns, restval="", lineterminator="\n").writerows(rows)
+    csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n").writerows(rows)
     return text.getvalue()

@@ -33,8 +33,8 @@ def refuse_unsupported(trainer: L.Trainer, module: L.LightningModule, *, harmoni
             )
         if harmonize:
             raise ValueError(
-                "static_graph does not go with harmonize: the graph differs between batches with and without human "
-                "maps; leave static_graph out"
+                "static_graph does not go with harmonize: with two backward passes it leaves the processes' gradients "
+                "wrong, without a word; leave static_graph out"
             )
     if not harmonize:
         return
