@@ -13,8 +13,9 @@ from harmonizer.report.grid import Example, magnification_for, read_examples, sh
 from harmonizer.report.models import AXES, Model, Source
 from harmonizer.report.page.pictures import PictureBook
 from harmonizer.report.paired import TEST, Comparison
+from harmonizer.report.text import robust_of
 from harmonizer.results import RADIUS
-from harmonizer.statistics import CENSORED, FOUND, HUMAN_CEILING, STATUSES
+from harmonizer.statistics import BOUND, CENSORED, FOUND, HUMAN_CEILING, STATUSES
 
 BINS, POINTS = 24, 61  # of the histogram of radii; of the survival curve
 MOST_PICTURED = 600  # examples in the page: about 15 kB each
@@ -69,6 +70,7 @@ def payload(
             "correlations": list(correlations),
             "comparisons": [_comparison(pair, index) for pair in comparisons],
             "test": TEST,
+            "bound": BOUND,
             "grid": _grid(grid[0], shown, grid[1], factor, book),
             "magnification": factor,
             "pictures": book.pages,
@@ -92,7 +94,9 @@ def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
         "hollow": model.results is None and published.index(model.source) % 2 == 1,
         "masked": model.masked,
         "scores": {axis: [s.value, s.se, s.low, s.high, s.n] for axis, s in model.scores.items()},
-        **dict.fromkeys(("reasons", "counts", "median", "survival", "histogram", "parameters", "input", "training")),
+        **dict.fromkeys(
+            ("reasons", "counts", "median", "robust", "survival", "histogram", "parameters", "input", "training")
+        ),
     }
     if model.results is None:
         return described
@@ -103,6 +107,7 @@ def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
         "reasons": [str(reason) for reason in (summary.get("health") or {}).get("reasons", [])],
         "counts": [tolerance[f"n_{status}"] for status in STATUSES],
         "median": [middle[key] for key in ("value", "low", "high", "n")],
+        "robust": [[share[key] for key in ("eps", "value", "low", "high")] for share in robust_of(model)],
         "survival": [radii.tolist(), survival_of(model, radii)[0].tolist()],
         "histogram": _histogram(model),
         "parameters": summary["model"]["parameters"],

@@ -39,6 +39,9 @@ function drawModelTable() {
   ];
   if (models.some((model) => model.measured)) {
     columns.push({ title: "Median (L2)", cell: (m) => (m.median ? show(m.median[0], 3) : "–"), value: (m) => (!m.median ? NaN : m.median[0] === "inf" ? Infinity : m.median[0]) });
+    const budgets = [...new Set(models.flatMap((model) => (model.robust || []).map(([eps]) => eps)))];
+    const still = (m, eps) => (m.robust || []).find((share) => share[0] === eps);
+    budgets.forEach((eps) => columns.push({ title: "Correct at L2 ≤ " + eps + " (%) *", cell: (m) => (still(m, eps) ? show(100 * still(m, eps)[1], 1) : "–"), value: (m) => (still(m, eps) ? still(m, eps)[1] : NaN) }));
     STATUSES.forEach((status, i) => columns.push({ title: status, cell: (m) => (m.counts ? m.counts[i] : "–"), value: (m) => (m.counts ? m.counts[i] : NaN) }));
   }
   const wanted = () => models.filter((model) => isShown(model) && matches(model));
@@ -47,7 +50,7 @@ function drawModelTable() {
   const count = html("p", { class: "quiet", role: "status" });
   modelTable.refresh = () => {
     rows.splice(0, rows.length, ...wanted());
-    count.textContent = rows.length + " of " + models.length + " models. Scores ± standard error; alignments are shares of what people reach among themselves.";
+    count.textContent = rows.length + " of " + models.length + " models. Scores ± standard error; alignments are shares of what people reach among themselves." + (rows.some((m) => m.robust) ? " * " + data.bound + "." : "");
     modelTable.fill();
   };
   byId("table").append(count, html("div", { class: "tall", tabindex: 0, "aria-label": "Table of models" }, modelTable.table));
