@@ -14,6 +14,7 @@ from torch import nn
 from torch.func import functional_call, grad_and_value, jacrev
 
 from harmonizer.functional import harmonizer_loss, input_saliency
+from harmonizer.optimization import build_schedule
 
 RECIPES = Path(__file__).parents[2] / "configs" / "recipe"
 # Pyramid terms, Bessel's correction, std epsilon, scale epsilon, epsilon on max S, gradient through max S, lambda.
@@ -111,6 +112,29 @@ def test_the_three_recipes_differ():
     slopes = [float(gradients["2.weight"].norm()) for _, gradients in results]
     for numbers in (values, slopes):
         assert min(abs(a / b - 1) for i, a in enumerate(numbers) for b in numbers[:i]) > 1e-5
+
+
+def rates(recipe, epochs):
+    """The learning rate at the start of each epoch, as a share of the recipe's own."""
+    settings = OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(RECIPES / f"{recipe}.yaml"), {"lr": 0.5}))
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedule = build_schedule(
+        optimizer, {**settings, "epochs": epochs, "batch_size": 1}, epochs=epochs, updates_per_epoch=4
+    )
+    found = []
+    for epoch in range(epochs):
+        schedule.step_update(4 * epoch)
+        found.append(optimizer.param_groups[0]["lr"] / 0.5)
+    return found
+
+
+def test_the_published_schedules_fall_where_they_should():
+    original = rates("fel2022_original", 200)
+    assert original[:5] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])  # warm-up
+    for epochs, rate in ((range(5, 30), 1), (range(30, 60), 0.1), (range(60, 80), 0.01), (range(80, 200), 0.001)):
+        assert [original[epoch] for epoch in epochs] == pytest.approx([rate] * len(epochs))
+    later = rates("pseudo2023", 90)
+    assert later == pytest.approx([1.0] * 30 + [0.1] * 30 + [0.01] * 30)
 
 
 def test_the_original_trains_as_its_table_row_says():
