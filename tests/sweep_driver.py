@@ -1,8 +1,8 @@
 """Import everything once, then run evaluate.py in forked children that are killed at the moments a test asks for.
 
-Usage: python sweep_driver.py PLAN, a JSON file with a list of steps. A step {"argv": [...], "log": FILE} runs evaluate.py
-to its end; "kill": S kills it with SIGKILL after S seconds; "beside": true goes on with the next step at once. Prints a
-JSON list with one object a step: the exit status (-9 when killed), the seconds, and which process it was.
+Usage: python sweep_driver.py PLAN, a JSON list of steps. A step {"argv": [...], "log": FILE} runs evaluate.py to its end.
+"kill": S kills it with SIGKILL after S times the seconds that the first step took, and "beside": true goes on with the
+next step at once. Prints a JSON list with the exit status of each step, -9 when killed.
 """
 
 import json
@@ -42,22 +42,22 @@ def start(step):
 
 
 def finish(child, since, kill):
-    """Wait for a child, killing it when its time is over."""
+    """Wait for a child, killing it when its time is over; return its exit status."""
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
-        seconds = time.monotonic() - since
         if ended:
-            return {"status": os.waitstatus_to_exitcode(status), "seconds": seconds, "process": child}
-        if kill is not None and seconds > kill:
+            return os.waitstatus_to_exitcode(status)
+        if kill is not None and time.monotonic() - since > kill:
             os.kill(child, signal.SIGKILL)
             kill = None
         time.sleep(0.005)
 
 
-running, outcomes = [], []
+running, outcomes, usual = [], [], None
 for step in json.loads(Path(sys.argv[1]).read_text()):
-    running.append((start(step), time.monotonic(), step.get("kill")))
+    began = time.monotonic()
+    running.append((start(step), began, step["kill"] * usual if "kill" in step else None))
     if not step.get("beside"):
         outcomes += [finish(*one) for one in running]
-        running = []
-sys.stdout.write(json.dumps(outcomes + [finish(*one) for one in running]))
+        usual, running = usual or time.monotonic() - began, []
+sys.stdout.write(json.dumps(outcomes))

@@ -25,7 +25,7 @@ from harmonizer.sweep.failures import reason_of
 ROOT = Path(__file__).parents[1]
 CHEAP = (
     "data=folder data.folder=shards data.num_workers=0 data.eval_batch_size=8 attack=pgd attack.settings.steps=2 "
-    "attack.settings.rounds=3 health=1 +callbacks.robustness.at_once=4 image_size=32"
+    "attack.settings.rounds=3 +callbacks.robustness.at_once=4 image_size=32"
 )
 TINY = ("test_resnet", "test_vit", "test_byobnet")
 
@@ -55,8 +55,8 @@ def drive(place, *steps):
     return json.loads(done.stdout)
 
 
-def sweep(results, log="log.txt", more="", **step):
-    return {"argv": f"sweep=list.yaml results={results} {CHEAP} {more}", "log": log} | step
+def sweep(results, log, health=0, **step):
+    return {"argv": f"sweep=list.yaml results={results} health={health} {CHEAP}", "log": log} | step
 
 
 def measured(log):
@@ -65,12 +65,17 @@ def measured(log):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(place):
-    """Sweep the list without any disturbance; return its results folder and how long it took."""
-    (outcome,) = drive(place, sweep("whole", "whole.txt"))
-    assert outcome["status"] == 0, (place / "whole.txt").read_text()
-    assert len(measured(place / "whole.txt")) == 5
-    return place / "whole", outcome["seconds"]
+def swept(place):
+    """Sweep the list undisturbed, killed twice, and with two processes of which one is killed."""
+    return drive(
+        place,
+        sweep("whole", "whole.txt"),
+        sweep("killed", "killed.txt", kill=0.31),
+        sweep("killed", "killed.txt", kill=0.22),
+        sweep("killed", "killed.txt"),
+        sweep("shared", "first.txt", kill=0.5, beside=True),
+        sweep("shared", "second.txt"),
+    )
 
 
 def assert_same(one, two, tmp_path, monkeypatch, *, report=True):
@@ -95,40 +100,42 @@ def assert_same(one, two, tmp_path, monkeypatch, *, report=True):
         assert a.read_bytes() == b.read_bytes(), a.name
 
 
-def kill_and_compare(place, undisturbed, kills, seed, tmp_path, monkeypatch):
-    whole, seconds = undisturbed
-    rng = np.random.default_rng(seed)
-    moments = rng.uniform(0.5, 1.5, kills) * seconds / kills * 0.6
-    steps = [sweep(f"killed-{kills}", f"killed-{kills}.txt", kill=moment) for moment in moments]
-    *killed, last = drive(place, *steps, sweep(f"killed-{kills}", f"killed-{kills}.txt"))
-    assert [outcome["status"] for outcome in killed] == [-9] * kills
-    assert last["status"] == 0
-    names = measured(place / f"killed-{kills}.txt")
-    assert len(names) == len(set(names))  # none twice
-    assert not list((place / f"killed-{kills}" / "failed").glob("*"))
-    assert not list((place / f"killed-{kills}").glob(".*.part"))
-    assert_same(whole, place / f"killed-{kills}", tmp_path, monkeypatch)
+def assert_whole(place, results, *logs):
+    """Expect all five models, none measured twice, no failure and nothing left over."""
+    names = [name for log in logs for name in measured(place / log)]
+    assert len(names) == len(set(names))
+    assert not list((place / results / "failed").glob("*"))
+    assert {path.name for path in (place / results).glob(".*")} == {".locks"}
+    assert len(list((place / results).glob("*/summary.json"))) == 5
 
 
-def test_a_killed_sweep_ends_with_the_same_bytes(place, undisturbed, tmp_path, monkeypatch):
-    kill_and_compare(place, undisturbed, 2, 0, tmp_path, monkeypatch)
+def test_a_killed_sweep_ends_with_the_same_bytes(place, swept, tmp_path, monkeypatch):
+    assert swept[:4] == [0, -9, -9, 0], (place / "whole.txt").read_text() + (place / "killed.txt").read_text()
+    assert len(measured(place / "whole.txt")) == 5
+    assert_whole(place, "killed", "killed.txt")
+    assert_same(place / "whole", place / "killed", tmp_path, monkeypatch)
+
+
+def test_two_processes_share_a_folder_and_one_inherits_from_the_other(place, swept, tmp_path, monkeypatch):
+    assert swept[4:] == [-9, 0]
+    assert_whole(place, "shared", "first.txt", "second.txt")
+    assert measured(place / "second.txt")
+    assert_same(place / "whole", place / "shared", tmp_path, monkeypatch, report=False)
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_ten_times_ends_with_the_same_bytes(place, undisturbed, tmp_path, monkeypatch):
-    kill_and_compare(place, undisturbed, 10, 1, tmp_path, monkeypatch)
-
-
-def test_two_processes_share_a_folder_and_one_inherits_from_the_other(place, undisturbed, tmp_path, monkeypatch):
-    whole, seconds = undisturbed
-    logs = [place / "first.txt", place / "second.txt"]
-    steps = [sweep("shared", "first.txt", kill=seconds / 2, beside=True), sweep("shared", "second.txt")]
-    first, second = drive(place, *steps)
-    assert (first["status"], second["status"]) == (-9, 0)
-    both = [name for log in logs for name in measured(log)]
-    assert len(both) == len(set(both))
-    assert measured(logs[1])
-    assert_same(whole, place / "shared", tmp_path, monkeypatch, report=False)
+def test_a_sweep_killed_ten_times_ends_with_the_same_bytes(place, tmp_path, monkeypatch):
+    moments = np.random.default_rng(1).uniform(0.04, 0.16, 10)
+    steps = [sweep("tenfold", "tenfold.txt", health=2, kill=moment) for moment in moments]
+    status = drive(
+        place,
+        sweep("healthy", "healthy.txt", health=2),
+        *steps,
+        sweep("tenfold", "tenfold.txt", health=2),
+    )
+    assert status == [0, *[-9] * 10, 0]
+    assert_whole(place, "tenfold", "tenfold.txt")
+    assert_same(place / "healthy", place / "tenfold", tmp_path, monkeypatch)
 
 
 def test_each_timm_name_of_the_sweep_is_one_of_timm_with_weights_and_a_family():
@@ -260,7 +267,8 @@ def test_what_another_process_holds_is_left_to_it_or_inherited_when_it_dies(tmp_
         assert seen == ["b"]
         holder.kill()
         assert run_sweep(read_models(["a", "b"]), tmp_path, **settings) == 0
-        assert seen == ["b", "a", "b"]
+        assert seen[0] == "b"
+        assert sorted(seen[1:]) == ["a", "b"]
     finally:
         holder.kill()
         holder.communicate()
