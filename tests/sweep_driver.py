@@ -1,8 +1,8 @@
 """Import everything once, then run evaluate.py in forked children that are killed at the moments a test asks for.
 
-Usage: python sweep_driver.py PLAN, a JSON list of steps. A step {"argv": [...], "log": FILE} runs evaluate.py to its end.
-"kill": S kills it with SIGKILL after S times the seconds that the first step took, and "beside": true goes on with the
-next step at once. Prints a JSON list with the exit status of each step, -9 when killed.
+Usage: python sweep_driver.py PLAN, a JSON list of steps. A step {"argv": [...], "log": FILE} runs evaluate.py to its
+end. "kill": S kills it with SIGKILL after S times the seconds that the first step took, and "beside": true goes on with
+the next step at once. Prints a JSON list with the exit status of each step, -9 when killed.
 """
 
 import json
