@@ -1,4 +1,4 @@
-"""Example pictures: image, human map, saliency and attack side by side, as PNG."""
+"""Example pictures: image, human map, saliency and attack side by side, as PNG and in the loggers that take images."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,9 @@ import lightning as L
 import matplotlib as mpl
 import numpy as np
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from callbacks.robustness import Robustness
@@ -20,7 +22,7 @@ DPI = 150
 
 
 class Gallery(L.Callback):
-    """Draw the first attacked images of the last validation into a folder, one PNG each.
+    """Draw the first attacked images of each validation that attacks: PNG files, and TensorBoard or W&B where in use.
 
     Args:
         folder: Made when needed; pictures of an earlier validation are replaced.
@@ -31,18 +33,14 @@ class Gallery(L.Callback):
         self.folder = Path(folder)
         self.images = images
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw what the last validation attacked."""
-        self._draw(trainer, pl_module)
-
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw what an evaluation attacked."""
-        if trainer.state.fn == "validate":
+        """Draw what this validation attacked."""
+        if not trainer.sanity_checking:
             self._draw(trainer, pl_module)
 
     def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         robustness = [callback for callback in trainer.callbacks if isinstance(callback, Robustness)]  # type: ignore[attr-defined]
-        if not robustness or not robustness[0].examples or not trainer.is_global_zero:
+        if not robustness or not robustness[0].selection.due or not trainer.is_global_zero:
             return
         assert isinstance(module, HarmonizerModule)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +63,17 @@ class Gallery(L.Callback):
             temporary = path.with_name(f".{path.name}.{os.getpid()}")
             figure.savefig(temporary, dpi=DPI, format="png")
             temporary.replace(path)
+            _send(trainer, f"examples/{key}", path)
+
+
+def _send(trainer: L.Trainer, name: str, path: Path) -> None:
+    """Give a picture to the loggers that take images."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            picture = np.asarray(Image.open(path).convert("RGB"))
+            logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(name, [str(path)], step=trainer.global_step)
 
 
 def _panels(image: Tensor, maps: dict[str, Tensor], pictures: dict[str, Tensor]) -> Figure:

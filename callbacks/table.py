@@ -1,6 +1,8 @@
 """The final table in the terminal, and plain lines where there is no terminal."""
 
 import sys
+import time
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
@@ -56,8 +58,32 @@ class ScoreTable(L.Callback):
         Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
-class EpochLines(ProgressBar):
-    """Print one plain line an epoch: for log files, where a moving bar would leave thousands."""
+class PlainLines(ProgressBar):
+    """Print a plain line an epoch, and one a minute: for log files, where a moving bar would leave thousands.
+
+    Args:
+        seconds: Between two lines inside an epoch.
+    """
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self._printed = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - not needed
+        batch: Any,  # noqa: ANN401 - not needed
+        batch_idx: int,
+    ) -> None:
+        """Print the step's losses when it is time."""
+        now = time.monotonic()
+        if trainer.is_global_zero and now - self._printed >= self.seconds:
+            self._printed = now
+            where = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self._print(trainer, f"{where} step {batch_idx + 1}/{trainer.num_training_batches}", "")
 
     def disable(self) -> None:
         """Do nothing: Lightning asks for it on all processes but the first, which alone prints anyway."""
@@ -65,16 +91,18 @@ class EpochLines(ProgressBar):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the epoch's losses and scores."""
         if trainer.is_global_zero:
-            shown = ("train/cross_entropy_epoch", "train/harmonizer_loss_epoch", "val/accuracy")
-            scores = [
-                f"{name.removesuffix('_epoch')} {float(trainer.callback_metrics[name]):.4f}"
-                for name in shown
-                if name in trainer.callback_metrics
-            ]
-            sys.stdout.write(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {', '.join(scores)}\n")
-            sys.stdout.flush()
+            self._printed = time.monotonic()
+            self._print(trainer, f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", "_epoch")
+
+    def _print(self, trainer: L.Trainer, where: str, suffix: str) -> None:
+        values = trainer.callback_metrics
+        names = [f"train/cross_entropy{suffix}", f"train/harmonizer_loss{suffix}"]
+        names += ["val/accuracy", "val/accuracy_ema"] if suffix else []
+        scores = [f"{name.removesuffix('_epoch')} {float(values[name]):.4f}" for name in names if name in values]
+        sys.stdout.write(f"{where}: {', '.join(scores)}\n")
+        sys.stdout.flush()
 
 
 def progress() -> L.Callback:
     """Return a progress bar in a terminal, plain lines elsewhere."""
-    return RichProgressBar() if sys.stdout.isatty() else EpochLines()
+    return RichProgressBar() if sys.stdout.isatty() else PlainLines()
