@@ -46,8 +46,8 @@ def main() -> None:
     device = torch.device(options.device)
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
     print(
-        f"torch {torch.__version__}, timm {timm.__version__}, {machine}, {options.threads} thread(s), {options.size} px, "
-        f"batch {options.batch}, {'bf16-mixed' if options.bf16 else 'float32'}"
+        f"torch {torch.__version__}, timm {timm.__version__}, {machine}, {options.threads} thread(s), "
+        f"{options.size} px, batch {options.batch}, {'bf16-mixed' if options.bf16 else 'float32'}"
         f"{', channels last' if options.channels_last else ''}\n"
     )
     print("| network | CE, ms | harmonized | 1 in 4 mapped | straightforward | memory | straightforward's |")

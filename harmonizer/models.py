@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+from contextlib import nullcontext
 from typing import Any
 
 import timm
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from harmonizer.attention import fuse, fused_attention
 from harmonizer.functional import input_saliency
+from harmonizer.second_order import twice_differentiable
 from harmonizer.weights import read_weights
 
 
@@ -21,10 +23,10 @@ class PixelModel(nn.Module):
         backbone: Maps normalised images (B,3,H,W) to logits (B,K).
         mean: Per channel, in [0,1] units.
         std: Per channel, in [0,1] units.
-        second_order: Training differentiates twice. Fused attention, which cannot be, is then left out of training
-            forwards whose images require a gradient, and used in all others.
-        recomputes: The backward pass runs parts of the forward again, with gradient checkpointing; all training
-            forwards then do without fused attention, so that both runs agree.
+        second_order: Training differentiates twice. Training forwards whose images require a gradient then run in
+            :class:`harmonizer.second_order.twice_differentiable`.
+        recomputes: The backward pass runs parts of the forward again, with gradient checkpointing. All training
+            forwards then take torch's own layers, without fused attention, so that both runs agree.
     """
 
     def __init__(
@@ -38,8 +40,8 @@ class PixelModel(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.recomputes = recomputes
-        self.attention = fused_attention(backbone) if second_order else []
+        self.second_order = second_order and not recomputes
+        self.attention = fused_attention(backbone) if second_order and recomputes else []
         self.mean: Tensor
         self.std: Tensor
         # Constants of the architecture, not weights: kept out of the state.
@@ -49,8 +51,10 @@ class PixelModel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B,3,H,W) in [0,1] to logits (B,K)."""
         if self.attention:
-            fuse(self.attention, fused=not (self.training and (images.requires_grad or self.recomputes)))
-        logits: Tensor = self.backbone((images - self.mean) / self.std)
+            fuse(self.attention, fused=not self.training)
+        twice = self.second_order and self.training and images.requires_grad
+        with twice_differentiable() if twice else nullcontext():
+            logits: Tensor = self.backbone((images - self.mean) / self.std)
         return logits
 
 

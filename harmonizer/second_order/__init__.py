@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from harmonizer.second_order.activation import Gelu
 from harmonizer.second_order.attention import attend
-from harmonizer.second_order.convolution import Convolution
+from harmonizer.second_order.convolution import Convolution, patches_convolution, takes_patches
 from harmonizer.second_order.normalisation import BatchNorm, LayerNorm
 
 __all__ = ["twice_differentiable"]
@@ -80,9 +80,12 @@ def _conv2d(
 ) -> Tensor | None:
     if isinstance(padding, str) or inputs.ndim != 4:
         return None
+    geometry = _pair(stride), _pair(padding), _pair(dilation), groups
     cast = _cast(inputs, weight, bias)
     with torch.autocast(inputs.device.type, enabled=False):
-        outputs: Tensor = Convolution.apply(*cast, _pair(stride), _pair(padding), _pair(dilation), groups)
+        if takes_patches(inputs, weight, *geometry):
+            return patches_convolution(*cast)  # type: ignore[arg-type]
+        outputs: Tensor = Convolution.apply(*cast, *geometry)
     return outputs
 
 

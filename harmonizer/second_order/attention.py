@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Attention(Function):
@@ -87,28 +88,13 @@ def _softmax_backward(p: Tensor, gradient: Tensor) -> Tensor:
     return torch.ops.aten._softmax_backward_data(gradient, p, -1, p.dtype)  # type: ignore[no-any-return]
 
 
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """Stand in for ``F.scaled_dot_product_attention``, with all its arguments.
-
-    Raises:
-        ValueError: Grouped queries or a causal mask, which no image model of timm uses.
-    """
-    if is_causal or enable_gqa:
-        raise ValueError("expected attention without is_causal and enable_gqa where derivatives are taken twice")
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    if attn_mask is None and dropout_p == 0:
-        return Attention.apply(query, key, value, scale)  # type: ignore[no-any-return]
-    products = query @ key.mT * scale
-    if attn_mask is not None:
-        is_bool = attn_mask.dtype == torch.bool
-        products = products.masked_fill(~attn_mask, -torch.inf) if is_bool else products + attn_mask
-    return F.dropout(products.softmax(-1), dropout_p) @ value
+def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401 - torch's
+    """Stand in for ``F.scaled_dot_product_attention``; masks, dropout and the like take torch's unfused arithmetic."""
+    if not rest and set(options) <= {"scale", "dropout_p", "attn_mask"}:
+        scale = options.get("scale")
+        if not options.get("dropout_p") and options.get("attn_mask") is None:
+            scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+            outputs: Tensor = Attention.apply(query, key, value, scale)
+            return outputs
+    with sdpa_kernel(SDPBackend.MATH):
+        return F.scaled_dot_product_attention(query, key, value, *rest, **options)

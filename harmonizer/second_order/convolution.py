@@ -63,6 +63,30 @@ class InputGradient(Function):
         return to_gradient, to_weight, None, None
 
 
+def takes_patches(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
+    """Tell whether a convolution looks at patches that neither overlap nor leave gaps, as those of transformers do."""
+    kernel = weight.shape[2:]
+    whole = all(size % side == 0 for size, side in zip(inputs.shape[2:], kernel, strict=True))
+    return whole and kernel == stride != (1, 1) and padding == (0, 0) and dilation == (1, 1) and groups == 1
+
+
+def patches_convolution(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Write such a convolution as a matrix product, whose derivatives of any order are matrix products.
+
+    Args:
+        inputs: (B,C,H,W).
+        weight: (O,C,p,q), H and W multiples of p and q.
+        bias: (O,).
+
+    Returns:
+        (B,O,H/p,W/q).
+    """
+    (batch, channels, height, width), (p, q) = inputs.shape, weight.shape[2:]
+    patches = inputs.reshape(batch, channels, height // p, p, width // q, q)
+    rows = patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, height // p, width // q, channels * p * q)
+    return torch.nn.functional.linear(rows, weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
 def _backward(
     gradient: Tensor,
     inputs: Tensor,
