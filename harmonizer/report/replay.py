@@ -12,13 +12,22 @@ from harmonizer.report.sensitivity import attack_of
 from harmonizer.report.style import COLORS, FAINT, INK, WARNING, mark, new_figure
 from harmonizer.results import RADIUS
 from harmonizer.results.rows import Columns
-from harmonizer.statistics import AS_PUBLISHED, FOUND, WRONG, as_published_summary, mean_summary, rank_correlation
+from harmonizer.statistics import (
+    AS_PUBLISHED,
+    FAILED,
+    FOUND,
+    WRONG,
+    as_published_summary,
+    mean_summary,
+    rank_correlation,
+)
 
 CORRECTED = "linsley2023"  # preferred among the attacks that a model was measured with besides
 LONGEST = 10.0  # the largest norm that the corrected protocol can reach
 TITLE = f"{AS_PUBLISHED}: a replay of a defective protocol, not a measurement"
 PANELS = {"tolerance": "Perturbation tolerance (L2)", "alignment": "Adversarial alignment (Spearman)"}
-WIDTH, ROW, REST = 10.0, 0.52, 1.9  # inches
+WIDTH, ROW, REST = 10.0, 0.62, 1.9  # inches
+SHIFT = 0.13  # of the two protocols from a model's row, in rows
 
 
 @dataclass(frozen=True)
@@ -92,18 +101,20 @@ def replay_figure(pairs: Sequence[Replayed]) -> Figure:
     """Draw both protocols' scores of each model on one line, with what the published average left out or made up."""
     figure = new_figure(WIDTH, REST + ROW * len(pairs))
     panels = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 2]})
-    rows = np.arange(len(pairs))
+    rows = np.arange(len(pairs), dtype=float)
     for axes, panel in zip(panels, PANELS, strict=True):
         for row, pair in zip(rows, pairs, strict=True):
             first, second = pair.scores(panel)
-            axes.plot([first["mean"], second["mean"]], [row, row], color=FAINT, linewidth=5, zorder=1)
             color = COLORS[pair.corrected.family]
-            for score, style in ((first, {"color": color, "marker": "o"}), (second, {"color": WARNING, "marker": "X"})):
+            places = ((first, row + SHIFT, color, "o"), (second, row - SHIFT, WARNING, "X"))
+            axes.plot([first["mean"], second["mean"]], [row + SHIFT, row - SHIFT], color=FAINT, linewidth=3, zorder=1)
+            for score, height, shade, marker in places:
                 error = [[score["mean"] - score["low"]], [score["high"] - score["mean"]]]
-                axes.errorbar(score["mean"], row, xerr=error, markersize=8, linewidth=1.1, zorder=3, **style)
+                style = {"color": shade, "marker": marker, "markersize": 7, "linewidth": 1.1, "zorder": 3}
+                axes.errorbar(score["mean"], height, xerr=error, **style)
         found = agreement(pairs, panel)
         rho = "undefined" if np.isnan(found["rho"]) else f"{found['rho']:.2f}".replace("-", "\N{MINUS SIGN}")
-        axes.set_title(f"rank correlation of the two protocols over {found['n']} models: {rho}", fontsize=8.5)
+        axes.set_title(f"rank correlation of the two protocols:\n{rho} over {found['n']} models", fontsize=8.5)
         axes.set_xlabel(PANELS[panel])
         axes.grid(axis="x", color=FAINT, linewidth=0.5)
     tolerance = panels[0]
@@ -115,11 +126,15 @@ def replay_figure(pairs: Sequence[Replayed]) -> Figure:
         tolerance.axvline(LONGEST, color=INK, linewidth=0.8, linestyle=":")
         tolerance.text(LONGEST, len(pairs) - 0.6, " largest possible, corrected", fontsize=7, va="bottom")
     tolerance.set_ylim(-0.6, len(pairs) - 0.3)
+    families = list(dict.fromkeys(pair.corrected.family for pair in reversed(pairs)))
     handles = [
-        tolerance.plot([], [], marker="o", color=INK, linestyle="none", label="corrected protocol, 95 % interval")[0],
+        *(
+            tolerance.plot([], [], "o", color=COLORS[family], label=f"corrected, 95 % interval: {family}")[0]
+            for family in families
+        ),
         tolerance.plot([], [], marker="X", color=WARNING, linestyle="none", label="as published, with its defects")[0],
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8.5)
     mark(figure, TITLE)
     return figure
 
@@ -137,8 +152,11 @@ def share_correct(model: Model) -> float:
 
 def _small_print(pair: Replayed) -> str:
     """Say what the published average did with the images that it could not place."""
-    made = pair.average()
-    return f"{made['n_never_fooled']} never fooled {pair.never_fooled}, {made['n_nan_fooled']} NaN as fooled"
+    made, failed = pair.average(), int((columns_of(pair.published)["status"] == FAILED).sum())
+    kept = "counted at 10" if pair.never_fooled == "counted" else "dropped"
+    parts = [f"{made['n_never_fooled']} never fooled, {kept}"] if made["n_never_fooled"] else []
+    parts += [f"{failed} failed, {made['n_nan_fooled']} of them published as fooled"] if failed else []
+    return "\n".join(parts) or "every image fooled"
 
 
 def _alignment(columns: Columns) -> dict[str, Any]:

@@ -27,8 +27,9 @@ def replay_markdown(pairs: Sequence[Replayed]) -> str:
         "published: the mean that the 2023 figures show. Only ranks can be compared, and those only "
         "as far as they agree.",
         "",
-        "| model | corrected | as published | never fooled | NaN | images | alignment, corrected | as published |",
-        "|---|---:|---:|---|---:|---:|---:|---:|",
+        "| model | corrected | as published | never fooled | failed, corrected | failed, as published | of these "
+        "fooled by NaN | images | alignment, corrected | as published |",
+        "|---|---:|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for pair in pairs:
         (first, second), (third, fourth) = pair.scores("tolerance"), pair.scores("alignment")
@@ -37,6 +38,7 @@ def replay_markdown(pairs: Sequence[Replayed]) -> str:
             escaped(str(pair.corrected.name)),
             *(f"{score['mean']:.3f}" for score in (first, second)),
             f"{made['n_never_fooled']} {pair.never_fooled}",
+            *(str(int((columns_of(model)["status"] == FAILED).sum())) for model in (pair.corrected, pair.published)),
             str(made["n_nan_fooled"]),
             str(second["n"]),
             *(f"{score['mean']:.3f}" for score in (third, fourth)),
@@ -86,12 +88,11 @@ def _addition(pairs: Sequence[Replayed]) -> str:
     if not len(radius):
         return "No image was fooled here."
     return (
-        "Each of three steps moved by eps beyond the last instead of projecting onto the sphere of "
-        "radius eps, so that a "
-        "norm may reach 3 x (0.5 + eps), 31.5, where the corrected protocol cannot exceed eps. Here "
-        f"{100 * (radius > eps).mean():.0f} % of the {len(radius)} fooled images are further away than their eps, on "
-        f"average by a factor of {(radius / eps).mean():.2f} (at most {(radius / eps).max():.2f}); the largest norm is "
-        f"{radius.max():.2f}, and {(radius > LONGEST).sum()} exceed {LONGEST:g}."
+        "Each of three steps moved by eps beyond the last instead of projecting onto the sphere of radius eps: a norm "
+        "may reach 3 x (0.5 + eps), 31.5, where the corrected protocol cannot exceed eps, and however small eps is, "
+        f"the steps of 0.5 themselves remain. Here {100 * (radius > eps).mean():.0f} % of the {len(radius)} fooled images "
+        f"are further away than their eps (mean eps {eps.mean():.2f}, mean norm {radius.mean():.2f}); the norms lie "
+        f"between {radius.min():.2f} and {radius.max():.2f}, and {(radius > LONGEST).sum()} exceed {LONGEST:g}."
     )
 
 

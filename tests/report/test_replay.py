@@ -74,7 +74,10 @@ def test_the_command_writes_only_the_replay_and_marks_it(both, tmp_path, capsys)
     text = (tmp_path / "replay.md").read_text()
     assert text.startswith(f"# {AS_PUBLISHED}")
     assert re.findall(r"^\*\*(\d)\.", text, re.M) == list("123456")  # one paragraph a defect
-    assert "further away than their eps, on average by a factor of 2.00" in text
+    made = [m for m, _ in both[1].values()]
+    radii = np.concatenate([radius[status == FOUND] for status, _, radius in made])
+    assert f"mean eps {radii.mean() / 2:.2f}, mean norm {radii.mean():.2f}" in text
+    assert f"and {(radii > 10).sum()} exceed 10" in text
     assert text.count("NaN") >= 2
     assert len(capsys.readouterr().out.splitlines()) == 4
 
