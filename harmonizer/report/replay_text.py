@@ -91,8 +91,8 @@ def _addition(pairs: Sequence[Replayed]) -> str:
         "Each of three steps moved by eps beyond the last instead of projecting onto the sphere of radius eps: a norm "
         "may reach 3 x (0.5 + eps), 31.5, where the corrected protocol cannot exceed eps, and however small eps is, "
         f"the steps of 0.5 themselves remain. Here {100 * (radius > eps).mean():.0f} % of the {len(radius)} fooled "
-        f"images are further away than their eps (mean eps {eps.mean():.2f}, mean norm {radius.mean():.2f}); the norms lie "
-        f"between {radius.min():.2f} and {radius.max():.2f}, and {(radius > LONGEST).sum()} exceed {LONGEST:g}."
+        f"images are further away than their eps (mean eps {eps.mean():.2f}, mean norm {radius.mean():.2f}); the norms "
+        f"lie between {radius.min():.2f} and {radius.max():.2f}, and {(radius > LONGEST).sum()} exceed {LONGEST:g}."
     )
 
 
