@@ -200,6 +200,7 @@ class ResultsWriter(L.Callback):
         trained = self.subject.checkpoint is not None
         data = _data(trainer)
         manifest = data.manifest
+        skipped = int(trainer.callback_metrics.get("val/skipped_samples", 0))  # damaged ones, where the data say so
         status = [STATUSES.index(row["status"]) for row in rows]
         radius = [row["l2"] for row in rows]
         eps_max = robustness.tolerance.eps_max
@@ -221,10 +222,11 @@ class ResultsWriter(L.Callback):
                 "name": self.data_name,
                 "manifest_sha256": manifest.digest(),
                 "samples": manifest.samples,
+                "skipped": skipped,
                 "classes": len(manifest.classes),
             },
             "protocol": protocol | {"hash": protocol_hash(protocol)},
-            "accuracy": proportion(round(accuracy * manifest.samples), manifest.samples),
+            "accuracy": proportion(round(accuracy * (manifest.samples - skipped)), manifest.samples - skipped),
             "tolerance": tolerance_summary(status, radius, eps_max=eps_max),
             "survival": survival(status, radius, np.linspace(0, eps_max, RADII)),
             "robust_accuracy": {"label": BOUND, "budgets": robust_accuracy(status, radius, eps_max=eps_max)},

@@ -4,22 +4,30 @@ import io
 import logging
 import pickle
 import tarfile
+from dataclasses import replace
 
 import lightning as L
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from shard_data import CLASSES, png, write_folder
 
+from callbacks.alignment import FeatureAlignment
+from callbacks.results import ResultsWriter
+from callbacks.robustness import Robustness
 from callbacks.skipped import SkippedSamples
+from harmonizer.checkpoint import Subject
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.dataset import Position, ShardDataset
 from harmonizer.data.folder import ShardFolder
 from harmonizer.data.loader import BatchLoader, TrainLoader
+from harmonizer.data.manifest import read_manifest, write_manifest
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 from harmonizer.data.tar_index import index_shard
 from harmonizer.data.transforms import JointTransform
 from harmonizer.module import HarmonizerModule
+from harmonizer.results import load_results
 
 KEY = "s00009"  # the damaged sample, the second of shard 000001.tar
 PLAIN = JointTransform(32)
@@ -260,3 +268,25 @@ def test_mixed_up_settings_are_named(folder):
         ShardDataset(folder, PLAIN, on_error="ignore")
     with pytest.raises(ValueError, match="mixup >= 0"):
         ShardDataset(folder, PLAIN, mixup=-1)
+
+
+def test_results_say_how_many_were_left_out(folder, tmp_path):
+    val = folder.parent / "val/000000.tar"
+    with tarfile.open(val, "a") as archive:
+        archive.addfile(tarfile.TarInfo("lost.cls"))
+    manifest = read_manifest(val.parent)
+    write_manifest(val.parent, replace(manifest, shards=(replace(manifest.shards[0], samples=7),)))
+    torch.manual_seed(0)
+    module = HarmonizerModule("test_vit", CLASSES, 32)
+    settings = {"model": "test_vit", "image_size": 32, "crop_ratio": 1.0, "batch_size": 4}
+    data = ShardData(folder.parent, on_error="skip", **settings)
+    writer = ResultsWriter(tmp_path / "results", subject=Subject("test_vit", 32, "it"), data_name="squares")
+    callbacks = [FeatureAlignment(), Robustness("pgd", {"eps_max": 1.0, "steps": 2}), SkippedSamples(), writer]
+    trainer = L.Trainer(
+        accelerator="cpu", callbacks=callbacks, logger=False, enable_progress_bar=False, inference_mode=False
+    )
+    trainer.validate(module, data, verbose=False)
+    results = load_results(tmp_path / "results/it")
+    assert (results.summary["data"]["samples"], results.summary["data"]["skipped"]) == (7, 1)
+    assert results.summary["accuracy"]["n"] == len(results.columns["key"]) == 6
+    assert results.summary["accuracy"]["value"] == np.mean(results.columns["label"] == results.columns["prediction"])
