@@ -124,7 +124,19 @@ def test_the_same_command_goes_on_and_another_is_refused(place, trained):
 
 def test_a_timm_model_as_it_is(place):
     run(place, f"evaluate.py --model test_resnet {DATA} --images 4")
-    summary = load_results(place / "results/test_resnet-untrained").summary
+    results = load_results(place / "results/test_resnet-untrained")
+    summary = results.summary
+    assert {"harmonizer", "torch", "torchvision", "timm", "lightning", "python"} <= summary["software"].keys()
+    assert {"name", "label", "family", "weights_sha256", "input_size", "crop_ratio", "interpolation"} <= summary[
+        "model"
+    ].keys()
+    assert {"attack", "settings", "eps_max", "images", "data", "hash"} <= summary["protocol"].keys()
+    assert summary["health"].keys() >= {"masked", "reasons", "n"}
+    assert summary["cost"]["forwards"] == results.columns["forwards"].sum()
+    assert summary["cost"]["seconds"] > 0
+    assert summary["data"]["manifest_sha256"] == summary["protocol"]["data"]
+    assert summary["device"]
+    assert not list((place / "results").glob(".*.part"))  # what was kept while it ran is gone
     assert summary["training"] is None
     assert summary["model"]["family"] == "CNN"
     assert summary["tolerance"]["n"] == 4

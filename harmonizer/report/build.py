@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from harmonizer.report.correlations import correlations
 from harmonizer.report.curves import survival_curves
 from harmonizer.report.grid import choose_models, qualitative_grid
-from harmonizer.report.models import Model, Source, load_models
+from harmonizer.report.models import Model, Source, input_sizes, load_models
 from harmonizer.report.page import page_html
 from harmonizer.report.paired import compare, default_pairs, named_pair, records
 from harmonizer.report.published import read_accuracy, read_external, with_accuracy
@@ -170,6 +170,11 @@ def read_models(
         models += published
         sources.append(source)
     notes = [warning] if (warning := _warning(sources)) else []
+    if len(sizes := input_sizes(models)) > 1:
+        notes.append(
+            f"Inputs of {', '.join(map(str, sizes))} pixels: the L2 norm of a change grows with the size; the web page "
+            "can show the root mean square instead."
+        )
     notes += [f"This page {MARK}."] if any(attack_of(model) == AS_PUBLISHED for model in models) else []
     if accuracy:
         known: dict[str, float] = {}

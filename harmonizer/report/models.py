@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,10 @@ AXES = {
     "feature_alignment": Axis("Feature alignment (share of human ceiling)", "Feature alignment", 3),
 }
 
+# Shown beside the others where models of several input sizes were measured: the same change of each pixel has an L2
+# norm that grows with the size.
+RMS = {"tolerance_rms": Axis("Perturbation tolerance (root mean square change, of 255)", "Tolerance (RMS of 255)", 2)}
+
 
 @dataclass(frozen=True)
 class Model:
@@ -77,7 +82,7 @@ class Model:
         architecture: timm's name.
         family: One of ``FAMILIES``.
         source: Who measured it, and how: points of different sources are not measured alike.
-        scores: By the keys of :data:`AXES`; what was not measured is not there.
+        scores: By the keys of :data:`AXES` and :data:`RMS`; what was not measured is not there.
         control: Name of the model that differs only in not being harmonized, if that is in the report.
         results: Its results folder, when it was measured here.
     """
@@ -143,6 +148,11 @@ def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
     return _paired(_distinct(models)), list(sources.values())
 
 
+def input_sizes(models: Sequence[Model]) -> list[int]:
+    """Return the input sizes, in pixels, of the measured models, each once."""
+    return sorted({model.results.summary["model"]["input_size"] for model in models if model.results is not None})
+
+
 def score_range(score: Score, bars: str) -> tuple[float, float]:
     """Return the ends of an error bar: ``bars`` is "se" or "interval"."""
     if bars == "se":
@@ -156,6 +166,9 @@ def _measured(results: Results, source: str) -> Model:
     scores = {
         "accuracy": Score.of(summary["accuracy"], "value", 100),
         "tolerance": Score.of(summary["tolerance"]["restricted_mean"], "mean"),
+        "tolerance_rms": Score.of(
+            summary["tolerance"]["restricted_mean"], "mean", 255 / (sqrt(3) * model["input_size"])
+        ),
     }
     for axis, block in (("alignment", "adversarial_alignment"), ("feature_alignment", "feature_alignment")):
         if summary.get(block) is not None:

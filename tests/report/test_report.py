@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,22 @@ def test_two_protocols_are_two_sources_and_are_said_to_be(zoo, make, tmp_path, c
     assert "Scores of 2 protocols" in page
     names = {row["source"] for row in csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines())}
     assert names == {"ddn", "linsley2023"}
+
+
+def test_models_of_two_input_sizes_are_said_to_be_and_get_an_axis_that_allows_for_it(make, tmp_path, capsys):
+    make(tmp_path / "results" / "small", "resnet18", size=24)
+    assert main([str(tmp_path / "results"), "--out", str(tmp_path / "one")]) == 0
+    assert "Inputs of" not in capsys.readouterr().err
+    assert 'tolerance_rms":{' not in (tmp_path / "one" / "report.html").read_text()
+    make(tmp_path / "results" / "large", "resnet50", size=48)
+    assert main([str(tmp_path / "results"), "--out", str(tmp_path / "two")]) == 0
+    assert "Inputs of 24, 48 pixels: the L2 norm of a change grows with the size" in capsys.readouterr().err
+    page = (tmp_path / "two" / "report.html").read_text()
+    content = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    assert "tolerance_rms" in content["axes"]
+    for model in content["models"]:
+        l2, rms = model["scores"]["tolerance"][0], model["scores"]["tolerance_rms"][0]
+        assert rms == pytest.approx(255 * l2 / (3 * model["input"] ** 2) ** 0.5, rel=1e-4)
 
 
 def test_one_model_and_nothing_to_correlate(zoo, tmp_path):

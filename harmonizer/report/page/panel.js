@@ -44,7 +44,7 @@ function statusBar(model) {
 const image = (picture, alt) => html("img", { src: data.pictures[picture][0], class: data.pictures[picture][1] ? "small" : null, alt });
 function examples(model) {
   return model.examples.map((example) => {
-    const captions = ["image", "where people look", "attacked, × " + data.magnification, "attack map"];
+    const captions = ["image", "where people look", data.magnification === 1 ? "attacked" : "attacked, × " + data.magnification, "attack map"];
     const cells = example.pictures.map((picture, i) => html("figure", {}, image(picture, captions[i] + " of " + example.key), captions[i]));
     return [html("p", { class: "quiet" }, example.key + ", radius " + show(example.radius, 3)), html("div", { class: "pictures" }, cells)];
   });

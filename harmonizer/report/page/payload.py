@@ -10,7 +10,7 @@ import numpy as np
 from harmonizer.report.curves import last_radius, survival_of
 from harmonizer.report.families import FAMILIES
 from harmonizer.report.grid import Example, magnification_for, read_examples, shared_keys
-from harmonizer.report.models import AXES, Model, Source
+from harmonizer.report.models import AXES, RMS, Model, Source, input_sizes
 from harmonizer.report.page.pictures import PictureBook
 from harmonizer.report.paired import TEST, Comparison
 from harmonizer.report.text import robust_of
@@ -58,11 +58,12 @@ def payload(
         control = controls.get((model.source, model.control or ""))
         pictured = [_pictured(example, factor, book) for example in own]
         described.append(_model(model, sources) | {"control": control, "examples": pictured})
+    shown_axes = AXES | (RMS if len(input_sizes(models)) > 1 else {})
     content: dict[str, Any] = _plain(
         {
             "axes": {
                 key: {"title": titles.get(key, axis.title), "short": axis.short, "digits": axis.digits}
-                for key, axis in AXES.items()
+                for key, axis in shown_axes.items()
             },
             "families": FAMILIES,
             "sources": [{"name": source.name, "protocol": source.protocol} for source in sources],

@@ -5,7 +5,7 @@ const plot = byId("plot");
 let points = []; // [{model, index, x, y}] on the screen, of the models shown
 let domains = null; // [[low, high], [low, high]] on the scales now shown
 
-const onLog = (axis) => state.log && axis === "tolerance";
+const onLog = (axis) => state.log && axis.startsWith("tolerance");
 const toScale = (axis, value) => (onLog(axis) ? Math.log10(value) : value);
 const plottable = (axis, value) => known(value) && (!onLog(axis) || value > 0);
 const has = (model, axis) => model.scores[axis] && plottable(axis, model.scores[axis][0]);

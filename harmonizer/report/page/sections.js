@@ -84,7 +84,7 @@ function drawGrid() {
   const rows = data.grid.rows.map((row) => html("tr", { class: row.family ? familyClass(row.family) : null }, html("th", { scope: "row" }, row.label),
     row.pictures.map((picture, i) => html("td", {}, html("div", {}, image(picture, row.label + ", " + data.grid.keys[i]), row.radii ? html("span", {}, show(row.radii[i], 2)) : "")))));
   byId("grid").hidden = false;
-  byId("grid").append(html("p", { class: "quiet" }, "Perturbations are magnified " + data.magnification + " times; numbers are their true L2 radii. “People”: the image, darkened where people do not look."), html("div", { class: "scroll", tabindex: 0, "aria-label": "Grid of examples" }, html("table", { class: "grid-table" }, rows)));
+  byId("grid").append(html("p", { class: "quiet" }, (data.magnification === 1 ? "Perturbations as they are" : "Perturbations are magnified " + data.magnification + " times") + "; numbers are their true L2 radii. “People”: the image, darkened where people do not look."), html("div", { class: "scroll", tabindex: 0, "aria-label": "Grid of examples" }, html("table", { class: "grid-table" }, rows)));
 }
 
 function drawPairs() {
