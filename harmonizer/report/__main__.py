@@ -28,6 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--images", nargs="+", default=[], metavar="KEY", help="images of the grid of examples")
     add("--mask", choices=tuple(MASKS), default=Look.mask, help="map of a perturbation that alignment compares")
     add("--replay", action="store_true", help=REPLAY)
+    add(
+        "--insert",
+        type=Path,
+        metavar="FILE",
+        help="Markdown file to put the table into, between <!-- results --> marks",
+    )
     add("--title", default=Look.title, help="of the page")
     given = parser.parse_args(arguments)
     look = Look(given.title, given.bars, given.log, given.grid, given.images, given.mask)
@@ -36,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.replay:
             report = build_replay(given.results, given.out)
         else:
-            report = build_report(given.results, given.out, **read, pairs=given.compare, look=look)
+            more = {"pairs": given.compare, "look": look, "insert": given.insert}
+            report = build_report(given.results, given.out, **read, **more)
     except (ValueError, FileNotFoundError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

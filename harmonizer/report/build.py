@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from harmonizer.report.correlations import correlations
 from harmonizer.report.curves import survival_curves
 from harmonizer.report.grid import choose_models, qualitative_grid
+from harmonizer.report.insert import insert_table, pairs_markdown
 from harmonizer.report.models import Model, Source, input_sizes, load_models
 from harmonizer.report.page import page_html
 from harmonizer.report.paired import compare, default_pairs, named_pair, records
@@ -76,6 +77,7 @@ def build_report(
     accuracy: Sequence[Path] = (),
     pairs: Sequence[Sequence[str]] = (),
     look: Look = Look(),
+    insert: Path | None = None,
 ) -> Report:
     """Write tables, figures, statistics and the web page into a folder.
 
@@ -86,6 +88,7 @@ def build_report(
         accuracy: Tables of ImageNet accuracy; where several have a model, the first counts.
         pairs: Names of two models each, to compare besides controls and the models harmonized from them.
         look: How to draw.
+        insert: Markdown file into which the table of pairs goes, or without pairs that of models.
 
     Raises:
         FileNotFoundError: Something to read is not there.
@@ -121,9 +124,12 @@ def build_report(
         "sensitivity.md": sensitivity_markdown(models, stable),
         "robust_accuracy.md": robust_markdown(models),
         "comparisons.json": _json(records(comparisons)),
+        "comparisons.md": pairs_markdown(comparisons),
         "report.html": page,
     }
     files = [_write(out / name, text) for name, text in texts.items()]
+    if insert is not None:
+        insert_table(insert, texts["comparisons.md" if comparisons else "table.md"])
     with styled():
         for name, figure in _figures(models, in_grid, found, titles, look, _warning(sources)):
             if any(attack_of(model) == AS_PUBLISHED for model in models):
