@@ -39,7 +39,7 @@ class TrainingLog(L.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.rewind(trainer.global_step)
-            elif isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            elif isinstance(logger, TensorBoardLogger) and trainer.is_global_zero and trainer.global_step:
                 _rewind_tensorboard(logger, trainer.global_step)
         self._meter = _Meter()
 
