@@ -77,5 +77,5 @@ def test_an_experiment_overrides_the_recipe_and_the_command_line_overrides_both(
 
 def test_settings_are_plain_values():
     settings = OmegaConf.to_container(compose("train").module, resolve=True)
-    assert all(isinstance(value, str | int | float | bool | list) for value in settings.values())
+    assert all(value is None or isinstance(value, str | int | float | bool | list) for value in settings.values())
     assert torch.is_grad_enabled()
