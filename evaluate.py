@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hydra
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from harmonizer.checkpoint import Subject
 from harmonizer.cli import clear_errors, command_line
@@ -37,9 +37,9 @@ def measure(config: DictConfig, subject: Subject, *, skip_done: bool = False, **
 
 def sweep(config: DictConfig) -> int:
     """Measure a list of models, each shown by a bar instead of a table; return the exit status."""
-    models = read_models(
-        OmegaConf.to_container(config.sweep.models), config.sweep.file, pretrained=config.sweep.pretrained
-    )
+    if config.trainer.devices != 1:
+        raise ValueError("a sweep runs one process a device: start it once for each, without --trainer")
+    models = read_models(config.sweep.models, config.sweep.file, pretrained=config.sweep.pretrained)
     with open_dict(config):
         config.trainer.enable_progress_bar = False
         del config.callbacks.progress, config.callbacks.table

@@ -171,6 +171,9 @@ BAD = [
     ("evaluate.py ckpt=truncated.ckpt", "truncated.ckpt is truncated or damaged"),
     ("evaluate.py ckpt=other.ckpt", "other.ckpt is not a checkpoint of train.py"),
     ("evaluate.py", "either ckpt=FILE or model=NAME"),
+    ("evaluate.py sweep=nowhere.yaml", "no list of models at nowhere.yaml"),
+    ("evaluate.py sweep=demo --trainer ddp", "one process a device"),
+    ("evaluate.py sweep.models=[a,a]", "each model once, got a again"),
 ]
 
 

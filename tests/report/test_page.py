@@ -53,6 +53,7 @@ def browser(tmp_path_factory):
     for switch in [*SWITCHES.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.add_experimental_option("perfLoggingPrefs", {"traceCategories": "loading,blink.user_timing"})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     yield browser
     browser.quit()
@@ -264,8 +265,16 @@ def test_print_drops_the_controls(opened):
 
 
 def test_the_first_paint_is_quick(opened):
+    """Measured in the browser's own trace."""
     deadline = time.monotonic() + 10
-    paint = "performance.getEntriesByName('first-contentful-paint').map((e) => e.startTime)"
-    while not run(opened, paint) and time.monotonic() < deadline:
+    while not run(opened, "performance.getEntriesByType('paint').length") and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert run(opened, paint)[0] / 1000 < FIRST_PAINT
+    time.sleep(0.5)
+    found = {}
+    for entry in opened.get_log("performance"):
+        event = json.loads(entry["message"])["message"]["params"]
+        if event.get("name") == "navigationStart" and "report.html" in json.dumps(event):
+            found["start"] = event["ts"]
+        elif event.get("name") == "firstContentfulPaint":
+            found["paint"] = event["ts"]
+    assert (found["paint"] - found["start"]) / 1e6 < FIRST_PAINT
