@@ -14,6 +14,7 @@ import torch
 import yaml
 from shard_data import CLASSES, write_folder
 
+from callbacks.health import Health
 from harmonizer.checkpoint_file import write_checkpoint
 from harmonizer.module import HarmonizerModule
 from harmonizer.report.build import build_report
@@ -334,3 +335,10 @@ def test_folder_names_and_families_of_a_sweep_are_usable():
     entries = read_models(yaml.safe_load((ROOT / "configs/sweep/timm.yaml").read_text())["models"])
     assert len({folder_name(entry.name) for entry in entries}) == len(entries)
     assert {entry.family for entry in entries} <= set(FAMILIES)
+
+
+def test_a_health_card_that_was_kept_is_not_made_again():
+    health = Health(images=1)
+    health.card = {"masked": False}
+    health.on_validation_batch_end(None, None, None, None, 0)  # would fail on any of these
+    assert health.card == {"masked": False}
