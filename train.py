@@ -36,7 +36,8 @@ def fit_pair(config: DictConfig) -> None:
         config.harmonize = harmonize
         evaluation = hydra.compose("evaluate", [f"ckpt='{fit(config)}'", "overwrite=true"])
         with open_dict(evaluation):
-            evaluation.merge_with({key: config[key] for key in ("data", "budget", "attack", "results", "trainer")})
+            for key in ("data", "budget", "attack", "results", "trainer"):
+                evaluation[key] = config[key]
         results.append(evaluate(evaluation))
     show_comparison(*results)
 

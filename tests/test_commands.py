@@ -80,7 +80,7 @@ def test_training_leaves_everything_behind(trained):
 
 def test_evaluating_the_checkpoint_reproduces_the_validation_exactly(place, trained):
     folder, _ = trained
-    out = run(place, f"evaluate.py ckpt={folder / 'last.ckpt'} {DATA} --images 10")
+    out = run(place, f"evaluate.py ckpt={folder / 'last.ckpt'} {DATA} --images 10 --attack pgd")
     results = load_results(place / re.search(r"results: (\S+)", out)[1])
     summary, scores = results.summary, last_scores(folder)
     assert summary["accuracy"]["value"] == pytest.approx(scores["val/accuracy"])
@@ -88,7 +88,7 @@ def test_evaluating_the_checkpoint_reproduces_the_validation_exactly(place, trai
     assert summary["feature_alignment"]["mean"] == single(scores["val/feature_alignment"])
     alignment = scores.get("val/adversarial_alignment", np.nan)
     assert summary["adversarial_alignment"]["mean"] == pytest.approx(alignment, rel=1e-6, nan_ok=True)
-    assert summary["protocol"]["attack"] == "linsley2023"
+    assert summary["protocol"]["attack"] == "pgd"
     assert len(results.columns["key"]) == 10
     assert summary["model"]["family"] == "harmonized"
     assert "harmonized" in str(results.folder)
@@ -140,6 +140,7 @@ def test_a_timm_model_as_it_is(place):
     assert summary["training"] is None
     assert summary["model"]["family"] == "CNN"
     assert summary["tolerance"]["n"] == 4
+    assert summary["protocol"]["attack"] == "ddn"
 
 
 def test_the_pair_trains_evaluates_and_compares(place):

@@ -70,7 +70,10 @@ def test_the_control_and_the_harmonized_run_have_folders_of_their_own():
 
 
 def test_an_experiment_overrides_the_recipe_and_the_command_line_overrides_both():
-    assert compose("train", "experiment=demo_pair").pair
+    assert compose("train").attack.name == "pgd"
+    pair = compose("train", "experiment=demo_pair")
+    assert pair.pair
+    assert pair.attack.name == "linsley2023"
     assert compose("train", "experiment=demo_pair", "model=test_vit").model == "test_vit"
     assert compose("train", "experiment=demo_pair", "recipe.lr=0.5").module.lr == 0.5
 

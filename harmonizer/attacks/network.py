@@ -81,6 +81,7 @@ class Network:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._classes = max(classes, 2)
+        self._width = self._classes  # logits of an image, once a pass has shown it
         self._progress = progress
         self.model = model
         self.amp = amp
@@ -90,6 +91,8 @@ class Network:
 
     def logits(self, inputs: Tensor, rows: Tensor) -> Tensor:
         """Return the logits (n,K) of ``inputs`` (n,3,H,W), in full precision; ``rows`` (n,) are their images."""
+        if not len(inputs):
+            return inputs.new_zeros(0, self._width)  # many models cannot take an empty batch
 
         def infer(part: slice) -> tuple[Tensor]:
             with torch.no_grad():
@@ -103,6 +106,8 @@ class Network:
 
         Only the inputs' gradient is computed: the parameters' would cost as much again and leave traces.
         """
+        if not len(inputs):
+            return inputs.new_zeros(0, self._width), torch.zeros_like(inputs)
 
         def differentiate(part: slice) -> tuple[Tensor, Tensor]:
             leaf = inputs[part].detach().clone(memory_format=self._layout(inputs)).requires_grad_()
@@ -141,6 +146,7 @@ class Network:
                 f"expected logits (n,K), K at least 2, and labels in [0,K), got logits {tuple(logits.shape)} and "
                 f"label {self._classes - 1}"
             )
+        self._width = logits.shape[1]
         return logits
 
     def _count(self, counter: Tensor, rows: Tensor) -> None:
@@ -152,7 +158,7 @@ class Network:
             self.batch_size = _cached_rows(inputs) if inputs.device.type == "cpu" else max(rows, 1)
         parts: list[tuple[Tensor, ...]] = []
         start = 0
-        while start < rows or not parts:
+        while start < rows:
             passes = max(1, math.ceil((rows - start) / self.batch_size))
             stop = start + math.ceil((rows - start) / passes)  # passes of one size: a small last one is slow
             try:

@@ -124,6 +124,16 @@ def test_an_empty_batch_gives_an_empty_result(golden_net):
         assert result.adversarial.shape == (0, 3, 32, 32)
 
 
+@pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn", "linsley2023_as_published"])
+def test_no_pass_is_empty(golden, golden_net, attack):
+    labels = (golden_net(golden["images"]).argmax(1) + 1) % 10
+    sizes = []
+    golden_net.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    result = minimal_radius(golden_net, golden["images"], labels, attack=attack)  # transformers cannot take one
+    assert (result.status == Status.WRONG).all()
+    assert min(sizes) > 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
