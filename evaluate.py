@@ -3,15 +3,14 @@
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-from harmonizer.checkpoint import Subject
 from harmonizer.cli import clear_errors, command_line
 from harmonizer.results import claimed
-from harmonizer.sweep import read_models, run_sweep
 
 
 def evaluate(config: DictConfig) -> Path:
@@ -21,7 +20,7 @@ def evaluate(config: DictConfig) -> Path:
         return measure(config, subject)
 
 
-def measure(config: DictConfig, subject: Subject, *, skip_done: bool = False, **details: object) -> Path | None:
+def measure(config: DictConfig, subject: Any, *, skip_done: bool = False, **details: object) -> Path | None:  # noqa: ANN401
     """Measure a subject, going on where an interrupted evaluation stopped; None when it is done already."""
     data = instantiate(config.data, model=subject.model, image_size=subject.image_size)
     callbacks = list(instantiate(config.callbacks).values())
@@ -39,12 +38,11 @@ def sweep(config: DictConfig) -> int:
     """Measure a list of models, each shown by a bar instead of a table; return the exit status."""
     if config.trainer.devices != 1:
         raise ValueError("a sweep runs one process a device: start it once for each, without --trainer")
-    models = read_models(config.sweep.models, config.sweep.file, pretrained=config.sweep.pretrained)
     with open_dict(config):
         config.trainer.enable_progress_bar = False
         del config.callbacks.progress, config.callbacks.table
     choose, one = partial(instantiate, config.subject), partial(measure, config, skip_done=True)
-    return run_sweep(models, Path(config.results), choose=choose, measure=one, wait=config.sweep.wait)
+    return int(instantiate(config.sweeper, choose=choose, measure=one))
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")

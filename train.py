@@ -7,7 +7,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from evaluate import evaluate
-from harmonizer.checkpoint_file import newest_checkpoint
 from harmonizer.cli import clear_errors, command_line
 from harmonizer.pair import show_comparison
 from harmonizer.run import LAST, claim
@@ -24,7 +23,7 @@ def fit(config: DictConfig) -> Path:
     folder = Path(config.folder)
     settings = OmegaConf.to_container(config, resolve=True)
     claim(folder, settings, overwrite=config.overwrite)
-    checkpoint = None if config.overwrite else newest_checkpoint(folder)
+    checkpoint = None if config.overwrite else instantiate(config.resume)
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     return folder / LAST
 

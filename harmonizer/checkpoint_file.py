@@ -77,7 +77,7 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     return content
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
+def newest_checkpoint(folder: str | Path) -> Path | None:
     """Return the checkpoint that a run goes on from: the newest valid one.
 
     A damaged one is named on standard error and put aside, so that no later save takes it for the one before.
@@ -91,7 +91,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     Raises:
         ValueError: There are checkpoints and none is usable: to start again unasked would lose them.
     """
-    skipped: dict[Path, str] = {}
+    folder, skipped = Path(folder), dict[Path, str]()
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.exists():
             continue

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import callbacks.results
 import callbacks.table  # noqa: F401 - what the configs name, imported before the forks
+import harmonizer.sweep  # noqa: F401 - the same
 from evaluate import command_line, main
 
 
@@ -53,11 +54,12 @@ def finish(child, since, kill):
         time.sleep(0.005)
 
 
-running, outcomes, usual = [], [], None
-for step in json.loads(Path(sys.argv[1]).read_text()):
-    began = time.monotonic()
-    running.append((start(step), began, step["kill"] * usual if "kill" in step else None))
-    if not step.get("beside"):
-        outcomes += [finish(*one) for one in running]
-        usual, running = usual or time.monotonic() - began, []
-sys.stdout.write(json.dumps(outcomes))
+if __name__ == "__main__":
+    running, outcomes, usual = [], [], None
+    for step in json.loads(Path(sys.argv[1]).read_text()):
+        began = time.monotonic()
+        running.append((start(step), began, step["kill"] * usual if "kill" in step else None))
+        if not step.get("beside"):
+            outcomes += [finish(*one) for one in running]
+            usual, running = usual or time.monotonic() - began, []
+    sys.stdout.write(json.dumps(outcomes))

@@ -1,4 +1,4 @@
-"""Adversarial alignment under each way to reduce a perturbation's channels to a map: how far does a score hang on it?"""
+"""Adversarial alignment under each way to reduce a perturbation to a map: how far does a score hang on the choice?"""
 
 import torch
 from torch import Tensor

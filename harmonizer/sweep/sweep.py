@@ -31,7 +31,7 @@ class Measure(Protocol):
 
 def run_sweep(
     entries: Sequence[Entry],
-    results: Path,
+    results: str | Path,
     *,
     choose: Callable[..., Subject],
     measure: Measure,
@@ -53,6 +53,7 @@ def run_sweep(
     Raises:
         DeviceLost: Every later model would fail for no fault of its own.
     """
+    results = Path(results)
     failures, outcomes = Failures(results), dict[str, tuple[str, str]]()
     with Board(len(entries)) as board:
         waiting = list(entries)
