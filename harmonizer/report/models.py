@@ -160,6 +160,17 @@ def score_range(score: Score, bars: str) -> tuple[float, float]:
     return score.low, score.high
 
 
+def ceiling_of(results: Results, axis: str) -> float:
+    """Return the alignment between people that an alignment is a share of: these data's own where it is known.
+
+    Args:
+        results: Of one model.
+        axis: ``alignment`` or ``feature_alignment``.
+    """
+    block = results.summary.get("feature_alignment" if axis == "feature_alignment" else "adversarial_alignment") or {}
+    return float(block.get("ceiling", HUMAN_CEILING))
+
+
 def _measured(results: Results, source: str) -> Model:
     """Turn one results folder into a model."""
     summary, model = results.summary, results.summary["model"]
@@ -171,8 +182,8 @@ def _measured(results: Results, source: str) -> Model:
         ),
     }
     for axis, block in (("alignment", "adversarial_alignment"), ("feature_alignment", "feature_alignment")):
-        if summary.get(block) is not None:
-            scores[axis] = Score.of(summary[block], "mean", 1 / HUMAN_CEILING)
+        if summary.get(block) is not None and ceiling_of(results, axis) > 0:
+            scores[axis] = Score.of(summary[block], "mean", 1 / ceiling_of(results, axis))
     training = summary.get("training")
     family = model["family"] if model["family"] in FAMILIES[:-1] else guess_family(model["name"])
     if training is not None:

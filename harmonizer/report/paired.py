@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonizer.report.models import Model
-from harmonizer.results import RADIUS
-from harmonizer.statistics import HUMAN_CEILING, pair_keys, paired_difference, paired_tolerance
+from harmonizer.report.models import Model, ceiling_of
+from harmonizer.results import RADIUS, Results
+from harmonizer.statistics import pair_keys, paired_difference, paired_tolerance
 
 SCORES = ("tolerance", "alignment", "feature_alignment")
 MOST_CHANGED = 8  # images listed, half at either end
@@ -65,7 +65,7 @@ def compare(a: Model, b: Model) -> Comparison:
     values = {}
     for score in SCORES:
         both = [
-            _values(own, score, float(protocols[0]["eps_max"]))[index]
+            _values(own, score, float(protocols[0]["eps_max"]), _common_ceiling(a.results, b.results, score))[index]
             for own, index in zip(columns, indices, strict=True)
         ]
         values[score] = np.stack(both)
@@ -113,8 +113,13 @@ def records(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     ]
 
 
-def _values(columns: dict[str, Any], score: str, eps_max: float) -> NDArray[np.float64]:
-    """Return one value an image of a score."""
+def _common_ceiling(a: Results, b: Results, score: str) -> float:
+    """Return one ceiling for both: their own differ a little, being means over the images that each was fooled on."""
+    return (ceiling_of(a, score) + ceiling_of(b, score)) / 2
+
+
+def _values(columns: dict[str, Any], score: str, eps_max: float, ceiling: float) -> NDArray[np.float64]:
+    """Return one value an image of a score, alignments as shares of the ceiling."""
     if score == "tolerance":
         return paired_tolerance(columns["status"], columns[RADIUS], eps_max=eps_max)
-    return np.asarray(columns[score] / HUMAN_CEILING)
+    return np.asarray(columns[score] / ceiling)

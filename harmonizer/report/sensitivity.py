@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from harmonizer.report.models import AXES, Model, Score
+from harmonizer.report.models import AXES, Model, Score, ceiling_of
 from harmonizer.report.text import escaped
-from harmonizer.statistics import AS_PUBLISHED, FOUND, HUMAN_CEILING, mean_summary, rank_correlation
+from harmonizer.statistics import AS_PUBLISHED, FOUND, mean_summary, rank_correlation
 
 # Mask -> its column of the per-image rows. The names are harmonizer.functional.attack_map's.
 MASKS: Mapping[str, str] = {
@@ -29,7 +29,7 @@ def alignment_of_mask(model: Model, mask: str) -> float:
     columns = model.results.columns
     values = columns[MASKS[mask]][columns["status"] == FOUND]
     defined = values[~np.isnan(values)]
-    return float(defined.mean()) / HUMAN_CEILING if len(defined) else np.nan
+    return float(defined.mean()) / ceiling_of(model.results, "alignment") if len(defined) else np.nan
 
 
 def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
@@ -109,7 +109,9 @@ def with_mask(model: Model, mask: str) -> Model:
     if np.isnan(values).all():
         return replace(model, scores=others)
     summary = mean_summary(values, seed=0)
-    return replace(model, scores=others | {"alignment": Score.of(summary, "mean", 1 / HUMAN_CEILING)})
+    return replace(
+        model, scores=others | {"alignment": Score.of(summary, "mean", 1 / ceiling_of(model.results, "alignment"))}
+    )
 
 
 def show_mask(mask: str) -> str:

@@ -1,10 +1,13 @@
 """Two models on the same images."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from harmonizer.report.models import load_models
+from harmonizer.report.page.payload import _facts
 from harmonizer.report.paired import compare, default_pairs, named_pair
 from harmonizer.results import find_results
 from harmonizer.statistics import FOUND, HUMAN_CEILING
@@ -63,3 +66,17 @@ def test_models_of_different_protocols_are_not_compared(models, make, tmp_path):
     (other,), _ = load_models([tmp_path / "x"])
     with pytest.raises(ValueError, match="one protocol"):
         compare(models[0], other)
+
+
+def test_alignments_are_shares_of_the_datas_own_ceiling_where_it_is_known(make, tmp_path):
+    for name in ("resnet18", "resnet34"):
+        make(tmp_path / name, name)
+        path = tmp_path / name / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["adversarial_alignment"] |= {"ceiling": 0.5, "ceiling_source": "measured here"}
+        path.write_text(json.dumps(summary))
+    (a, b), _ = load_models([tmp_path / "resnet18", tmp_path / "resnet34"])
+    assert a.value("alignment") == pytest.approx(2 * a.results.summary["adversarial_alignment"]["mean"])
+    difference = b.results.columns["alignment"] - a.results.columns["alignment"]
+    assert compare(a, b).differences["alignment"]["mean"] == pytest.approx(2 * np.nanmean(difference))
+    assert "measured here" in dict(_facts([a, b], []))["Scores"]

@@ -20,7 +20,7 @@ from harmonizer.results import find_results
 FIGURES = ("tolerance", "alignment", "tolerance-alignment", "survival", "grid")
 TEXTS = (
     *("table.md", "table.csv", "table.tex", "statistics.json", "comparisons.json", "report.html"),
-    *("sensitivity.json", "sensitivity.md", "robust_accuracy.md"),
+    *("comparisons.md", "sensitivity.json", "sensitivity.md", "robust_accuracy.md"),
 )
 
 

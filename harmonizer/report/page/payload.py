@@ -188,7 +188,7 @@ def _facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str
         "Tolerance is the restricted mean of the smallest L2 radius that fools the model, in [0,1] pixel units, over "
         "images classified correctly before the attack; an image never fooled counts at the largest radius searched. "
         "Alignment is the Spearman correlation of the attack's map with where people look, divided by people's "
-        f"agreement among themselves ({HUMAN_CEILING:.3f})."
+        f"agreement among themselves: {_ceilings(summaries)}."
     )
     return [
         *facts,
@@ -198,6 +198,13 @@ def _facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str
         ("Devices", ", ".join(sorted({str(s["device"]) for s in summaries}))),
         ("Cost", cost),
     ]
+
+
+def _ceilings(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Say which ceilings the alignments of these summaries are shares of."""
+    blocks = [s[name] for s in summaries for name in ("adversarial_alignment", "feature_alignment") if s.get(name)]
+    sources = {str(block.get("ceiling_source", f"published, {HUMAN_CEILING}")) for block in blocks}
+    return "; ".join(sorted(sources)) or f"{HUMAN_CEILING}"
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
