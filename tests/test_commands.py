@@ -98,7 +98,7 @@ def test_evaluating_the_checkpoint_reproduces_the_validation_exactly(place, trai
 
 @pytest.mark.parametrize("images", [1, 9])
 def test_two_processes_measure_what_one_measures(place, trained, images):
-    line = f"evaluate.py ckpt={trained[0] / 'last.ckpt'} {DATA} --images {images} --health 0 --results"
+    line = f"evaluate.py ckpt={trained[0] / 'last.ckpt'} {DATA} --images {images} --attack pgd --health 0 --results"
     run(place, f"{line} one-{images}")
     run(place, f"{line} two-{images} --trainer ddp trainer.accelerator=cpu trainer.devices=2")
     one, two = (load_results(place / f"{name}-{images}/test_vit-harmonized-seed-0") for name in ("one", "two"))
@@ -123,7 +123,7 @@ def test_the_same_command_goes_on_and_another_is_refused(place, trained):
 
 
 def test_a_timm_model_as_it_is(place):
-    run(place, f"evaluate.py --model test_resnet {DATA} --images 4")
+    run(place, f"evaluate.py --model test_resnet {DATA} image_size=32 --images 4")
     results = load_results(place / "results/test_resnet-untrained")
     summary = results.summary
     assert {"harmonizer", "torch", "torchvision", "timm", "lightning", "python"} <= summary["software"].keys()
