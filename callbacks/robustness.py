@@ -46,7 +46,7 @@ class Robustness(L.Callback):
     """
 
     EXAMPLES = 8
-    ON_CPU = 16
+    ON_CPU = 32
 
     def __init__(
         self,
