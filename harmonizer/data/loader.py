@@ -1,7 +1,10 @@
 """Loaders that count what they leave out, and a training loader that can go on in the middle of an epoch."""
 
 import logging
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +18,7 @@ from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 
 log = logging.getLogger(__name__)
 
+HELD_BACK = {signal.SIGTERM, signal.SIGUSR1}
 NAMED = 5  # damaged samples that the log names, for each pass over the data
 
 
@@ -46,6 +50,7 @@ class BatchLoader(DataLoader[Any]):
             batch_sampler=batches,
             num_workers=num_workers,
             collate_fn=_as_loaded,
+            worker_init_fn=_obey_only_the_parent,
             # A generator of its own: starting an epoch leaves the global one, and so dropout, as it was.
             generator=torch.Generator().manual_seed(seed),
             multiprocessing_context=start_method if num_workers else None,
@@ -141,10 +146,23 @@ def _as_loaded(loaded: Any) -> Any:  # noqa: ANN401 - a Loaded; the data set has
 def _signals_held_back() -> Iterator[None]:
     """Start processes that a scheduler's signals, sent to all processes of a job, do not end: the training ends them.
 
-    They inherit the mask, from their first instruction on.
+    They inherit the mask, from their first instruction on; :func:`_obey_only_the_parent` then takes the signals.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _obey_only_the_parent(worker: int) -> None:
+    """End a loading process when the training terminates it, as it does when it leaves, and at no one else's signal."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        while True:
+            sent = signal.sigwaitinfo(HELD_BACK)
+            if parent is not None and sent.si_signo == signal.SIGTERM and sent.si_pid == parent.pid:
+                os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()

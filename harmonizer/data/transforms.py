@@ -127,7 +127,7 @@ class JointTransform:
         pixels = torch.from_numpy(array[top:bottom, left:right].copy()).permute(2, 0, 1)
         if pixels.shape[1:] == (self.size, self.size):
             return pixels
-        # Equal to Pillow's up to the rounding of one grey level (bicubic: three, more in noise), and more than twice as fast.
+        # Equal to Pillow's up to rounding, a grey level (bicubic: three, more in noise), and more than twice as fast.
         sizes = (self.size, self.size)
         return F.interpolate(pixels[None], sizes, mode=self.interpolation, antialias=True)[0]
 
