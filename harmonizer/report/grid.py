@@ -11,7 +11,7 @@ from harmonizer.report.models import Model
 from harmonizer.report.style import COLORS, new_figure
 
 Pictures = NDArray[np.float64]
-CELL, LETTER, EDGE = 1.1, 0.072, 0.1  # inches: a picture and its gap; a letter of a row's name; left of it
+CELL, LETTER = 1.1, 0.072  # inches: a picture and its gap; a letter of a row's name
 MOST_MODELS, MOST_IMAGES = 4, 6
 MAGNIFICATIONS = (1, 2, 5, 10, 20, 50, 100)
 VISIBLE = 0.25  # change of a pixel, of 1, that the magnified perturbation should reach
@@ -157,11 +157,6 @@ def qualitative_grid(models: Sequence[Model], keys: Sequence[str] = ()) -> Figur
                 cell.text(0.97, 0.04, radius, transform=cell.transAxes, fontsize=6.5, ha="right", bbox=box)
         text = line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7.5, color=color)
         text.set_parse_math(False)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    # The layout places labels by the cells' boxes before their aspect narrows them: keep room for what that shifts.
-    edge = EDGE / figure.get_figwidth()
-    engine.set(rect=(edge, 0, 1 - edge, 1))  # type: ignore[call-arg]
     caption = f"perturbations magnified {factor}\N{MULTIPLICATION SIGN}; numbers are their L2 radii"
     figure.supxlabel(caption, x=0.99, ha="right", fontsize=7.5, color="#555555")
     return figure
