@@ -81,6 +81,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     for path, kind in zip(paths, FORMATS, strict=True):
         temporary = path.with_name(f".{path.name}")
-        figure.savefig(temporary, format=kind, metadata=metadata[kind], facecolor="white")
+        # Tight: whatever a layout has pushed over the edge is kept.
+        figure.savefig(temporary, format=kind, metadata=metadata[kind], facecolor="white", bbox_inches="tight")
         temporary.replace(path)
     return paths
