@@ -75,6 +75,9 @@ def stages(place: Path, interpolation: str) -> dict[str, Run]:
         "PIL decoding": lambda: [
             pil_decode(members[name]) for members in encoded for name in ("jpg", HEATMAP) if name in members
         ],
+        "PIL decoding to arrays": lambda: [
+            np.asarray(pil_decode(members[name])) for members in encoded for name in ("jpg", HEATMAP) if name in members
+        ],
         "PIL decoding of the images alone": lambda: [pil_decode(members["jpg"]) for members in encoded],
         "read": lambda: [folder.read(number) for number in numbers],
         "decode": lambda: [
@@ -158,10 +161,11 @@ def show(runs: dict[str, Run], samples: int, rounds: int) -> None:
     print(flush=True)
 
 
-def pil_decode(content: bytes) -> np.ndarray:
+def pil_decode(content: bytes) -> Image.Image:
     """Decode a picture with Pillow, as most loaders do."""
     picture = Image.open(io.BytesIO(content))
-    return np.asarray(picture.convert("RGB") if picture.format == "JPEG" else picture)
+    picture.load()
+    return picture.convert("RGB") if picture.format == "JPEG" else picture
 
 
 def make_shards(folder: Path, images: int, pixels: int, share: float) -> Path:
@@ -175,7 +179,7 @@ def make_shards(folder: Path, images: int, pixels: int, share: float) -> Path:
 
 
 def draw(rng: np.random.Generator, key: str, pixels: int, *, with_map: bool) -> dict[str, object]:
-    """Draw a picture with as much detail as photographs have: noise whose amplitude falls with its frequency."""
+    """Draw noise whose amplitude falls with its frequency, as that of photographs does."""
     image = np.zeros((pixels, pixels, 3))
     for side, weight in ((4, 60), (16, 40), (64, 25), (pixels, 16)):
         noise = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))

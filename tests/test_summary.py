@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from callbacks.results import _by_mask, _replay
+from callbacks.summary import _by_mask, _replay
 from harmonizer.statistics import AS_PUBLISHED, CENSORED, FAILED, FOUND
 
 ROWS = [
