@@ -1,5 +1,6 @@
 """The command line: ``--flags`` become Hydra overrides, and a user's mistake becomes one clear line."""
 
+import difflib
 import functools
 import logging
 import os
@@ -98,7 +99,9 @@ def _value(key: str, waiting: list[str]) -> str:
     if key in SWITCHES:
         return waiting.pop(0) if following in ("true", "false") else "true"
     if following is None or following.startswith("--"):
-        raise ValueError(f"expected a value after --{key}; try --{key} VALUE or {key}=VALUE")
+        meant = difflib.get_close_matches(key, SWITCHES, n=1)
+        hint = f"did you mean --{meant[0]}?" if meant else f"try --{key} VALUE or {key}=VALUE"
+        raise ValueError(f"expected a value after --{key}; {hint}")
     return waiting.pop(0)
 
 

@@ -67,3 +67,10 @@ def test_a_users_mistake_is_one_line_and_a_bug_keeps_its_traceback(capsys, monke
     monkeypatch.setenv("HARMONIZER_TRACEBACK", "1")
     with pytest.raises(ValueError, match="expected 1"):
         fail(ValueError("expected 1, got 2"))
+
+
+def test_a_misspelled_switch_is_told_from_an_option_without_its_value():
+    with pytest.raises(ValueError, match="did you mean --harmonize"):
+        translate(["--harmonise"])
+    with pytest.raises(ValueError, match="try --model VALUE"):
+        translate(["--model"])
