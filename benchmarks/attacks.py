@@ -6,6 +6,7 @@ is judged in float32, image by image; an image that an attack missed counts with
 """
 
 import argparse
+import copy
 import platform
 import resource
 import time
@@ -85,28 +86,45 @@ def large_table(name: str, count: int) -> None:
 def protocol_table(count: int, *, looped: int = 16, repeats: int = 3) -> None:
     """Print how many times as fast as the published loop, an image at a time, the batched protocol is.
 
-    The two take turns; the loop runs on the first ``looped`` images only, and both times are an image's best.
+    The two take turns; the loop runs on the first ``looped`` images only, and all times are an image's best. The limit
+    is the time of the protocol's passes without the attack: what a batch can be faster by depends on the network and
+    on how badly the machine does at batch 1.
     """
     torch.manual_seed(0)
     networks = {
         "CNN of 77,000 parameters, 32 px": (small_cnn().eval(), 32),
         "resnet18, 64 px": (timm.create_model("resnet18", num_classes=10).eval(), 64),
     }
-    print(f"\n{count} images, random weights\n\n| network | ms an image | the loop's | ratio | same radii |")
-    print("|---|---|---|---|---|")
+    print(f"\n{count} images, random weights\n\n| network | ms an image | the loop's | ratio | limit | same radii |")
+    print("|---|---|---|---|---|---|")
     for name, (model, size) in networks.items():
         images, _ = pictures(count, seed=TEST_SEED, size=size)
         with torch.no_grad():
             labels = model(images).argmax(1)
-        ours, loop = [], []
+        ours, loop, limit = [], [], []
         for _ in range(repeats):
             batched, *_, seconds = _measure(model, images, labels, _ours("linsley2023"))
             ours.append(1000 * seconds / count)
             part = slice(0, looped)
             alone, *_, seconds = _measure(model, images[part], labels[part], PEERS["linsley2023, one by one"])
             loop.append(1000 * seconds / looped)
+            limit.append(1000 * _passes_alone(model, images) / count)
         same = torch.isclose(batched[part], alone, rtol=1e-3).double().mean()
-        print(f"| {name} | {min(ours):.0f} | {min(loop):.0f} | {min(loop) / min(ours):.1f} | {same:.0%} |", flush=True)
+        ratio, most = min(loop) / min(ours), min(loop) / min(limit)
+        print(f"| {name} | {min(ours):.1f} | {min(loop):.0f} | {ratio:.1f} | {most:.1f} | {same:.0%} |", flush=True)
+
+
+def _passes_alone(model: nn.Module, images: Tensor, rows: int = 32) -> float:
+    """Return the processor time of 28 forward and 19 input-backward passes of each image, in batches of ``rows``."""
+    model = copy.deepcopy(model).to(memory_format=torch.channels_last).requires_grad_(False)
+    start = time.process_time()
+    for part in images.contiguous(memory_format=torch.channels_last).split(rows):
+        for number in range(28):
+            leaf = part.clone(memory_format=torch.channels_last).requires_grad_(number < 19)
+            logits = model(leaf)
+            if number < 19:
+                torch.autograd.grad(logits.sum(), leaf)
+    return time.process_time() - start
 
 
 def _ours(name: str) -> Peer:

@@ -4,14 +4,14 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
-CPU_VALUES, CPU_ROWS = 200_000, (8, 32)  # of a pass: measured best at 32 px (32 rows) and 64 px (16 rows)
+CPU_VALUES, CPU_ROWS = 400_000, (8, 32)  # of a pass: measured best at 32 and at 64 px (32 rows each)
 
 Objective = Callable[[Tensor, slice], Tensor]
 """Values (n,) to ascend, from logits (n,K) and the slice of the call's rows that they belong to."""
@@ -37,6 +37,7 @@ def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
             torch.enable_grad(),
             torch.autocast(device.type, enabled=False),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            _channels_last(model) if device.type == "cpu" else nullcontext(),
         ):
             torch.default_generator.manual_seed(seed)  # a model that draws noise at least repeats itself
             if cuda:
@@ -175,6 +176,23 @@ class Network:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+
+
+@contextmanager
+def _channels_last(model: nn.Module) -> Iterator[None]:
+    """Lay out the weights of convolutions as the images are, and put them back afterwards.
+
+    Otherwise every pass would reorder them, which costs a small batch of a large network a tenth of its time.
+    """
+    weights = [parameter for parameter in model.parameters() if parameter.ndim == 4]
+    before = [weight.data for weight in weights]
+    try:
+        for weight, values in zip(weights, before, strict=True):
+            weight.data = values.contiguous(memory_format=torch.channels_last)
+        yield
+    finally:
+        for weight, values in zip(weights, before, strict=True):
+            weight.data = values
 
 
 def _cached_rows(inputs: Tensor) -> int:

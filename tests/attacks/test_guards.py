@@ -17,6 +17,7 @@ def test_the_model_and_the_random_state_are_untouched():
     model.train()
     model[1].eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
+    layout = [(p.data_ptr(), p.stride()) for p in model.parameters()]
     state = torch.get_rng_state()
     images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(6) % 3
@@ -27,20 +28,23 @@ def test_the_model_and_the_random_state_are_untouched():
     assert [module.training for module in model] == [True, False, True, True, True, True]
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [(p.data_ptr(), p.stride()) for p in model.parameters()] == layout
     assert [p.requires_grad for p in model.parameters()] == [False, *[True] * 5]
     assert (model[5].weight.grad == 7).all()
     assert all(p.grad is None for name, p in model.named_parameters() if name != "5.weight")
 
 
-def test_the_mode_is_restored_after_an_error():
-    class Broken(nn.Module):
+def test_mode_and_weights_are_restored_after_an_error():
+    class Broken(nn.Conv2d):
         def forward(self, images):
+            assert self.weight.is_contiguous(memory_format=torch.channels_last)  # as the images are, on a CPU
             raise RuntimeError("broken")
 
-    model = Broken().train()
+    model = Broken(3, 4, 3).train()
     with pytest.raises(RuntimeError, match="broken"):
         minimal_radius(model, torch.rand(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64))
     assert model.training
+    assert model.weight.is_contiguous()
 
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn"])
