@@ -16,7 +16,7 @@ from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
 from harmonizer.functional import check_loss_settings, harmonizer_loss
 from harmonizer.functional.loss import ScaleMatch
-from harmonizer.functional.maps import Deviation, Reduction, Score, check_reduction, check_score, reduce_channels
+from harmonizer.functional.maps import Deviation, Reduction, Score, check_score, reduce_channels, reductions
 from harmonizer.limits import refuse_unsupported
 from harmonizer.models import build_model
 from harmonizer.optimization import build_optimizer, build_schedule, check_settings, harmonizer_factor
@@ -47,7 +47,8 @@ class HarmonizerModule(L.LightningModule):
         scale_match: How the human map gets the saliency's scale.
         std: Of the standardisation of both maps.
         top_k: Share of the saliency's pixels that are compared, the largest ones.
-        saliency_reduction: Over the channels; see :func:`harmonizer.functional.input_saliency`, as for the next.
+        saliency_reduction: Over the channels; see :func:`harmonizer.functional.input_saliency`, as for the next. Of
+            several, the losses are averaged.
         saliency_of: What is differentiated.
         gradient_penalty: Share in the harmonizer loss of the mean squared norm of that gradient, whose size the
             comparison of maps does not see.
@@ -93,7 +94,7 @@ class HarmonizerModule(L.LightningModule):
         scale_match: ScaleMatch = "released",
         std: Deviation = "population",
         top_k: float = 1.0,
-        saliency_reduction: Reduction = "mean",
+        saliency_reduction: Reduction | Sequence[Reduction] = "mean",
         saliency_of: Score = "logit",
         gradient_penalty: float = 0.0,
         label_smoothing: float = 0.1,
@@ -115,10 +116,9 @@ class HarmonizerModule(L.LightningModule):
         super().__init__()
         classes, milestones = [str(name) for name in classes], [int(epoch) for epoch in milestones]
         self.save_hyperparameters()
-        self.hparams.update(classes=classes, milestones=milestones)
+        self.hparams.update(classes=classes, milestones=milestones, saliency_reduction=reductions(saliency_reduction))
         check_settings(dict(self.hparams))
         check_loss_settings(metric=level_metric, scale_match=scale_match, std=std, top_k=top_k)
-        check_reduction(saliency_reduction)
         check_score(saliency_of)
         self.model = build_model(
             model,
@@ -184,8 +184,17 @@ class HarmonizerModule(L.LightningModule):
         """Return the harmonizer loss () of the input gradient (B,3,H,W) and the batch's human maps."""
         settings = self.hparams
         chosen = {name: settings[name] for name in ("levels", "scale_match", "std", "top_k")}
-        saliency = reduce_channels(gradient, settings["saliency_reduction"])
-        loss = harmonizer_loss(saliency, batch.human, batch.has_map, metric=settings["level_metric"], **chosen)
+        losses = [
+            harmonizer_loss(
+                reduce_channels(gradient, reduction),
+                batch.human,
+                batch.has_map,
+                metric=settings["level_metric"],
+                **chosen,
+            )
+            for reduction in settings["saliency_reduction"]
+        ]
+        loss = torch.stack(losses).mean()
         if settings["gradient_penalty"]:
             size = gradient.square().sum((1, 2, 3))  # (B,)
             loss = loss + settings["gradient_penalty"] * torch.where(batch.has_map, size, 0.0).mean()

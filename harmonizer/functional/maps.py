@@ -1,6 +1,6 @@
 """Importance maps: input saliency, its standardisation, and the map of an adversarial perturbation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -121,6 +121,23 @@ def check_reduction(reduction: str) -> None:
     """Raise a ValueError that names the known reductions over channels when this is none of them."""
     if reduction not in get_args(Reduction):
         raise ValueError(f"expected a reduction of {', '.join(map(repr, get_args(Reduction)))}, got {reduction!r}")
+
+
+def reductions(names: str | Sequence[str]) -> list[str]:
+    """Return the reductions over channels that a setting names: one, or several.
+
+    Raises:
+        ValueError: It names none, or one that is unknown.
+
+    >>> reductions("mean"), reductions(["mean", "l2"])
+    (['mean'], ['mean', 'l2'])
+    """
+    found = [names] if isinstance(names, str) else [str(name) for name in names]
+    for name in found:
+        check_reduction(name)
+    if not found:
+        raise ValueError("expected at least one reduction over the channels, got none")
+    return found
 
 
 def check_score(score: str) -> None:
