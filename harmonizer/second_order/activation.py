@@ -38,5 +38,6 @@ class GeluGradient(Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401, D102
         gradient, inputs = ctx.saved_tensors
         square = inputs.square()
-        bend = (-0.5 * square).exp_().mul_(1 / math.sqrt(2 * math.pi)).mul_(square.neg_().add_(2))
+        density = torch.rsub(square, -math.log(2 * math.pi) / 2, alpha=0.5).exp_()
+        bend = density.mul_(torch.rsub(square, 2))
         return torch.ops.aten.gelu_backward(cotangent, inputs), bend.mul_(gradient).mul_(cotangent)

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Attention(Function):
-    """``F.scaled_dot_product_attention`` of q (...,N,D), k (...,M,D) and v (...,M,E), without mask and dropout.
+    """``F.scaled_dot_product_attention`` of q (B,N,D), k (B,M,D) and v (B,M,E), without mask and dropout.
 
     The forward pass takes the fused kernel; the passes back compute the attention matrix P anew from q and k.
     """
@@ -21,7 +21,7 @@ class Attention(Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:  # noqa: ANN401, D102
         ctx.save_for_backward(q, k, v)
         ctx.scale = scale
-        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+        return F.scaled_dot_product_attention(q[None], k[None], v[None], scale=scale)[0]  # fused kernels take 4 dimensions
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
@@ -32,7 +32,7 @@ class Attention(Function):
 
 
 class AttentionGradient(Function):
-    """The gradients of q, k and v from the output's g (...,N,E).
+    """The gradients of q, k and v from the output's g (B,N,E).
 
     P = softmax(s q k'), A = g v', Z = P (A - rowsum(P A)) elementwise; the gradients are s Z k, s Z' q and P' g.
     """
@@ -56,22 +56,22 @@ class AttentionGradient(Function):
         g, q, k, v = ctx.saved_tensors
         scale = ctx.scale
         p, a, z = _matrices(g, q, k, v, scale)
-        e = (to_q @ k.mT + q @ to_k.mT) * scale  # cotangent of Z
+        e = torch.baddbmm(to_q @ k.mT, q, to_k.mT) * scale  # cotangent of Z
         mean = (p * e).sum(-1, keepdim=True)
         of_a = p * (e - mean)  # cotangent of A
         of_p = g @ to_v.mT + e * (a - (p * a).sum(-1, keepdim=True)) - mean * a  # cotangent of P
         of_s = _softmax_backward(p, of_p)  # of the scaled products
         return (
-            of_a @ v + p @ to_v,
-            (of_s @ k + z @ to_k) * scale,
-            (of_s.mT @ q + z.mT @ to_q) * scale,
+            torch.baddbmm(of_a @ v, p, to_v),
+            torch.baddbmm(of_s @ k, z, to_k).mul_(scale),
+            torch.baddbmm(of_s.mT @ q, z.mT, to_q).mul_(scale),
             of_a.mT @ g,
             None,
         )
 
 
 def _matrices(g: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return P, A and Z, each (...,N,M)."""
+    """Return P, A and Z, each (B,N,M)."""
     p = (q @ k.mT * scale).softmax(-1)
     a = g @ v.mT
     return p, a, _softmax_backward(p, a)
@@ -80,7 +80,7 @@ def _matrices(g: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple
 def _gradients(g: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of q, k and v."""
     p, _, z = _matrices(g, q, k, v, scale)
-    return z @ k * scale, z.mT @ q * scale, p.mT @ g
+    return (z @ k).mul_(scale), (z.mT @ q).mul_(scale), p.mT @ g
 
 
 def _softmax_backward(p: Tensor, gradient: Tensor) -> Tensor:
@@ -90,11 +90,12 @@ def _softmax_backward(p: Tensor, gradient: Tensor) -> Tensor:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401 - torch's
     """Stand in for ``F.scaled_dot_product_attention``; masks, dropout and the like take torch's unfused arithmetic."""
-    if not rest and set(options) <= {"scale", "dropout_p", "attn_mask"}:
-        scale = options.get("scale")
-        if not options.get("dropout_p") and options.get("attn_mask") is None:
+    if not rest and not any(value for name, value in options.items() if name not in ("scale", "attn_mask")):
+        scale, lead = options.get("scale"), query.shape[:-2]
+        if options.get("attn_mask") is None and lead and lead == key.shape[:-2] == value.shape[:-2]:
             scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-            outputs: Tensor = Attention.apply(query, key, value, scale)
-            return outputs
+            # Strided heads are copied here once, and not by each product.
+            outputs: Tensor = Attention.apply(*(tensor.flatten(0, -3) for tensor in (query, key, value)), scale)
+            return outputs.unflatten(0, lead)
     with sdpa_kernel(SDPBackend.MATH):
         return F.scaled_dot_product_attention(query, key, value, *rest, **options)

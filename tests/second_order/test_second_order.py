@@ -155,3 +155,17 @@ def test_under_autocast_layers_run_in_the_same_precision(name):
         assert mine.dtype == torchs.dtype
     cosine = F.cosine_similarity(found[0][1].flatten(), found[1][1].flatten(), dim=0)
     assert cosine > 0.95
+
+
+@pytest.mark.parametrize("options", [{}, {"attn_mask": None, "dropout_p": 0.0, "is_causal": False}, {"is_causal": True}])
+def test_attention_keeps_no_matrix_of_tokens_by_tokens_unless_it_must(options):
+    def kept(context):
+        sizes = []
+        q, k, v = tensors((2, 3, 40, 4), (2, 3, 40, 4), (2, 3, 40, 4))
+        with context, torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            outputs = F.scaled_dot_product_attention(q, k, v, **options)  # as timm calls it
+            torch.autograd.grad(outputs.square().sum(), q, create_graph=True)
+        return max(sizes)
+
+    assert kept(twice_differentiable()) == (2 * 3 * 40 * 40 if options.get("is_causal") else 2 * 3 * 40 * 4)
+    assert kept(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)) >= 2 * 3 * 40 * 40
