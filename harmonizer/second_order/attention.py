@@ -21,7 +21,8 @@ class Attention(Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:  # noqa: ANN401, D102
         ctx.save_for_backward(q, k, v)
         ctx.scale = scale
-        return F.scaled_dot_product_attention(q[None], k[None], v[None], scale=scale)[0]  # fused kernels take 4 dimensions
+        # The fused kernels take four dimensions.
+        return F.scaled_dot_product_attention(q[None], k[None], v[None], scale=scale)[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
@@ -96,6 +97,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
             scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
             # Strided heads are copied here once, and not by each product.
             outputs: Tensor = Attention.apply(*(tensor.flatten(0, -3) for tensor in (query, key, value)), scale)
-            return outputs.unflatten(0, lead)
+            return outputs.reshape(*lead, *outputs.shape[1:])
     with sdpa_kernel(SDPBackend.MATH):
         return F.scaled_dot_product_attention(query, key, value, *rest, **options)

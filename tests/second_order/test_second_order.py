@@ -157,7 +157,9 @@ def test_under_autocast_layers_run_in_the_same_precision(name):
     assert cosine > 0.95
 
 
-@pytest.mark.parametrize("options", [{}, {"attn_mask": None, "dropout_p": 0.0, "is_causal": False}, {"is_causal": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"attn_mask": None, "dropout_p": 0.0, "is_causal": False}, {"is_causal": True}]
+)
 def test_attention_keeps_no_matrix_of_tokens_by_tokens_unless_it_must(options):
     def kept(context):
         sizes = []
