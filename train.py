@@ -1,5 +1,6 @@
 """Train one timm model, or a control and a harmonized one to compare; ``python train.py --help`` tells how."""
 
+import operator
 from pathlib import Path
 
 import hydra
@@ -10,6 +11,8 @@ from evaluate import evaluate
 from harmonizer.cli import clear_errors, command_line
 from harmonizer.pair import show_comparison
 from harmonizer.run import LAST, claim
+
+OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a recipe's learning rate
 
 
 def fit(config: DictConfig) -> Path:

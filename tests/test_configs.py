@@ -9,6 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from shard_data import write_folder
 
+import train  # noqa: F401 - knows the resolver that recipes use
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
