@@ -184,16 +184,13 @@ class HarmonizerModule(L.LightningModule):
         """Return the harmonizer loss () of the input gradient (B,3,H,W) and the batch's human maps."""
         settings = self.hparams
         chosen = {name: settings[name] for name in ("levels", "scale_match", "std", "top_k")}
-        losses = [
-            harmonizer_loss(
-                reduce_channels(gradient, reduction),
-                batch.human,
-                batch.has_map,
-                metric=settings["level_metric"],
-                **chosen,
-            )
-            for reduction in settings["saliency_reduction"]
-        ]
+        metric = settings["level_metric"]
+        saliencies = [reduce_channels(gradient, reduction) for reduction in settings["saliency_reduction"]]
+        if metric != "contrastive":  # which compares the samples of a batch; for the others one longer batch is faster
+            saliencies = [torch.cat(saliencies)]
+        times = len(saliencies[0]) // len(gradient)
+        human, has_map = batch.human.repeat(times, 1, 1), batch.has_map.repeat(times)
+        losses = [harmonizer_loss(saliency, human, has_map, metric=metric, **chosen) for saliency in saliencies]
         loss = torch.stack(losses).mean()
         if settings["gradient_penalty"]:
             size = gradient.square().sum((1, 2, 3))  # (B,)

@@ -198,10 +198,17 @@ def test_attention_is_fused_wherever_one_derivative_is_enough():
 
 
 @pytest.mark.parametrize("saliency_batch", ["joint", "split"])
-@pytest.mark.parametrize("reductions", ["l2", ["mean", "l2"]])
-def test_a_step_of_the_modern_recipe_is_the_sum_of_its_parts(folder, saliency_batch, reductions):
+@pytest.mark.parametrize(
+    ("reductions", "metric"), [("l2", "mse"), (["mean", "l2"], "mse"), (["mean", "l2"], "contrastive")]
+)
+def test_a_step_of_the_modern_recipe_is_the_sum_of_its_parts(folder, saliency_batch, reductions, metric):
     # Log-odds, their gradient and its norm, written out; the penalty counts samples with a map, over all samples.
-    settings = {"saliency_of": "log_odds", "saliency_reduction": reductions, "gradient_penalty": 0.3}
+    settings = {
+        "saliency_of": "log_odds",
+        "saliency_reduction": reductions,
+        "gradient_penalty": 0.3,
+        "level_metric": metric,
+    }
     module = built("test_vit", harmonize=True, harmonizer_weight=2.0, saliency_batch=saliency_batch, **settings)
     module.log = lambda *args, **kwargs: None
     batch = next(iter(data_of(folder).train_dataloader()))
@@ -215,9 +222,10 @@ def test_a_step_of_the_modern_recipe_is_the_sum_of_its_parts(folder, saliency_ba
     images = batch.images.detach().clone().requires_grad_()
     share = plain(images).softmax(1)[torch.arange(len(images)), batch.labels]
     gradient = torch.autograd.grad((share / (1 - share)).log().sum(), images, create_graph=True)[0]
-    agreement = harmonizer_loss(torch.stack([pixels.norm(dim=0) for pixels in gradient]), batch.human, has_map)
+    norms = torch.stack([pixels.norm(dim=0) for pixels in gradient])
+    agreement = harmonizer_loss(norms, batch.human, has_map, metric=metric)
     if reductions != "l2":
-        signed = harmonizer_loss(sum(gradient.unbind(1)) / 3, batch.human, has_map)
+        signed = harmonizer_loss(sum(gradient.unbind(1)) / 3, batch.human, has_map, metric=metric)
         agreement = (signed + agreement) / 2
     size = sum(gradient[i].norm() ** 2 for i in range(len(images)) if has_map[i]) / len(images)
     agreement = agreement + 0.3 * size

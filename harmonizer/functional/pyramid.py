@@ -22,7 +22,7 @@ def gaussian_pyramid(maps: Tensor, levels: int) -> list[Tensor]:
         ``levels`` tensors, full resolution first; level i+1 has ceil(h/2) x ceil(w/2) pixels of level i's h x w.
 
     Raises:
-        ValueError: ``levels`` is below 1 or ``maps`` is not (B,H,W).
+        ValueError: ``levels`` is below 1, or ``maps`` is not (B,H,W) or holds none.
 
     Reference:
         Burt and Adelson 1983; Fel et al. 2022 (arXiv 2211.04533), section 3.
@@ -33,14 +33,16 @@ def gaussian_pyramid(maps: Tensor, levels: int) -> list[Tensor]:
     """
     if maps.ndim != 3:
         raise ValueError(f"expected maps (B,H,W), got {tuple(maps.shape)}")
-    if levels < 1:
-        raise ValueError(f"expected at least 1 pyramid level, got {levels}")
-    kernel = get_pascal_kernel_2d(TAPS, device=maps.device, dtype=maps.dtype)[None, None]  # (1,1,5,5)
+    if levels < 1 or not len(maps):
+        raise ValueError(f"expected at least 1 pyramid level and 1 map, got {levels} and {len(maps)}")
+    count = len(maps)
+    kernel = get_pascal_kernel_2d(TAPS, device=maps.device, dtype=maps.dtype).expand(count, 1, TAPS, TAPS)
     pyramid = [maps]
     for _ in range(levels - 1):
         height, width = pyramid[-1].shape[1:]
         padded = F.pad(pyramid[-1], (*_same_padding(width), *_same_padding(height)))
-        pyramid.append(F.conv2d(padded[:, None], kernel, stride=2)[:, 0])
+        # As channels of one image: a depthwise convolution is several times as fast as one of many images on a CPU.
+        pyramid.append(F.conv2d(padded[None], kernel, stride=2, groups=count)[0])
     return pyramid
 
 
