@@ -115,8 +115,9 @@ class HarmonizerModule(L.LightningModule):
     ) -> None:
         super().__init__()
         classes, milestones = [str(name) for name in classes], [int(epoch) for epoch in milestones]
+        saliency_reduction = reductions(saliency_reduction)
         self.save_hyperparameters()
-        self.hparams.update(classes=classes, milestones=milestones, saliency_reduction=reductions(saliency_reduction))
+        self.hparams.update(classes=classes, milestones=milestones, saliency_reduction=saliency_reduction)
         check_settings(dict(self.hparams))
         check_loss_settings(metric=level_metric, scale_match=scale_match, std=std, top_k=top_k)
         check_score(saliency_of)

@@ -73,6 +73,9 @@ def test_the_control_and_the_harmonized_run_have_folders_of_their_own():
 
 def test_an_experiment_overrides_the_recipe_and_the_command_line_overrides_both():
     assert compose("train").attack.name == "pgd"
+    plain, modern = (compose("train", f"recipe={name}").module for name in ("fel2022", "modern"))
+    assert modern.lr == 2 * plain.lr
+    assert compose("train", "recipe=modern", "recipe.lr=0.5").module.lr == 0.5
     pair = compose("train", "experiment=demo_pair")
     assert pair.pair
     assert pair.attack.name == "linsley2023"

@@ -124,13 +124,14 @@ class JointTransform:
             array = np.array(self._evaluated(Image.fromarray(array), RESAMPLING[self.interpolation]))
             return torch.from_numpy(array).permute(2, 0, 1)
         left, top, right, bottom = box
-        height, width = bottom - top, right - left
         pixels = torch.from_numpy(array[top:bottom, left:right].copy())
+        height, width, channels = pixels.shape
         if height == width == self.size:
             return pixels.permute(2, 0, 1)
         # Equal to Pillow's up to rounding, a grey level (bicubic: three, more in noise), and four times as fast if the
         # strides say channels last for the batch of one as well; permuted and indexed with None they do not.
-        batch = pixels.as_strided((1, 3, height, width), (pixels.numel(), 1, 3 * width, 3))
+        strides = (pixels.numel(), 1, channels * width, channels)
+        batch = pixels.as_strided((1, channels, height, width), strides)
         return F.interpolate(batch, (self.size, self.size), mode=self.interpolation, antialias=True)[0]
 
     def _map(self, values: NDArray[np.float32], size: tuple[int, int], box: Box | None) -> NDArray[np.float32]:

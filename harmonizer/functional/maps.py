@@ -123,7 +123,7 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f"expected a reduction of {', '.join(map(repr, get_args(Reduction)))}, got {reduction!r}")
 
 
-def reductions(names: str | Sequence[str]) -> list[str]:
+def reductions(names: Reduction | Sequence[Reduction]) -> list[Reduction]:
     """Return the reductions over channels that a setting names: one, or several.
 
     Raises:
@@ -132,7 +132,7 @@ def reductions(names: str | Sequence[str]) -> list[str]:
     >>> reductions("mean"), reductions(["mean", "l2"])
     (['mean'], ['mean', 'l2'])
     """
-    found = [names] if isinstance(names, str) else [str(name) for name in names]
+    found: list[Reduction] = [names] if isinstance(names, str) else list(names)
     for name in found:
         check_reduction(name)
     if not found:

@@ -14,22 +14,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 class Attention(Function):
     """``F.scaled_dot_product_attention`` of q (B,N,D), k (B,M,D) and v (B,M,E), without mask and dropout.
 
+    B is images times heads.
     The forward pass takes the fused kernel; the passes back compute the attention matrix P anew from q and k.
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:  # noqa: ANN401, D102
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, heads: int) -> Tensor:  # noqa: ANN401, D102
         ctx.save_for_backward(q, k, v)
         ctx.scale = scale
         # The fused kernels take four dimensions.
-        return F.scaled_dot_product_attention(q[None], k[None], v[None], scale=scale)[0]
+        query, key, value = (tensor.reshape(-1, heads, *tensor.shape[1:]) for tensor in (q, k, v))
+        return F.scaled_dot_product_attention(query, key, value, scale=scale).flatten(0, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         if torch.is_grad_enabled():
-            return *AttentionGradient.apply(gradients[0], *ctx.saved_tensors, ctx.scale), None
+            return *AttentionGradient.apply(gradients[0], *ctx.saved_tensors, ctx.scale), None, None
         q, k, v = ctx.saved_tensors
-        return *_gradients(gradients[0], q, k, v, ctx.scale), None
+        return *_gradients(gradients[0], q, k, v, ctx.scale), None, None
 
 
 class AttentionGradient(Function):
@@ -96,7 +98,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
         if options.get("attn_mask") is None and lead and lead == key.shape[:-2] == value.shape[:-2]:
             scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
             # Strided heads are copied here once, and not by each product.
-            outputs: Tensor = Attention.apply(*(tensor.flatten(0, -3) for tensor in (query, key, value)), scale)
+            flat = (tensor.flatten(0, -3) for tensor in (query, key, value))
+            outputs: Tensor = Attention.apply(*flat, scale, lead[-1])
             return outputs.reshape(*lead, *outputs.shape[1:])
     with sdpa_kernel(SDPBackend.MATH):
         return F.scaled_dot_product_attention(query, key, value, *rest, **options)

@@ -35,16 +35,33 @@ def test_the_model_and_the_random_state_are_untouched():
 
 
 def test_mode_and_weights_are_restored_after_an_error():
-    class Broken(nn.Conv2d):
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 3)
+
         def forward(self, images):
-            assert self.weight.is_contiguous(memory_format=torch.channels_last)  # as the images are, on a CPU
+            assert self.layer.weight.is_contiguous(memory_format=torch.channels_last)  # as the images are, on a CPU
             raise RuntimeError("broken")
 
-    model = Broken(3, 4, 3).train()
+    model = Broken().train()
     with pytest.raises(RuntimeError, match="broken"):
         minimal_radius(model, torch.rand(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64))
     assert model.training
-    assert model.weight.is_contiguous()
+    assert model.layer.weight.is_contiguous()
+
+
+def test_a_convolution_that_views_its_weight_is_attacked_as_any_other():
+    class Standardised(nn.Conv2d):
+        def forward(self, images):
+            mean = self.weight.view(len(self.weight), -1).mean(1)
+            return self._conv_forward(images, self.weight - mean[:, None, None, None], self.bias)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(Standardised(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
+    images = torch.rand(4, 3, 8, 8)
+    result = minimal_radius(model, images, model(images).argmax(1), attack="linsley2023")
+    assert (result.status == Status.FOUND).any()
 
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn"])

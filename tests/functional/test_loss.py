@@ -160,3 +160,5 @@ def test_wrong_shapes_are_named():
         harmonizer_loss(torch.rand(2, 8, 8), torch.rand(2, 8, 9), torch.ones(2, dtype=torch.bool))
     with pytest.raises(ValueError, match="at least 1 pyramid level"):
         harmonizer_loss(torch.rand(1, 8, 8), torch.rand(1, 8, 8), torch.ones(1, dtype=torch.bool), levels=0)
+    with pytest.raises(ValueError, match="and 1 map"):
+        harmonizer_loss(torch.rand(0, 8, 8), torch.rand(0, 8, 8), torch.ones(0, dtype=torch.bool))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from harmonizer.functional import attack_map, gaussian_pyramid, input_saliency
+from harmonizer.functional.maps import reductions
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pyramid.npz"
 
@@ -60,6 +61,13 @@ def test_saliency_names_what_is_wrong():
         input_saliency(logits, images, labels[:1])
     with pytest.raises(ValueError, match="'median'"):
         input_saliency(images.sum((2, 3)), images, labels, reduction="median")
+
+
+def test_reductions_name_what_is_wrong_with_them():
+    with pytest.raises(ValueError, match="'median'"):
+        reductions(["mean", "median"])
+    with pytest.raises(ValueError, match="at least one"):
+        reductions([])
 
 
 def test_attack_map_takes_the_absolute_value_after_the_mean():
