@@ -5,18 +5,21 @@ a human map for every sample, and for one in four, in a split batch; and the str
 here. Times are each step's best, as ratios to the plain step. The floor with all samples mapped is 2.0: to the three
 convolutions' worth of a plain step come the gradient of the image, and twice as much to differentiate it.
 ``--layers`` times single layers instead: the backward pass through the gradient of a layer's input, by torch and by
-harmonizer.second_order.
+harmonizer.second_order. ``--recipes`` times the steps of recipe=fel2022 and recipe=modern.
 """
 
 import argparse
 import contextlib
 import platform
+import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import timm
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -24,12 +27,14 @@ from harmonizer.data.batch import Batch
 from harmonizer.functional import harmonizer_loss
 from harmonizer.functional.maps import reduce_channels
 from harmonizer.models import PixelModel
+from harmonizer.module import HarmonizerModule
 from harmonizer.precision import promoted
 from harmonizer.saliency_batch import logits_and_gradient
 from harmonizer.second_order import twice_differentiable
 
 MODELS = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224", "convnext_tiny")
 CLASSES = 1000
+RECIPES = Path(__file__).parents[1] / "configs" / "recipe"
 Step = Callable[[], Tensor]
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "3x3 convolution, 64 channels of 16 px": (nn.Conv2d(64, 64, 3, padding=1), (16, 64, 16, 16)),
@@ -53,6 +58,7 @@ def main() -> None:
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--layers", action="store_true", help="single layers instead of networks")
+    parser.add_argument("--recipes", action="store_true", help="recipes instead, on the demo pair's network")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
@@ -66,6 +72,11 @@ def main() -> None:
         print("| layer | torch, ms | second_order, ms | ratio |\n|---|---|---|---|")
         for title, (layer, shape) in LAYERS.items():
             print(_layer_row(title, layer.to(device), torch.rand(shape, device=device), options.repeats), flush=True)
+        return
+    if options.recipes:
+        print("| recipe | ms | ratio |\n|---|---|---|")
+        for row in _recipe_rows(device, options):
+            print(row)
         return
     print("| network | CE, ms | harmonized | 1 in 4 mapped | straightforward | memory | straightforward's |")
     print("|---|---|---|---|---|---|---|")
@@ -93,6 +104,40 @@ def _layer_row(title: str, layer: nn.Module, inputs: Tensor, repeats: int) -> st
                 torch.cuda.synchronize()
             best[i] = min(best[i], clock() - start)
     return f"| {title} | {1000 * best[0]:.1f} | {1000 * best[1]:.1f} | {best[0] / best[1]:.1f} |"
+
+
+def _recipe_rows(device: torch.device, options: argparse.Namespace) -> list[str]:
+    """Measure the training step of both recipes in turns; medians."""
+    torch.manual_seed(0)
+    shape = options.batch, options.size, options.size
+    batch = Batch(
+        torch.rand(shape[0], 3, *shape[1:], device=device),
+        torch.randint(10, shape[:1], device=device),
+        torch.rand(shape, device=device),
+        torch.arange(options.batch, device=device) % 5 > 0,
+        [str(i) for i in range(options.batch)],
+    )
+    modules, times = {}, {}
+    for name in ("fel2022", "modern"):
+        recipe = OmegaConf.to_container(OmegaConf.load(RECIPES / f"{name}.yaml"))
+        assert isinstance(recipe, dict)
+        loss = {str(key): recipe[key] for key in ("saliency_reduction", "saliency_of", "gradient_penalty")}
+        classes = [str(i) for i in range(10)]
+        module = HarmonizerModule("test_efficientnet_gn", classes, options.size, harmonize=True, **loss)
+        module.log = lambda *args, **kwargs: None  # type: ignore[method-assign, assignment]
+        modules[name], times[name] = module.to(device).train(), []
+    clock = time.perf_counter if device.type == "cuda" or options.threads > 1 else time.process_time
+    for _ in range(options.repeats):
+        for name, module in modules.items():
+            copied = batch._replace(images=batch.images.clone())
+            start = clock()
+            module.training_step(copied, 0).backward()  # type: ignore[no-untyped-call]
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times[name].append(clock() - start)
+            module.zero_grad()
+    medians = {name: statistics.median(measured) for name, measured in times.items()}
+    return [f"| {name} | {1000 * value:.0f} | {value / medians['fel2022']:.2f} |" for name, value in medians.items()]
 
 
 def _row(name: str, device: torch.device, options: argparse.Namespace) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 import yaml
 from shard_data import CLASSES, write_folder
@@ -18,9 +17,8 @@ from callbacks.health import Health
 from harmonizer.checkpoint_file import write_checkpoint
 from harmonizer.module import HarmonizerModule
 from harmonizer.report.build import build_report
-from harmonizer.report.families import FAMILIES, guess_family
-from harmonizer.results import Work, claimed, folder_name, load_results
-from harmonizer.sweep import Entry, read_models, run_sweep
+from harmonizer.results import claimed, load_results
+from harmonizer.sweep import read_models, run_sweep
 from harmonizer.sweep.failures import reason_of
 
 ROOT = Path(__file__).parents[1]
@@ -139,52 +137,6 @@ def test_a_sweep_killed_ten_times_ends_with_the_same_bytes(place, tmp_path, monk
     assert_same(place / "healthy", place / "tenfold", tmp_path, monkeypatch)
 
 
-def test_each_timm_name_of_the_sweep_is_one_of_timm_with_weights_and_a_family():
-    settings = yaml.safe_load((ROOT / "configs/sweep/timm.yaml").read_text())
-    entries = read_models(settings["models"], pretrained=settings["pretrained"])
-    assert len(entries) == 305
-    known = set(timm.list_models(pretrained=True))
-    for entry in entries:
-        assert entry.subject["pretrained"]
-        assert entry.name in known
-        assert timm.get_pretrained_cfg(entry.name).num_classes == 1000
-        assert entry.family == guess_family(entry.name)  # one that is guessed wrong would be named here
-
-
-def test_the_lists_of_a_user(tmp_path):
-    file = tmp_path / "mine.yaml"
-    file.write_text("pretrained: true\nmodels:\n  hybrid: [test_vit]\n  control: [{ckpt: a.ckpt, label: mine}]\n")
-    assert read_models(["test_resnet"], file) == [
-        Entry({"model": "test_resnet", "pretrained": False}),
-        Entry({"model": "test_vit", "pretrained": True}, "hybrid"),
-        Entry({"ckpt": "a.ckpt", "label": "mine"}, "control"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("listed", "message"),
-    [
-        ([], "expected models to sweep"),
-        (["a", "a"], "each model once, got a again"),
-        ("resnet50", "expected a list of models"),
-        ([3], "a timm name, a checkpoint or a mapping, got 3"),
-        ([{"model": "a", "size": 3}], "got 'size'"),
-        ([{"model": "a", "ckpt": "b"}], "either model or ckpt"),
-    ],
-)
-def test_a_malformed_list_is_named(listed, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        read_models(listed)
-
-
-def test_missing_and_damaged_lists(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no list of models at"):
-        read_models([], tmp_path / "nowhere.yaml")
-    (tmp_path / "bad.yaml").write_text("a: [b")
-    with pytest.raises(ValueError, match=r"bad\.yaml: expected YAML"):
-        read_models([], tmp_path / "bad.yaml")
-
-
 class Stub:
     def __init__(self, label):
         self.label = label
@@ -283,58 +235,6 @@ def test_a_model_that_fails_elsewhere_meanwhile_is_not_tried_again(tmp_path):
         raise ValueError("no luck")
 
     assert run_sweep(read_models(["a", "b"]), tmp_path, choose=choose, measure=measure) == 1
-
-
-def row(key, **more):
-    from harmonizer.results import COLUMNS
-
-    return dict.fromkeys(COLUMNS, 0) | {"key": key, "status": "wrong", "eps": np.nan, "alignment": np.nan} | more
-
-
-def test_work_goes_on_under_the_same_request_only(tmp_path):
-    def open_work(**request):
-        work = Work(tmp_path / "model", request)
-        work.start()
-        return work
-
-    work = open_work(attack="ddn")
-    example = {"image": np.ones((3, 2, 2), np.float32)}
-    work.keep([row("a", l2=0.1)], {"a": example}, {"eps_max": 10.0, "health": {"x": np.nan}})
-    work.keep([row("a"), row("b")], {"a": example}, {"eps_max": 10.0})
-    work.close()
-    again = open_work(attack="ddn")
-    assert list(again.rows) == ["a", "b"]
-    assert again.rows["a"]["l2"] == 0.1
-    assert again.rows["a"]["status"] == "wrong"
-    assert list(again.examples) == ["a"]
-    assert again.state == {"eps_max": 10.0}
-    again.close()
-    other = open_work(attack="pgd")
-    assert (other.rows, other.examples, other.state) == ({}, {}, {})
-    other.remove()
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_example_without_its_row_is_forgotten(tmp_path):
-    work = Work(tmp_path / "model", {})
-    work.start()
-    work.keep([], {"a": {"image": np.ones(3)}}, {})  # killed before the rows were written
-    work.close()
-    again = Work(tmp_path / "model", {})
-    again.start()
-    assert again.examples == {}
-    again.keep([row("b")], {"b": {"image": np.zeros(3)}}, {})
-    again.close()
-    last = Work(tmp_path / "model", {})
-    last.start()
-    assert list(last.examples) == ["b"]
-    last.close()
-
-
-def test_folder_names_and_families_of_a_sweep_are_usable():
-    entries = read_models(yaml.safe_load((ROOT / "configs/sweep/timm.yaml").read_text())["models"])
-    assert len({folder_name(entry.name) for entry in entries}) == len(entries)
-    assert {entry.family for entry in entries} <= set(FAMILIES)
 
 
 def test_a_health_card_that_was_kept_is_not_made_again():

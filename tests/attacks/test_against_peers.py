@@ -52,9 +52,9 @@ def test_ddn_and_ddn_full_are_below_a_thousand_steps_of_ddn(golden, golden_net):
 
 
 @pytest.mark.parametrize(
-    ("attack", "count", "rtol"), [("linsley2023", 400, 1e-3), ("pgd", 400, 1e-3), ("ddn", 200, 1e-2)]
+    ("attack", "count", "share"), [("linsley2023", 400, 0.995), ("pgd", 400, 0.995), ("ddn", 200, 0.985)]
 )
-def test_float32_results_do_not_depend_on_batch_size_order_or_company(golden, golden_net, attack, count, rtol):
+def test_float32_results_do_not_depend_on_batch_size_order_or_company(golden, golden_net, attack, count, share):
     images, labels = many(golden, golden_net, count)
     keys = [f"sample-{i}" for i in range(count)]
 
@@ -68,5 +68,6 @@ def test_float32_results_do_not_depend_on_batch_size_order_or_company(golden, go
     for rows, batch_size in runs:  # the last two are what two processes would do
         result = attacked(rows, batch_size)
         assert torch.equal(result.status, whole.status[rows])
-        close = torch.isclose(result.l2, whole.l2[rows], rtol=rtol, equal_nan=True)
-        assert close.double().mean() >= 0.995
+        for rtol, least in ((1e-2, 0.995), (1e-3, share)):
+            close = torch.isclose(result.l2, whole.l2[rows], rtol=rtol, equal_nan=True)
+            assert close.double().mean() >= least

@@ -1,10 +1,11 @@
-"""Each published recipe's loss and parameter gradients, against a second computation written from its table row.
+"""Each recipe's loss and parameter gradients, against a second computation written from its table row.
 
 The second computation shares no code with the first: one sample at a time, each saliency a Jacobian of
 its own, the pyramid by dense matrices, the parameters' gradients by ``torch.func``.
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.func import functional_call, grad_and_value, jacrev
 
+from harmonizer.data.batch import Batch
 from harmonizer.functional import harmonizer_loss, input_saliency
+from harmonizer.functional.maps import class_score, input_gradient
+from harmonizer.module import HarmonizerModule
 from harmonizer.optimization import build_schedule
 
 RECIPES = Path(__file__).parents[2] / "configs" / "recipe"
@@ -103,6 +107,38 @@ def test_loss_and_gradients_equal_a_second_computation_to_1e_9(recipe, size):
         gradient = torch.zeros_like(expected[name]) if gradient is None else gradient
         torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-12, msg=name)
     assert sum(bool(gradient.any()) for gradient in expected.values()) >= 4
+
+
+def test_the_modern_loss_and_its_gradients_equal_a_second_computation_to_1e_9():
+    settings = OmegaConf.to_container(OmegaConf.load(RECIPES / "modern.yaml"))
+    model, (images, labels, human, has_map) = network(), batch(*SIZES["even"])
+    parameters = dict(model.named_parameters())
+    leaf = images.clone().requires_grad_()
+    gradient = input_gradient(class_score(model(leaf), labels, settings["saliency_of"]), leaf, create_graph=True)
+    samples = Batch(images, labels, human, has_map, ["a", "b", "c"])
+    loss = HarmonizerModule._agree(SimpleNamespace(hparams=settings), gradient, samples)
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+
+    def second(values):
+        total = 0.0
+        for image, label, single in zip(images[has_map], labels[has_map], human[has_map], strict=True):
+
+            def log_odds(pixels, y=label):
+                share = functional_call(model, values, (pixels[None],))[0].softmax(0)[y]
+                return (share / (1 - share)).log()
+
+            slope = jacrev(log_odds)(image)
+            row = ROWS["fel2022"]
+            maps = (slope[0] + slope[1] + slope[2]) / 3, (slope[0] ** 2 + slope[1] ** 2 + slope[2] ** 2) ** 0.5
+            total = total + sum(distance(saliency, single, row) for saliency in maps) / (2 * row[0])
+            total = total + 0.02 * (slope**2).sum()
+        return total / len(images)
+
+    expected, value = grad_and_value(second)({name: p.detach() for name, p in parameters.items()})
+    torch.testing.assert_close(loss.detach(), value, rtol=1e-9, atol=0)
+    for name, found in zip(parameters, gradients, strict=True):
+        found = torch.zeros_like(expected[name]) if found is None else found
+        torch.testing.assert_close(found, expected[name], rtol=1e-9, atol=1e-12, msg=name)
 
 
 def test_the_three_recipes_differ():

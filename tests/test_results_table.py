@@ -1,0 +1,79 @@
+"""The table of a results folder: grown row by row, cut, and read back."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from harmonizer.results import COLUMNS, open_rows, read_rows, write_rows
+
+NAN = float("nan")
+
+
+def row(key, status="found", **values):
+    return dict.fromkeys(COLUMNS, 0) | {"key": key, "status": status, "eps": 0.1, "l2": 0.1} | values
+
+
+def rows():
+    return [
+        row("a,b", "found", l2=1 / 3, alignment=NAN),
+        row("ü", "wrong", l2=NAN),
+        row("c", "censored", l2=None),
+        row("d", 3, l2=NAN),
+    ]
+
+
+def test_a_growing_table_survives_a_cut_at_every_byte(tmp_path):
+    write_rows(tmp_path / "whole.csv", rows())
+    whole = (tmp_path / "whole.csv").read_bytes()
+    for cut in range(len(whole) + 1):
+        path = tmp_path / "images.csv"
+        path.write_bytes(whole[:cut])
+        with open_rows(path) as table:
+            done = table.done["key"].tolist()
+            table.append([item for item in rows() if item["key"] not in done])
+        assert path.read_bytes() == whole, cut
+
+
+def test_a_growing_table_takes_a_key_once(tmp_path):
+    with open_rows(tmp_path / "deep" / "images.csv") as table:
+        assert len(table.done["key"]) == 0
+        table.append([row("a"), row("b")])
+        for again in ([row("b")], [row("c"), row("c")]):
+            with pytest.raises(ValueError, match="again"):
+                table.append(again)
+    with open_rows(tmp_path / "deep" / "images.csv") as table, pytest.raises(ValueError, match="'a' again"):
+        table.append([row("a")])
+    assert read_rows(tmp_path / "deep" / "images.csv")["key"].tolist() == ["a", "b"]
+
+
+def test_a_table_of_something_else_is_not_appended_to(tmp_path):
+    (tmp_path / "images.csv").write_text("my notes\nmore\n")
+    with pytest.raises(ValueError, match="expected the columns"):
+        open_rows(tmp_path / "images.csv")
+    assert (tmp_path / "images.csv").read_text() == "my notes\nmore\n"
+
+
+def test_appended_rows_survive_the_death_of_the_process(tmp_path):
+    code = (
+        "import os, pathlib, sys\n"
+        "from harmonizer.results import COLUMNS, open_rows\n"
+        "table = open_rows(pathlib.Path(sys.argv[1]))\n"
+        "table.append([dict.fromkeys(COLUMNS, 0) | {'key': 'k', 'status': 'wrong'}])\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "images.csv")], env=os.environ, check=False)
+    assert done.returncode == -9
+    assert read_rows(tmp_path / "images.csv")["key"].tolist() == ["k"]
+
+
+def test_a_table_from_before_the_masks_had_columns_is_read(tmp_path):
+    path = tmp_path / "images.csv"
+    old = [name for name in COLUMNS if not name.startswith("alignment_")]
+    path.write_text(",".join(old) + "\n" + ",".join(["a", "0", "1", "found", *["0.5"] * 6, "1", "1"]) + "\n")
+    columns = read_rows(path)
+    assert list(columns) == [*old, "alignment_mean_of_abs", "alignment_max_of_abs", "alignment_l2"]
+    assert columns["alignment"].tolist() == [0.5]
+    assert np.isnan(columns["alignment_l2"]).all()
