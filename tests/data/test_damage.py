@@ -2,9 +2,13 @@
 
 import io
 import logging
+import os
 import pickle
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -291,3 +295,26 @@ def test_results_say_how_many_were_left_out(folder, tmp_path):
     assert (results.summary["data"]["samples"], results.summary["data"]["skipped"]) == (7, 1)
     assert results.summary["accuracy"]["n"] == len(results.columns["key"]) == 6
     assert results.summary["accuracy"]["value"] == pytest.approx(np.mean(results.columns["status"] != WRONG))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["evaluate.py", "model=test_resnet", "images=4", "attack=pgd", "health=0", "results=results"],
+        ["train.py", "model=test_resnet", "recipe.epochs=1", "recipe.batch_size=8", "every_n_epochs=0", "folder=run"],
+    ],
+)
+def test_the_commands_say_what_they_left_out(line, folder, tmp_path):
+    rewrite(folder / "000001.tar", cls=b"cat")
+    val = folder.parent / "val/000000.tar"
+    with tarfile.open(val, "a") as archive:
+        archive.addfile(tarfile.TarInfo("lost.cls"))
+    manifest = read_manifest(val.parent)
+    write_manifest(val.parent, replace(manifest, shards=(replace(manifest.shards[0], samples=7),)))
+    data = [f"data.folder={folder.parent}", "data.image_size=32", "data.num_workers=0", "data.on_error=skip"]
+    program = str(Path(__file__).parents[2] / line[0])
+    command = [sys.executable, program, *line[1:], "data=folder", *data]
+    settings = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "left out: sample" in done.stderr
