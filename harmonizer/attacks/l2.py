@@ -15,19 +15,28 @@ def per_row(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
+def largest(vectors: Tensor) -> Tensor:
+    """Return the largest absolute entry (n,) of each row of ``vectors`` (n,...); NaN where there is one."""
+    return vectors.flatten(1).abs().amax(1)
+
+
 def is_usable(gradients: Tensor) -> Tensor:
     """Say which gradients (n,...) are finite and not zero, (n,) bool."""
-    flat = gradients.flatten(1)
-    return flat.isfinite().all(1) & (flat != 0).any(1)
+    return _is_length(largest(gradients))
 
 
 def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row at norm 1, and which rows (n,) are usable; the others become zero."""
-    usable = is_usable(vectors)
+    scale = largest(vectors)
+    usable = _is_length(scale)
     vectors = torch.where(per_row(usable), vectors, 0.0)
     # Scale by the largest entry first: squares of tiny gradients underflow.
-    vectors = vectors / per_row(torch.where(usable, vectors.flatten(1).abs().amax(1), 1.0))
-    return vectors / per_row(torch.where(usable, norms(vectors), 1.0)), usable
+    vectors.div_(per_row(torch.where(usable, scale, 1.0)))
+    return vectors.div_(per_row(torch.where(usable, norms(vectors), 1.0))), usable
+
+
+def _is_length(values: Tensor) -> Tensor:
+    return values.isfinite() & (values > 0)
 
 
 def to_sphere(images: Tensor, moved: Tensor, radius: Tensor) -> Tensor:
@@ -35,4 +44,4 @@ def to_sphere(images: Tensor, moved: Tensor, radius: Tensor) -> Tensor:
     offset = moved - images
     length = norms(offset)
     scale = radius / torch.where(length > 0, length, 1.0)
-    return (images + per_row(scale) * offset).clamp(0, 1)
+    return offset.mul_(per_row(scale)).add_(images).clamp_(0, 1)

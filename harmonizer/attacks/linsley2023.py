@@ -97,5 +97,5 @@ def _attack(
     for i in range(STEPS):
         if i:
             step, _ = unit(net.gradient(moved, rows, cross_entropy_of(labels))[1])
-        moved = place(images, moved + STEP_LENGTH * step, radius)
+        moved = place(images, moved.add(step, alpha=STEP_LENGTH), radius)
     return moved, net.logits(moved, rows).argmax(1)

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from harmonizer.second_order.image_gradient import image_gradient, suits
+
 Pair = tuple[int, int]
 
 
@@ -96,6 +98,8 @@ def _backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of input, weight and bias that are wanted."""
     stride, padding, dilation, groups = geometry
+    if wanted == (True, False, False) and suits(gradient, weight, *geometry):
+        return image_gradient(gradient, weight, inputs.shape[2:], stride[0], padding[0]), None, None
     return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
         gradient, inputs, weight, [weight.shape[0]], stride, padding, dilation, False, [0, 0], groups, list(wanted)
     )

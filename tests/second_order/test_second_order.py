@@ -33,6 +33,7 @@ LAYERS = {
     "conv grouped": (lambda x, w, b: F.conv2d(x, w, b, 2, 1, 1, 2), (2, 4, 7, 6), (6, 2, 3, 3), (6,)),
     "conv depthwise": (lambda x, w: F.conv2d(x, w, padding=1, groups=4), (2, 4, 5, 5), (4, 1, 3, 3)),
     "conv patches": (lambda x, w, b: F.conv2d(x, w, b, (2, 3)), (2, 3, 6, 6), (4, 3, 2, 3), (4,)),
+    "conv named": (lambda x, w: F.conv2d(input=x, weight=w, stride=2), (2, 3, 7, 7), (4, 3, 3, 3)),
     "conv same": (lambda x, w: F.conv2d(x, w, padding="same"), (2, 3, 5, 5), (4, 3, 3, 3)),
     "batch norm": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True), (4, 3, 2, 3), (3,), (3,)),
     "batch norm, plain": (lambda x: F.batch_norm(x, None, None, training=True), (4, 3, 2, 3)),

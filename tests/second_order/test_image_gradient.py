@@ -1,0 +1,110 @@
+"""The image's gradient through the first layers, against torch's own."""
+
+import copy
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from harmonizer.attacks import minimal_radius
+from harmonizer.second_order import image_differentiable, twice_differentiable
+from harmonizer.second_order.image_gradient import image_gradient, suits
+
+GEOMETRIES = [(k, s, p) for k in (2, 3, 5, 7) for s in (1, 2, 3, 4) for p in (0, 1, 3) if s < k]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), GEOMETRIES)
+@pytest.mark.parametrize("size", [(16, 16), (13, 18)])
+def test_any_geometry(kernel, stride, padding, size):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, *size, generator=generator, dtype=torch.float64).requires_grad_()
+    weight = torch.randn(5, 3, kernel, kernel, generator=generator, dtype=torch.float64)
+    outputs = F.conv2d(images, weight, None, stride, padding)
+    gradient = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(outputs, images, gradient)
+    found = image_gradient(gradient, weight, size, stride, padding)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_it_takes_the_place_of_torchs_in_both_modes(monkeypatch):
+    calls = []
+
+    def counted(*args):
+        calls.append(1)
+        return image_gradient(*args)
+
+    monkeypatch.setattr("harmonizer.second_order.convolution.image_gradient", counted)
+    layer = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+    for mode in (image_differentiable, twice_differentiable):
+        images = torch.rand(2, 3, 9, 9, requires_grad=True)
+        with mode():
+            outputs = layer(images).sin().sum()
+        torch.autograd.grad(outputs, images, create_graph=mode is twice_differentiable)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("channels", "stride", "dilation", "groups"),
+    [(8, (2, 2), (1, 1), 1), (3, (1, 1), (1, 1), 1), (3, (2, 1), (1, 1), 1)],
+)
+def test_other_convolutions_are_left_to_torch(channels, stride, dilation, groups):
+    weight = torch.zeros(4, channels, 3, 3)
+    assert not suits(weight, weight, stride, (1, 1), dilation, groups)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "test_efficientnet_gn"])
+def test_the_gradient_of_networks(name):
+    torch.manual_seed(0)
+    size = {"img_size": 64} if name.startswith("vit") else {}
+    model = timm.create_model(name, num_classes=4, **size).double().train()
+    model(torch.rand(8, 3, 64, 64, dtype=torch.float64))  # statistics that are not 0 and 1
+    model.eval()
+    images = torch.rand(3, 3, 64, 64, dtype=torch.float64).requires_grad_()
+    (expected,) = torch.autograd.grad(model(images).sin().sum(), images)
+    with image_differentiable():
+        outputs = model(images)
+    (found,) = torch.autograd.grad(outputs.sin().sum(), images)
+    torch.testing.assert_close(outputs, model(images), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
+
+
+class Bare(nn.Module):
+    """A network that calls the functions itself, with arguments of every kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+        self.register_buffer("mean", torch.rand(4))
+        self.register_buffer("variance", torch.rand(4) + 0.5)
+        self.flat = nn.BatchNorm1d(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images):
+        x = F.conv2d(input=images, weight=self.weight, stride=2, padding="valid")
+        x = x + F.conv2d(images, self.weight, stride=(2, 2))
+        x = F.batch_norm(x, self.mean, self.variance, eps=0.1).relu().amax((2, 3))
+        return self.head(self.flat(F.instance_norm(x[:, :, None] + 1e-3 * torch.arange(3.0))[:, :, 0] + x))
+
+
+def test_functions_called_by_themselves_and_an_attack_leaves_no_trace():
+    torch.manual_seed(0)
+    model = Bare().eval()
+    images = torch.rand(6, 3, 12, 12)
+    with image_differentiable():
+        torch.testing.assert_close(model(images), model(images.clone()))
+    labels = model(images).argmax(1)
+    before = copy.deepcopy(model.state_dict())
+    result = minimal_radius(model, images, labels, attack="linsley2023")
+    exact = minimal_radius(copy.deepcopy(model).double(), images.double(), labels, attack="linsley2023")
+    torch.testing.assert_close(result.eps, exact.eps, equal_nan=True)
+    torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+def test_normalisation_in_another_precision_than_its_statistics_is_left_to_torch():
+    norm = nn.BatchNorm2d(3).eval()
+    images = torch.rand(2, 3, 4, 4, dtype=torch.bfloat16, requires_grad=True)
+    with image_differentiable():
+        assert norm(images).dtype == torch.bfloat16
