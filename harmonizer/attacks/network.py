@@ -114,8 +114,9 @@ class Network:
 
         def differentiate(part: slice) -> tuple[Tensor, Tensor]:
             leaf = inputs[part].detach().clone(memory_format=self._layout(inputs)).requires_grad_()
-            first_layer = image_differentiable() if inputs.dtype == torch.float32 else nullcontext()
-            with first_layer, torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None):
+            fast = self._channels_last(inputs) and inputs.device.type == "cpu"
+            layers = image_differentiable() if fast else nullcontext()
+            with layers, torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None):
                 logits = self._checked(self.model(leaf))
             logits = logits.to(inputs.dtype)
             gradient = None  # of a model that does not use its input
@@ -141,8 +142,10 @@ class Network:
 
     def _layout(self, inputs: Tensor) -> torch.memory_format:
         """Choose how the pixels lie in memory: channels last where that is faster (see benchmarks/README.md)."""
-        last = inputs.dtype == torch.float32 and (inputs.device.type == "cpu" or self.amp is not None)
-        return torch.channels_last if last else torch.contiguous_format
+        return torch.channels_last if self._channels_last(inputs) else torch.contiguous_format
+
+    def _channels_last(self, inputs: Tensor) -> bool:
+        return inputs.dtype == torch.float32 and (inputs.device.type == "cpu" or self.amp is not None)
 
     def _checked(self, logits: Tensor) -> Tensor:
         if logits.ndim != 2 or logits.shape[1] < self._classes:

@@ -23,7 +23,7 @@ from harmonizer.report.scatter import scatter
 from harmonizer.report.sensitivity import MASKS, attack_of, sensitivity, sensitivity_markdown, show_mask, with_mask
 from harmonizer.report.style import mark, save, styled
 from harmonizer.report.text import comma_separated, latex, markdown, robust_markdown
-from harmonizer.results import find_results
+from harmonizer.results import find_results, load_failures
 from harmonizer.statistics import AS_PUBLISHED
 
 MARK = f"contains a replay of the defective 2023 protocol ({AS_PUBLISHED}): not comparable with any other"
@@ -160,7 +160,7 @@ def build_replay(results: Sequence[Path], out: Path) -> Report:
 def read_models(
     results: Sequence[Path], external: Sequence[Path], accuracy: Sequence[Path]
 ) -> tuple[list[Model], list[Source], list[str]]:
-    """Read all that is to be reported: models, sources, and notes on what was mixed or could not be matched.
+    """Read all that is to be reported: models, sources, and notes on what was mixed, unmatched or not measured.
 
     Raises:
         FileNotFoundError: Something to read is not there.
@@ -190,6 +190,9 @@ def read_models(
         notes.append(f"{len(models) - len(unmatched)} of {len(models)} models have an accuracy in the table.")
         if unmatched:
             notes.append(f"{len(unmatched)} have none, and are left out where it is needed: {', '.join(unmatched)}.")
+    if failures := load_failures(results):
+        reasons = "; ".join(f"{model} ({reason})" for model, reason in failures.items())
+        notes.append(f"{len(failures)} {'model' if len(failures) == 1 else 'models'} could not be measured: {reasons}.")
     return models, sources, notes
 
 

@@ -6,8 +6,11 @@
     One row an image: an undefined value is an empty cell.
 ``examples.npz``
     A few attacked images as float arrays: 8-bit pictures of minimal perturbations often no longer fool.
+
+Beside the folders, ``failed/MODEL.json`` says why a model of a sweep could not be measured.
 """
 
+from harmonizer.results.failures import FAILURES, load_failures, read_failure
 from harmonizer.results.folder import (
     Results,
     creation_time,
@@ -24,6 +27,7 @@ from harmonizer.results.work import Work, claimed, clear_leftovers
 
 __all__ = [
     "COLUMNS",
+    "FAILURES",
     "RADIUS",
     "VERSION",
     "OpenRows",
@@ -35,9 +39,11 @@ __all__ = [
     "different_settings",
     "find_results",
     "folder_name",
+    "load_failures",
     "load_results",
     "open_rows",
     "protocol_hash",
+    "read_failure",
     "read_rows",
     "write_results",
     "write_rows",

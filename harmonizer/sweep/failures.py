@@ -3,14 +3,12 @@
 import json
 import os
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from harmonizer.results import creation_time, folder_name
+from harmonizer.results import FAILURES, creation_time, folder_name, read_failure
 
-FOLDER = "failed"
 KINDS = (  # beginnings of a reason, the first that occurs in the error's text counts
     ("out of memory", ("out of memory", "not enough memory", "can't allocate memory")),
     ("no weights", ("neither cached nor to be downloaded", "no checkpoint at", "has no weights")),
@@ -28,7 +26,7 @@ class Failures:
     """
 
     def __init__(self, results: Path) -> None:
-        self.folder = results / FOLDER
+        self.folder = results / FAILURES
         self._before = {path.name: _identity(path) for path in self.folder.glob("*.json")}
 
     def record(self, model: str, error: BaseException) -> str:
@@ -49,10 +47,9 @@ class Failures:
         try:
             if _identity(path) == self._before.get(path.name):
                 return None  # of an earlier sweep: to be tried again
-            content = json.loads(path.read_text(encoding="utf-8"))
+            return read_failure(path)[1]
         except (FileNotFoundError, ValueError):
             return None
-        return str(content.get("reason")) if isinstance(content, Mapping) else None
 
     def forget(self, model: str) -> None:
         """Remove the record of a model that did not fail after all."""

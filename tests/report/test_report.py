@@ -11,11 +11,13 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from harmonizer.report.__main__ import main
 from harmonizer.report.models import load_models
 from harmonizer.results import find_results
+from harmonizer.sweep.failures import Failures
 
 FIGURES = ("tolerance", "alignment", "tolerance-alignment", "survival", "grid")
 TEXTS = (
@@ -133,6 +135,27 @@ def test_models_of_two_input_sizes_are_said_to_be_and_get_an_axis_that_allows_fo
     for model in content["models"]:
         l2, rms = model["scores"]["tolerance"][0], model["scores"]["tolerance_rms"][0]
         assert rms == pytest.approx(255 * l2 / (3 * model["input"] ** 2) ** 0.5, rel=1e-4)
+
+
+def test_models_that_could_not_be_measured_are_listed(zoo, tmp_path, capsys):
+    place = tmp_path / "results"
+    shutil.copytree(zoo / "resnet18", place / "resnet18")
+    failures = Failures(place)
+    failures.record("large/one", torch.OutOfMemoryError("CUDA out of memory <b>"))
+    failures.record("unknown", ValueError("timm has no model 'unknown'"))
+    assert main([str(place), "--out", str(tmp_path / "out")]) == 0
+    expected = (
+        "2 models could not be measured: large/one (out of memory: CUDA out of memory <b>); "
+        "unknown (no such model: timm has no model 'unknown')."
+    )
+    assert f"note: {expected}" in capsys.readouterr().err
+    page = (tmp_path / "out" / "report.html").read_text()
+    content = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    assert expected in content["notes"]
+    (place / "failed" / "torn.json").write_text("{")
+    assert main([str(place), "--out", str(tmp_path / "again")]) == 2
+    assert "torn.json is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
 
 
 def test_one_model_and_nothing_to_correlate(zoo, tmp_path):
