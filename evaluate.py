@@ -11,6 +11,7 @@ from omegaconf import DictConfig, open_dict
 
 from harmonizer.cli import clear_errors, command_line
 from harmonizer.results import claimed
+from harmonizer.run import first_process
 
 
 def evaluate(config: DictConfig) -> Path:
@@ -51,7 +52,9 @@ def main(config: DictConfig) -> None:
     """Evaluate as the command line says."""
     if config.sweep.models or config.sweep.file:
         sys.exit(sweep(config))
-    sys.stdout.write(f"results: {evaluate(config)}\n")
+    folder = evaluate(config)
+    if first_process():
+        sys.stdout.write(f"results: {folder}\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from evaluate import evaluate
-from harmonizer.cli import clear_errors, command_line
+from harmonizer.cli import clear_errors, command_line, translate
 from harmonizer.pair import show_comparison
 from harmonizer.run import LAST, claim
 
@@ -20,6 +20,8 @@ def fit(config: DictConfig) -> Path:
     instantiate(config.numerics)
     instantiate(config.seeding)
     data = instantiate(config.data)
+    if config.harmonize:
+        data.require_maps()
     module = instantiate(config.module, classes=list(data.classes), image_size=data.image_size)
     callbacks, loggers = (list(instantiate(part).values()) for part in (config.callbacks, config.logger))
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
@@ -33,10 +35,13 @@ def fit(config: DictConfig) -> Path:
 
 def fit_pair(config: DictConfig) -> None:
     """Train control and harmonized with the same budget, evaluate both and print the comparison."""
-    results = []
-    for harmonize in (False, True):
+    fixed = not OmegaConf.is_interpolation(config, "folder")  # folder=FOLDER: one in it for each
+    results, place = [], Path(config.folder)
+    for harmonize, condition in ((False, "control"), (True, "harmonized")):
         config.harmonize = harmonize
-        evaluation = hydra.compose("evaluate", [f"ckpt='{fit(config)}'", "overwrite=true"])
+        if fixed:
+            config.folder = str(place / condition)
+        evaluation = hydra.compose("evaluate", translate([f"ckpt={fit(config)}", "overwrite=true"]))
         with open_dict(evaluation):
             for key in ("data", "budget", "attack", "results", "trainer"):
                 evaluation[key] = config[key]

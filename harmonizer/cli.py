@@ -17,6 +17,7 @@ R = TypeVar("R")
 SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained"})  # need no value
 TRACEBACK = "HARMONIZER_TRACEBACK"  # environment variable: show where a mistake was noticed
 USER_ERRORS = (ValueError, TypeError, ArithmeticError, OSError)
+WORDS = {"true": "true", "yes": "true", "on": "true", "1": "true"} | dict.fromkeys(("false", "no", "off", "0"), "false")
 
 # Warnings of Lightning that say nothing a user could act on here.
 QUIET = (
@@ -52,27 +53,31 @@ HYDRA_OPTIONS = {
     "--experimental-rerun": True,
 }
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@-]*=")
-_STRUCTURED = re.compile(r"""^(['"\[{$]|[a-z_]+\()""")  # quoted, list, dictionary, interpolation, sweep function
+_STRUCTURED = re.compile(r"""^(['"\[{]|[a-z_]+\()|\$\{""")  # quoted, list, dictionary, sweep function, interpolation
+_PLAIN = re.compile(r"[\w./\\:+@?|*$% -]*", re.ASCII)  # what Hydra's grammar takes as it is
+_WORKER = re.compile(r"Caught (\w+) in \w+ worker process \d+\.\nOriginal Traceback.*\n[\w.]*\1: (.*)", re.DOTALL)
+_UNKNOWN = re.compile(r"Could not override '([^']+)'")
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
     """Turn a command line into Hydra overrides.
 
     ``--key value`` and ``--key=value`` mean ``key=value``; a bare ``--switch`` means ``switch=true``. Hydra's own
-    options and overrides pass through. Values that hold ``=`` are quoted, which Hydra's grammar asks for. Translating
-    twice changes nothing.
+    options and overrides pass through. Values that Hydra's grammar would trip over are quoted; a comma is one of them
+    unless ``--multirun`` asks for several values. Translating twice changes nothing.
 
     Args:
         arguments: Without the program's name.
 
     Raises:
-        ValueError: A ``--key`` other than a switch has no value.
+        ValueError: A ``--key`` other than a switch has no value, or a switch another than true or false.
 
     >>> translate(["--model", "resnet50", "--harmonize", "seed=1", "--ckpt=runs/epoch=3.ckpt"])
     ['model=resnet50', 'harmonize=true', 'seed=1', "ckpt='runs/epoch=3.ckpt'"]
     """
     overrides: list[str] = []
     waiting = list(arguments)
+    several = any(word in ("--multirun", "-m") for word in waiting)
     while waiting:
         word = waiting.pop(0)
         if word.split("=")[0] in HYDRA_OPTIONS:
@@ -84,10 +89,10 @@ def translate(arguments: Sequence[str]) -> list[str]:
             key = key.replace("-", "_")
             if not equals:
                 value = _value(key, waiting)
-            overrides.append(f"{_spelled(key, value)}={_quoted(value)}")
+            overrides.append(f"{_spelled(key, value)}={_quoted(key, value, several)}")
         elif _OVERRIDE.match(word):
             key, _, value = word.partition("=")
-            overrides.append(f"{_spelled(key, value)}={_quoted(value)}")
+            overrides.append(f"{_spelled(key, value)}={_quoted(key, value, several)}")
         else:
             overrides.append(word)
     return overrides
@@ -97,7 +102,7 @@ def _value(key: str, waiting: list[str]) -> str:
     """Take the value of ``--key`` from the words that follow it."""
     following = waiting[0] if waiting else None
     if key in SWITCHES:
-        return waiting.pop(0) if following in ("true", "false") else "true"
+        return waiting.pop(0) if following is not None and following.lower() in WORDS else "true"
     if following is None or following.startswith("--"):
         meant = difflib.get_close_matches(key, SWITCHES, n=1)
         hint = f"did you mean --{meant[0]}?" if meant else f"try --{key} VALUE or {key}=VALUE"
@@ -110,9 +115,22 @@ def _spelled(key: str, value: str) -> str:
     return "sweep.file" if key == "sweep" and value.endswith((".yaml", ".yml")) else key
 
 
-def _quoted(value: str) -> str:
-    """Quote a value that Hydra's grammar would trip over."""
-    if "=" not in value or _STRUCTURED.match(value):
+def unquoted(value: str) -> str:
+    """Return a value of :func:`translate` as it was before it was quoted."""
+    if len(value) < 2 or value[0] != "'" or value[-1] != "'":
+        return value
+    return re.sub(r"(\\+)(\'|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1])
+
+
+def _quoted(key: str, value: str, several: bool) -> str:
+    """Quote a value that Hydra's grammar would trip over, and spell a switch's as Hydra does."""
+    if several and "," in value:
+        return value
+    if key in SWITCHES:
+        if value.lower() not in WORDS:
+            raise ValueError(f"expected {key} true or false, got {value}")
+        return WORDS[value.lower()]
+    if _PLAIN.fullmatch(value) or _STRUCTURED.search(value):
         return value
     # The grammar unescapes backslashes only before a quote.
     escaped = re.sub(r"(\\*)(\'|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
@@ -128,15 +146,32 @@ def command_line(main: Callable[[], None]) -> None:
         sys.argv[1:] = translate(sys.argv[1:])
     except ValueError as error:
         _leave(error)
-    main()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors, and leaves their looks to us
+    try:
+        main()
+    except Exception as error:
+        mistake = _of_settings(error)
+        if mistake is None or os.environ.get(TRACEBACK):
+            raise
+        _leave(mistake)
+
+
+def _of_settings(error: BaseException) -> str | None:
+    """Say in one line what is wrong with the settings, where that is what Hydra complains of."""
+    kind = type(error)
+    if kind.__module__.split(".")[0] not in ("hydra", "omegaconf") or kind.__name__ == "InstantiationException":
+        return None
+    if unknown := _UNKNOWN.search(str(error)):
+        return f"there is no setting {unknown[1]}; --cfg job shows all"
+    return " ".join(str(error).split("See https")[0].split())
 
 
 def clear_errors(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a program's body: a user's mistake ends it with one line and exit code 2, a bug with its traceback.
 
     Mistakes are what this project raises for them: ValueError, TypeError, ArithmeticError and OSError, also as the
-    cause of another error (Hydra wraps what a constructor raises). The environment variable HARMONIZER_TRACEBACK=1
-    shows their traceback too.
+    cause of another error (Hydra wraps what a constructor raises); and Lightning's MisconfigurationException. The
+    environment variable HARMONIZER_TRACEBACK=1 shows their traceback too.
     """
 
     @functools.wraps(function)
@@ -145,16 +180,24 @@ def clear_errors(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except Exception as error:
             cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, USER_ERRORS):
+            while cause is not None and not _is_mistake(cause):
                 cause = cause.__cause__
             if cause is None or os.environ.get(TRACEBACK):
                 raise
-            _leave(cause)
+            place = re.search(r"full_key: ([\w.]+)", str(error)) if isinstance(cause, TypeError) else None
+            _leave(f"{cause}; a setting of {place[1]} has a value of the wrong kind" if place else cause)
 
     return wrapped
 
 
-def _leave(error: BaseException) -> NoReturn:
-    """Print a mistake as one line and exit."""
-    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {error}\n")
+def _is_mistake(error: BaseException) -> bool:
+    return isinstance(error, USER_ERRORS) or type(error).__name__ == "MisconfigurationException"
+
+
+def _leave(error: BaseException | str) -> NoReturn:
+    """Print a mistake as one line, also one of a loading process, and exit."""
+    text = str(error)
+    if in_worker := _WORKER.match(text):
+        text = in_worker[2].strip()
+    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {text}\n")
     raise SystemExit(2) from None

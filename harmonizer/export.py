@@ -16,7 +16,7 @@ from timm.models import save_for_hf
 
 from harmonizer.checkpoint import restore
 from harmonizer.checkpoint_file import read_checkpoint
-from harmonizer.cli import clear_errors, translate
+from harmonizer.cli import clear_errors, translate, unquoted
 from harmonizer.models import weights_digest
 from harmonizer.results import load_results
 
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if any(word in ("-h", "--help") for word in words):
         sys.stdout.write(f"{USAGE}\n")
         return
-    options = {name: value.strip("'") for name, _, value in (word.partition("=") for word in words)}
+    options = {name: unquoted(value) for name, _, value in (word.partition("=") for word in words)}
     unknown = options.keys() - set(OPTIONS)
     if unknown or "ckpt" not in options:
         raise ValueError(

@@ -24,9 +24,17 @@ def check_settings(settings: dict[str, Any]) -> None:
         "harmonizer_warmup_epochs",
         "gradient_penalty",
     )
-    if any(settings[name] < 0 for name in at_least_zero) or settings["lr"] <= 0:
-        values = ", ".join(str(settings[name]) for name in (*at_least_zero, "lr"))
-        raise ValueError(f"expected {', '.join(at_least_zero)} >= 0 and lr > 0, got {values}")
+    for name in ("harmonize", "pretrained"):
+        if not isinstance(settings[name], bool):
+            raise TypeError(f"expected {name} true or false, got {settings[name]!r}")
+    for name in (*at_least_zero, "lr", "label_smoothing", "harmonize_every"):
+        if isinstance(settings[name], bool) or not isinstance(settings[name], int | float):
+            raise TypeError(f"expected a number for {name}, got {settings[name]!r}")
+    for name in at_least_zero:
+        if not settings[name] >= 0:
+            raise ValueError(f"expected {name} >= 0, got {settings[name]}")
+    if not settings["lr"] > 0:
+        raise ValueError(f"expected lr > 0, got {settings['lr']}")
     if not 0 <= settings["label_smoothing"] < 1:
         raise ValueError(f"expected label_smoothing in [0,1), got {settings['label_smoothing']}")
     if settings["harmonize_every"] < 1:

@@ -10,9 +10,17 @@ from typing import Any
 SETTINGS = "config.json"
 # Parts of the settings that decide the weights; not the devices, and not how the data are loaded.
 DECISIVE = ("module", "data", "recipe", "seeding", "ema", "trainer.precision", "trainer.accumulate_grad_batches")
-INDIFFERENT = ("data.num_workers", "data.eval_batch_size", "data.cache", "data.cache_gb")
+INDIFFERENT = (
+    *("data.num_workers", "data.start_method", "data.eval_batch_size"),
+    *("data.cache", "data.cache_gb", "data.verify", "data.allow_pipe"),
+)
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
+
+
+def first_process() -> bool:
+    """Tell whether this is the only process of a run, or the first: the one that writes and speaks for all."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
 def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -28,7 +36,7 @@ def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False)
             no run.
     """
     path = folder / SETTINGS
-    if any(os.environ.get(name, "0") != "0" for name in RANKS):  # the first process alone changes the folder
+    if not first_process():
         return
     if overwrite and path.exists():
         shutil.rmtree(folder)

@@ -3,7 +3,7 @@
 import hydra
 import pytest
 
-from harmonizer.cli import clear_errors, translate
+from harmonizer.cli import clear_errors, translate, unquoted
 
 CASES = [
     (["--model", "resnet50", "--harmonize"], ["model=resnet50", "harmonize=true"]),
@@ -18,11 +18,27 @@ CASES = [
     (["--ckpt", "it's=1"], [r"ckpt='it\'s=1'"]),
     (["ckpt='a=b.ckpt'"], ["ckpt='a=b.ckpt'"]),
     (["data.crop_scale=[0.1,1]", "+trainer.x={a: 1}"], ["data.crop_scale=[0.1,1]", "+trainer.x={a: 1}"]),
+    (["--harmonize=off", "pair=YES"], ["harmonize=false", "pair=true"]),
+    (["--harmonize", "No", "overwrite=1"], ["harmonize=false", "overwrite=true"]),
+    (["--folder", "run (1), b"], ["folder='run (1), b'"]),
+    (["folder=it's", "label=é"], [r"folder='it\'s'", "label='é'"]),
+    (["folder=runs/${model}/a b", "+x=abs(-1)"], ["folder=runs/${model}/a b", "+x=abs(-1)"]),
     (["~logger.csv", "--multirun", "seed=1,2"], ["~logger.csv", "--multirun", "seed=1,2"]),
     (["--cfg", "job"], ["--cfg", "job"]),
     (["-cn", "train", "--help"], ["-cn", "train", "--help"]),
     (["--every-n-epochs", "2"], ["every_n_epochs=2"]),
     ([], []),
+]
+
+ODD = [
+    "run (1)/a.ckpt",
+    "run, b.ckpt",
+    "it's.ckpt",
+    "é~#&!;.ckpt",
+    "a[1]{2}.ckpt",
+    "end\\",
+    "it\\'s\\\\.ckpt",
+    'say "a"',
 ]
 
 
@@ -32,8 +48,9 @@ def test_translation_and_its_idempotence(words, expected):
     assert translate(expected) == expected
 
 
-@pytest.mark.parametrize("path", ["a/epoch=3-step=9.ckpt", "it's=1.ckpt", "back\\slash=1.ckpt", "plain.ckpt"])
+@pytest.mark.parametrize("path", ["a/epoch=3-step=9.ckpt", "it's=1.ckpt", "back\\slash=1.ckpt", "plain.ckpt", *ODD])
 def test_a_path_survives_hydras_grammar(path):
+    assert unquoted(translate([f"ckpt={path}"])[0].removeprefix("ckpt=")) == path
     with hydra.initialize(version_base="1.3", config_path="../configs"):
         config = hydra.compose("evaluate", translate([f"ckpt={path}"]))
     assert config.ckpt == path
@@ -67,6 +84,25 @@ def test_a_users_mistake_is_one_line_and_a_bug_keeps_its_traceback(capsys, monke
     monkeypatch.setenv("HARMONIZER_TRACEBACK", "1")
     with pytest.raises(ValueError, match="expected 1"):
         fail(ValueError("expected 1, got 2"))
+
+
+def test_a_switch_is_true_or_false():
+    with pytest.raises(ValueError, match="expected harmonize true or false, got maybe"):
+        translate(["harmonize=maybe"])
+    assert translate(["-m", "harmonize=true,false"]) == ["-m", "harmonize=true,false"]
+
+
+def test_a_mistake_in_a_loading_process_is_one_line_too(capsys):
+    @clear_errors
+    def fail():
+        raise ValueError(
+            "Caught DamagedSample in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+            '  File "x.py", line 1, in <module>\nharmonizer.data.damage.DamagedSample: sample 7: cut\n'
+        )
+
+    with pytest.raises(SystemExit):
+        fail()
+    assert capsys.readouterr().err.partition(": ")[2] == "error: sample 7: cut\n"
 
 
 def test_a_misspelled_switch_is_told_from_an_option_without_its_value():

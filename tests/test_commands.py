@@ -27,6 +27,7 @@ def place(tmp_path_factory):
     """A folder to work in, with small shards."""
     place = tmp_path_factory.mktemp("work")
     write_folder(place / "shards", train=48, val=20)
+    write_folder(place / "plain", train=8, val=4, unmapped=1)
     return place
 
 
@@ -168,6 +169,16 @@ BAD = [
         f"train.py --model test_resnet {DATA} recipe.optimizer=sgd recipe.batch_size=16 recipe.lr=1e30 folder=runs/bad",
         "loss is",
     ),
+    (f"train.py --model test_resnet {DATA} harmonize=maybe", "expected harmonize true or false, got maybe"),
+    (f"train.py --model test_resnet {DATA} recipe.optimzer=sgd", "there is no setting recipe.optimzer"),
+    (f"train.py --model test_resnet {DATA} recipe=nosuch", "Could not find 'recipe/nosuch'"),
+    (f"train.py --model test_resnet {DATA} recipe.lr=abc", "expected a number for lr, got 'abc'"),
+    (f"train.py --model test_resnet {DATA} data.image_size=0", "data.image_size of at least 1"),
+    (f"train.py --model test_resnet {DATA} trainer.devices=0 folder=runs/bad", "devices"),
+    (
+        f"train.py --model test_vit --harmonize {DATA.replace('shards', 'plain')}",
+        "none of the 8 samples in plain/train",
+    ),
     ("evaluate.py ckpt=missing.ckpt", "no checkpoint at missing.ckpt"),
     ("evaluate.py ckpt=truncated.ckpt", "truncated.ckpt is truncated or damaged"),
     ("evaluate.py ckpt=other.ckpt", "other.ckpt is not a checkpoint of train.py"),
@@ -196,6 +207,7 @@ def test_a_mistake_is_one_clear_line(place, trained, line, message, monkeypatch,
     assert message in error
     assert "Traceback" not in error
     assert f"{program}: error: " in error
+    assert error.count("\n") == 1
 
 
 def test_help_is_for_people(place):

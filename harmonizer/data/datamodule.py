@@ -93,7 +93,9 @@ class ShardData(L.LightningDataModule):
             raise ValueError(f"expected batch sizes of at least 1, got {batch_size} and {eval_batch_size}")
         if folder is None and not sources:
             raise ValueError("expected data.folder or data.sources")
-        self.image_size = image_size or model_image_size(model)
+        if image_size is not None and image_size < 1:
+            raise ValueError(f"expected data.image_size of at least 1, or null for the model's own, got {image_size}")
+        self.image_size = model_image_size(model) if image_size is None else image_size
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.eval_batch_size = eval_batch_size
@@ -152,7 +154,8 @@ class ShardData(L.LightningDataModule):
         batches = TrainBatches(
             self._mixture(), self.batch_size, seed=self.seed, rank=rank, world=world, steps=self.steps_per_epoch
         )
-        return TrainLoader(dataset, batches, **self.workers)
+        epochs = None if self.trainer is None else self.trainer.max_epochs
+        return TrainLoader(dataset, batches, epochs=epochs, **self.workers)
 
     def train_batches(self) -> int:
         """Return the number of training batches of one process in an epoch."""
@@ -167,6 +170,20 @@ class ShardData(L.LightningDataModule):
         batches = EvaluationBatches(len(dataset), self.eval_batch_size, rank=rank, world=world)
         self._evaluation = BatchLoader(dataset, batches, **self.workers)
         return self._evaluation
+
+    def require_maps(self) -> None:
+        """Refuse to harmonize without a single human map.
+
+        Raises:
+            ValueError: None of the training samples has one.
+        """
+        shards = [shard for manifest in self._manifests()[1:] for shard in manifest.shards]
+        if not any(shard.maps for shard in shards):
+            places, samples = ", ".join(str(source.place) for source in self.sources), sum(s.samples for s in shards)
+            raise ValueError(
+                f"expected human maps to harmonize with, but none of the {samples} samples in {places} has one; "
+                "convert them with --maps, or leave out --harmonize"
+            )
 
     def digests(self) -> dict[str, str]:
         """Return the sha256 of each training folder's manifest, by the folder."""

@@ -79,11 +79,13 @@ class TrainLoader(BatchLoader):
     """Load training batches; its state is the epoch and the number of batches handed out in it.
 
     A resumed run sees the samples that an uninterrupted one would have seen, with any number of workers. With another
-    number of processes or another batch size, the batches of an epoch are others: then it goes on with the next epoch.
+    number of processes or another batch size, the batches of an epoch are others: then it goes on with the next epoch,
+    and is refused where there is none.
 
     Args:
         dataset: Samples.
         batches: Their order.
+        epochs: How many there are; None knows no end.
         num_workers: As for :class:`BatchLoader`.
         start_method: As for :class:`BatchLoader`.
     """
@@ -93,11 +95,13 @@ class TrainLoader(BatchLoader):
         dataset: ShardDataset,
         batches: TrainBatches,
         *,
+        epochs: int | None = None,
         num_workers: int = 0,
         start_method: str | None = None,
     ) -> None:
         super().__init__(dataset, batches, seed=batches.seed, num_workers=num_workers, start_method=start_method)
         self.batches = batches
+        self.epochs = epochs
         self.handed_out = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -112,20 +116,23 @@ class TrainLoader(BatchLoader):
         return {"epoch": self.batches.epoch + finished, "batch": batch} | self._shape()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there with the next iteration."""
+        """Go on from there with the next iteration.
+
+        Raises:
+            ValueError: Nothing would be left to train.
+        """
         self.batches.epoch = int(state["epoch"])
         self.batches.skip = int(state["batch"])
         changes = [
             f"{name} ({state[name]} -> {now})" for name, now in self._shape().items() if state.get(name, now) != now
         ]
         if changes and self.batches.skip:
-            log.warning(
-                "the checkpoint is from the middle of epoch %d (%d batches in) of a run with other %s: "
-                "the rest of that epoch is left out, and training goes on with the next one",
-                self.batches.epoch,
-                self.batches.skip,
-                ", ".join(changes),
-            )
+            place = f"from the middle of epoch {self.batches.epoch} ({self.batches.skip} batches in)"
+            found = f"the checkpoint is {place} of a run with other {', '.join(changes)}"
+            if self.epochs is not None and self.batches.epoch == self.epochs - 1:
+                raise ValueError(f"{found}, and that epoch is the last: finish it as it was begun")
+            if self.batches.rank == 0:
+                log.warning("%s: the rest of that epoch is left out, and training goes on with the next one", found)
             self.batches.skip = len(self)
 
     def _shape(self) -> dict[str, int]:
