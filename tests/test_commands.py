@@ -101,7 +101,8 @@ def test_evaluating_the_checkpoint_reproduces_the_validation_exactly(place, trai
 def test_two_processes_measure_what_one_measures(place, trained, images):
     line = f"evaluate.py ckpt={trained[0] / 'last.ckpt'} {DATA} --images {images} --attack pgd --health 0 --results"
     run(place, f"{line} one-{images}")
-    run(place, f"{line} two-{images} --trainer ddp trainer.accelerator=cpu trainer.devices=2")
+    out = run(place, f"{line} two-{images} --trainer ddp trainer.accelerator=cpu trainer.devices=2")
+    assert out.count("results: ") == 1
     one, two = (load_results(place / f"{name}-{images}/test_vit-harmonized-seed-0") for name in ("one", "two"))
     for column, values in one.columns.items():
         if values.dtype.kind == "f":  # batches of other sizes round differently
@@ -145,10 +146,11 @@ def test_a_timm_model_as_it_is(place):
 
 
 def test_the_pair_trains_evaluates_and_compares(place):
-    settings = "recipe.epochs=1 recipe.batch_size=16 --images 6 --every-n-epochs 0"
+    settings = "recipe.epochs=1 recipe.batch_size=16 --images 6 --every-n-epochs 0 --folder 'runs/a (pair), here'"
     out = run(place, f"train.py --pair --model test_resnet {DATA} {settings}")
     assert "paired difference" in out
     assert out.count("tolerance") >= 3
+    assert {path.name for path in (place / "runs/a (pair), here").iterdir()} == {"control", "harmonized"}
     for condition in ("control", "harmonized"):
         summary = load_results(place / f"results/test_resnet-{condition}-seed-0").summary
         assert summary["training"]["harmonize"] is (condition == "harmonized")

@@ -47,6 +47,17 @@ def test_other_processes_or_batches_go_on_with_the_next_epoch(settings, dataset,
     assert len(list(loader)) == len(loader)
 
 
+def test_the_last_epoch_is_not_left_out(dataset, caplog):
+    state = state_after(dataset, 4, world=2)
+    with pytest.raises(
+        ValueError, match=r"processes \(2 -> 1\).*, and that epoch is the last: finish it as it was begun"
+    ):
+        TrainLoader(dataset, TrainBatches(24, 2, seed=7), epochs=1).load_state_dict(state)
+    TrainLoader(dataset, TrainBatches(24, 2, seed=7, world=2), epochs=1).load_state_dict(state)
+    TrainLoader(dataset, TrainBatches(24, 2, seed=7, world=3, rank=1), epochs=2).load_state_dict(state)
+    assert not caplog.records  # the first process speaks for all
+
+
 def test_at_the_end_of_an_epoch_nothing_is_left_out(dataset, caplog):
     state = state_after(dataset, 6, world=2)
     assert (state["epoch"], state["batch"], state["processes"]) == (1, 0, 2)
