@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 
 from harmonizer.cli import clear_errors, command_line
 from harmonizer.results import claimed
-from harmonizer.run import first_process
+from harmonizer.run import say
 
 
 def evaluate(config: DictConfig) -> Path:
@@ -52,9 +52,7 @@ def main(config: DictConfig) -> None:
     """Evaluate as the command line says."""
     if config.sweep.models or config.sweep.file:
         sys.exit(sweep(config))
-    folder = evaluate(config)
-    if first_process():
-        sys.stdout.write(f"results: {folder}\n")
+    say(f"results: {evaluate(config)}")
 
 
 if __name__ == "__main__":

@@ -20,14 +20,12 @@ def fit(config: DictConfig) -> Path:
     instantiate(config.numerics)
     instantiate(config.seeding)
     data = instantiate(config.data)
-    if config.harmonize:
-        data.require_maps()
+    data.require_maps(config.harmonize)
     module = instantiate(config.module, classes=list(data.classes), image_size=data.image_size)
     callbacks, loggers = (list(instantiate(part).values()) for part in (config.callbacks, config.logger))
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
     folder = Path(config.folder)
-    settings = OmegaConf.to_container(config, resolve=True)
-    claim(folder, settings, overwrite=config.overwrite)
+    claim(folder, OmegaConf.to_container(config, resolve=True), overwrite=config.overwrite)
     checkpoint = None if config.overwrite else instantiate(config.resume)
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     return folder / LAST
@@ -35,12 +33,11 @@ def fit(config: DictConfig) -> Path:
 
 def fit_pair(config: DictConfig) -> None:
     """Train control and harmonized with the same budget, evaluate both and print the comparison."""
-    fixed = not OmegaConf.is_interpolation(config, "folder")  # folder=FOLDER: one in it for each
-    results, place = [], Path(config.folder)
-    for harmonize, condition in ((False, "control"), (True, "harmonized")):
+    results = []
+    if not OmegaConf.is_interpolation(config, "folder"):  # folder=FOLDER: one in it for each
+        config.folder += "/${oc.select:condition.${harmonize}}"
+    for harmonize in (False, True):
         config.harmonize = harmonize
-        if fixed:
-            config.folder = str(place / condition)
         evaluation = hydra.compose("evaluate", translate([f"ckpt={fit(config)}", "overwrite=true"]))
         with open_dict(evaluation):
             for key in ("data", "budget", "attack", "results", "trainer"):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
 def first_process() -> bool:
     """Tell whether this is the only process of a run, or the first: the one that writes and speaks for all."""
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
+
+
+def say(text: str) -> None:
+    """Print a line, once for all processes."""
+    if first_process():
+        sys.stdout.write(f"{text}\n")
 
 
 def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:

@@ -101,7 +101,7 @@ class Place:
     """What a data module asks its trainer for."""
 
     def __init__(self, rank, world):
-        self.global_rank, self.world_size = rank, world
+        self.global_rank, self.world_size, self.max_epochs = rank, world, None
 
 
 def work(rank, folder, workers):
