@@ -20,21 +20,21 @@ def fit(config: DictConfig) -> Path:
     instantiate(config.numerics)
     instantiate(config.seeding)
     data = instantiate(config.data)
-    data.require_maps(config.harmonize)
+    if config.harmonize or config.pair:
+        data.require_maps()
     module = instantiate(config.module, classes=list(data.classes), image_size=data.image_size)
     callbacks, loggers = (list(instantiate(part).values()) for part in (config.callbacks, config.logger))
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
-    folder = Path(config.folder)
-    claim(folder, OmegaConf.to_container(config, resolve=True), overwrite=config.overwrite)
+    claim(Path(config.folder), OmegaConf.to_container(config, resolve=True), overwrite=config.overwrite)
     checkpoint = None if config.overwrite else instantiate(config.resume)
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    return folder / LAST
+    return Path(config.folder) / LAST
 
 
 def fit_pair(config: DictConfig) -> None:
     """Train control and harmonized with the same budget, evaluate both and print the comparison."""
     results = []
-    if not OmegaConf.is_interpolation(config, "folder"):  # folder=FOLDER: one in it for each
+    if "{harmonize}" not in OmegaConf.to_container(config)["folder"]:  # one in it for each
         config.folder += "/${oc.select:condition.${harmonize}}"
     for harmonize in (False, True):
         config.harmonize = harmonize

@@ -1,11 +1,10 @@
-"""Time a harmonized training step: ``python -m benchmarks.step [--models NAME...] [--size 64] [--layers]``.
+"""Time a harmonized training step: ``python -m benchmarks.step [--models NAME...] [--size 64]``.
 
 Four steps take turns on the same network and pictures: plain cross-entropy; the harmonized step of this project with
 a human map for every sample, and for one in four, in a split batch; and the straightforward double backprop written
 here. Times are each step's best, as ratios to the plain step. The floor with all samples mapped is 2.0: to the three
 convolutions' worth of a plain step come the gradient of the image, and twice as much to differentiate it.
-``--layers`` times single layers instead: the backward pass through the gradient of a layer's input, by torch and by
-harmonizer.second_order. ``--recipes`` times the steps of recipe=fel2022 and recipe=modern.
+``--recipes`` times the steps of recipe=fel2022 and recipe=modern instead.
 """
 
 import argparse
@@ -30,20 +29,11 @@ from harmonizer.models import PixelModel
 from harmonizer.module import HarmonizerModule
 from harmonizer.precision import promoted
 from harmonizer.saliency_batch import logits_and_gradient
-from harmonizer.second_order import twice_differentiable
 
 MODELS = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224", "convnext_tiny")
 CLASSES = 1000
 RECIPES = Path(__file__).parents[1] / "configs" / "recipe"
 Step = Callable[[], Tensor]
-LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
-    "3x3 convolution, 64 channels of 16 px": (nn.Conv2d(64, 64, 3, padding=1), (16, 64, 16, 16)),
-    "1x1 convolution, 256 channels of 8 px": (nn.Conv2d(256, 256, 1), (16, 256, 8, 8)),
-    "7x7 convolution, stride 2, RGB of 64 px": (nn.Conv2d(3, 64, 7, 2, 3), (16, 3, 64, 64)),
-    "3x3 depthwise convolution, 64 channels of 16 px": (nn.Conv2d(64, 64, 3, padding=1, groups=64), (16, 64, 16, 16)),
-    "BatchNorm, 64 channels of 16 px": (nn.BatchNorm2d(64), (16, 64, 16, 16)),
-    "LayerNorm, 17 tokens of 192": (nn.LayerNorm(192), (16, 17, 192)),
-}
 
 
 def main() -> None:
@@ -57,7 +47,6 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="bf16-mixed instead of float32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--layers", action="store_true", help="single layers instead of networks")
     parser.add_argument("--recipes", action="store_true", help="recipes instead, on the demo pair's network")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -68,11 +57,6 @@ def main() -> None:
         f"{options.size} px, batch {options.batch}, {'bf16-mixed' if options.bf16 else 'float32'}"
         f"{', channels last' if options.channels_last else ''}\n"
     )
-    if options.layers:
-        print("| layer | torch, ms | second_order, ms | ratio |\n|---|---|---|---|")
-        for title, (layer, shape) in LAYERS.items():
-            print(_layer_row(title, layer.to(device), torch.rand(shape, device=device), options.repeats), flush=True)
-        return
     if options.recipes:
         print("| recipe | ms | ratio |\n|---|---|---|")
         for row in _recipe_rows(device, options):
@@ -82,28 +66,6 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for name in options.models:
         print(_row(name, device, options), flush=True)
-
-
-def _layer_row(title: str, layer: nn.Module, inputs: Tensor, repeats: int) -> str:
-    """Measure one layer, in turns."""
-    clock = time.perf_counter if inputs.is_cuda else time.process_time
-    runs = []
-    for context in (contextlib.nullcontext(), twice_differentiable()):
-        leaf = inputs.clone().requires_grad_()
-        with context:
-            outputs = layer(leaf)
-        upstream = torch.rand_like(outputs).requires_grad_()
-        (gradient,) = torch.autograd.grad(outputs, leaf, upstream, create_graph=True)
-        runs.append((gradient, [upstream, layer.weight], torch.rand_like(gradient)))
-    best = [float("inf")] * 2
-    for _ in range(repeats):
-        for i, (gradient, wanted, cotangent) in enumerate(runs):
-            start = clock()
-            torch.autograd.grad(gradient, wanted, cotangent, retain_graph=True)
-            if inputs.is_cuda:
-                torch.cuda.synchronize()
-            best[i] = min(best[i], clock() - start)
-    return f"| {title} | {1000 * best[0]:.1f} | {1000 * best[1]:.1f} | {best[0] / best[1]:.1f} |"
 
 
 def _recipe_rows(device: torch.device, options: argparse.Namespace) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from harmonizer.checkpoint_file import read_checkpoint, write_checkpoint
 from harmonizer.run import LAST, PREVIOUS
@@ -31,6 +31,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: str | Path, *_: object, **__: object) -> dict[str, Any]:
         """Read a checkpoint to the CPU, tensors and plain values only."""
         return read_checkpoint(Path(path))
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, restored whole: it saves the score of the last validation, but leaves it out when it is resumed."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the state of a checkpoint."""
+        super().load_state_dict(state_dict)
+        self.current_score = state_dict.get("current_score")
 
 
 class Stopped(SystemExit):

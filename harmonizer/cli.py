@@ -17,7 +17,7 @@ R = TypeVar("R")
 SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained"})  # need no value
 TRACEBACK = "HARMONIZER_TRACEBACK"  # environment variable: show where a mistake was noticed
 USER_ERRORS = (ValueError, TypeError, ArithmeticError, OSError)
-WORDS = {"true": "true", "yes": "true", "on": "true", "1": "true"} | dict.fromkeys(("false", "no", "off", "0"), "false")
+WORDS = dict.fromkeys(("true", "yes", "on", "1"), "true") | dict.fromkeys(("false", "no", "off", "0"), "false")
 
 # Warnings of Lightning that say nothing a user could act on here.
 QUIET = (

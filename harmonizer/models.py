@@ -11,8 +11,8 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from harmonizer.attention import fuse, fused_attention
+from harmonizer.derivatives import twice_differentiable
 from harmonizer.functional import input_saliency
-from harmonizer.second_order import twice_differentiable
 from harmonizer.weights import read_weights
 
 
@@ -24,7 +24,7 @@ class PixelModel(nn.Module):
         mean: Per channel, in [0,1] units.
         std: Per channel, in [0,1] units.
         second_order: Training differentiates twice. Training forwards whose images require a gradient then run in
-            :class:`harmonizer.second_order.twice_differentiable`.
+            :class:`harmonizer.derivatives.twice_differentiable`.
         recomputes: The backward pass runs parts of the forward again, with gradient checkpointing. All training
             forwards then take torch's own layers, without fused attention, so that both runs agree.
     """

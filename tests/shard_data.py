@@ -1,6 +1,7 @@
 """Small shard folders for tests: coloured squares on noise, whose colour is the class and whose place is the map."""
 
 import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +40,15 @@ def write_folder(folder: Path, *, train=48, val=24, size=32, samples_per_shard=1
     write_shards(training, folder / "train", **settings)
     write_shards((sample(10_000 + i, size) for i in range(val)), folder / "val", **settings)
     return folder
+
+
+def rewrite(shard: Path, key: str, **changes: bytes | None) -> None:
+    """Write a shard again with other members of one sample, or more; None leaves one out."""
+    with tarfile.open(shard) as archive:
+        members = {info.name: archive.extractfile(info).read() for info in archive}
+    with tarfile.open(shard, "w") as archive:
+        for name, content in (members | {f"{key}.{name}": content for name, content in changes.items()}).items():
+            if content is not None:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))

@@ -32,7 +32,7 @@ LAYERS = {
     "harmonizer.saliency_batch": 1,
     "harmonizer.weights": 0,
     "harmonizer.attention": 0,
-    "harmonizer.second_order": 0,
+    "harmonizer.derivatives": 0,
     "harmonizer.checkpoint": 2,
     "harmonizer.sweep": 2,
     "callbacks": 3,

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from harmonizer.second_order import image_differentiable
+from harmonizer.derivatives import image_differentiable
 
 log = logging.getLogger(__name__)
 

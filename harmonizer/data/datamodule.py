@@ -171,14 +171,12 @@ class ShardData(L.LightningDataModule):
         self._evaluation = BatchLoader(dataset, batches, **self.workers)
         return self._evaluation
 
-    def require_maps(self, needed: bool = True) -> None:
-        """Refuse to harmonize without a single human map, where that is what they are needed for.
+    def require_maps(self) -> None:
+        """Refuse to harmonize without a single human map.
 
         Raises:
             ValueError: None of the training samples has one.
         """
-        if not needed:
-            return
         shards = [shard for manifest in self._manifests()[1:] for shard in manifest.shards]
         if not any(shard.maps for shard in shards):
             places, samples = ", ".join(str(source.place) for source in self.sources), sum(s.samples for s in shards)

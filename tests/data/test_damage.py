@@ -1,38 +1,20 @@
 """What the loader makes of damaged shards and samples: an error that names them, or a count; never silence."""
 
 import io
-import logging
-import os
 import pickle
-import subprocess
-import sys
 import tarfile
-from dataclasses import replace
-from pathlib import Path
 
-import lightning as L
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from shard_data import CLASSES, png, write_folder
+from shard_data import png, rewrite, write_folder
 
-from callbacks.alignment import FeatureAlignment
-from callbacks.results import ResultsWriter
-from callbacks.robustness import Robustness
-from callbacks.skipped import SkippedSamples
-from harmonizer.checkpoint import Subject
-from harmonizer.data.datamodule import ShardData
 from harmonizer.data.dataset import Position, ShardDataset
 from harmonizer.data.folder import ShardFolder
 from harmonizer.data.loader import BatchLoader, TrainLoader
-from harmonizer.data.manifest import read_manifest, write_manifest
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 from harmonizer.data.tar_index import index_shard
 from harmonizer.data.transforms import JointTransform
-from harmonizer.module import HarmonizerModule
-from harmonizer.results import load_results
-from harmonizer.statistics import WRONG
 
 KEY = "s00009"  # the damaged sample, the second of shard 000001.tar
 PLAIN = JointTransform(32)
@@ -41,18 +23,6 @@ PLAIN = JointTransform(32)
 @pytest.fixture
 def folder(tmp_path):
     return write_folder(tmp_path / "shards", train=20, val=6, samples_per_shard=8) / "train"
-
-
-def rewrite(shard, **changes):
-    """Write a shard again with other members of the damaged sample; None leaves one out."""
-    with tarfile.open(shard) as archive:
-        members = {info.name: archive.extractfile(info).read() for info in archive}
-    with tarfile.open(shard, "w") as archive:
-        for name, content in (members | {f"{KEY}.{name}": content for name, content in changes.items()}).items():
-            if content is not None:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
 
 
 def jpeg(mode="RGB", cut=None):
@@ -96,7 +66,7 @@ SHARDS = {
     "flipped byte in a name": (flip(lambda shard: member(shard, 7).offset + 3), r"is damaged \(no header at byte"),
     "flipped byte in a size": (flip(lambda shard: member(shard, 7).offset + 130), r"is damaged \(no header at byte"),
     "flipped byte in the first header": (flip(lambda shard: 5), "not a readable tar file"),
-    "one sample more": (lambda shard: rewrite(shard, **{"x.cls": b"1"}) or add(shard), "holds 9 samples"),
+    "one sample more": (lambda shard: rewrite(shard, KEY, **{"x.cls": b"1"}) or add(shard), "holds 9 samples"),
 }
 
 # Of one sample: other members, and the reason in the message.
@@ -136,7 +106,7 @@ def test_a_damaged_shard_is_an_error_not_a_shorter_epoch(name, on_error, folder)
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_damaged_sample_is_named_or_left_out_and_counted(name, folder, caplog):
     changes, reason = SAMPLES[name]
-    rewrite(folder / "000001.tar", **changes)
+    rewrite(folder / "000001.tar", KEY, **changes)
     with pytest.raises(ValueError, match=reason) as error:
         ShardDataset(folder, PLAIN)[Position(9, 0)]
     assert f"{KEY!r} of {folder}/000001.tar" in str(error.value)
@@ -159,61 +129,6 @@ def test_a_damaged_sample_is_named_or_left_out_and_counted(name, folder, caplog)
     assert training.skipped == 1
 
 
-def test_batches_of_damaged_samples_only(folder, caplog):
-    rewrite(folder / "000001.tar", cls=b"cat")
-    dataset = ShardDataset(folder, PLAIN, on_error="skip")
-    loader = BatchLoader(dataset, EvaluationBatches(20, 1))
-    assert len(list(loader)) == 19  # evaluation goes on without the batch
-    assert loader.skipped == 1
-    with pytest.raises(ValueError, match="no sample of a whole batch can be used"):
-        list(TrainLoader(dataset, TrainBatches(20, 1, seed=0)))
-
-
-def test_the_log_names_a_few(folder, caplog):
-    with tarfile.open(folder / "000001.tar", "w") as archive:
-        for number in range(8):
-            archive.addfile(tarfile.TarInfo(f"{number}.cls"))
-    with caplog.at_level(logging.WARNING):
-        loader = BatchLoader(ShardDataset(folder, PLAIN, on_error="skip"), EvaluationBatches(20, 7))
-        assert sum(len(batch.keys) for batch in loader) == 12
-    assert loader.skipped == 8
-    assert len(caplog.records) == 5
-    assert caplog.text.count("more are counted only") == 1
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_count_is_logged_over_training_and_validation(folder, workers, tmp_path):
-    rewrite(folder / "000001.tar", cls=b"cat")
-    shard = folder.parent / "val/000000.tar"
-    with tarfile.open(shard) as archive:
-        members = {info.name: archive.extractfile(info).read() for info in archive}
-    with tarfile.open(shard, "w") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            content = b"cat" if name in ("s10001.cls", "s10005.cls") else content
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    settings = {"model": "test_vit", "image_size": 32, "crop_ratio": 1.0, "batch_size": 4, "num_workers": workers}
-    data = ShardData(folder.parent, on_error="skip", eval_batch_size=1, **settings)
-    module = HarmonizerModule("test_vit", CLASSES, 32)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        callbacks=[SkippedSamples()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(module, data)
-    assert (trainer.global_step, data.skipped) == (10, 2)
-    logged = {name: float(trainer.callback_metrics[f"{name}/skipped_samples"]) for name in ("train", "val")}
-    assert logged == {"train": 1, "val": 2}
-    with pytest.raises(ValueError, match="expected an integer"):
-        trainer.validate(module, ShardData(folder.parent, **settings), verbose=False)
-
-
 def test_changed_bytes_are_found_when_asked(folder):
     ShardFolder(folder, verify=True)
     flip(lambda shard: member(shard, 2).offset_data + 50)(folder / "000001.tar")
@@ -230,14 +145,13 @@ def test_nothing_is_unpickled(folder, tmp_path):
             return open, (str(mark), "w")
 
     code = pickle.dumps(Evil())
-    rewrite(
-        folder / "000001.tar", **dict.fromkeys(("pyd", "pkl", "pickle", "pth", "pt", "npy", "json", "ten", "mp"), code)
-    )
+    kinds = ("pyd", "pkl", "pickle", "pth", "pt", "npy", "json", "ten", "mp")
+    rewrite(folder / "000001.tar", KEY, **dict.fromkeys(kinds, code))
     dataset = ShardDataset(folder, PLAIN)
     for number in range(20):
         dataset[Position(number, 0)]
     assert not mark.exists()
-    rewrite(folder / "000001.tar", cls=code)
+    rewrite(folder / "000001.tar", KEY, cls=code)
     with pytest.raises(ValueError, match="expected an integer"):
         dataset = ShardDataset(folder, PLAIN)
         dataset[Position(9, 0)]
@@ -273,48 +187,3 @@ def test_mixed_up_settings_are_named(folder):
         ShardDataset(folder, PLAIN, on_error="ignore")
     with pytest.raises(ValueError, match="mixup >= 0"):
         ShardDataset(folder, PLAIN, mixup=-1)
-
-
-def test_results_say_how_many_were_left_out(folder, tmp_path):
-    val = folder.parent / "val/000000.tar"
-    with tarfile.open(val, "a") as archive:
-        archive.addfile(tarfile.TarInfo("lost.cls"))
-    manifest = read_manifest(val.parent)
-    write_manifest(val.parent, replace(manifest, shards=(replace(manifest.shards[0], samples=7),)))
-    torch.manual_seed(0)
-    module = HarmonizerModule("test_vit", CLASSES, 32)
-    settings = {"model": "test_vit", "image_size": 32, "crop_ratio": 1.0, "batch_size": 4}
-    data = ShardData(folder.parent, on_error="skip", **settings)
-    writer = ResultsWriter(tmp_path / "results", subject=Subject("test_vit", 32, "it"), data_name="squares")
-    callbacks = [FeatureAlignment(), Robustness("pgd", {"eps_max": 1.0, "steps": 2}), SkippedSamples(), writer]
-    trainer = L.Trainer(
-        accelerator="cpu", callbacks=callbacks, logger=False, enable_progress_bar=False, inference_mode=False
-    )
-    trainer.validate(module, data, verbose=False)
-    results = load_results(tmp_path / "results/it")
-    assert (results.summary["data"]["samples"], results.summary["data"]["skipped"]) == (7, 1)
-    assert results.summary["accuracy"]["n"] == len(results.columns["key"]) == 6
-    assert results.summary["accuracy"]["value"] == pytest.approx(np.mean(results.columns["status"] != WRONG))
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        ["evaluate.py", "model=test_resnet", "images=4", "attack=pgd", "health=0", "results=results"],
-        ["train.py", "model=test_resnet", "recipe.epochs=1", "recipe.batch_size=8", "every_n_epochs=0", "folder=run"],
-    ],
-)
-def test_the_commands_say_what_they_left_out(line, folder, tmp_path):
-    rewrite(folder / "000001.tar", cls=b"cat")
-    val = folder.parent / "val/000000.tar"
-    with tarfile.open(val, "a") as archive:
-        archive.addfile(tarfile.TarInfo("lost.cls"))
-    manifest = read_manifest(val.parent)
-    write_manifest(val.parent, replace(manifest, shards=(replace(manifest.shards[0], samples=7),)))
-    data = [f"data.folder={folder.parent}", "data.image_size=32", "data.num_workers=0", "data.on_error=skip"]
-    program = str(Path(__file__).parents[2] / line[0])
-    command = [sys.executable, program, *line[1:], "data=folder", *data]
-    settings = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "left out: sample" in done.stderr

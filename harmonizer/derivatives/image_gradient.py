@@ -14,13 +14,18 @@ LANES = 16  # kernels compute this many output channels at once, wanted or not
 
 
 def suits(tensor: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
-    """Tell whether :func:`image_gradient` is faster for such a convolution of ``tensor``, or for such a gradient."""
+    """Tell whether :func:`image_gradient` is faster for such a convolution of ``tensor``, or for such a gradient.
+
+    Only where its own kernel has more than three taps: with fewer, torch treats a small image in another way alone than
+    in company, and the gradient of an image would depend on its batch.
+    """
     (_, channels, *kernel), step = weight.shape, stride[0]
     return (
         tensor.device.type == "cpu"
         and channels <= FEW
         and kernel[0] == kernel[1] > step == stride[1] > 1
         and padding[0] == padding[1]
+        and len(_offsets(kernel[0], step, padding[0], step)) > 3
         and dilation == (1, 1)
         and groups == 1
     )
@@ -63,13 +68,18 @@ def image_gradient(gradient: Tensor, weight: Tensor, size: Sequence[int], stride
 def _spread(weight: Tensor, stride: int, padding: int, block: int) -> tuple[Tensor, int]:
     """Return the weight (block^2 C and zeros up to LANES, O, K, K) of that convolution, and its first offset."""
     outputs, channels, kernel = weight.shape[:3]
-    first, last = math.ceil((padding - kernel + 1) / stride), (block - 1 + padding) // stride
-    place, offset = torch.arange(block)[:, None], torch.arange(first, last + 1)
+    offsets = _offsets(kernel, stride, padding, block)
+    place, offset = torch.arange(block)[:, None], torch.tensor(offsets)
     tap = place + padding - stride * offset  # (block,K)
     known = (tap >= 0) & (tap < kernel)
     tap = tap.clamp(0, kernel - 1)
     taps = weight.detach()[:, :, tap][..., tap] * (known[:, :, None, None] & known)  # (O,C,block,K,block,K)
-    size = len(offset)
+    size = len(offsets)
     spread = taps.permute(2, 4, 1, 0, 3, 5).reshape(block * block * channels, outputs, size, size)
     padded = F.pad(spread, (0, 0, 0, 0, 0, 0, 0, -len(spread) % LANES))
-    return padded.contiguous(memory_format=torch.channels_last), first
+    return padded.contiguous(memory_format=torch.channels_last), offsets[0]
+
+
+def _offsets(kernel: int, stride: int, padding: int, block: int) -> range:
+    """Return which outputs the pixels of a block reach, counted from the block's first."""
+    return range(math.ceil((padding - kernel + 1) / stride), (block - 1 + padding) // stride + 1)

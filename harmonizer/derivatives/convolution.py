@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.second_order.image_gradient import image_gradient, suits
+from harmonizer.derivatives.image_gradient import image_gradient, suits
 
 Pair = tuple[int, int]
 

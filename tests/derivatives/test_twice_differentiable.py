@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from harmonizer.second_order import twice_differentiable
+from harmonizer.derivatives import twice_differentiable
 
 
 def tensors(*shapes):

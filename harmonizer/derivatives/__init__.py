@@ -1,10 +1,12 @@
-"""Second derivatives at the cost that arithmetic demands.
+"""Derivatives with respect to the images at the cost that arithmetic demands.
 
-torch differentiates its convolutions, normalisations and activations twice through detours: a convolution's weight
-gets its second-order gradient from a loop over groups, a batch normalisation its own from a chain of some fifteen
-elementwise passes, and fused attention has none at all. Inside :func:`twice_differentiable` the same layers run on
-closed forms that use the kernels of the first derivative again. Values and gradients are those of torch, up to
-rounding; benchmarks/README.md says what that saves.
+Second ones, for harmonizing: torch differentiates its convolutions, normalisations and activations twice through
+detours: a convolution's weight gets its second-order gradient from a loop over groups, a batch normalisation its own
+from a chain of some fifteen elementwise passes, and fused attention has none at all. Inside
+:func:`twice_differentiable` the same layers run on closed forms that use the kernels of the first derivative again.
+Values and gradients are those of torch, up to rounding; benchmarks/README.md says what that saves.
+
+First ones, for attacks on a CPU: see :func:`image_differentiable`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from harmonizer.second_order.activation import Gelu
-from harmonizer.second_order.attention import attend
-from harmonizer.second_order.convolution import Convolution, patches_convolution, takes_patches
-from harmonizer.second_order.image_gradient import FEW, suits
-from harmonizer.second_order.normalisation import BatchNorm, LayerNorm
+from harmonizer.derivatives.activation import Gelu
+from harmonizer.derivatives.attention import attend
+from harmonizer.derivatives.convolution import Convolution, patches_convolution, takes_patches
+from harmonizer.derivatives.image_gradient import FEW, suits
+from harmonizer.derivatives.normalisation import BatchNorm, LayerNorm
 
 __all__ = ["image_differentiable", "twice_differentiable"]
 
@@ -68,9 +70,9 @@ class twice_differentiable(_Replaced):
 class image_differentiable(_Replaced):
     """Run a network so that the gradient of the images, and of nothing else, is fast on a CPU.
 
-    torch spends a fifth of a small network's backward pass in the first convolution, whose few input channels leave
-    its kernels idle; and normalisations with fixed statistics compute their parameters' gradients, wanted or not.
-    The parameters of both count as constants here.
+    In the first convolution few input channels leave torch's kernels idle, and normalisations with fixed statistics
+    compute their parameters' gradients, wanted or not; benchmarks/README.md says what it saves to do otherwise. The
+    parameters of both count as constants here.
 
     >>> images = torch.rand(2, 3, 32, 32, requires_grad=True)
     >>> with image_differentiable():

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from harmonizer.attacks import minimal_radius
-from harmonizer.second_order import image_differentiable, twice_differentiable
-from harmonizer.second_order.image_gradient import image_gradient, suits
+from harmonizer.derivatives import image_differentiable, twice_differentiable
+from harmonizer.derivatives.image_gradient import image_gradient, suits
 
 GEOMETRIES = [(k, s, p) for k in (2, 3, 5, 7) for s in (1, 2, 3, 4) for p in (0, 1, 3) if s < k]
 
@@ -28,6 +28,19 @@ def test_any_geometry(kernel, stride, padding, size):
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize(("channels", "kernel", "padding"), [(12, 7, 3), (64, 7, 2), (8, 9, 0)])
+def test_company_changes_nothing(channels, kernel, padding):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(channels, 3, kernel, kernel, generator=generator)
+    gradient = torch.randn(64, channels, 14, 14, generator=generator).contiguous(memory_format=torch.channels_last)
+    assert suits(gradient, weight, (2, 2), (padding, padding), (1, 1), 1)
+    size = (27 + kernel - 1 - 2 * padding, 27 + kernel - 2 * padding)
+    whole = image_gradient(gradient, weight, size, 2, padding)
+    for count in (1, 2, 7, 33):
+        part = gradient[:count].contiguous(memory_format=torch.channels_last)
+        assert torch.equal(image_gradient(part, weight, size, 2, padding), whole[:count])
+
+
 def test_it_takes_the_place_of_torchs_in_both_modes(monkeypatch):
     calls = []
 
@@ -35,8 +48,8 @@ def test_it_takes_the_place_of_torchs_in_both_modes(monkeypatch):
         calls.append(1)
         return image_gradient(*args)
 
-    monkeypatch.setattr("harmonizer.second_order.convolution.image_gradient", counted)
-    layer = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+    monkeypatch.setattr("harmonizer.derivatives.convolution.image_gradient", counted)
+    layer = nn.Conv2d(3, 4, 7, stride=2, padding=3)
     for mode in (image_differentiable, twice_differentiable):
         images = torch.rand(2, 3, 9, 9, requires_grad=True)
         with mode():
@@ -45,23 +58,32 @@ def test_it_takes_the_place_of_torchs_in_both_modes(monkeypatch):
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize(
-    ("channels", "stride", "dilation", "groups"),
-    [(8, (2, 2), (1, 1), 1), (3, (1, 1), (1, 1), 1), (3, (2, 1), (1, 1), 1)],
-)
-def test_other_convolutions_are_left_to_torch(channels, stride, dilation, groups):
-    weight = torch.zeros(4, channels, 3, 3)
-    assert not suits(weight, weight, stride, (1, 1), dilation, groups)
+OTHERS = {
+    "channels": (8, (2, 2), (1, 1), 7),
+    "stride 1": (3, (1, 1), (1, 1), 7),
+    "two strides": (3, (2, 1), (1, 1), 7),
+    "dilated": (3, (2, 2), (2, 2), 7),
+    "few taps": (3, (2, 2), (1, 1), 3),
+}
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_convolutions_are_left_to_torch(name):
+    channels, stride, dilation, kernel = OTHERS[name]
+    weight = torch.zeros(4, channels, kernel, kernel)
+    assert suits(torch.zeros(4, 3, 7, 7), torch.zeros(4, 3, 7, 7), (2, 2), (3, 3), (1, 1), 1)
+    assert not suits(weight, weight, stride, (3, 3), dilation, 1)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "test_efficientnet_gn"])
-def test_the_gradient_of_networks(name):
+def test_the_gradient_of_networks(name, layout):
     torch.manual_seed(0)
     size = {"img_size": 64} if name.startswith("vit") else {}
     model = timm.create_model(name, num_classes=4, **size).double().train()
     model(torch.rand(8, 3, 64, 64, dtype=torch.float64))  # statistics that are not 0 and 1
     model.eval()
-    images = torch.rand(3, 3, 64, 64, dtype=torch.float64).requires_grad_()
+    images = torch.rand(3, 3, 64, 64, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     (expected,) = torch.autograd.grad(model(images).sin().sum(), images)
     with image_differentiable():
         outputs = model(images)
@@ -85,15 +107,16 @@ class Bare(nn.Module):
         x = F.conv2d(input=images, weight=self.weight, stride=2, padding="valid")
         x = x + F.conv2d(images, self.weight, stride=(2, 2))
         x = F.batch_norm(x, self.mean, self.variance, eps=0.1).relu().amax((2, 3))
-        return self.head(self.flat(F.instance_norm(x[:, :, None] + 1e-3 * torch.arange(3.0))[:, :, 0] + x))
+        return self.head(self.flat(x))
 
 
 def test_functions_called_by_themselves_and_an_attack_leaves_no_trace():
     torch.manual_seed(0)
     model = Bare().eval()
     images = torch.rand(6, 3, 12, 12)
+    plain = model(images)
     with image_differentiable():
-        torch.testing.assert_close(model(images), model(images.clone()))
+        torch.testing.assert_close(model(images.contiguous(memory_format=torch.channels_last)), plain)
     labels = model(images).argmax(1)
     before = copy.deepcopy(model.state_dict())
     result = minimal_radius(model, images, labels, attack="linsley2023")
@@ -105,6 +128,9 @@ def test_functions_called_by_themselves_and_an_attack_leaves_no_trace():
 
 def test_normalisation_in_another_precision_than_its_statistics_is_left_to_torch():
     norm = nn.BatchNorm2d(3).eval()
-    images = torch.rand(2, 3, 4, 4, dtype=torch.bfloat16, requires_grad=True)
+    images = torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
     with image_differentiable():
-        assert norm(images).dtype == torch.bfloat16
+        assert "Addcmul" in type(norm(images).grad_fn).__name__
+        found = norm(images.bfloat16())
+    assert found.dtype == torch.bfloat16
+    assert "BatchNorm" in type(found.grad_fn).__name__

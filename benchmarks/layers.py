@@ -1,0 +1,88 @@
+"""Time single layers by torch and by harmonizer.derivatives: ``python -m benchmarks.layers [--repeats 20]``.
+
+The first table is harmonizing's: the backward pass through the gradient of a layer's input. The second is an attack's,
+channels last: forward, and backward to the input alone. The two ways take turns; times are each one's best.
+"""
+
+import argparse
+import contextlib
+import platform
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.derivatives import image_differentiable, twice_differentiable
+
+Layer = tuple[nn.Module, tuple[int, ...]]
+TWICE: dict[str, Layer] = {
+    "3x3 convolution, 64 channels of 16 px": (nn.Conv2d(64, 64, 3, padding=1), (16, 64, 16, 16)),
+    "1x1 convolution, 256 channels of 8 px": (nn.Conv2d(256, 256, 1), (16, 256, 8, 8)),
+    "7x7 convolution, stride 2, RGB of 64 px": (nn.Conv2d(3, 64, 7, 2, 3), (16, 3, 64, 64)),
+    "3x3 depthwise convolution, 64 channels of 16 px": (nn.Conv2d(64, 64, 3, padding=1, groups=64), (16, 64, 16, 16)),
+    "BatchNorm, 64 channels of 16 px": (nn.BatchNorm2d(64), (16, 64, 16, 16)),
+    "LayerNorm, 17 tokens of 192": (nn.LayerNorm(192), (16, 17, 192)),
+}
+
+ONCE: dict[str, Layer] = {
+    "7x7 convolution, stride 2, RGB of 64 px": (nn.Conv2d(3, 64, 7, 2, 3, bias=False), (64, 3, 64, 64)),
+    "patches of 16 px, RGB of 64 px": (nn.Conv2d(3, 192, 16, 16), (64, 3, 64, 64)),
+    "patches of 4 px, RGB of 64 px": (nn.Conv2d(3, 40, 4, 4), (64, 3, 64, 64)),
+    "fixed BatchNorm, 3 channels of 64 px": (nn.BatchNorm2d(3).eval(), (64, 3, 64, 64)),
+    "fixed BatchNorm, 64 channels of 16 px": (nn.BatchNorm2d(64).eval(), (64, 64, 16, 16)),
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, {platform.machine()} CPU, {options.threads} thread(s)")
+    for title, layers, prepare in (("differentiated twice", TWICE, _second), ("differentiated once", ONCE, _first)):
+        print(f"\n| {title} | torch, ms | ours, ms | ratio |\n|---|---|---|---|")
+        for name, (layer, shape) in layers.items():
+            runs = [prepare(layer, torch.rand(shape), ours) for ours in (False, True)]
+            print(f"| {name} | {_compared(runs, options.repeats)} |", flush=True)
+
+
+def _second(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object]:
+    """Return a run of the backward pass through the gradient of a layer's input."""
+    leaf = inputs.requires_grad_()
+    with twice_differentiable() if ours else contextlib.nullcontext():
+        outputs = layer(leaf)
+    upstream = torch.rand_like(outputs).requires_grad_()
+    (gradient,) = torch.autograd.grad(outputs, leaf, upstream, create_graph=True)
+    cotangent = torch.rand_like(gradient)
+    return lambda: torch.autograd.grad(gradient, [upstream, layer.weight], cotangent, retain_graph=True)
+
+
+def _first(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object]:
+    """Return a run of a layer and of its backward pass to the input."""
+    layer = layer.to(memory_format=torch.channels_last)
+    leaf = inputs.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    def run() -> None:
+        with image_differentiable() if ours else contextlib.nullcontext():
+            outputs = layer(leaf)
+        torch.autograd.grad(outputs, leaf, torch.ones_like(outputs))
+
+    return run
+
+
+def _compared(runs: list[Callable[[], object]], repeats: int) -> str:
+    """Return the best processor times of two runs in milliseconds, and their ratio, as cells of a table."""
+    best = [float("inf")] * len(runs)
+    for _ in range(repeats):
+        for i, run in enumerate(runs):
+            start = time.process_time()
+            run()
+            best[i] = min(best[i], time.process_time() - start)
+    return f"{1000 * best[0]:.1f} | {1000 * best[1]:.1f} | {best[0] / best[1]:.1f}"
+
+
+if __name__ == "__main__":
+    main()
