@@ -4,6 +4,7 @@ Four steps take turns on the same network and pictures: plain cross-entropy; the
 a human map for every sample, and for one in four, in a split batch; and the straightforward double backprop written
 here. Times are each step's best, as ratios to the plain step. The floor with all samples mapped is 2.0: to the three
 convolutions' worth of a plain step come the gradient of the image, and twice as much to differentiate it.
+On a CPU freed memory is kept, as in training (:mod:`harmonizer.allocation`); ``--release`` shows the default of glibc.
 ``--recipes`` times the steps of recipe=fel2022 and recipe=modern instead.
 """
 
@@ -22,6 +23,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from harmonizer.allocation import keep_freed_memory
 from harmonizer.data.batch import Batch
 from harmonizer.functional import harmonizer_loss
 from harmonizer.functional.maps import reduce_channels
@@ -47,15 +49,18 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="bf16-mixed instead of float32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--release", action="store_true", help="let the allocator hand freed memory back")
     parser.add_argument("--recipes", action="store_true", help="recipes instead, on the demo pair's network")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
+    if device.type == "cpu" and not options.release:
+        keep_freed_memory()
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
     print(
         f"torch {torch.__version__}, timm {timm.__version__}, {machine}, {options.threads} thread(s), "
         f"{options.size} px, batch {options.batch}, {'bf16-mixed' if options.bf16 else 'float32'}"
-        f"{', channels last' if options.channels_last else ''}\n"
+        f"{', channels last' if options.channels_last else ''}{', memory released' if options.release else ''}\n"
     )
     if options.recipes:
         print("| recipe | ms | ratio |\n|---|---|---|")

@@ -80,6 +80,7 @@ def choose(
         raise ValueError("expected either ckpt=FILE or model=NAME; see --help")
     if weights not in WEIGHTS or (weights == "ema" and ckpt is None):
         raise ValueError(f"expected weights of {' or '.join(WEIGHTS)}, and ema with ckpt=FILE only, got {weights!r}")
+    label = None if label is None else str(label)  # a number, on the command line
     if ckpt is not None:
         path = Path(ckpt)
         content = read_checkpoint(path, mmap=True)

@@ -9,17 +9,22 @@ PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
 def refuse_unsupported(trainer: L.Trainer, module: L.LightningModule, *, harmonize: bool) -> None:
-    """Raise where a training would fail later, or go on and be wrong.
+    """Raise where a training would do nothing, fail later, or go on and be wrong.
 
     Args:
-        trainer: At the start of a fit, its strategy set up.
+        trainer: Before a fit, or at its start, when wrappers of the module can be seen as well.
         module: To be trained.
         harmonize: The harmonizer loss, which differentiates twice, is part of the training.
 
     Raises:
         ValueError: The combination is not supported; the message says why and what to do.
     """
-    strategy = trainer.strategy
+    strategy, epochs = trainer.strategy, trainer.max_epochs
+    if epochs is not None and (not isinstance(epochs, int) or epochs < 1):  # None: Lightning's own
+        raise ValueError(
+            f"expected a whole number of epochs, at least 1, got {epochs}; change recipe.epochs (the schedule is laid "
+            "out over it; trainer.max_steps can end the training earlier)"
+        )
     if trainer.precision not in PRECISIONS:
         raise ValueError(
             f"expected trainer.precision of {', '.join(PRECISIONS)}, got {trainer.precision}; half-precision weights "

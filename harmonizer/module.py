@@ -11,6 +11,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
+from harmonizer.allocation import keep_freed_memory, release_freed_memory
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
@@ -139,9 +140,24 @@ class HarmonizerModule(L.LightningModule):
         logits: Tensor = self.model(images)
         return logits
 
+    def check(self, trainer: L.Trainer) -> None:
+        """Raise where this trainer would train something else than it says.
+
+        Raises:
+            ValueError: See :func:`harmonizer.limits.refuse_unsupported`.
+        """
+        refuse_unsupported(trainer, self, harmonize=self.hparams["harmonize"])
+
     def on_fit_start(self) -> None:
-        """Refuse what would train something else than it says."""
-        refuse_unsupported(self.trainer, self, harmonize=self.hparams["harmonize"])
+        """Refuse what the trainer cannot do; keep freed memory on a CPU."""
+        self.check(self.trainer)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+
+    def on_fit_end(self) -> None:
+        """Hand freed memory back."""
+        if self.device.type == "cpu":
+            release_freed_memory()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like by (seed, batch, rank)."""

@@ -10,7 +10,7 @@ from typing import Any
 
 SETTINGS = "config.json"
 # Parts of the settings that decide the weights; not the devices, and not how the data are loaded.
-DECISIVE = ("module", "data", "recipe", "seeding", "ema", "trainer.precision", "trainer.accumulate_grad_batches")
+DECISIVE = ("module", "data", "recipe", "seeding.seed", "ema", "trainer.precision", "trainer.accumulate_grad_batches")
 INDIFFERENT = (
     *("data.num_workers", "data.start_method", "data.eval_batch_size"),
     *("data.cache", "data.cache_gb", "data.verify", "data.allow_pipe"),

@@ -42,7 +42,10 @@ LAYERS = {
 BANNED = {  # package -> beginnings of the modules that may import it
     "hydra": (),
     "omegaconf": (),
-    "lightning": ("callbacks", "harmonizer.module", "harmonizer.limits", "harmonizer.data.datamodule"),
+    "lightning": (
+        *("callbacks", "harmonizer.module", "harmonizer.limits", "harmonizer.data.datamodule"),
+        "harmonizer.seeding",
+    ),
 }
 WITHOUT_TORCH = ("harmonizer.report", "harmonizer.results", "harmonizer.statistics", "harmonizer.cli", "harmonizer.run")
 

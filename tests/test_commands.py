@@ -145,6 +145,11 @@ def test_a_timm_model_as_it_is(place):
     assert summary["protocol"]["attack"] == "ddn"
 
 
+def test_a_label_may_be_a_number(place):
+    run(place, f"evaluate.py --model test_resnet {DATA} image_size=32 --images 2 --label 7 health=0")
+    assert load_results(place / "results/7").summary["model"]["label"] == "7"
+
+
 def test_the_pair_trains_evaluates_and_compares(place):
     settings = "recipe.epochs=1 recipe.batch_size=16 --images 6 --every-n-epochs 0 --folder 'runs/a (pair), here'"
     out = run(place, f"train.py --pair --model test_resnet {DATA} {settings}")
@@ -175,6 +180,12 @@ BAD = [
     (f"train.py --model test_resnet {DATA} recipe.optimzer=sgd", "there is no setting recipe.optimzer"),
     (f"train.py --model test_resnet {DATA} recipe=nosuch", "Could not find 'recipe/nosuch'"),
     (f"train.py --model test_resnet {DATA} recipe.lr=abc", "expected a number for lr, got 'abc'"),
+    (f"train.py --model test_resnet {DATA} --seed abc", "a seed that is a whole number from 0 to 4294967295, got abc"),
+    (f"evaluate.py --model test_resnet {DATA} image_size=32 --seed -1", "a seed that is a whole number"),
+    *(
+        (f"train.py --model test_vit --harmonize {DATA} --overwrite batch_size=16 recipe.epochs={epochs}", "of epochs")
+        for epochs in ("0", "-1", "1.5")  # before --overwrite removes the run that is there
+    ),
     (f"train.py --model test_resnet {DATA} data.image_size=0", "data.image_size of at least 1"),
     (f"train.py --model test_resnet {DATA} trainer.devices=0 folder=runs/bad", "devices"),
     (
@@ -210,6 +221,7 @@ def test_a_mistake_is_one_clear_line(place, trained, line, message, monkeypatch,
     assert "Traceback" not in error
     assert f"{program}: error: " in error
     assert error.count("\n") == 1
+    assert (trained[0] / "last.ckpt").read_bytes() == whole
 
 
 def test_help_is_for_people(place):

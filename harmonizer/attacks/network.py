@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from harmonizer.allocation import freed_memory_kept
 from harmonizer.derivatives import image_differentiable
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
             torch.autocast(device.type, enabled=False),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
             _channels_last_weights(model) if device.type == "cpu" else nullcontext(),
+            freed_memory_kept() if device.type == "cpu" else nullcontext(),
         ):
             torch.default_generator.manual_seed(seed)  # a model that draws noise at least repeats itself
             if cuda:

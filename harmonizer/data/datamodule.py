@@ -1,5 +1,6 @@
 """The data module: training and validation shards, of one folder or of several mixed, split over processes."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from harmonizer.data.sampling import EvaluationBatches, TrainBatches, count_step
 from harmonizer.data.sources import Source, exists, has_names, open_manifests, parse_sources
 from harmonizer.data.transforms import JointTransform
 from harmonizer.models import evaluation_geometry, model_image_size
+
+MOST_WORKERS = 8  # of a process, unless it is told a number
 
 
 class ShardData(L.LightningDataModule):
@@ -39,7 +42,8 @@ class ShardData(L.LightningDataModule):
         jitter: Largest relative change of brightness, contrast and saturation in training.
         mixup: Alpha of the pairwise mixing of training images and maps; 0 mixes nothing.
         interpolation: Of the images, ``"bilinear"`` or ``"bicubic"``.
-        num_workers: Loading processes for each of training and validation; the batches do not depend on it.
+        num_workers: Loading processes for each of training and validation; the batches do not depend on it. None takes
+            one for each core that the process may use, at most eight.
         start_method: Of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
         seed: Of order and augmentation.
         on_error: What a sample gets that cannot be used: ``fail`` ends the run; ``skip`` leaves it out, and counts.
@@ -77,7 +81,7 @@ class ShardData(L.LightningDataModule):
         jitter: float = 0.0,
         mixup: float = 0.0,
         interpolation: str | None = None,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
         start_method: str | None = None,
         seed: int = 0,
         on_error: OnError = "fail",
@@ -99,6 +103,7 @@ class ShardData(L.LightningDataModule):
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.eval_batch_size = eval_batch_size
+        num_workers = min(_cores(), MOST_WORKERS) if num_workers is None else num_workers
         self.workers: dict[str, Any] = {"num_workers": num_workers, "start_method": start_method}
         self.seed = seed
         self.on_error = on_error
@@ -207,6 +212,11 @@ class ShardData(L.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes, both known in the main process."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def demo_data(**settings: object) -> ShardData:

@@ -1,10 +1,12 @@
 """Every sample is counted, on any number of processes and workers."""
 
+import os
 from itertools import chain
 
 import pytest
 from shard_data import write_folder
 
+from harmonizer.data.datamodule import ShardData
 from harmonizer.data.dataset import ShardDataset
 from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
@@ -86,3 +88,11 @@ def test_loading_goes_on_in_the_middle_of_an_epoch(tmp_path, workers):
         key for batch in BatchLoader(validation, EvaluationBatches(5, 2), num_workers=workers) for key in batch.keys
     ]
     assert keys == [f"s{10_000 + i}" for i in range(5)]
+
+
+def test_workers_are_as_many_as_there_are_cores(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "shards", train=8, val=4)
+    for cores, expected in ((3, 3), (64, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, cores=cores: range(cores), raising=False)
+        data = ShardData(folder, model="test_vit", batch_size=2, image_size=32, num_workers=None)
+        assert data.workers["num_workers"] == expected

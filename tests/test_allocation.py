@@ -1,0 +1,77 @@
+"""Freed memory that is kept, in processes of their own: the settings of an allocator cannot be read."""
+
+import ctypes
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from harmonizer import allocation
+from harmonizer.allocation import freed_memory_kept, keep_freed_memory, release_freed_memory
+
+FAULTS = """
+import ctypes
+import resource
+from harmonizer.allocation import keep_freed_memory, release_freed_memory
+
+SIZE = 2**24
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+
+def work():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        blocks = [library.malloc(ctypes.c_size_t(SIZE)) for _ in range(10)]
+        for block in blocks:
+            ctypes.memset(block, 1, SIZE)
+        for block in reversed(blocks):
+            library.free(ctypes.c_void_p(block))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+work()
+usual = work()
+keep_freed_memory()
+work()
+kept, held = work(), resident()
+release_freed_memory()
+print(usual, kept, held, resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_pages_stay_until_they_are_released():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    usual, kept, held, released = map(float, done.stdout.split())
+    assert usual > 100_000  # five times 160 MiB are 204,800 pages
+    assert kept < 1000
+    assert released < held - 100
+
+
+def test_blocks_may_lie_within_each_other(monkeypatch):
+    passed = []
+    monkeypatch.setattr(allocation, "_holders", 0)  # a fit of another test may have failed
+    monkeypatch.setattr(allocation, "_set", lambda options: passed.append(options))
+    with pytest.raises(ZeroDivisionError), freed_memory_kept():
+        keep_freed_memory()
+        with freed_memory_kept():
+            pass
+        release_freed_memory()
+        assert passed == [allocation.KEPT]
+        raise ZeroDivisionError
+    assert passed == [allocation.KEPT, allocation.USUAL]
+
+
+@pytest.mark.parametrize("missing", [AttributeError, OSError, TypeError])
+def test_nothing_happens_where_the_c_library_is_another(monkeypatch, missing):
+    def load(name):
+        raise missing
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    with freed_memory_kept():
+        assert torch.ones(3).sum() == 3
