@@ -125,7 +125,7 @@ def _library(module: str, package: str) -> Any:  # noqa: ANN401 - a module witho
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"this attack needs {package}, which cannot be imported ({error}); try: pip install 'harmonizer[attacks]'"
+            f"this attack needs {package}, which cannot be imported ({error}); try: pip install {package}"
         ) from error
 
 
