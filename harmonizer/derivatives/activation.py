@@ -37,7 +37,6 @@ class GeluGradient(Function):
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401, D102
         gradient, inputs = ctx.saved_tensors
-        square = inputs.square()
-        density = torch.rsub(square, -math.log(2 * math.pi) / 2, alpha=0.5).exp_()
-        bend = density.mul_(torch.rsub(square, 2))
+        square = inputs * inputs
+        bend = (square * -0.5).exp_().mul_(square.sub_(2)).mul_(-1 / math.sqrt(2 * math.pi))
         return torch.ops.aten.gelu_backward(cotangent, inputs), bend.mul_(gradient).mul_(cotangent)

@@ -15,23 +15,27 @@ class Attention(Function):
     """``F.scaled_dot_product_attention`` of q (B,N,D), k (B,M,D) and v (B,M,E), without mask and dropout.
 
     B is images times heads.
-    The forward pass takes the fused kernel; the passes back compute the attention matrix P anew from q and k.
+    The forward pass takes the fused kernel. The passes back compute the attention matrix P anew from q and k, but for
+    few tokens, of which it is the smaller: M at most D.
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, heads: int) -> Tensor:  # noqa: ANN401, D102
         ctx.save_for_backward(q, k, v)
         ctx.scale = scale
+        ctx.p = None
         # The fused kernels take four dimensions.
         query, key, value = (tensor.reshape(-1, heads, *tensor.shape[1:]) for tensor in (q, k, v))
         return F.scaled_dot_product_attention(query, key, value, scale=scale).flatten(0, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        if torch.is_grad_enabled():
-            return *AttentionGradient.apply(gradients[0], *ctx.saved_tensors, ctx.scale), None, None
         q, k, v = ctx.saved_tensors
-        return *_gradients(gradients[0], q, k, v, ctx.scale), None, None
+        if torch.is_grad_enabled():
+            if k.shape[1] <= k.shape[2]:
+                ctx.p = _probabilities(q.detach(), k.detach(), ctx.scale)
+            return *AttentionGradient.apply(gradients[0], q, k, v, ctx.p, ctx.scale), None, None
+        return *_gradients(gradients[0], q, k, v, ctx.p, ctx.scale)[:3], None, None
 
 
 class AttentionGradient(Function):
@@ -47,43 +51,51 @@ class AttentionGradient(Function):
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        p: Tensor | None,
         scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(g, q, k, v)
+        to_q, to_k, to_v, a, z = _gradients(g, q, k, v, p, scale)
+        ctx.save_for_backward(g, q, k, v, *((None,) * 3 if p is None else (p, a, z)))
         ctx.scale = scale
-        return _gradients(g, q, k, v, scale)
+        return to_q, to_k, to_v
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, to_q: Tensor, to_k: Tensor, to_v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        g, q, k, v = ctx.saved_tensors
+        g, q, k, v, p, a, z = ctx.saved_tensors
         scale = ctx.scale
-        p, a, z = _matrices(g, q, k, v, scale)
-        e = torch.baddbmm(to_q @ k.mT, q, to_k.mT) * scale  # cotangent of Z
-        mean = (p * e).sum(-1, keepdim=True)
+        if p is None:
+            p, a = _probabilities(q, k, scale), torch.bmm(g, v.mT)
+            z = _softmax_backward(p, a)
+        e = torch.baddbmm(torch.bmm(to_q, k.mT), q, to_k.mT, beta=scale, alpha=scale)  # cotangent of Z
+        mean = torch.linalg.vecdot(p, e)[..., None]
         of_a = p * (e - mean)  # cotangent of A
-        of_p = g @ to_v.mT + e * (a - (p * a).sum(-1, keepdim=True)) - mean * a  # cotangent of P
+        # of P: g to_v' + e (A - rowsum(P A)) - mean A
+        of_p = torch.baddbmm(e * (a - torch.linalg.vecdot(p, a)[..., None]), g, to_v.mT).addcmul_(mean, a, value=-1)
         of_s = _softmax_backward(p, of_p)  # of the scaled products
         return (
-            torch.baddbmm(of_a @ v, p, to_v),
-            torch.baddbmm(of_s @ k, z, to_k).mul_(scale),
-            torch.baddbmm(of_s.mT @ q, z.mT, to_q).mul_(scale),
-            of_a.mT @ g,
+            torch.baddbmm(torch.bmm(of_a, v), p, to_v),
+            torch.baddbmm(torch.bmm(of_s, k), z, to_k, beta=scale, alpha=scale),
+            torch.baddbmm(torch.bmm(of_s.mT, q), z.mT, to_q, beta=scale, alpha=scale),
+            torch.bmm(of_a.mT, g),
+            None,
             None,
         )
 
 
-def _matrices(g: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return P, A and Z, each (B,N,M)."""
-    p = (q @ k.mT * scale).softmax(-1)
-    a = g @ v.mT
-    return p, a, _softmax_backward(p, a)
+def _probabilities(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """Return P (B,N,M)."""
+    return torch.bmm(q, k.mT).mul_(scale).softmax(-1)
 
 
-def _gradients(g: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of q, k and v."""
-    p, _, z = _matrices(g, q, k, v, scale)
-    return (z @ k).mul_(scale), (z.mT @ q).mul_(scale), p.mT @ g
+def _gradients(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k and v, and A and Z (B,N,M)."""
+    p = _probabilities(q, k, scale) if p is None else p
+    a = torch.bmm(g, v.mT)
+    z = _softmax_backward(p, a)
+    return torch.bmm(z, k).mul_(scale), torch.bmm(z.mT, q).mul_(scale), torch.bmm(p.mT, g), a, z
 
 
 def _softmax_backward(p: Tensor, gradient: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ LAYERS = {
     "batch norm, plain": (lambda x: F.batch_norm(x, None, None, training=True), (4, 3, 2, 3)),
     "batch norm, flat": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True), (5, 3), (3,), (3,)),
     "layer norm": (lambda x, w, b: F.layer_norm(x, (5,), w, b), (2, 3, 5), (5,), (5,)),
+    "layer norm, large eps": (lambda x, w, b: F.layer_norm(x, (5,), w, b, 0.5), (2, 3, 5), (5,), (5,)),
     "layer norm, plain": (lambda x: F.layer_norm(x, (3, 5)), (2, 3, 5)),
     "gelu": (lambda x: F.gelu(3 * x), (4, 5)),
     "gelu tanh": (lambda x: F.gelu(3 * x, approximate="tanh"), (4, 5)),
@@ -72,7 +73,7 @@ def test_values_and_all_derivatives_are_those_of_torch(name):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["conv grouped", "batch norm", "layer norm", "gelu", "attention"])
+@pytest.mark.parametrize("name", ["conv grouped", "batch norm", "layer norm, large eps", "gelu", "attention"])
 def test_derivatives_are_those_of_finite_differences(name):
     layer, shape, *others = LAYERS[name]
     arguments = tensors(shape, *others)
