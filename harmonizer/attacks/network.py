@@ -4,7 +4,7 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,7 @@ class Network:
             return inputs.new_zeros(0, self._width)  # many models cannot take an empty batch
 
         def infer(part: slice) -> tuple[Tensor]:
-            with torch.no_grad():
+            with torch.no_grad(), self._layers(inputs):
                 return (self._checked(self.model(inputs[part].contiguous(memory_format=self._layout(inputs)))),)
 
         self._count(self.forwards, rows)
@@ -116,9 +116,7 @@ class Network:
 
         def differentiate(part: slice) -> tuple[Tensor, Tensor]:
             leaf = inputs[part].detach().clone(memory_format=self._layout(inputs)).requires_grad_()
-            fast = self._channels_last(inputs) and inputs.device.type == "cpu"
-            layers = image_differentiable() if fast else nullcontext()
-            with layers, torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None):
+            with self._layers(inputs), torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None):
                 logits = self._checked(self.model(leaf))
             logits = logits.to(inputs.dtype)
             gradient = None  # of a model that does not use its input
@@ -148,6 +146,11 @@ class Network:
 
     def _channels_last(self, inputs: Tensor) -> bool:
         return inputs.dtype == torch.float32 and (inputs.device.type == "cpu" or self.amp is not None)
+
+    def _layers(self, inputs: Tensor) -> AbstractContextManager[object]:
+        """Return what runs the layers that torch is slow at on a CPU in another way."""
+        fast = self._channels_last(inputs) and inputs.device.type == "cpu"
+        return image_differentiable() if fast else nullcontext()
 
     def _checked(self, logits: Tensor) -> Tensor:
         if logits.ndim != 2 or logits.shape[1] < self._classes:

@@ -17,19 +17,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from harmonizer.derivatives import image_gradient, small_maps
 from harmonizer.derivatives.activation import Gelu
 from harmonizer.derivatives.attention import attend
 from harmonizer.derivatives.convolution import Convolution, patches_convolution, takes_patches
-from harmonizer.derivatives.image_gradient import FEW, suits
+from harmonizer.derivatives.image_gradient import FEW
 from harmonizer.derivatives.normalisation import BatchNorm, LayerNorm
 
 __all__ = ["image_differentiable", "twice_differentiable"]
 
 
 class _Replaced(TorchFunctionMode):
-    """Run some functions of torch as others of ours, wherever gradients are on and ours take the arguments."""
+    """Run some functions of torch as others of ours, where ours take the arguments."""
 
     replacements: Mapping[Callable[..., Any], Callable[..., Tensor | None]]
+    without_gradients = False  # there as well
 
     def __torch_function__(
         self,
@@ -40,7 +42,7 @@ class _Replaced(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401 - whatever func returns
         named = dict(kwargs or {})
         replacement = self.replacements.get(func)
-        if replacement is not None and torch.is_grad_enabled():
+        if replacement is not None and (self.without_gradients or torch.is_grad_enabled()):
             if "input" in named:
                 args = (named.pop("input"), *args)
             outputs = replacement(*args, **named)
@@ -116,7 +118,7 @@ def _conv2d(
     return outputs
 
 
-def _first_conv2d(
+def _conv2d_of_images(
     inputs: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -129,7 +131,8 @@ def _first_conv2d(
         return None
     geometry = _pair(stride), _pair(padding), _pair(dilation), groups
     patches = weight.shape[1] <= FEW and takes_patches(inputs, weight, *geometry)
-    if not patches and not suits(inputs, weight, *geometry):
+    first = patches or image_gradient.suits(inputs, weight, *geometry)
+    if not first and not small_maps.suits(inputs, weight, *geometry):
         return None
     return _conv2d(inputs, weight.detach(), None if bias is None else bias.detach(), *geometry)
 
@@ -205,4 +208,5 @@ twice_differentiable.replacements = {
     F.hardsigmoid: _hardsigmoid,
     F.scaled_dot_product_attention: _attention,
 }
-image_differentiable.replacements = {torch.conv2d: _first_conv2d, F.batch_norm: _fixed_batch_norm}
+image_differentiable.without_gradients = True
+image_differentiable.replacements = {torch.conv2d: _conv2d_of_images, F.batch_norm: _fixed_batch_norm}

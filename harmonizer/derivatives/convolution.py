@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.derivatives.image_gradient import image_gradient, suits
+from harmonizer.derivatives import image_gradient, small_maps
+from harmonizer.derivatives.small_maps import TapProducts
 
 Pair = tuple[int, int]
 
@@ -32,6 +33,10 @@ class Convolution(Function):
     ) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.geometry = (stride, padding, dilation, groups)
+        ctx.products = None
+        if small_maps.suits(inputs, weight, *ctx.geometry):
+            ctx.products = products = TapProducts(weight, (inputs.shape[2], inputs.shape[3]), stride, padding)
+            return products.convolve(inputs, bias)
         return torch.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
 
     @staticmethod
@@ -41,28 +46,39 @@ class Convolution(Function):
         needs = ctx.needs_input_grad
         nothing = (None,) * 4
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
-            return InputGradient.apply(gradient, weight, inputs, ctx.geometry), None, None, *nothing
-        return *_backward(gradient, inputs, weight, ctx.geometry, (needs[0], needs[1], needs[2])), *nothing
+            return InputGradient.apply(gradient, weight, inputs, ctx.geometry, ctx.products), None, None, *nothing
+        wanted = needs[0], needs[1], needs[2]
+        return *_backward(gradient, inputs, weight, ctx.geometry, wanted, ctx.products), *nothing
 
 
 class InputGradient(Function):
     """The gradient of a convolution's input, from that of its output (B,O,h,w) and the weight."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, inputs: Tensor, geometry: Any) -> Tensor | None:  # noqa: ANN401, D102
+    def forward(  # noqa: D102
+        ctx: Any,  # noqa: ANN401 - autograd's
+        gradient: Tensor,
+        weight: Tensor,
+        inputs: Tensor,
+        geometry: tuple[Pair, Pair, Pair, int],
+        products: TapProducts | None,
+    ) -> Tensor | None:
         ctx.save_for_backward(gradient, weight)
-        ctx.geometry = geometry
-        return _backward(gradient, inputs, weight, geometry, (True, False, False))[0]
+        ctx.geometry, ctx.products = geometry, products
+        return _backward(gradient, inputs, weight, geometry, (True, False, False), products)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         gradient, weight = ctx.saved_tensors
-        to_gradient = torch.conv2d(cotangent, weight, None, *ctx.geometry) if ctx.needs_input_grad[0] else None
-        to_weight = None
+        to_gradient = to_weight = None
+        if ctx.needs_input_grad[0] and ctx.products is not None:
+            to_gradient = ctx.products.convolve(cotangent)
+        elif ctx.needs_input_grad[0]:
+            to_gradient = torch.conv2d(cotangent, weight, None, *ctx.geometry)
         if ctx.needs_input_grad[1]:
-            to_weight = _backward(gradient, cotangent, weight, ctx.geometry, (False, True, False))[1]
-        return to_gradient, to_weight, None, None
+            to_weight = _backward(gradient, cotangent, weight, ctx.geometry, (False, True, False), ctx.products)[1]
+        return to_gradient, to_weight, None, None, None
 
 
 def takes_patches(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
@@ -95,11 +111,19 @@ def _backward(
     weight: Tensor,
     geometry: tuple[Pair, Pair, Pair, int],
     wanted: tuple[bool, bool, bool],
+    products: TapProducts | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of input, weight and bias that are wanted."""
     stride, padding, dilation, groups = geometry
-    if wanted == (True, False, False) and suits(gradient, weight, *geometry):
-        return image_gradient(gradient, weight, inputs.shape[2:], stride[0], padding[0]), None, None
+    if products is not None:
+        return (
+            products.input_gradient(gradient) if wanted[0] else None,
+            products.weight_gradient(gradient, inputs) if wanted[1] else None,
+            gradient.sum((0, 2, 3)) if wanted[2] else None,
+        )
+    if wanted == (True, False, False) and image_gradient.suits(gradient, weight, *geometry):
+        found = image_gradient.image_gradient(gradient, weight, inputs.shape[2:], stride[0], padding[0])
+        return found, None, None
     return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
         gradient, inputs, weight, [weight.shape[0]], stride, padding, dilation, False, [0, 0], groups, list(wanted)
     )

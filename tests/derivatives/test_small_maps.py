@@ -1,0 +1,121 @@
+"""Convolutions of few pixels as products of matrices, against torch's own."""
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+
+from harmonizer.attacks import minimal_radius
+from harmonizer.derivatives import image_differentiable, small_maps, twice_differentiable
+from harmonizer.derivatives.small_maps import TapProducts, suits
+
+GEOMETRIES = [
+    (kernel, stride, padding, size)
+    for kernel in ((1, 1), (2, 3), (3, 3), (5, 5))
+    for stride in ((1, 1), (2, 1), (3, 3))
+    for padding in ((0, 0), (1, 1), (2, 3))
+    for size in ((1, 1), (2, 2), (3, 4))
+    if all(n + 2 * p >= k for n, p, k in zip(size, padding, kernel, strict=True))
+]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), GEOMETRIES)
+def test_any_geometry(kernel, stride, padding, size, layout):
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape):
+        values = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return values.contiguous(memory_format=layout) if len(shape) == 4 else values
+
+    images, weight, bias = (drawn(*shape).requires_grad_() for shape in ((3, 4, *size), (5, 4, *kernel), (5,)))
+    outputs = F.conv2d(images, weight, bias, stride, padding)
+    gradient = drawn(*outputs.shape)
+    to_images, to_weight = torch.autograd.grad(outputs, [images, weight], gradient)
+    products = TapProducts(weight, size, stride, padding)
+    with torch.no_grad():
+        found = products.convolve(images, bias), products.input_gradient(gradient)
+        torch.testing.assert_close(products.weight_gradient(gradient, images), to_weight, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(found, (outputs.detach(), to_images), rtol=1e-11, atol=1e-12)
+    for value, source in zip(found, (images, gradient), strict=True):
+        kept = torch.contiguous_format if source.is_contiguous() else torch.channels_last
+        assert value.is_contiguous(memory_format=kept)
+        assert not value._is_view()  # which a Function could not return
+
+
+def shaped(inputs, weight, layout=torch.contiguous_format, dtype=torch.float32):
+    return torch.zeros(inputs, dtype=dtype).contiguous(memory_format=layout), torch.zeros(weight, dtype=dtype)
+
+
+HERE = ((1, 1), (1, 1), (1, 1), 1)
+
+
+def test_what_suits():
+    last = torch.channels_last
+    assert suits(*shaped((2, 128, 3, 3), (128, 128, 3, 3)), *HERE)
+    assert suits(*shaped((2, 128, 4, 4), (256, 128, 3, 3), last), *HERE)
+    assert not suits(*shaped((2, 128, 4, 4), (256, 128, 3, 3)), *HERE)
+    assert not suits(*shaped((2, 128, 5, 5), (256, 128, 3, 3), last), *HERE)
+    assert not suits(*shaped((2, 64, 2, 2), (128, 64, 3, 3)), *HERE)
+    assert not suits(*shaped((1, 128, 2, 2), (128, 128, 3, 3)), *HERE)
+    assert suits(*shaped((1, 128, 1, 1), (128, 128, 3, 3)), *HERE)
+    assert not suits(*shaped((0, 128, 2, 2), (128, 128, 3, 3)), *HERE)
+    assert not suits(*shaped((2, 128, 2, 2), (128, 128, 5, 5)), *HERE)  # torch's error
+    assert not suits(*shaped((2, 256, 2, 2), (128, 128, 3, 3)), *HERE[:3], 2)
+    assert not suits(*shaped((2, 128, 2, 2), (128, 128, 3, 3)), (1, 1), (2, 2), (2, 2), 1)
+    assert not suits(*shaped((2, 128, 2, 2), (128, 128, 3, 3), dtype=torch.bfloat16), *HERE)
+
+
+@pytest.fixture
+def products_made(monkeypatch):
+    """Which convolutions became products."""
+    made = []
+
+    class Counted(TapProducts):
+        def __init__(self, weight, *geometry):
+            made.append(tuple(weight.shape))
+            super().__init__(weight, *geometry)
+
+    monkeypatch.setattr("harmonizer.derivatives.convolution.TapProducts", Counted)
+    return made
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_residual_networks_last_layers(products_made, layout):
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", num_classes=4).double().train()
+    images = torch.rand(3, 3, 64, 64, dtype=torch.float64).contiguous(memory_format=layout)
+    found = []
+    for ours in (False, True):
+        leaf = images.clone().requires_grad_()
+        model.zero_grad()
+        with twice_differentiable() if ours else torch.enable_grad():
+            logits = model(leaf)
+        (gradient,) = torch.autograd.grad(logits[:, 0].sum(), leaf, create_graph=True)
+        (gradient.square().sum() + logits.square().sum()).backward()
+        found.append([logits.detach(), gradient.detach(), *[parameter.grad for parameter in model.parameters()]])
+    assert products_made.count((512, 512, 3, 3)) == 3
+    largest = max(float(value.norm()) for value in found[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-11 * largest)
+
+
+def test_attacks_use_them_and_reach_the_same_radii(products_made, monkeypatch):
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", num_classes=4).eval()
+    images = torch.rand(6, 3, 32, 32)
+    labels = model(images).argmax(1)
+    ours = minimal_radius(model, images, labels, attack="linsley2023")
+    assert len(products_made) > 8
+    monkeypatch.setattr(small_maps, "suits", lambda *args, **kwargs: False)
+    plain = minimal_radius(model, images, labels, attack="linsley2023")
+    torch.testing.assert_close(ours.eps, plain.eps, rtol=1e-6, atol=0, equal_nan=True)
+    assert ours.status.tolist() == plain.status.tolist()
+
+
+def test_no_gradients_are_needed(products_made):
+    layer = torch.nn.Conv2d(128, 128, 3, padding=1)
+    maps = torch.rand(2, 128, 2, 2)
+    with torch.no_grad(), image_differentiable():
+        outputs = layer(maps)
+    assert len(products_made) == 1
+    torch.testing.assert_close(outputs, layer(maps).detach(), rtol=1e-5, atol=1e-6)
