@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from harmonizer.allocation import keep_freed_memory
 from harmonizer.derivatives import image_differentiable, twice_differentiable
 
 Layer = tuple[nn.Module, tuple[int, ...]]
@@ -21,6 +22,8 @@ TWICE: dict[str, Layer] = {
     "1x1 convolution, 256 channels of 8 px": (nn.Conv2d(256, 256, 1), (16, 256, 8, 8)),
     "7x7 convolution, stride 2, RGB of 64 px": (nn.Conv2d(3, 64, 7, 2, 3), (16, 3, 64, 64)),
     "3x3 depthwise convolution, 64 channels of 16 px": (nn.Conv2d(64, 64, 3, padding=1, groups=64), (16, 64, 16, 16)),
+    "3x3 convolution, 512 channels of 2 px": (nn.Conv2d(512, 512, 3, padding=1), (16, 512, 2, 2)),
+    "3x3 convolution, 512 channels of 1 px": (nn.Conv2d(512, 512, 3, padding=1), (16, 512, 1, 1)),
     "BatchNorm, 64 channels of 16 px": (nn.BatchNorm2d(64), (16, 64, 16, 16)),
     "LayerNorm, 17 tokens of 192": (nn.LayerNorm(192), (16, 17, 192)),
 }
@@ -29,6 +32,8 @@ ONCE: dict[str, Layer] = {
     "7x7 convolution, stride 2, RGB of 64 px": (nn.Conv2d(3, 64, 7, 2, 3, bias=False), (64, 3, 64, 64)),
     "patches of 16 px, RGB of 64 px": (nn.Conv2d(3, 192, 16, 16), (64, 3, 64, 64)),
     "patches of 4 px, RGB of 64 px": (nn.Conv2d(3, 40, 4, 4), (64, 3, 64, 64)),
+    "3x3 convolution, 256 channels of 4 px": (nn.Conv2d(256, 256, 3, padding=1), (64, 256, 4, 4)),
+    "3x3 convolution, 512 channels of 2 px": (nn.Conv2d(512, 512, 3, padding=1), (64, 512, 2, 2)),
     "fixed BatchNorm, 3 channels of 64 px": (nn.BatchNorm2d(3).eval(), (64, 3, 64, 64)),
     "fixed BatchNorm, 64 channels of 16 px": (nn.BatchNorm2d(64).eval(), (64, 64, 16, 16)),
 }
@@ -41,6 +46,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     print(f"torch {torch.__version__}, {platform.machine()} CPU, {options.threads} thread(s)")
     for title, layers, prepare in (("differentiated twice", TWICE, _second), ("differentiated once", ONCE, _first)):
         print(f"\n| {title} | torch, ms | ours, ms | ratio |\n|---|---|---|---|")

@@ -6,7 +6,7 @@ from a chain of some fifteen elementwise passes, and fused attention has none at
 :func:`twice_differentiable` the same layers run on closed forms that use the kernels of the first derivative again.
 Values and gradients are those of torch, up to rounding; benchmarks/README.md says what that saves.
 
-First ones, for attacks on a CPU: see :func:`image_differentiable`.
+First ones, for attacks on a CPU: see :class:`image_differentiable`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -70,11 +70,11 @@ class twice_differentiable(_Replaced):
 
 
 class image_differentiable(_Replaced):
-    """Run a network so that the gradient of the images, and of nothing else, is fast on a CPU.
+    """Run a network so that its outputs and the gradient of the images, and of nothing else, are fast on a CPU.
 
-    In the first convolution few input channels leave torch's kernels idle, and normalisations with fixed statistics
-    compute their parameters' gradients, wanted or not; benchmarks/README.md says what it saves to do otherwise. The
-    parameters of both count as constants here.
+    In the first convolution few input channels leave torch's kernels idle, in the last ones few pixels do, and
+    normalisations with fixed statistics compute their parameters' gradients, wanted or not; benchmarks/README.md says
+    what it saves to do otherwise. The parameters of all these count as constants here.
 
     >>> images = torch.rand(2, 3, 32, 32, requires_grad=True)
     >>> with image_differentiable():
