@@ -25,7 +25,7 @@ def fit(config: DictConfig) -> Path:
     module = instantiate(config.module, classes=list(data.classes), image_size=data.image_size)
     callbacks, loggers = (list(instantiate(part).values()) for part in (config.callbacks, config.logger))
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
-    module.check(trainer)
+    module.check_trainer(trainer)
     claim(Path(config.folder), OmegaConf.to_container(config, resolve=True), overwrite=config.overwrite)
     trainer.fit(module, data, ckpt_path=None if config.overwrite else instantiate(config.resume), weights_only=True)
     return Path(config.folder) / LAST

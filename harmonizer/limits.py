@@ -9,7 +9,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
 def refuse_unsupported(trainer: L.Trainer, module: L.LightningModule, *, harmonize: bool) -> None:
-    """Raise where a training would do nothing, fail later, or go on and be wrong.
+    """Raise where a training would fail later, or go on and be wrong.
 
     Args:
         trainer: Before a fit, or at its start, when wrappers of the module can be seen as well.
@@ -19,12 +19,7 @@ def refuse_unsupported(trainer: L.Trainer, module: L.LightningModule, *, harmoni
     Raises:
         ValueError: The combination is not supported; the message says why and what to do.
     """
-    strategy, epochs = trainer.strategy, trainer.max_epochs
-    if epochs is not None and (not isinstance(epochs, int) or epochs < 1):  # None: Lightning's own
-        raise ValueError(
-            f"expected a whole number of epochs, at least 1, got {epochs}; change recipe.epochs (the schedule is laid "
-            "out over it; trainer.max_steps can end the training earlier)"
-        )
+    strategy = trainer.strategy
     if trainer.precision not in PRECISIONS:
         raise ValueError(
             f"expected trainer.precision of {', '.join(PRECISIONS)}, got {trainer.precision}; half-precision weights "

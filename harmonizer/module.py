@@ -11,7 +11,6 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from harmonizer.allocation import keep_freed_memory, release_freed_memory
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
@@ -20,7 +19,7 @@ from harmonizer.functional.loss import ScaleMatch
 from harmonizer.functional.maps import Deviation, Reduction, Score, check_score, reduce_channels, reductions
 from harmonizer.limits import refuse_unsupported
 from harmonizer.models import build_model
-from harmonizer.optimization import build_optimizer, build_schedule, check_settings, harmonizer_factor
+from harmonizer.optimization import build_optimizer, build_schedule, check_epochs, check_settings, harmonizer_factor
 from harmonizer.precision import full_precision, promoted
 from harmonizer.saliency_batch import couples_samples, logits_and_gradient
 
@@ -140,24 +139,19 @@ class HarmonizerModule(L.LightningModule):
         logits: Tensor = self.model(images)
         return logits
 
-    def check(self, trainer: L.Trainer) -> None:
-        """Raise where this trainer would train something else than it says.
+    def check_trainer(self, trainer: L.Trainer) -> None:
+        """Raise before a fit where this trainer would train nothing, or something else than it says.
 
         Raises:
-            ValueError: See :func:`harmonizer.limits.refuse_unsupported`.
+            ValueError: See :func:`harmonizer.limits.refuse_unsupported` and
+                :func:`harmonizer.optimization.check_epochs`.
         """
+        check_epochs(trainer.max_epochs, self.hparams["schedule"])
         refuse_unsupported(trainer, self, harmonize=self.hparams["harmonize"])
 
     def on_fit_start(self) -> None:
-        """Refuse what the trainer cannot do; keep freed memory on a CPU."""
-        self.check(self.trainer)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-
-    def on_fit_end(self) -> None:
-        """Hand freed memory back."""
-        if self.device.type == "cpu":
-            release_freed_memory()
+        """Refuse what would train something else than it says."""
+        refuse_unsupported(self.trainer, self, harmonize=self.hparams["harmonize"])
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like by (seed, batch, rank)."""
@@ -243,7 +237,7 @@ class HarmonizerModule(L.LightningModule):
         """Build optimiser and schedule; the schedule advances every step."""
         settings = dict(self.hparams)
         optimizer = build_optimizer(self.model.backbone, settings)
-        epochs = self.trainer.max_epochs or 1
+        epochs = check_epochs(self.trainer.max_epochs, settings["schedule"])
         scheduler = build_schedule(optimizer, settings, epochs=epochs, updates_per_epoch=self._updates_per_epoch())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 

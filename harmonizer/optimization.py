@@ -101,6 +101,22 @@ def build_optimizer(backbone: nn.Module, settings: dict[str, Any]) -> Optimizer:
     return optimizer
 
 
+def check_epochs(epochs: object, schedule: str) -> int:
+    """Return a training's number of epochs, over which the schedule is laid out.
+
+    Raises:
+        ValueError: It is not a whole number of at least 1; -1, Lightning's for a bound of steps alone, goes with a
+            constant schedule.
+    """
+    unbounded = epochs == -1 and schedule == "constant"
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or (epochs < 1 and not unbounded):
+        raise ValueError(
+            f"expected a whole number of epochs, at least 1, got {epochs}; the schedule is laid out over them: change "
+            "recipe.epochs, or Trainer(max_epochs=N)"
+        )
+    return max(epochs, 1)
+
+
 def build_schedule(optimizer: Optimizer, settings: dict[str, Any], *, epochs: int, updates_per_epoch: int) -> Any:  # noqa: ANN401 - timm has no types
     """Return the learning-rate schedule, which advances with each optimiser step."""
     scheduler, _ = create_scheduler_v2(

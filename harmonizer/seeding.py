@@ -7,8 +7,8 @@ def seed_everything(seed: int) -> None:
     """Seed the generators of Python, NumPy and torch.
 
     Raises:
-        ValueError: The seed is no whole number, or out of range.
+        ValueError: The seed is not a whole number, or is out of range.
     """
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"expected a seed that is a whole number from 0 to {2**32 - 1}, got {seed}")
     L.seed_everything(seed, verbose=False)

@@ -15,6 +15,8 @@ LAYERS = {
     "harmonizer.statistics": 0,
     "harmonizer.cli": 0,
     "harmonizer.run": 0,
+    "harmonizer.allocation": 0,
+    "harmonizer.seeding": 2,
     "harmonizer.results": 0,
     "harmonizer.pair": 1,
     "harmonizer.report": 1,

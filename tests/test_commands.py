@@ -181,10 +181,11 @@ BAD = [
     (f"train.py --model test_resnet {DATA} recipe=nosuch", "Could not find 'recipe/nosuch'"),
     (f"train.py --model test_resnet {DATA} recipe.lr=abc", "expected a number for lr, got 'abc'"),
     (f"train.py --model test_resnet {DATA} --seed abc", "a seed that is a whole number from 0 to 4294967295, got abc"),
+    (f"train.py --model test_resnet {DATA} --seed true", "a seed that is a whole number"),
     (f"evaluate.py --model test_resnet {DATA} image_size=32 --seed -1", "a seed that is a whole number"),
     *(
         (f"train.py --model test_vit --harmonize {DATA} --overwrite batch_size=16 recipe.epochs={epochs}", "of epochs")
-        for epochs in ("0", "-1", "1.5")  # before --overwrite removes the run that is there
+        for epochs in ("0", "-1", "1.5", "true", "null")  # before --overwrite removes the run that is there
     ),
     (f"train.py --model test_resnet {DATA} data.image_size=0", "data.image_size of at least 1"),
     (f"train.py --model test_resnet {DATA} trainer.devices=0 folder=runs/bad", "devices"),

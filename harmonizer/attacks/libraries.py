@@ -126,6 +126,7 @@ def _library(module: str, package: str) -> Any:  # noqa: ANN401 - a module witho
     except ImportError as error:
         raise ImportError(
             f"this attack needs {package}, which cannot be imported ({error}); try: pip install {package}"
+            + " (with setuptools below 81; see benchmarks/README.md)" * (package == "adv-lib")
         ) from error
 
 

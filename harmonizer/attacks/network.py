@@ -100,7 +100,7 @@ class Network:
             return inputs.new_zeros(0, self._width)  # many models cannot take an empty batch
 
         def infer(part: slice) -> tuple[Tensor]:
-            with torch.no_grad(), self._layers(inputs):
+            with torch.no_grad(), self._fast_layers(inputs):
                 return (self._checked(self.model(inputs[part].contiguous(memory_format=self._layout(inputs)))),)
 
         self._count(self.forwards, rows)
@@ -116,7 +116,10 @@ class Network:
 
         def differentiate(part: slice) -> tuple[Tensor, Tensor]:
             leaf = inputs[part].detach().clone(memory_format=self._layout(inputs)).requires_grad_()
-            with self._layers(inputs), torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None):
+            with (
+                self._fast_layers(inputs),
+                torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None),
+            ):
                 logits = self._checked(self.model(leaf))
             logits = logits.to(inputs.dtype)
             gradient = None  # of a model that does not use its input
@@ -147,8 +150,8 @@ class Network:
     def _channels_last(self, inputs: Tensor) -> bool:
         return inputs.dtype == torch.float32 and (inputs.device.type == "cpu" or self.amp is not None)
 
-    def _layers(self, inputs: Tensor) -> AbstractContextManager[object]:
-        """Return what runs the layers that torch is slow at on a CPU in another way."""
+    def _fast_layers(self, inputs: Tensor) -> AbstractContextManager[object]:
+        """Return a context in which layers that torch is slow at on a CPU run another way."""
         fast = self._channels_last(inputs) and inputs.device.type == "cpu"
         return image_differentiable() if fast else nullcontext()
 

@@ -42,8 +42,8 @@ class ShardData(L.LightningDataModule):
         jitter: Largest relative change of brightness, contrast and saturation in training.
         mixup: Alpha of the pairwise mixing of training images and maps; 0 mixes nothing.
         interpolation: Of the images, ``"bilinear"`` or ``"bicubic"``.
-        num_workers: Loading processes for each of training and validation; the batches do not depend on it. None takes
-            one for each core that the process may use, at most eight.
+        num_workers: Loading processes of one process, for each of training and validation; the batches do not depend
+            on it. None takes one for each core that the process may use, at most eight.
         start_method: Of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
         seed: Of order and augmentation.
         on_error: What a sample gets that cannot be used: ``fail`` ends the run; ``skip`` leaves it out, and counts.

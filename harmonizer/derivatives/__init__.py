@@ -31,7 +31,7 @@ class _Replaced(TorchFunctionMode):
     """Run some functions of torch as others of ours, where ours take the arguments."""
 
     replacements: Mapping[Callable[..., Any], Callable[..., Tensor | None]]
-    without_gradients = False  # there as well
+    without_gradients = False  # replace where gradients are off, too
 
     def __torch_function__(
         self,
@@ -56,7 +56,8 @@ class twice_differentiable(_Replaced):
 
     Under ``create_graph`` such layers give the gradient of their inputs only: asking for a parameter's there raises
     torch's error of an unused tensor. Any later backward pass reaches inputs and parameters alike. A third derivative
-    raises an error. Layers and arguments that are not known here run as always.
+    raises an error. Layers and arguments that are not known here run as always, as do layers whose parameters are
+    computed, and might depend on the images.
 
     >>> images = torch.rand(2, 3, 8, 8, requires_grad=True)
     >>> layer = torch.nn.Conv2d(3, 4, 3)
@@ -74,7 +75,8 @@ class image_differentiable(_Replaced):
 
     In the first convolution few input channels leave torch's kernels idle, in the last ones few pixels do, and
     normalisations with fixed statistics compute their parameters' gradients, wanted or not; benchmarks/README.md says
-    what it saves to do otherwise. The parameters of all these count as constants here.
+    what it saves to do otherwise. Parameters of these count as constants here; layers whose parameters are computed,
+    and might depend on the images, run as always.
 
     >>> images = torch.rand(2, 3, 32, 32, requires_grad=True)
     >>> with image_differentiable():
@@ -98,6 +100,11 @@ def _cast(*tensors: Tensor | None) -> list[Tensor | None]:
     return [tensor if tensor is None or not tensor.is_floating_point() else tensor.to(dtype) for tensor in tensors]
 
 
+def _computed(*parameters: Tensor | None) -> bool:
+    """Tell whether a layer's parameters come out of a computation: they may depend on the images themselves."""
+    return any(parameter is not None and parameter.grad_fn is not None for parameter in parameters)
+
+
 def _conv2d(
     inputs: Tensor,
     weight: Tensor,
@@ -107,7 +114,7 @@ def _conv2d(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    if isinstance(padding, str) or inputs.ndim != 4:
+    if isinstance(padding, str) or inputs.ndim != 4 or _computed(weight, bias):
         return None
     geometry = _pair(stride), _pair(padding), _pair(dilation), groups
     cast = _cast(inputs, weight, bias)
@@ -127,7 +134,7 @@ def _conv2d_of_images(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    if isinstance(padding, str) or inputs.ndim != 4 or inputs.device.type != "cpu":
+    if isinstance(padding, str) or inputs.ndim != 4 or inputs.device.type != "cpu" or _computed(weight, bias):
         return None
     geometry = _pair(stride), _pair(padding), _pair(dilation), groups
     patches = weight.shape[1] <= FEW and takes_patches(inputs, weight, *geometry)
@@ -147,7 +154,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    if not training or inputs.numel() <= inputs.shape[1]:
+    if not training or inputs.numel() <= inputs.shape[1] or _computed(weight, bias):
         return None  # fixed statistics need no second derivative; a single value is torch's error
     return BatchNorm.apply(inputs, weight, bias, running_mean, running_var, momentum, eps)  # type: ignore[no-any-return]
 
@@ -162,7 +169,7 @@ def _fixed_batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    if training or running_mean is None or running_var is None:
+    if training or running_mean is None or running_var is None or _computed(weight, bias):
         return None
     last = inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last)  # torch's is faster otherwise
     if inputs.device.type != "cpu" or inputs.dtype != running_mean.dtype or not last:
@@ -178,7 +185,9 @@ def _layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-) -> Tensor:
+) -> Tensor | None:
+    if _computed(weight, bias):
+        return None
     if torch.is_autocast_enabled(inputs.device.type):
         inputs = inputs.float()
     outputs: Tensor = LayerNorm.apply(inputs, tuple(normalized_shape), weight, bias, eps)

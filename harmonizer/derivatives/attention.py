@@ -1,4 +1,4 @@
-"""Attention whose second derivative keeps no matrix of tokens by tokens."""
+"""Attention whose second derivative keeps no matrix of tokens by tokens, unless it is small."""
 
 import math
 from typing import Any
@@ -15,8 +15,8 @@ class Attention(Function):
     """``F.scaled_dot_product_attention`` of q (B,N,D), k (B,M,D) and v (B,M,E), without mask and dropout.
 
     B is images times heads.
-    The forward pass takes the fused kernel. The passes back compute the attention matrix P anew from q and k, but for
-    few tokens, of which it is the smaller: M at most D.
+    The forward pass takes the fused kernel. The passes back compute the attention matrix P anew from q and k; with at
+    most D keys, where P is no larger than q, what is tokens by tokens is kept instead.
     """
 
     @staticmethod
@@ -35,7 +35,8 @@ class Attention(Function):
             if k.shape[1] <= k.shape[2]:
                 ctx.p = _probabilities(q.detach(), k.detach(), ctx.scale)
             return *AttentionGradient.apply(gradients[0], q, k, v, ctx.p, ctx.scale), None, None
-        return *_gradients(gradients[0], q, k, v, ctx.p, ctx.scale)[:3], None, None
+        p, ctx.p = ctx.p, None
+        return *_gradients(gradients[0], q, k, v, p, ctx.scale)[:3], None, None
 
 
 class AttentionGradient(Function):

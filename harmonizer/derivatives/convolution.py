@@ -11,6 +11,7 @@ from harmonizer.derivatives import image_gradient, small_maps
 from harmonizer.derivatives.small_maps import TapProducts
 
 Pair = tuple[int, int]
+Geometry = tuple[Pair, Pair, Pair, int]  # stride, padding, dilation, groups
 
 
 class Convolution(Function):
@@ -31,24 +32,23 @@ class Convolution(Function):
         dilation: Pair,
         groups: int,
     ) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        ctx.geometry = (stride, padding, dilation, groups)
-        ctx.products = None
-        if small_maps.suits(inputs, weight, *ctx.geometry):
-            ctx.products = products = TapProducts(weight, (inputs.shape[2], inputs.shape[3]), stride, padding)
-            return products.convolve(inputs, bias)
-        return torch.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
+        ctx.geometry = geometry = (stride, padding, dilation, groups)
+        ctx.products = products = _products(inputs, weight, bias, geometry)
+        taps = None if products is None else products.taps(weight)
+        ctx.save_for_backward(inputs, weight, taps)
+        return _convolve(inputs, weight, bias, geometry, products, taps)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        inputs, weight = ctx.saved_tensors
+        inputs, weight, taps = ctx.saved_tensors
         (gradient,) = gradients
         needs = ctx.needs_input_grad
         nothing = (None,) * 4
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
-            return InputGradient.apply(gradient, weight, inputs, ctx.geometry, ctx.products), None, None, *nothing
+            found = InputGradient.apply(gradient, weight, inputs, taps, ctx.geometry, ctx.products)
+            return found, None, None, *nothing
         wanted = needs[0], needs[1], needs[2]
-        return *_backward(gradient, inputs, weight, ctx.geometry, wanted, ctx.products), *nothing
+        return *_backward(gradient, inputs, weight, ctx.geometry, wanted, ctx.products, taps), *nothing
 
 
 class InputGradient(Function):
@@ -60,25 +60,24 @@ class InputGradient(Function):
         gradient: Tensor,
         weight: Tensor,
         inputs: Tensor,
-        geometry: tuple[Pair, Pair, Pair, int],
+        taps: Tensor | None,
+        geometry: Geometry,
         products: TapProducts | None,
     ) -> Tensor | None:
-        ctx.save_for_backward(gradient, weight)
+        ctx.save_for_backward(gradient, weight, taps)
         ctx.geometry, ctx.products = geometry, products
-        return _backward(gradient, inputs, weight, geometry, (True, False, False), products)[0]
+        return _backward(gradient, inputs, weight, geometry, (True, False, False), products, taps)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        gradient, weight = ctx.saved_tensors
-        to_gradient = to_weight = None
-        if ctx.needs_input_grad[0] and ctx.products is not None:
-            to_gradient = ctx.products.convolve(cotangent)
-        elif ctx.needs_input_grad[0]:
-            to_gradient = torch.conv2d(cotangent, weight, None, *ctx.geometry)
+        gradient, weight, taps = ctx.saved_tensors
+        how = ctx.geometry, ctx.products, taps
+        to_gradient = _convolve(cotangent, weight, None, *how) if ctx.needs_input_grad[0] else None
+        to_weight = None
         if ctx.needs_input_grad[1]:
-            to_weight = _backward(gradient, cotangent, weight, ctx.geometry, (False, True, False), ctx.products)[1]
-        return to_gradient, to_weight, None, None, None
+            to_weight = _backward(gradient, cotangent, weight, ctx.geometry, (False, True, False), *how[1:])[1]
+        return to_gradient, to_weight, None, None, None, None
 
 
 def takes_patches(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
@@ -105,19 +104,42 @@ def patches_convolution(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> 
     return torch.nn.functional.linear(rows, weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
+def _products(inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> TapProducts | None:
+    """Return how to write a convolution of few pixels as products; None where torch's own way is better."""
+    fits = bias is None or (bias.shape == weight.shape[:1] and bias.dtype == weight.dtype)
+    if not fits or not small_maps.suits(inputs, weight, *geometry):
+        return None
+    return TapProducts(weight.shape, (inputs.shape[2], inputs.shape[3]), *geometry[:2])
+
+
+def _convolve(
+    inputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: Geometry,
+    products: TapProducts | None,
+    taps: Tensor | None,
+) -> Tensor:
+    """Do as ``torch.conv2d``."""
+    if products is not None and taps is not None:
+        return products.convolve(inputs, taps, bias)
+    return torch.conv2d(inputs, weight, bias, *geometry)
+
+
 def _backward(
     gradient: Tensor,
     inputs: Tensor,
     weight: Tensor,
-    geometry: tuple[Pair, Pair, Pair, int],
+    geometry: Geometry,
     wanted: tuple[bool, bool, bool],
     products: TapProducts | None,
+    taps: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of input, weight and bias that are wanted."""
     stride, padding, dilation, groups = geometry
-    if products is not None:
+    if products is not None and taps is not None:
         return (
-            products.input_gradient(gradient) if wanted[0] else None,
+            products.input_gradient(gradient, taps) if wanted[0] else None,
             products.weight_gradient(gradient, inputs) if wanted[1] else None,
             gradient.sum((0, 2, 3)) if wanted[2] else None,
         )

@@ -5,7 +5,9 @@ kernel fall beside the map, and torch's kernels, made for rows of pixels, are le
 numbers. A tap with weight (O,I) maps the pixels that it meets to the outputs that it reaches.
 """
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -13,9 +15,10 @@ from torch import Tensor
 
 Pair = tuple[int, int]
 
-MOST_PIXELS = 9  # of the output
-MOST_PIXELS_CHANNELS_LAST = 16  # there torch is slower
-LEAST_CHANNELS = 128
+# Where products win, by timing either way on one thread of an x86-64 CPU with and without AVX-512; see
+# `python -m benchmarks.layers`.
+MOST_PIXELS, MOST_PIXELS_CHANNELS_LAST = 9, 16  # of the output
+LEAST_CHANNELS = 256
 
 
 class Span(NamedTuple):
@@ -27,8 +30,13 @@ class Span(NamedTuple):
 
 
 def suits(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
-    """Tell whether such a convolution of inputs (B,I,H,W) with a weight (O,I,k,l) is faster as products."""
+    """Tell whether such a convolution of inputs (B,I,H,W) with a weight (O,I,k,l) is faster as products.
+
+    False also where arguments do not fit each other: torch knows how to say so.
+    """
     if inputs.device.type != "cpu" or groups != 1 or dilation != (1, 1) or not len(inputs):
+        return False
+    if weight.ndim != 4 or inputs.shape[1] != weight.shape[1] or min(stride) < 1 or min(padding) < 0:
         return False
     if inputs.dtype != weight.dtype or inputs.dtype not in (torch.float32, torch.float64):
         return False
@@ -43,57 +51,60 @@ class TapProducts:
     """One convolution, and its gradients, as products.
 
     Args:
-        weight: (O,I,k,l).
+        shape: Of the weight, (O,I,k,l).
         size: Height and width of the input.
         stride: Of the convolution.
         padding: Zeros on each side.
     """
 
-    def __init__(self, weight: Tensor, size: Pair, stride: Pair, padding: Pair) -> None:
-        self.shape = weight.shape
+    def __init__(self, shape: torch.Size, size: Pair, stride: Pair, padding: Pair) -> None:
+        self.shape = shape
         self.size = size
-        self.outputs = _output_size(size, weight.shape[2:], stride, padding)
-        sides = zip(size, self.outputs, weight.shape[2:], stride, padding, strict=True)
+        self.outputs = _output_size(size, shape[2:], stride, padding)
+        sides = zip(size, self.outputs, shape[2:], stride, padding, strict=True)
         self.rows, self.columns = (_spans(*side) for side in sides)
-        (top, bottom), (left, right) = (_extent(spans) for spans in (self.rows, self.columns))
-        self.first = top, left
-        taps = weight.detach()[:, :, top:bottom, left:right].permute(2, 3, 0, 1)
-        self.taps = taps if taps.stride(-1) == 1 else taps.contiguous()  # each (O,I)
+        self.extents = _extent(self.rows), _extent(self.columns)
 
-    def convolve(self, inputs: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the output (B,O,h,w), which lies in memory as the inputs (B,I,H,W) do."""
+    def taps(self, weight: Tensor) -> Tensor:
+        """Return the taps (k',l',O,I) that meet the map, each in rows without gaps; a view where those are."""
+        (top, bottom), (left, right) = self.extents
+        taps = weight.detach()[:, :, top:bottom, left:right].permute(2, 3, 0, 1)
+        return taps if taps.stride(-1) == 1 else taps.contiguous()
+
+    def convolve(self, inputs: Tensor, taps: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return the output (B,O,h,w) of inputs (B,I,H,W), contiguous where they are, otherwise channels last."""
         outputs = _maps(inputs, self.shape[0], self.outputs)
         if bias is not None:
             outputs += bias[:, None, None]
         left, right = outputs.permute(0, 2, 3, 1), inputs.permute(0, 2, 3, 1)
-        for row, column, tap in self._connections():
+        for row, column, tap in self._connections(taps):
             left[:, row.outputs, column.outputs] += _product(right[:, row.inputs, column.inputs], tap.t())
         return outputs.contiguous() if inputs.is_contiguous() else outputs
 
-    def input_gradient(self, gradient: Tensor) -> Tensor:
+    def input_gradient(self, gradient: Tensor, taps: Tensor) -> Tensor:
         """Return the gradient of the inputs (B,I,H,W) from that of the output (B,O,h,w)."""
         inputs = _maps(gradient, self.shape[1], self.size)
         left, right = inputs.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
-        for row, column, tap in self._connections():
+        for row, column, tap in self._connections(taps):
             left[:, row.inputs, column.inputs] += _product(right[:, row.outputs, column.outputs], tap)
         return inputs.contiguous() if gradient.is_contiguous() else inputs
 
     def weight_gradient(self, gradient: Tensor, inputs: Tensor) -> Tensor:
         """Return the gradient of the weight (O,I,k,l) from the output's (B,O,h,w) and the inputs (B,I,H,W)."""
         left, right = gradient.permute(0, 2, 3, 1), inputs.permute(0, 2, 3, 1)
-        found = gradient.new_zeros(*self.shape[2:], *self.shape[:2])
-        for row, column, _ in self._connections():
+        channels, kernel = self.shape[:2], self.shape[2:]
+        found = gradient.new_zeros(*kernel, *channels)
+        for row, column in itertools.product(self.rows, self.columns):
             reached = left[:, row.outputs, column.outputs].flatten(0, 2)
             met = right[:, row.inputs, column.inputs].flatten(0, 2)
             torch.mm(reached.t(), met, out=found[row.tap, column.tap])
         return found.permute(2, 3, 0, 1).contiguous()
 
-    def _connections(self) -> list[tuple[Span, Span, Tensor]]:
-        return [
-            (row, column, self.taps[row.tap - self.first[0], column.tap - self.first[1]])
-            for row in self.rows
-            for column in self.columns
-        ]
+    def _connections(self, taps: Tensor) -> Iterator[tuple[Span, Span, Tensor]]:
+        """Return what each tap connects, and its weight (O,I)."""
+        (top, _), (left, _) = self.extents
+        for row, column in itertools.product(self.rows, self.columns):
+            yield row, column, taps[row.tap - top, column.tap - left]
 
 
 def _output_size(size: torch.Size | Pair, kernel: torch.Size, stride: Pair, padding: Pair) -> Pair:
@@ -117,7 +128,7 @@ def _spans(size: int, outputs: int, kernel: int, stride: int, padding: int) -> l
 
 
 def _extent(spans: list[Span]) -> Pair:
-    """Return the first tap, and the one after the last; nothing where all fall beside the map."""
+    """Return the first tap, and the one after the last; (0, 0) where all fall beside the map."""
     return (spans[0].tap, spans[-1].tap + 1) if spans else (0, 0)
 
 
@@ -127,7 +138,10 @@ def _product(pixels: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _maps(example: Tensor, channels: int, size: Pair) -> Tensor:
-    """Return zeros (B,channels,*size), channels last; a permuted view would not do as the output of a Function."""
+    """Return zeros (B,channels,*size), channels last.
+
+    No permuted view of (B,*size,channels): autograd forbids in-place changes of a view that a Function returns.
+    """
     shape = len(example), channels, *size
     empty = torch.empty(shape, dtype=example.dtype, device=example.device, memory_format=torch.channels_last)
     return empty.zero_()

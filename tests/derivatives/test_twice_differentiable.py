@@ -33,6 +33,12 @@ LAYERS = {
     "conv grouped": (lambda x, w, b: F.conv2d(x, w, b, 2, 1, 1, 2), (2, 4, 7, 6), (6, 2, 3, 3), (6,)),
     "conv depthwise": (lambda x, w: F.conv2d(x, w, padding=1, groups=4), (2, 4, 5, 5), (4, 1, 3, 3)),
     "conv patches": (lambda x, w, b: F.conv2d(x, w, b, (2, 3)), (2, 3, 6, 6), (4, 3, 2, 3), (4,)),
+    "conv small": (
+        lambda x, w, b: F.conv2d(x, w, b, (2, 1), 1) / 50,
+        (2, 256, 3, 2),
+        (256, 256, 3, 3),
+        (256,),
+    ),
     "conv named": (lambda x, w: F.conv2d(input=x, weight=w, stride=2), (2, 3, 7, 7), (4, 3, 3, 3)),
     "conv same": (lambda x, w: F.conv2d(x, w, padding="same"), (2, 3, 5, 5), (4, 3, 3, 3)),
     "batch norm": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True), (4, 3, 2, 3), (3,), (3,)),
@@ -73,7 +79,10 @@ def test_values_and_all_derivatives_are_those_of_torch(name):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["conv grouped", "batch norm", "layer norm, large eps", "gelu", "attention"])
+DIFFERENT = ("conv grouped", "batch norm", "layer norm, large eps", "gelu", "attention", "attention, scaled")
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
 def test_derivatives_are_those_of_finite_differences(name):
     layer, shape, *others = LAYERS[name]
     arguments = tensors(shape, *others)
@@ -94,8 +103,8 @@ MODELS = ("resnet18", "mobilenetv2_050", "vit_tiny_patch16_224", "convnext_atto"
 @pytest.mark.parametrize("name", MODELS)
 def test_a_networks_gradients_are_those_of_torch(name):
     torch.manual_seed(0)
-    size = {"img_size": 64} if name.startswith("vit") else {}
-    model = timm.create_model(name, num_classes=4, drop_rate=0.0, drop_path_rate=0.0, **size).double().train()
+    settings = {"vit": {"img_size": 64}, "res": {"zero_init_last": False}}.get(name[:3], {})
+    model = timm.create_model(name, num_classes=4, drop_rate=0.0, drop_path_rate=0.0, **settings).double().train()
     images = torch.rand(3, 3, 64, 64, dtype=torch.float64)
     found = []
     for context in (torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), twice_differentiable()):
