@@ -64,7 +64,9 @@ def bisect(net: Network, images: Tensor, labels: Tensor, place: Placement) -> Fi
     active = ((status == Status.CENSORED) & usable).nonzero()[:, 0]
     while len(active):
         radius = eps[active]
-        moved, answer = _attack(net, place, images[active], labels[active], first_step[active], radius, active)
+        everyone = len(active) == len(images)  # as most times; without copies then
+        some = (images, labels, first_step) if everyone else (images[active], labels[active], first_step[active])
+        moved, answer = _attack(net, place, *some, radius, active)
         fooled = answer != labels[active]
         hits = active[fooled]
         adversarial[hits], best[hits], prediction[hits] = moved[fooled], radius[fooled], answer[fooled]

@@ -189,7 +189,7 @@ class Network:
             gc.collect()  # outside the except block: the traceback holds the failed pass's tensors
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+        return list(parts[0]) if len(parts) == 1 else [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
 
 
 @contextmanager
