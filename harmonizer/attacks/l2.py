@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-SAFE = 1e-12  # length of a row whose squares do not underflow in float32
-
 
 def norms(vectors: Tensor) -> Tensor:
     """Return the L2 norm (n,) of each row of ``vectors`` (n,...), in their dtype."""
@@ -29,11 +27,6 @@ def is_usable(gradients: Tensor) -> Tensor:
 
 def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row at norm 1, and which rows (n,) are usable; the others become zero."""
-    if vectors.device.type == "cpu":  # elsewhere asking costs more than it saves
-        lengths = norms(vectors)
-        usable = lengths.isfinite() & (lengths > SAFE)
-        if bool(usable.all()):
-            return vectors / per_row(lengths), usable
     scale = largest(vectors)
     usable = _is_length(scale)
     vectors = torch.where(per_row(usable), vectors, 0.0)

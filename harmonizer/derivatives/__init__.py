@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from harmonizer.derivatives import image_gradient, small_maps
+from harmonizer.derivatives import company, image_gradient, small_maps
 from harmonizer.derivatives.activation import Gelu
 from harmonizer.derivatives.attention import attend
 from harmonizer.derivatives.convolution import Convolution, patches_convolution, takes_patches
@@ -75,8 +75,9 @@ class image_differentiable(_Replaced):
 
     In the first convolution few input channels leave torch's kernels idle, in the last ones few pixels do, and
     normalisations with fixed statistics compute their parameters' gradients, wanted or not; benchmarks/README.md says
-    what it saves to do otherwise. Parameters of these count as constants here; layers whose parameters are computed,
-    and might depend on the images, run as always.
+    what it saves to do otherwise. The parameters of such layers count as constants here; layers whose parameters are
+    computed, and might depend on the images, run as always. Small convolutions and the head give an image the same
+    values alone as in company; see :mod:`harmonizer.derivatives.company`.
 
     >>> images = torch.rand(2, 3, 32, 32, requires_grad=True)
     >>> with image_differentiable():
@@ -138,10 +139,10 @@ def _conv2d_of_images(
         return None
     geometry = _pair(stride), _pair(padding), _pair(dilation), groups
     patches = weight.shape[1] <= FEW and takes_patches(inputs, weight, *geometry)
-    first = patches or image_gradient.suits(inputs, weight, *geometry)
-    if not first and not small_maps.suits(inputs, weight, *geometry):
-        return None
-    return _conv2d(inputs, weight.detach(), None if bias is None else bias.detach(), *geometry)
+    weight, bias = weight.detach(), None if bias is None else bias.detach()
+    if patches or image_gradient.suits(inputs, weight, *geometry) or small_maps.suits(inputs, weight, *geometry):
+        return _conv2d(inputs, weight, bias, *geometry)
+    return company.convolve_lone(inputs, weight, bias, *geometry) if company.is_lone(inputs, weight) else None
 
 
 def _batch_norm(
@@ -218,4 +219,8 @@ twice_differentiable.replacements = {
     F.scaled_dot_product_attention: _attention,
 }
 image_differentiable.without_gradients = True
-image_differentiable.replacements = {torch.conv2d: _conv2d_of_images, F.batch_norm: _fixed_batch_norm}
+image_differentiable.replacements = {
+    torch.conv2d: _conv2d_of_images,
+    F.batch_norm: _fixed_batch_norm,
+    F.linear: company.linear,
+}

@@ -51,11 +51,8 @@ def test_ddn_and_ddn_full_are_below_a_thousand_steps_of_ddn(golden, golden_net):
     assert (ours.l2[found] / best).mean() <= 1.02
 
 
-# Alone an image is rounded otherwise, and ddn's many steps widen that: by machine 195 to 197 of 200 agree within 1e-3.
-@pytest.mark.parametrize(
-    ("attack", "count", "share"), [("linsley2023", 400, 0.995), ("pgd", 400, 0.995), ("ddn", 200, 0.965)]
-)
-def test_float32_results_do_not_depend_on_batch_size_order_or_company(golden, golden_net, attack, count, share):
+@pytest.mark.parametrize(("attack", "count"), [("linsley2023", 400), ("pgd", 400), ("ddn", 200)])
+def test_float32_results_do_not_depend_on_batch_size_order_or_company(golden, golden_net, attack, count):
     images, labels = many(golden, golden_net, count)
     keys = [f"sample-{i}" for i in range(count)]
 
@@ -69,6 +66,5 @@ def test_float32_results_do_not_depend_on_batch_size_order_or_company(golden, go
     for rows, batch_size in runs:  # the last two are what two processes would do
         result = attacked(rows, batch_size)
         assert torch.equal(result.status, whole.status[rows])
-        for rtol, least in ((1e-2, 0.995), (1e-3, share)):
-            close = torch.isclose(result.l2, whole.l2[rows], rtol=rtol, equal_nan=True)
-            assert close.double().mean() >= least
+        close = torch.isclose(result.l2, whole.l2[rows], rtol=1e-3, equal_nan=True)
+        assert close.double().mean() >= 0.995
