@@ -18,7 +18,7 @@ def is_lone(inputs: Tensor, weight: Tensor) -> bool:
 
 def convolve_lone(inputs: Tensor, weight: Tensor, bias: Tensor | None, *geometry: object) -> Tensor:
     """Do as ``torch.conv2d`` of one image, with its double beside it; no gradient comes from that."""
-    outputs: Tensor = torch.conv2d(inputs.expand(2, -1, -1, -1), weight, bias, *geometry)  # type: ignore[call-overload]
+    outputs: Tensor = torch.conv2d(torch.cat([inputs, inputs]), weight, bias, *geometry)  # type: ignore[call-overload]
     return outputs[:1]
 
 
