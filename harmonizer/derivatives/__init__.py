@@ -23,6 +23,7 @@ from harmonizer.derivatives.attention import attend
 from harmonizer.derivatives.convolution import Convolution, patches_convolution, takes_patches
 from harmonizer.derivatives.image_gradient import FEW
 from harmonizer.derivatives.normalisation import BatchNorm, LayerNorm
+from harmonizer.derivatives.small_maps import as_products
 
 __all__ = ["image_differentiable", "twice_differentiable"]
 
@@ -122,7 +123,8 @@ def _conv2d(
     with torch.autocast(inputs.device.type, enabled=False):
         if takes_patches(inputs, weight, *geometry):
             return patches_convolution(*cast)  # type: ignore[arg-type]
-        outputs: Tensor = Convolution.apply(*cast, *geometry)
+        products = as_products(*cast, *geometry)  # type: ignore[arg-type, call-arg]
+        outputs: Tensor = Convolution.apply(*cast, *geometry) if products is None else products
     return outputs
 
 

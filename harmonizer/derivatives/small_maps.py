@@ -8,10 +8,12 @@ numbers. A tap with weight (O,I) maps the pixels that it meets to the outputs th
 import itertools
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 Pair = tuple[int, int]
 
@@ -45,6 +47,64 @@ def suits(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation:
         return False  # too little work for so many products
     most = MOST_PIXELS if inputs.is_contiguous() else MOST_PIXELS_CHANNELS_LAST
     return min(weight.shape[:2]) >= LEAST_CHANNELS and min(sizes) > 0 and math.prod(sizes) <= most
+
+
+def as_products(
+    inputs: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Tensor | None:
+    """Convolve with products where that :func:`suits`, so that it can be differentiated twice; otherwise None."""
+    fits = bias is None or (bias.shape == weight.shape[:1] and bias.dtype == weight.dtype)
+    if not fits or not suits(inputs, weight, stride, padding, dilation, groups):
+        return None
+    products = TapProducts(weight.shape, (inputs.shape[2], inputs.shape[3]), stride, padding)
+    return TapConvolution.apply(inputs, weight, bias, products)  # type: ignore[no-any-return]
+
+
+class TapConvolution(Function):
+    """A convolution as products; compare :class:`harmonizer.derivatives.convolution.Convolution`."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, products: "TapProducts") -> Tensor:  # noqa: ANN401, D102
+        taps = products.taps(weight)
+        ctx.save_for_backward(inputs, weight, taps)
+        ctx.products = products
+        return products.convolve(inputs, taps, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+        inputs, weight, taps = ctx.saved_tensors
+        (gradient,) = gradients
+        if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
+            return TapInputGradient.apply(gradient, weight, taps, ctx.products), None, None, None
+        needs = ctx.needs_input_grad
+        return (
+            ctx.products.input_gradient(gradient, taps) if needs[0] else None,
+            ctx.products.weight_gradient(gradient, inputs) if needs[1] else None,
+            gradient.sum((0, 2, 3)) if needs[2] else None,
+            None,
+        )
+
+
+class TapInputGradient(Function):
+    """The gradient of its input, from that of its output (B,O,h,w) and the weight."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, taps: Tensor, products: "TapProducts") -> Tensor:  # noqa: ANN401, D102
+        ctx.save_for_backward(gradient, taps)
+        ctx.products = products
+        return products.input_gradient(gradient, taps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+        gradient, taps = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        return (
+            ctx.products.convolve(cotangent, taps) if needs[0] else None,
+            ctx.products.weight_gradient(gradient, cotangent) if needs[1] else None,
+            None,
+            None,
+        )
 
 
 class TapProducts:

@@ -48,7 +48,7 @@ def test_it_takes_the_place_of_torchs_in_both_modes(monkeypatch):
         calls.append(1)
         return image_gradient(*args)
 
-    monkeypatch.setattr("harmonizer.derivatives.image_gradient.image_gradient", counted)
+    monkeypatch.setattr("harmonizer.derivatives.convolution.image_gradient", counted)
     layer = nn.Conv2d(3, 4, 7, stride=2, padding=3)
     for mode in (image_differentiable, twice_differentiable):
         images = torch.rand(2, 3, 9, 9, requires_grad=True)

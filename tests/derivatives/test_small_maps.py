@@ -116,7 +116,7 @@ def products_made(monkeypatch):
             made.append(tuple(shape))
             super().__init__(shape, *geometry)
 
-    monkeypatch.setattr("harmonizer.derivatives.convolution.TapProducts", Counted)
+    monkeypatch.setattr("harmonizer.derivatives.small_maps.TapProducts", Counted)
     return made
 
 
