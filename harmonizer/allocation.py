@@ -1,9 +1,8 @@
 """Keeping freed memory on a CPU.
 
 By default glibc gives the activations of a pass back to the system once it has freed enough of them, and the next pass
-has every page of them mapped and cleared again, which costs a harmonized resnet18 a tenth of its time
-(benchmarks/README.md). Only blocks of up to 32 MiB are kept. Nothing happens where the C library is another one, or
-where its settings are given in the environment.
+has every page of them mapped and cleared again; benchmarks/README.md says what that costs. Only blocks of up to 32 MiB
+are kept. Nothing happens where the C library is another one, or where its settings are given in the environment.
 """
 
 import ctypes
