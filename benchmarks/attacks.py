@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.networks import pictures, small_cnn, strided_cnn, train
 from benchmarks.peers import PEERS, Peer
+from harmonizer.allocation import keep_freed_memory
 from harmonizer.attacks import minimal_radius
 
 OURS = ("linsley2023", "pgd", "ddn", "ddn_full")
@@ -88,8 +89,9 @@ def protocol_table(count: int, *, looped: int = 16, repeats: int = 3) -> None:
 
     The two take turns; the loop runs on the first ``looped`` images only, and all times are an image's best. The limit
     is the time of the protocol's passes by torch alone, without the attack: what a batch can be faster by depends on
-    the network and on how badly the machine does at batch 1.
+    the network and on how badly the machine does at batch 1. As in evaluate.py, the allocator keeps freed memory.
     """
+    keep_freed_memory()
     torch.manual_seed(0)
     networks = {
         "CNN of the tables above, 76,000 parameters, 32 px": (small_cnn().eval(), 32),

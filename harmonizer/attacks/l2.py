@@ -4,9 +4,16 @@ import torch
 from torch import Tensor
 
 
+def rows_of(vectors: Tensor) -> Tensor:
+    """Return ``vectors`` (n,...) as (n,values), each row in the order in which it lies in memory, without a copy."""
+    if vectors.ndim == 4 and vectors.is_contiguous(memory_format=torch.channels_last):
+        vectors = vectors.permute(0, 2, 3, 1)
+    return vectors.flatten(1)
+
+
 def norms(vectors: Tensor) -> Tensor:
     """Return the L2 norm (n,) of each row of ``vectors`` (n,...), in their dtype."""
-    lengths: Tensor = torch.linalg.vector_norm(vectors.flatten(1), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(rows_of(vectors), dim=1)
     return lengths
 
 
@@ -17,7 +24,7 @@ def per_row(values: Tensor) -> Tensor:
 
 def largest(vectors: Tensor) -> Tensor:
     """Return the largest absolute entry (n,) of each row of ``vectors`` (n,...); NaN where there is one."""
-    return vectors.flatten(1).abs().amax(1)
+    return rows_of(vectors).abs().amax(1)
 
 
 def is_usable(gradients: Tensor) -> Tensor:
@@ -29,9 +36,10 @@ def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row at norm 1, and which rows (n,) are usable; the others become zero."""
     scale = largest(vectors)
     usable = _is_length(scale)
-    vectors = torch.where(per_row(usable), vectors, 0.0)
     # Scale by the largest entry first: squares of tiny gradients underflow.
-    vectors.div_(per_row(torch.where(usable, scale, 1.0)))
+    vectors = vectors / per_row(torch.where(usable, scale, 1.0))
+    if not bool(usable.all()):
+        vectors[~usable] = 0.0
     return vectors.div_(per_row(torch.where(usable, norms(vectors), 1.0))), usable
 
 
@@ -40,8 +48,11 @@ def _is_length(values: Tensor) -> Tensor:
 
 
 def to_sphere(images: Tensor, moved: Tensor, radius: Tensor) -> Tensor:
-    """Rescale ``moved - images`` to ``radius`` (n,), then clip to [0,1], which may shorten it again."""
-    offset = moved - images
+    """Rescale ``moved - images`` to ``radius`` (n,), then clip to [0,1], which may shorten it again.
+
+    Overwrites ``moved``.
+    """
+    offset = moved.sub_(images)
     length = norms(offset)
     scale = radius / torch.where(length > 0, length, 1.0)
     return offset.mul_(per_row(scale)).add_(images).clamp_(0, 1)

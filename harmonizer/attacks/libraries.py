@@ -110,7 +110,7 @@ def _through_verdict(net: Network, images: Tensor, labels: Tensor, run: Run, eps
         if not len(rows):
             continue
         exposed = _Exposed(net)
-        found = run(exposed, images[rows], labels[rows]).detach().to(images.dtype)
+        found = run(exposed, images[rows].contiguous(), labels[rows]).detach().to(images.dtype)
         # Libraries attack in batches of their own making: an image's passes are the batch's mean, rounded up.
         net.forwards[rows] += -(-exposed.forwards // len(rows))
         net.backwards[rows] += -(-exposed.backwards // len(rows))

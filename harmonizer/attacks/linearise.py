@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from harmonizer.attacks.l2 import is_usable, norms, per_row
+from harmonizer.attacks.l2 import is_usable, largest, norms, per_row, rows_of
 from harmonizer.attacks.network import Network
 from harmonizer.attacks.objectives import margin_to
 
@@ -30,14 +30,14 @@ def nearest_on_plane(images: Tensor, normal: Tensor, level: Tensor) -> Tensor:
     >>> nearest_on_plane(torch.tensor([[[[0.5, 0.9]]]]), torch.ones(1, 1, 1, 2), torch.tensor([0.5]))
     tensor([[[[0.4000, 0.1000]]]])
     """
-    squared = normal.square().flatten(1)
-    total = squared.sum(1)
+    squared = normal.square()
+    total = rows_of(squared).sum(1)
     multiplier = level / total
     for _ in range(NEWTON_STEPS):
         wanted = per_row(multiplier) * normal
         offset = wanted.clamp(-images, 1 - images)
-        slope = ((offset == wanted).flatten(1) * squared).sum(1)
-        gap = level - (normal * offset).flatten(1).sum(1)
+        slope = rows_of((offset == wanted) * squared).sum(1)
+        gap = level - rows_of(normal * offset).sum(1)
         free = slope > torch.finfo(total.dtype).eps * total
         multiplier = multiplier + torch.where(free, gap / torch.where(free, slope, 1.0), 0.0)
     return (per_row(multiplier) * normal).clamp(-images, 1 - images)
@@ -77,11 +77,11 @@ def linearised_walk(
         usable = is_usable(gradient)
         gradient = torch.where(per_row(usable), gradient, 0.0)
         mean = MEMORY * mean + (1 - MEMORY) * gradient if step else gradient
-        scale = mean.flatten(1).abs().amax(1)  # squares of tiny gradients underflow
+        scale = largest(mean)  # squares of tiny gradients underflow
         usable &= scale > 0
         normal = mean / per_row(torch.where(usable, scale, 1.0))
         rise = -objective(logits, slice(None)) / torch.where(usable, scale, 1.0)
-        level = (normal * offset).flatten(1).sum(1) + rise
+        level = rows_of(normal * offset).sum(1) + rise
         goal = nearest_on_plane(images, torch.where(per_row(usable), normal, 1.0), level * (1 + OVERSHOOT))
         reach = norms(goal)
         usable &= reach.isfinite()

@@ -20,7 +20,10 @@ EPS_MIN = 0.001
 FINE, COARSE = 0.01, 0.1  # bracket widths at which the two bisections stop
 
 Placement = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Where a step ends, from the images, the images moved by the gradient, both (n,3,H,W), and the radius (n,)."""
+"""Where a step ends, from the images, the images moved by the gradient, both (n,3,H,W), and the radius (n,).
+
+It may overwrite the second.
+"""
 
 
 def linsley2023(net: Network, images: Tensor, labels: Tensor, noise: Noise) -> Finding:

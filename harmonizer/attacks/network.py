@@ -101,7 +101,7 @@ class Network:
 
         def infer(part: slice) -> tuple[Tensor]:
             with torch.no_grad(), self._fast_layers(inputs):
-                return (self._checked(self.model(inputs[part].contiguous(memory_format=self._layout(inputs)))),)
+                return (self._checked(self.model(inputs[part].contiguous(memory_format=self.layout(inputs)))),)
 
         self._count(self.forwards, rows)
         return self._in_batches(infer, inputs)[0]
@@ -115,7 +115,8 @@ class Network:
             return inputs.new_zeros(0, self._width), torch.zeros_like(inputs)
 
         def differentiate(part: slice) -> tuple[Tensor, Tensor]:
-            leaf = inputs[part].detach().clone(memory_format=self._layout(inputs)).requires_grad_()
+            layout = self.layout(inputs)
+            leaf = inputs[part].contiguous(memory_format=layout).detach().requires_grad_()
             with (
                 self._fast_layers(inputs),
                 torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None),
@@ -126,7 +127,7 @@ class Network:
             if logits.requires_grad:
                 (gradient,) = torch.autograd.grad(objective(logits, part).sum(), leaf, allow_unused=True)
             gradient = torch.zeros_like(leaf) if gradient is None else gradient
-            return logits.detach(), gradient.contiguous()
+            return logits.detach(), gradient.contiguous(memory_format=layout)
 
         self._count(self.forwards, rows)
         self._count(self.backwards, rows)
@@ -143,8 +144,11 @@ class Network:
         if self._progress is not None:
             self._progress(round(share * len(self.forwards)), len(self.forwards))
 
-    def _layout(self, inputs: Tensor) -> torch.memory_format:
-        """Choose how the pixels lie in memory: channels last where that is faster (see benchmarks/README.md)."""
+    def layout(self, inputs: Tensor) -> torch.memory_format:
+        """Choose how pixels lie in memory: channels last where that is faster (see benchmarks/README.md).
+
+        Inputs in another layout are copied at every pass.
+        """
         return torch.channels_last if self._channels_last(inputs) else torch.contiguous_format
 
     def _channels_last(self, inputs: Tensor) -> bool:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from harmonizer.attacks.l2 import norms, per_row, unit
+from harmonizer.attacks.l2 import norms, per_row, rows_of, unit
 from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import OBJECTIVES, margin_of
@@ -59,7 +59,7 @@ def pgd(
     everything = torch.arange(len(images), device=images.device)
     clean, gradient = net.start(images, everything, climb)
     uphill, had_gradient = unit(gradient)
-    slope = (uphill * torch.where(per_row(had_gradient), gradient, 0.0)).flatten(1).sum(1)
+    slope = rows_of(uphill * torch.where(per_row(had_gradient), gradient, 0.0)).sum(1)
     # The cross-entropy's slope says little of the distance; its guess is corrected by the rounds that follow.
     distance = -margin_of(labels)(clean, slice(None)) / torch.where(had_gradient, slope, 1.0)
     guess = torch.where(had_gradient & distance.isfinite(), FIRST_GUESS * distance, eps_max).clamp(max=eps_max)

@@ -95,11 +95,12 @@ def minimal_radius(
             classes=int(labels.max()) + 1 if len(labels) else 1,
             progress=progress,
         )
-        clean = images.detach().clone()  # an ordinary tensor, also of an inference one
+        # An ordinary tensor, also of an inference one.
+        clean = images.detach().clone(memory_format=net.layout(images))
         finding = search(net, clean, labels.clone(), Noise(clean, keys, seed), **settings)
         net.report(1.0)
         found = finding.status == Status.FOUND
-        adversarial = torch.where(found[:, None, None, None], finding.adversarial, clean)
+        adversarial = torch.where(found[:, None, None, None], finding.adversarial, clean).contiguous()
         offset = (adversarial.double() - clean.double()).flatten(1)
         return AttackResult(
             status=finding.status,

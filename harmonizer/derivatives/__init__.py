@@ -21,7 +21,7 @@ from harmonizer.derivatives import company, image_gradient, small_maps
 from harmonizer.derivatives.activation import Gelu
 from harmonizer.derivatives.attention import attend
 from harmonizer.derivatives.convolution import Convolution, patches_convolution, takes_patches
-from harmonizer.derivatives.image_gradient import FEW
+from harmonizer.derivatives.image_gradient import FEW, ImageConvolution
 from harmonizer.derivatives.normalisation import BatchNorm, LayerNorm
 from harmonizer.derivatives.small_maps import as_products
 
@@ -142,7 +142,12 @@ def _conv2d_of_images(
     geometry = _pair(stride), _pair(padding), _pair(dilation), groups
     patches = weight.shape[1] <= FEW and takes_patches(inputs, weight, *geometry)
     weight, bias = weight.detach(), None if bias is None else bias.detach()
-    if patches or image_gradient.suits(inputs, weight, *geometry) or small_maps.suits(inputs, weight, *geometry):
+    if image_gradient.suits(inputs, weight, *geometry):
+        cast = _cast(inputs, weight, bias)
+        with torch.autocast("cpu", enabled=False):
+            outputs: Tensor = ImageConvolution.apply(*cast, geometry[0][0], geometry[1][0])
+        return outputs
+    if patches or small_maps.suits(inputs, weight, *geometry):
         return _conv2d(inputs, weight, bias, *geometry)
     return company.convolve_lone(inputs, weight, bias, *geometry) if company.is_lone(inputs, weight) else None
 
@@ -180,6 +185,14 @@ def _fixed_batch_norm(
     scale = (running_var + eps).rsqrt() * (1 if weight is None else weight.detach())
     shift = (0 if bias is None else bias.detach()) - running_mean * scale
     return torch.addcmul(shift.view(1, -1, 1, 1), inputs, scale.view(1, -1, 1, 1))
+
+
+def _global_average(inputs: Tensor, output_size: Any) -> Tensor | None:  # noqa: ANN401 - torch's own argument
+    """Average all pixels of maps that lie channels last, and let their gradient lie so, too: torch's does not."""
+    last = inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last)
+    if not last or inputs.device.type != "cpu" or output_size not in (1, (1, 1), [1, 1]):
+        return None
+    return inputs.permute(0, 2, 3, 1).mean((1, 2))[:, :, None, None]
 
 
 def _layer_norm(
@@ -225,4 +238,5 @@ image_differentiable.replacements = {
     torch.conv2d: _conv2d_of_images,
     F.batch_norm: _fixed_batch_norm,
     F.linear: company.linear,
+    F.adaptive_avg_pool2d: _global_average,
 }

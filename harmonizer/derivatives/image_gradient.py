@@ -2,33 +2,63 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from harmonizer.derivatives import company
 
 Pair = tuple[int, int]
 
 FEW = 4  # input channels of a convolution that looks at an image
 LANES = 16  # kernels compute this many output channels at once, wanted or not
+LARGE = 4  # taps of the convolution of the gradient, along a side, from which a harmonized step gains by it, too
 
 
 def suits(tensor: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
-    """Tell whether :func:`image_gradient` is faster for such a convolution of ``tensor``, or for such a gradient.
-
-    Only where its own kernel has more than three taps: with fewer, torch treats a small image in another way alone than
-    in company, and the gradient of an image would depend on its batch.
-    """
+    """Tell whether :func:`image_gradient` is faster for such a convolution of ``tensor``, or for such a gradient."""
     (_, channels, *kernel), step = weight.shape, stride[0]
     return (
         tensor.device.type == "cpu"
         and channels <= FEW
-        and kernel[0] == kernel[1] > step == stride[1] > 1
+        and kernel[0] == kernel[1] > step == stride[1]
         and padding[0] == padding[1]
-        and len(_offsets(kernel[0], step, padding[0], step)) > 3
         and dilation == (1, 1)
         and groups == 1
     )
+
+
+def is_large(weight: Tensor, stride: Pair, padding: Pair) -> bool:
+    """Tell whether a convolution that suits takes a large share of a step: its stride above 1, its kernel large."""
+    return stride[0] > 1 and len(_offsets(weight.shape[2], stride[0], padding[0], stride[0])) >= LARGE
+
+
+class ImageConvolution(Function):
+    """``torch.conv2d`` of images with a constant weight, and :func:`image_gradient`."""
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any,  # noqa: ANN401 - autograd's
+        images: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: int,
+        padding: int,
+    ) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.rest = (images.shape[2:], stride, padding)
+        convolve = company.convolve_lone if company.is_lone(images, weight) else torch.conv2d
+        return convolve(images, weight, bias, stride, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+        return image_gradient(gradient, *ctx.saved_tensors, *ctx.rest), None, None, None, None
 
 
 def image_gradient(gradient: Tensor, weight: Tensor, size: Sequence[int], stride: int, padding: int) -> Tensor:
@@ -56,7 +86,8 @@ def image_gradient(gradient: Tensor, weight: Tensor, size: Sequence[int], stride
     margin = max(-first, *(end - length for end, length in zip(reach, gradient.shape[2:], strict=True)), 0)
     margin += -(margin + first) % step
     skip = (margin + first) // step
-    values = F.conv2d(gradient, spread, None, step, margin).permute(0, 2, 3, 1)
+    convolve = company.convolve_lone if company.is_lone(gradient, spread) else torch.conv2d
+    values = convolve(gradient, spread, None, step, margin).permute(0, 2, 3, 1)
     channels = weight.shape[1]
     values = values[:, skip : skip + blocks[0], skip : skip + blocks[1], : block * block * channels]
     rows = values.reshape(*values.shape[:3], block, block * channels).transpose(2, 3)  # (B, h, block's rows, w, rest)
@@ -66,18 +97,26 @@ def image_gradient(gradient: Tensor, weight: Tensor, size: Sequence[int], stride
 
 
 def _spread(weight: Tensor, stride: int, padding: int, block: int) -> tuple[Tensor, int]:
-    """Return the weight (block^2 C and zeros up to LANES, O, K, K) of that convolution, and its first offset."""
+    """Return the weight (L,O,K,K) of that convolution, L block^2 C and zeros up to LANES, and its first offset."""
     outputs, channels, kernel = weight.shape[:3]
     offsets = _offsets(kernel, stride, padding, block)
-    place, offset = torch.arange(block)[:, None], torch.tensor(offsets)
-    tap = place + padding - stride * offset  # (block,K)
+    rows = F.pad(weight.detach().permute(1, 2, 3, 0).reshape(-1, outputs), (0, 0, 0, 1))  # (C k k + 1, O), the last 0
+    spread = rows[_sources(channels, kernel, stride, padding, block)]  # (L,K,K,O)
+    return spread.permute(0, 3, 1, 2), offsets[0]
+
+
+@lru_cache
+def _sources(channels: int, kernel: int, stride: int, padding: int, block: int) -> Tensor:
+    """Return which entry (L,K,K) of the weight's (C,k,k), flat, each of the spread one is; beyond them: none, a 0."""
+    offset = torch.tensor(_offsets(kernel, stride, padding, block))
+    tap = torch.arange(block)[:, None] + padding - stride * offset  # (block,K)
     known = (tap >= 0) & (tap < kernel)
-    tap = tap.clamp(0, kernel - 1)
-    taps = weight.detach()[:, :, tap][..., tap] * (known[:, :, None, None] & known)  # (O,C,block,K,block,K)
-    size = len(offsets)
-    spread = taps.permute(2, 4, 1, 0, 3, 5).reshape(block * block * channels, outputs, size, size)
-    padded = F.pad(spread, (0, 0, 0, 0, 0, 0, 0, -len(spread) % LANES))
-    return padded.contiguous(memory_format=torch.channels_last), offsets[0]
+    y, x = tap[:, None, :, None], tap[None, :, None, :]  # (block,block,K,K) with the pixel's place in its block
+    entry = torch.arange(channels)[:, None, None] * kernel**2 + (kernel * y + x)[:, :, None]  # (block,block,C,K,K)
+    none = channels * kernel**2
+    entry = torch.where((known[:, None, :, None] & known[None, :, None, :])[:, :, None], entry, none)
+    entry = entry.flatten(0, 2)
+    return F.pad(entry, (0, 0, 0, 0, 0, -len(entry) % LANES), value=none)
 
 
 def _offsets(kernel: int, stride: int, padding: int, block: int) -> range:

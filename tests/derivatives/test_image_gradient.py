@@ -28,42 +28,56 @@ def test_any_geometry(kernel, stride, padding, size):
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize(("channels", "kernel", "padding"), [(12, 7, 3), (64, 7, 2), (8, 9, 0)])
-def test_company_changes_nothing(channels, kernel, padding):
+@pytest.mark.parametrize(
+    ("channels", "kernel", "padding", "stride"),
+    [(12, 7, 3, 2), (64, 7, 2, 2), (8, 9, 0, 2), (32, 3, 1, 2), (16, 3, 1, 1), (64, 3, 1, 1), (24, 5, 2, 1)],
+)
+def test_company_changes_nothing(channels, kernel, padding, stride):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(channels, 3, kernel, kernel, generator=generator)
     gradient = torch.randn(64, channels, 14, 14, generator=generator).contiguous(memory_format=torch.channels_last)
-    assert suits(gradient, weight, (2, 2), (padding, padding), (1, 1), 1)
-    size = (27 + kernel - 1 - 2 * padding, 27 + kernel - 2 * padding)
-    whole = image_gradient(gradient, weight, size, 2, padding)
+    assert suits(gradient, weight, (stride, stride), (padding, padding), (1, 1), 1)
+    size = (13 * stride + kernel - 2 * padding, 14 * stride - 1 + kernel - 2 * padding)
+    whole = image_gradient(gradient, weight, size, stride, padding)
     for count in (1, 2, 7, 33):
         part = gradient[:count].contiguous(memory_format=torch.channels_last)
-        assert torch.equal(image_gradient(part, weight, size, 2, padding), whole[:count])
+        assert torch.equal(image_gradient(part, weight, size, stride, padding), whole[:count])
 
 
-def test_it_takes_the_place_of_torchs_in_both_modes(monkeypatch):
+@pytest.mark.parametrize(
+    ("mode", "kernel", "stride", "times"),
+    [
+        (image_differentiable, 7, 2, 1),
+        (image_differentiable, 3, 2, 1),
+        (image_differentiable, 3, 1, 1),
+        (twice_differentiable, 7, 2, 1),
+        (twice_differentiable, 3, 2, 0),  # too small a share of a step
+        (twice_differentiable, 7, 1, 0),
+    ],
+)
+def test_it_takes_the_place_of_torchs_in_both_modes(monkeypatch, mode, kernel, stride, times):
     calls = []
 
     def counted(*args):
         calls.append(1)
         return image_gradient(*args)
 
-    monkeypatch.setattr("harmonizer.derivatives.convolution.image_gradient", counted)
-    layer = nn.Conv2d(3, 4, 7, stride=2, padding=3)
-    for mode in (image_differentiable, twice_differentiable):
-        images = torch.rand(2, 3, 9, 9, requires_grad=True)
-        with mode():
-            outputs = layer(images).sin().sum()
-        torch.autograd.grad(outputs, images, create_graph=mode is twice_differentiable)
-    assert len(calls) == 2
+    for module in ("convolution", "image_gradient"):
+        monkeypatch.setattr(f"harmonizer.derivatives.{module}.image_gradient", counted)
+    layer = nn.Conv2d(3, 4, kernel, stride=stride, padding=kernel // 2)
+    images = torch.rand(2, 3, 9, 9, requires_grad=True)
+    with mode():
+        outputs = layer(images).sin().sum()
+    (found,) = torch.autograd.grad(outputs, images, create_graph=mode is twice_differentiable)
+    torch.testing.assert_close(found, torch.autograd.grad(layer(images).sin().sum(), images)[0])
+    assert len(calls) == times
 
 
 OTHERS = {
     "channels": (8, (2, 2), (1, 1), 7),
-    "stride 1": (3, (1, 1), (1, 1), 7),
     "two strides": (3, (2, 1), (1, 1), 7),
     "dilated": (3, (2, 2), (2, 2), 7),
-    "few taps": (3, (2, 2), (1, 1), 3),
+    "without overlap": (3, (7, 7), (1, 1), 7),
 }
 
 
@@ -134,3 +148,20 @@ def test_normalisation_in_another_precision_than_its_statistics_is_left_to_torch
         found = norm(images.bfloat16())
     assert found.dtype == torch.bfloat16
     assert "BatchNorm" in type(found.grad_fn).__name__
+
+
+@pytest.mark.parametrize("size", [1, (1, 1)])
+def test_the_average_of_all_pixels_leaves_the_gradient_channels_last(size):
+    torch.manual_seed(0)
+    pool = nn.AdaptiveAvgPool2d(size)
+    images = torch.rand(3, 5, 4, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with image_differentiable():
+        outputs = pool(images)
+        assert pool(images[0]).shape == (5, 1, 1)  # torch's own
+    torch.testing.assert_close(outputs, pool(images))
+    weights = torch.rand(3, 5, 1, 1, dtype=torch.float64)
+    (found,) = torch.autograd.grad((outputs * weights).sum(), images)
+    torch.testing.assert_close(found, (weights / 24).expand_as(images))
+    with image_differentiable():
+        (before,) = torch.autograd.grad(pool(images.sin()).sum(), images)
+    assert before.is_contiguous(memory_format=torch.channels_last)
