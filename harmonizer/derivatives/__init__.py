@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from harmonizer.derivatives import company, image_gradient, small_maps
-from harmonizer.derivatives.activation import Gelu
+from harmonizer.derivatives.activation import GELU, HARDSWISH, RELU, SILU, Kind, activate, hardtanh, leaky_relu
 from harmonizer.derivatives.attention import attend
 from harmonizer.derivatives.convolution import Convolution, patches_convolution, takes_patches
 from harmonizer.derivatives.image_gradient import FEW, ImageConvolution
@@ -211,7 +211,23 @@ def _layer_norm(
 
 
 def _gelu(inputs: Tensor, *, approximate: str = "none") -> Tensor | None:
-    return Gelu.apply(inputs) if approximate == "none" else None
+    return activate(inputs, GELU, inplace=False) if approximate == "none" else None
+
+
+def _activation(kind: Kind) -> Callable[..., Tensor]:
+    return lambda inputs, inplace=False: activate(inputs, kind, inplace=inplace)
+
+
+def _hardtanh(inputs: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor | None:
+    if not min_val < max_val:
+        return None  # torch's error
+    return activate(inputs, hardtanh(float(min_val), float(max_val)), inplace=inplace)
+
+
+def _leaky_relu(inputs: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor | None:
+    if not negative_slope > 0:
+        return None  # the slope of a value cannot be told from the result
+    return activate(inputs, leaky_relu(float(negative_slope)), inplace=inplace)
 
 
 def _hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
@@ -230,6 +246,14 @@ twice_differentiable.replacements = {
     F.batch_norm: _batch_norm,
     F.layer_norm: _layer_norm,
     F.gelu: _gelu,
+    F.hardswish: _activation(HARDSWISH),
+    F.hardtanh: _hardtanh,
+    F.leaky_relu: _leaky_relu,
+    F.relu: _activation(RELU),
+    torch.relu: _activation(RELU),
+    Tensor.relu: _activation(RELU),
+    F.relu6: _activation(hardtanh(0.0, 6.0)),
+    F.silu: _activation(SILU),
     F.hardsigmoid: _hardsigmoid,
     F.scaled_dot_product_attention: _attention,
 }

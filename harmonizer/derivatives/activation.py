@@ -1,42 +1,122 @@
-"""Activations whose second derivative is a closed form."""
+"""Activations whose second derivative is a closed form, or zero.
+
+torch differentiates those of SiLU twice through a chain of a dozen elementwise passes, and adds zeros to the gradient of
+every ReLU's input.
+"""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+aten = torch.ops.aten
+LOG_DENSITY = -math.log(2 * math.pi) / 2  # of the normal distribution, at 0
 
-class Gelu(Function):
-    """``F.gelu`` without approximation: x Phi(x), with the slope Phi(x) + x phi(x) and the bend phi(x) (2 - x^2)."""
+
+class Kind(NamedTuple):
+    """A function of single values, y = f(x)."""
+
+    value: Callable[..., Tensor]
+    """y; takes ``inplace`` where there is such a form."""
+    gradient: Callable[[Tensor, Tensor], Tensor]
+    """g f', from g and from x, or from y where f is piecewise linear."""
+    bend: Callable[[Tensor], Tensor] | None
+    """f'' from x; None where f is piecewise linear."""
+
+
+def activate(inputs: Tensor, kind: Kind, *, inplace: bool) -> Tensor:
+    """Return an activation's outputs; ``inplace`` leaves them in ``inputs``, as torch does."""
+    if inplace and kind.bend is not None:  # which needs the inputs: torch keeps a copy there, too
+        return Activation.apply(inputs.clone(), inputs, kind)  # type: ignore[no-any-return]
+    return Activation.apply(inputs, inputs if inplace else None, kind)  # type: ignore[no-any-return]
+
+
+class Activation(Function):
+    """One of the activations below; ``held``, where given, has the values of the inputs, and is overwritten.
+
+    Only the inputs get a gradient: torch would add zeros to that of what ``held`` was before.
+    """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor) -> Tensor:  # noqa: ANN401, D102
-        ctx.save_for_backward(inputs)
-        return torch.nn.functional.gelu(inputs)
+    def forward(ctx: Any, inputs: Tensor, held: Tensor | None, kind: Kind) -> Tensor:  # noqa: ANN401, D102
+        if held is None:
+            outputs = kind.value(inputs)
+        else:
+            ctx.mark_dirty(held)
+            outputs = kind.value(held, inplace=True)
+        ctx.save_for_backward(outputs if kind.bend is None else inputs)
+        ctx.kind = kind
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor | None:  # noqa: ANN401, D102
-        (inputs,) = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:  # noqa: ANN401, D102
+        (values,) = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return GeluGradient.apply(gradients[0], inputs)  # type: ignore[no-any-return]
-        return torch.ops.aten.gelu_backward(gradients[0], inputs)  # type: ignore[no-any-return]
+            values = values.detach() if ctx.kind.bend is None else values
+            return ActivationGradient.apply(gradients[0], values, ctx.kind), None, None
+        return ctx.kind.gradient(gradients[0], values), None, None
 
 
-class GeluGradient(Function):
-    """The gradient of a GELU's input."""
+class ActivationGradient(Function):
+    """The gradient of an activation's input."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, inputs: Tensor) -> Tensor:  # noqa: ANN401, D102
-        ctx.save_for_backward(gradient, inputs)
-        return torch.ops.aten.gelu_backward(gradient, inputs)  # type: ignore[no-any-return]
+    def forward(ctx: Any, gradient: Tensor, values: Tensor, kind: Kind) -> Tensor:  # noqa: ANN401, D102
+        ctx.save_for_backward(values, None if kind.bend is None else gradient)
+        ctx.kind = kind
+        return kind.gradient(gradient, values)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401, D102
-        gradient, inputs = ctx.saved_tensors
-        square = inputs * inputs
-        bend = (square * -0.5).exp_().mul_(square.sub_(2)).mul_(-1 / math.sqrt(2 * math.pi))
-        return torch.ops.aten.gelu_backward(cotangent, inputs), bend.mul_(gradient).mul_(cotangent)
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor | None, None]:  # noqa: ANN401, D102
+        values, gradient = ctx.saved_tensors
+        to_values = None
+        if ctx.kind.bend is not None and ctx.needs_input_grad[1]:
+            to_values = ctx.kind.bend(values).mul_(gradient).mul_(cotangent)
+        return ctx.kind.gradient(cotangent, values), to_values, None
+
+
+def _bend_of_gelu(x: Tensor) -> Tensor:
+    """Return phi(x) (2 - x^2), phi the normal density; f' is Phi(x) + x phi(x)."""
+    factor = torch.addcmul(x.new_tensor(2.0), x, x, value=-1)
+    return torch.rsub(factor, LOG_DENSITY - 1, alpha=-0.5).exp_().mul_(factor)  # phi is exp((2 - x^2) / 2 + constant)
+
+
+def _bend_of_silu(x: Tensor) -> Tensor:
+    """Return s (1 - s) (2 + x (1 - 2 s)), s the sigmoid of x; f' is s + x s (1 - s)."""
+    s = torch.sigmoid(x)
+    factor = torch.addcmul(x.new_tensor(2.0), x, torch.rsub(s, 1, alpha=2))
+    bend: Tensor = aten.sigmoid_backward(factor, s)
+    return bend
+
+
+def _bend_of_hardswish(x: Tensor) -> Tensor:
+    """Return 1/3 between -3 and 3; f' is (2 x + 3) / 6 there."""
+    third: Tensor = aten.hardtanh_backward(torch.full_like(x, 1 / 3), x, -3.0, 3.0)
+    return third
+
+
+GELU = Kind(F.gelu, aten.gelu_backward, _bend_of_gelu)
+SILU = Kind(F.silu, aten.silu_backward, _bend_of_silu)
+HARDSWISH = Kind(F.hardswish, aten.hardswish_backward, _bend_of_hardswish)
+RELU = Kind(F.relu, lambda gradient, y: aten.threshold_backward(gradient, y, 0), None)
+
+
+@cache
+def hardtanh(low: float, high: float) -> Kind:
+    """Return the clipping of values to [low,high]."""
+    value = partial(F.hardtanh, min_val=low, max_val=high)
+    return Kind(value, lambda gradient, y: aten.hardtanh_backward(gradient, y, low, high), None)
+
+
+@cache
+def leaky_relu(slope: float) -> Kind:
+    """Return the leaky ReLU of a slope above 0."""
+    value = partial(F.leaky_relu, negative_slope=slope)
+    return Kind(value, lambda gradient, y: aten.leaky_relu_backward(gradient, y, slope, True), None)
