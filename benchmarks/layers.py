@@ -26,16 +26,22 @@ TWICE: dict[str, Layer] = {
     "3x3 convolution, 512 channels of 1 px": (nn.Conv2d(512, 512, 3, padding=1), (16, 512, 1, 1)),
     "BatchNorm, 64 channels of 16 px": (nn.BatchNorm2d(64), (16, 64, 16, 16)),
     "LayerNorm, 17 tokens of 192": (nn.LayerNorm(192), (16, 17, 192)),
+    "GELU, 17 tokens of 768": (nn.GELU(), (16, 17, 768)),
+    "SiLU, 64 channels of 16 px": (nn.SiLU(), (16, 64, 16, 16)),
+    "ReLU, 64 channels of 16 px": (nn.ReLU(), (16, 64, 16, 16)),
 }
 
 ONCE: dict[str, Layer] = {
     "7x7 convolution, stride 2, RGB of 64 px": (nn.Conv2d(3, 64, 7, 2, 3, bias=False), (64, 3, 64, 64)),
+    "3x3 convolution, stride 2, RGB of 64 px": (nn.Conv2d(3, 32, 3, 2, 1, bias=False), (64, 3, 64, 64)),
+    "3x3 convolution, RGB of 32 px": (nn.Conv2d(3, 64, 3, 1, 1, bias=False), (64, 3, 32, 32)),
     "patches of 16 px, RGB of 64 px": (nn.Conv2d(3, 192, 16, 16), (64, 3, 64, 64)),
     "patches of 4 px, RGB of 64 px": (nn.Conv2d(3, 40, 4, 4), (64, 3, 64, 64)),
     "3x3 convolution, 256 channels of 4 px": (nn.Conv2d(256, 256, 3, padding=1), (64, 256, 4, 4)),
     "3x3 convolution, 512 channels of 2 px": (nn.Conv2d(512, 512, 3, padding=1), (64, 512, 2, 2)),
     "fixed BatchNorm, 3 channels of 64 px": (nn.BatchNorm2d(3).eval(), (64, 3, 64, 64)),
     "fixed BatchNorm, 64 channels of 16 px": (nn.BatchNorm2d(64).eval(), (64, 64, 16, 16)),
+    "average of 512 channels of 4 px": (nn.AdaptiveAvgPool2d(1), (64, 512, 4, 4)),
 }
 
 
@@ -63,7 +69,8 @@ def _second(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object
     upstream = torch.rand_like(outputs).requires_grad_()
     (gradient,) = torch.autograd.grad(outputs, leaf, upstream, create_graph=True)
     cotangent = torch.rand_like(gradient)
-    return lambda: torch.autograd.grad(gradient, [upstream, layer.weight], cotangent, retain_graph=True)
+    wanted = [upstream, *([layer.weight] if hasattr(layer, "weight") else [leaf])]
+    return lambda: torch.autograd.grad(gradient, wanted, cotangent, retain_graph=True, allow_unused=True)
 
 
 def _first(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object]:

@@ -1,7 +1,7 @@
 """Activations whose second derivative is a closed form, or zero.
 
-torch differentiates those of SiLU twice through a chain of a dozen elementwise passes, and adds zeros to the gradient of
-every ReLU's input.
+torch differentiates SiLU twice through a chain of a dozen elementwise passes, whose results it keeps, and adds zeros to
+the gradient of every ReLU's input.
 """
 
 import math
