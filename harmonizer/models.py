@@ -11,7 +11,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from harmonizer.attention import fuse, fused_attention
-from harmonizer.derivatives import twice_differentiable
+from harmonizer.derivatives import differentiable, twice_differentiable
 from harmonizer.functional import input_saliency
 from harmonizer.weights import read_weights
 
@@ -24,7 +24,8 @@ class PixelModel(nn.Module):
         mean: Per channel, in [0,1] units.
         std: Per channel, in [0,1] units.
         second_order: Training differentiates twice. Training forwards whose images require a gradient then run in
-            :class:`harmonizer.derivatives.twice_differentiable`.
+            :class:`harmonizer.derivatives.twice_differentiable`, the others in
+            :class:`harmonizer.derivatives.differentiable`.
         recomputes: The backward pass runs parts of the forward again, with gradient checkpointing. All training
             forwards then take torch's own layers, without fused attention, so that both runs agree.
     """
@@ -52,8 +53,8 @@ class PixelModel(nn.Module):
         """Map images (B,3,H,W) in [0,1] to logits (B,K)."""
         if self.attention:
             fuse(self.attention, fused=not self.training)
-        twice = self.second_order and self.training and images.requires_grad
-        with twice_differentiable() if twice else nullcontext():
+        derivatives = twice_differentiable if images.requires_grad else differentiable
+        with derivatives() if self.second_order and self.training else nullcontext():
             logits: Tensor = self.backbone((images - self.mean) / self.std)
         return logits
 

@@ -6,7 +6,8 @@ from a chain of some fifteen elementwise passes, and fused attention has none at
 :func:`twice_differentiable` the same layers run on closed forms that use the kernels of the first derivative again.
 Values and gradients are those of torch, up to rounding; benchmarks/README.md says what that saves.
 
-First ones, for attacks on a CPU: see :class:`image_differentiable`.
+First ones, on a CPU: for attacks see :class:`image_differentiable`, and :class:`differentiable` for the samples of a
+batch that have no human map.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from harmonizer.derivatives.image_gradient import FEW, ImageConvolution
 from harmonizer.derivatives.normalisation import BatchNorm, LayerNorm
 from harmonizer.derivatives.small_maps import as_products
 
-__all__ = ["image_differentiable", "twice_differentiable"]
+__all__ = ["differentiable", "image_differentiable", "twice_differentiable"]
 
 
 class _Replaced(TorchFunctionMode):
@@ -68,6 +69,18 @@ class twice_differentiable(_Replaced):
     >>> gradient.square().sum().backward()
     >>> layer.weight.grad.shape
     torch.Size([4, 3, 3, 3])
+    """
+
+
+class differentiable(_Replaced):
+    """Run a network so that the gradients of inputs and parameters are fast on a CPU where few pixels are left.
+
+    >>> layer, maps = torch.nn.Conv2d(256, 256, 3, padding=1), torch.rand(2, 256, 2, 2)
+    >>> with differentiable():
+    ...     outputs = layer(maps)
+    >>> outputs.sum().backward()
+    >>> layer.weight.grad.shape
+    torch.Size([256, 256, 3, 3])
     """
 
 
@@ -126,6 +139,20 @@ def _conv2d(
         products = as_products(*cast, *geometry)  # type: ignore[arg-type, call-arg]
         outputs: Tensor = Convolution.apply(*cast, *geometry) if products is None else products
     return outputs
+
+
+def _conv2d_of_few_pixels(
+    inputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    if isinstance(padding, str) or inputs.ndim != 4 or _computed(weight, bias) or torch.is_autocast_enabled("cpu"):
+        return None
+    return as_products(inputs, weight, bias, _pair(stride), _pair(padding), _pair(dilation), groups)
 
 
 def _conv2d_of_images(
@@ -257,6 +284,7 @@ twice_differentiable.replacements = {
     F.hardsigmoid: _hardsigmoid,
     F.scaled_dot_product_attention: _attention,
 }
+differentiable.replacements = {torch.conv2d: _conv2d_of_few_pixels}
 image_differentiable.without_gradients = True
 image_differentiable.replacements = {
     torch.conv2d: _conv2d_of_images,

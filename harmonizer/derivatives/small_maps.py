@@ -2,7 +2,9 @@
 
 The last layers of a network that sees small images have many channels and hardly any pixels. There most taps of a
 kernel fall beside the map, and torch's kernels, made for rows of pixels, are left idle; benchmarks/README.md has the
-numbers. A tap with weight (O,I) maps the pixels that it meets to the outputs that it reaches.
+numbers. A tap with weight (O,I) maps the pixels that it meets to the outputs that it reaches. That takes a copy of a
+contiguous weight, and for few images the copy takes longer than the products: there one product of the whole weight
+with all that the outputs look at is faster, zeros beside the map included.
 """
 
 import itertools
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -21,6 +24,9 @@ Pair = tuple[int, int]
 # `python -m benchmarks.layers`.
 MOST_PIXELS, MOST_PIXELS_CHANNELS_LAST = 9, 16  # of the output
 LEAST_CHANNELS = 256
+# How many products with zeros beside the map take as long as to copy one number of the weight to its tap, or of its
+# gradient from there.
+COPY, COPY_BACK = 29, 54
 
 
 class Span(NamedTuple):
@@ -57,6 +63,8 @@ def as_products(
     if not fits or not suits(inputs, weight, stride, padding, dilation, groups):
         return None
     products = TapProducts(weight.shape, (inputs.shape[2], inputs.shape[3]), stride, padding)
+    if weight.requires_grad and inputs.is_contiguous() and weight.is_contiguous() and products.copies_much(len(inputs)):
+        products = WindowProducts(weight.shape, products.size, stride, padding)
     return TapConvolution.apply(inputs, weight, bias, products)  # type: ignore[no-any-return]
 
 
@@ -120,10 +128,20 @@ class TapProducts:
     def __init__(self, shape: torch.Size, size: Pair, stride: Pair, padding: Pair) -> None:
         self.shape = shape
         self.size = size
+        self.stride = stride
+        self.padding = padding
         self.outputs = _output_size(size, shape[2:], stride, padding)
         sides = zip(size, self.outputs, shape[2:], stride, padding, strict=True)
         self.rows, self.columns = (_spans(*side) for side in sides)
         self.extents = _extent(self.rows), _extent(self.columns)
+        spans = ([range(span.outputs.start, span.outputs.stop) for span in side] for side in (self.rows, self.columns))
+        met = math.prod(sum(map(len, side)) for side in spans)
+        # Of an image: pairs of an output and a tap that falls beside the map.
+        self.missed: int = math.prod(self.outputs) * math.prod(shape[2:]) - met
+
+    def copies_much(self, count: int) -> bool:
+        """Tell whether to copy a contiguous weight to its taps takes longer than what these save, for so few images."""
+        return count * self.missed <= COPY * len(self.rows) * len(self.columns)
 
     def taps(self, weight: Tensor) -> Tensor:
         """Return the taps (k',l',O,I) that meet the map, each in rows without gaps; a view where those are."""
@@ -151,6 +169,8 @@ class TapProducts:
 
     def weight_gradient(self, gradient: Tensor, inputs: Tensor) -> Tensor:
         """Return the gradient of the weight (O,I,k,l) from the output's (B,O,h,w) and the inputs (B,I,H,W)."""
+        if inputs.is_contiguous() and len(inputs) * self.missed <= COPY_BACK * math.prod(self.shape[2:]):
+            return torch.mm(_rows(gradient).t(), self._windows(inputs)).reshape(self.shape)
         left, right = gradient.permute(0, 2, 3, 1), inputs.permute(0, 2, 3, 1)
         channels, kernel = self.shape[:2], self.shape[2:]
         found = gradient.new_zeros(*kernel, *channels)
@@ -160,11 +180,43 @@ class TapProducts:
             torch.mm(reached.t(), met, out=found[row.tap, column.tap])
         return found.permute(2, 3, 0, 1).contiguous()
 
+    def _windows(self, inputs: Tensor) -> Tensor:
+        """Return what each output looks at, (B h w,I k l), zeros beside the map included."""
+        (top, left), (down, right), (height, width) = self.padding, self.stride, self.shape[2:]
+        padded = F.pad(inputs, (left, left, top, top))
+        windows = padded.unfold(2, height, down).unfold(3, width, right)  # (B,I,h,w,k,l)
+        return windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, math.prod(self.shape[1:]))
+
     def _connections(self, taps: Tensor) -> Iterator[tuple[Span, Span, Tensor]]:
         """Return what each tap connects, and its weight (O,I)."""
         (top, _), (left, _) = self.extents
         for row, column in itertools.product(self.rows, self.columns):
             yield row, column, taps[row.tap - top, column.tap - left]
+
+
+class WindowProducts(TapProducts):
+    """The same with one product for all taps, of the weight as it is: for few images, contiguous."""
+
+    def taps(self, weight: Tensor) -> Tensor:
+        """Return the weight as a matrix (O,I k l)."""
+        return weight.detach().flatten(1)
+
+    def convolve(self, inputs: Tensor, taps: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return the output (B,O,h,w) of inputs (B,I,H,W), contiguous."""
+        windows = self._windows(inputs)
+        pixels = torch.mm(windows, taps.t()) if bias is None else torch.addmm(bias, windows, taps.t())
+        maps = pixels.reshape(len(inputs), *self.outputs, -1).permute(0, 3, 1, 2)
+        return maps.clone(memory_format=torch.contiguous_format)
+
+    def input_gradient(self, gradient: Tensor, taps: Tensor) -> Tensor:
+        """Return the gradient of the inputs (B,I,H,W), contiguous, from that of the output (B,O,h,w)."""
+        windows = torch.mm(_rows(gradient), taps).reshape(len(gradient), -1, taps.shape[1])
+        return F.fold(windows.mT, self.size, tuple(self.shape[2:]), 1, self.padding, self.stride)
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """Return the pixels (B h w,C) of maps (B,C,h,w)."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
 def _output_size(size: torch.Size | Pair, kernel: torch.Size, stride: Pair, padding: Pair) -> Pair:

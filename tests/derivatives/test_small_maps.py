@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from harmonizer.attacks import minimal_radius
-from harmonizer.derivatives import image_differentiable, small_maps, twice_differentiable
-from harmonizer.derivatives.small_maps import TapProducts, suits
+from harmonizer.data.batch import Batch
+from harmonizer.derivatives import differentiable, image_differentiable, small_maps, twice_differentiable
+from harmonizer.derivatives.small_maps import TapProducts, WindowProducts, suits
+from harmonizer.models import PixelModel
+from harmonizer.saliency_batch import logits_and_gradient
 
 GEOMETRIES = [
     (kernel, stride, padding, size)
@@ -19,9 +22,18 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+WAYS = [
+    (TapProducts, torch.contiguous_format, True),
+    (TapProducts, torch.contiguous_format, False),
+    (TapProducts, torch.channels_last, True),
+    (WindowProducts, torch.contiguous_format, True),
+]
+
+
+@pytest.mark.parametrize(("way", "layout", "few"), WAYS)
 @pytest.mark.parametrize(("kernel", "stride", "padding", "size"), GEOMETRIES)
-def test_any_geometry(kernel, stride, padding, size, layout):
+def test_any_geometry(kernel, stride, padding, size, way, layout, few, monkeypatch):
+    monkeypatch.setattr(small_maps, "COPY_BACK", 10**9 if few else -1)
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape):
@@ -32,7 +44,7 @@ def test_any_geometry(kernel, stride, padding, size, layout):
     outputs = F.conv2d(images, weight, bias, stride, padding)
     gradient = drawn(*outputs.shape)
     to_images, to_weight = torch.autograd.grad(outputs, [images, weight], gradient)
-    products = TapProducts(weight.shape, size, stride, padding)
+    products = way(weight.shape, size, stride, padding)
     taps = products.taps(weight)
     with torch.no_grad():
         found = products.convolve(images, taps, bias), products.input_gradient(gradient, taps)
@@ -42,6 +54,17 @@ def test_any_geometry(kernel, stride, padding, size, layout):
         kept = torch.contiguous_format if source.is_contiguous() else torch.channels_last
         assert value.is_contiguous(memory_format=kept)
         assert not value._is_view()  # which a Function could not return
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "missed"),
+    [((1, 1), (1, 1), 8), ((2, 2), (1, 1), 20), ((4, 4), (2, 2), 11), ((2, 3), (1, 1), 26)],
+)
+def test_pairs_beside_the_map_are_counted(size, stride, missed):
+    products = TapProducts(torch.Size((1, 1, 3, 3)), size, stride, (1, 1))
+    assert products.missed == missed
+    met = products.convolve(torch.ones(1, 1, *size), products.taps(torch.ones(1, 1, 3, 3)))
+    assert met.sum() + missed == 9 * met.numel()
 
 
 def shaped(inputs, weight, layout=torch.contiguous_format, dtype=torch.float32):
@@ -104,6 +127,48 @@ def test_weights_that_depend_on_the_images_are_no_constants(mode, count):
             )
         found.append(torch.autograd.grad(outputs.sin().sum(), images, create_graph=True)[0])
     torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "layout", "trained", "way"),
+    [
+        (4, 2, torch.contiguous_format, True, WindowProducts),
+        (13, 2, torch.contiguous_format, True, WindowProducts),
+        (14, 2, torch.contiguous_format, True, TapProducts),
+        (4, 1, torch.contiguous_format, True, TapProducts),  # a single tap to copy
+        (4, 2, torch.channels_last, True, TapProducts),
+        (4, 2, torch.contiguous_format, False, TapProducts),  # an attack, where the batch must not matter
+    ],
+)
+def test_few_images_take_whole_windows(count, size, layout, trained, way):
+    maps = torch.rand(count, 256, size, size).contiguous(memory_format=layout).requires_grad_()
+    weight = torch.rand(256, 256, 3, 3).contiguous(memory_format=layout).requires_grad_(trained)
+    assert type(small_maps.as_products(maps, weight, None, *HERE).grad_fn.products) is way
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_samples_without_a_map_use_them_too(products_made, bfloat16):
+    torch.manual_seed(0)
+    backbone = timm.create_model("resnet18", num_classes=4, zero_init_last=False).double().train()
+    images = torch.rand(5, 3, 64, 64, dtype=torch.float64)
+    mapped = torch.tensor([True, False, True, False, False])
+    batch = Batch(images, torch.arange(5) % 4, images.mean(1), mapped, list("abcde"))
+    if bfloat16:
+        with torch.autocast("cpu", torch.bfloat16), differentiable():
+            backbone.float()(images.float())
+        assert not products_made
+        return
+    found, made = [], []
+    for ours in (False, True):
+        model = PixelModel(backbone, (0.5,) * 3, (0.5,) * 3, second_order=ours).double().train()
+        model.zero_grad()
+        logits, gradient = logits_and_gradient(model, batch._replace(images=images.clone()), joint=False)
+        (gradient.square().sum() + logits.square().sum()).backward()
+        found.append([logits.detach(), gradient.detach(), *[parameter.grad for parameter in model.parameters()]])
+        made.append(products_made.count((512, 512, 3, 3)))
+    assert made == [0, 6]  # of both parts
+    largest = max(float(value.norm()) for value in found[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-11 * largest)
 
 
 @pytest.fixture
