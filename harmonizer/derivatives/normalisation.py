@@ -8,7 +8,10 @@ b = mean(u x^):
     to u:  P(v)
     to x:  -r^2 (x^ (p - mean(u) mean(v) - 3 a b) + b (v - mean(v)) + a (u - mean(u)))
 
-P is linear and symmetric, so that its kernel, the layer's own backward, serves again.
+P is linear and symmetric, so that its kernel, the layer's own backward, serves again. With q = P(u) and s = P(v) the
+second is also
+
+    to x:  -x^ (mean(q s) + a b eps r^4) - r (b s + a q)
 """
 
 from typing import Any
@@ -108,6 +111,7 @@ class LayerNorm(Function):
         outputs, mean, scale = torch.native_layer_norm(inputs, shape, weight, bias, eps)
         ctx.save_for_backward(inputs, weight, bias, mean, scale)
         ctx.shape = shape
+        ctx.eps = eps
         return outputs
 
     @staticmethod
@@ -115,8 +119,8 @@ class LayerNorm(Function):
         inputs, weight, bias, mean, scale = ctx.saved_tensors
         (gradient,) = gradients
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
-            scaled = gradient if weight is None else gradient * weight
-            return LayerNormProjection.apply(scaled, inputs, mean, scale, ctx.shape), *(None,) * 4
+            rest = mean, scale, ctx.shape, ctx.eps
+            return LayerNormInputGradient.apply(gradient, inputs, weight, *rest), *(None,) * 4
         needs = ctx.needs_input_grad
         to_inputs, to_weight, to_bias = torch.ops.aten.native_layer_norm_backward(
             gradient.contiguous(), inputs, ctx.shape, mean, scale, weight, bias, [needs[0], needs[2], needs[3]]
@@ -124,45 +128,48 @@ class LayerNorm(Function):
         return to_inputs, None, to_weight, to_bias, None
 
 
-class LayerNormProjection(Function):
-    """P(u) of this module's formula, over the last dimensions."""
+class LayerNormInputGradient(Function):
+    """The gradient of a layer normalisation's input."""
 
     @staticmethod
     def forward(  # noqa: D102
         ctx: Any,  # noqa: ANN401 - autograd's
-        scaled: Tensor,
+        gradient: Tensor,
         inputs: Tensor,
+        weight: Tensor | None,
         mean: Tensor,
         scale: Tensor,
         shape: tuple[int, ...],
+        eps: float,
     ) -> Tensor:
-        ctx.save_for_backward(scaled, inputs, mean, scale)
+        found = _project(gradient, inputs, weight, mean, scale, shape)
+        ctx.save_for_backward(gradient, inputs, weight, mean, scale, found)
         ctx.shape = shape
-        return _project(scaled, inputs, mean, scale, shape)
+        ctx.eps = eps
+        return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        scaled, inputs, mean, scale = ctx.saved_tensors
-        to_scaled = _project(cotangent, inputs, mean, scale, ctx.shape)
-        rows = mean.numel()
-        u, v, x = (tensor.reshape(rows, -1).to(mean.dtype) for tensor in (scaled, cotangent, inputs))
-        centre, r = mean.reshape(rows, 1), scale.reshape(rows, 1)
-        u_mean, v_mean = u.mean(1, keepdim=True), v.mean(1, keepdim=True)
-        count = u.shape[1]
-
-        def along(values: Tensor, mean_value: Tensor) -> Tensor:
-            """Return mean(values x^) of each row."""
-            found: Tensor = r * (torch.linalg.vecdot(values, x)[:, None] / count - mean_value * centre)
-            return found
-
-        a, b = along(v, v_mean), along(u, u_mean)
-        inner = torch.linalg.vecdot(u, v)[:, None] / count - u_mean * v_mean
-        factor = -r.square()
-        of_x, of_v, of_u = factor * r * (inner - 3 * a * b), factor * b, factor * a
-        constant = -of_x * centre - of_v * v_mean - of_u * u_mean
-        to_inputs = torch.addcmul(constant, x, of_x).addcmul_(v, of_v).addcmul_(u, of_u)
-        return to_scaled, to_inputs.reshape(inputs.shape).to(inputs.dtype), None, None, None
+        gradient, inputs, weight, mean, scale, found = ctx.saved_tensors
+        to_u = _project(cotangent, inputs, None, mean, scale, ctx.shape)
+        count = inputs.numel() // mean.numel()
+        r = scale.reshape(-1, 1)
+        x, g, v, q, s = (t.reshape(len(r), count).to(r.dtype) for t in (inputs, gradient, cotangent, found, to_u))
+        flat = None if weight is None else weight.reshape(count).to(r.dtype)
+        x = torch.addcmul(mean.reshape(-1, 1) * -r, x, r)  # x^
+        a, b, inner = (
+            torch.linalg.vecdot(one, other)[:, None]  # sums, not means
+            for one, other in ((v, x), (g if flat is None else g * flat, x), (q, s))
+        )
+        inner.addcmul_(a * b, r**4, value=ctx.eps / count)
+        share = r / -count
+        to_inputs = x.mul_(inner / -count).addcmul_(s, b * share).addcmul_(q, a * share)
+        to_weight = None
+        if weight is not None and ctx.needs_input_grad[2]:
+            to_weight = (g * s).sum(0).reshape(weight.shape).to(weight.dtype)
+        to_gradient = to_u if weight is None else to_u * weight
+        return to_gradient, to_inputs.reshape(inputs.shape).to(inputs.dtype), to_weight, *(None,) * 4
 
 
 def _as(values: Tensor, like: Tensor, shape: list[int]) -> Tensor:
@@ -179,9 +186,11 @@ def _batch_norm_backward(
     )
 
 
-def _project(values: Tensor, inputs: Tensor, mean: Tensor, scale: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return P(values)."""
+def _project(
+    values: Tensor, inputs: Tensor, weight: Tensor | None, mean: Tensor, scale: Tensor, shape: tuple[int, ...]
+) -> Tensor:
+    """Return P(w values)."""
     found: Tensor = torch.ops.aten.native_layer_norm_backward(
-        values.contiguous(), inputs, shape, mean, scale, None, None, [True, False, False]
+        values.contiguous(), inputs, shape, mean, scale, weight, None, [True, False, False]
     )[0]
     return found
