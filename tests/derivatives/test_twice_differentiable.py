@@ -32,6 +32,11 @@ def _ignoring(activate, values):
     return values
 
 
+def _of_a_view(activate, values):
+    """Use an activation in place on a part of its input, and all of that afterwards."""
+    return torch.cat([activate(values[:, :2], inplace=True), values], 1)
+
+
 LAYERS = {
     "conv": (lambda x, w, b: F.conv2d(x, w, b), (2, 3, 7, 6), (4, 3, 3, 3), (4,)),
     "conv strided": (lambda x, w, b: F.conv2d(x, w, b, 2, (1, 2)), (2, 3, 7, 6), (4, 3, 3, 3), (4,)),
@@ -71,6 +76,10 @@ LAYERS = {
     "silu in place": (lambda x: F.silu(3 * x, inplace=True), (4, 5)),
     "silu, result ignored": (lambda x: _ignoring(F.silu, 3 * x), (4, 5)),
     "relu, result ignored": (lambda x: _ignoring(F.relu, 3 * x).sin(), (4, 5)),
+    "relu of a view": (lambda x: _of_a_view(F.relu, 3 * x).sin(), (4, 5)),
+    "silu of a view": (lambda x: _of_a_view(F.silu, 3 * x), (4, 5)),
+    "silu of one value": (lambda x: F.silu(x.mean().expand(4, 5)), (4, 5)),
+    "silu of nothing": (lambda x: torch.cat([F.silu(x[:0].sin(), inplace=True), x.sin()]), (4, 5)),
     "attention": (
         lambda x, k, v: F.scaled_dot_product_attention(x, k, v),
         (2, 3, 4, 5),
