@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def rows_of(vectors: Tensor) -> Tensor:
-    """Return ``vectors`` (n,...) as (n,values), each row in the order in which it lies in memory, without a copy."""
+    """Return ``vectors`` (n,...) as (n,values), each row in the order in which it lies in memory."""
     if vectors.ndim == 4 and vectors.is_contiguous(memory_format=torch.channels_last):
         vectors = vectors.permute(0, 2, 3, 1)
     return vectors.flatten(1)

@@ -100,8 +100,9 @@ class Network:
             return inputs.new_zeros(0, self._width)  # many models cannot take an empty batch
 
         def infer(part: slice) -> tuple[Tensor]:
+            copied = inputs[part].clone(memory_format=self.layout(inputs))  # a model may change its input in place
             with torch.no_grad(), self._fast_layers(inputs):
-                return (self._checked(self.model(inputs[part].contiguous(memory_format=self.layout(inputs)))),)
+                return (self._checked(self.model(copied)),)
 
         self._count(self.forwards, rows)
         return self._in_batches(infer, inputs)[0]
@@ -116,7 +117,7 @@ class Network:
 
         def differentiate(part: slice) -> tuple[Tensor, Tensor]:
             layout = self.layout(inputs)
-            leaf = inputs[part].contiguous(memory_format=layout).detach().requires_grad_()
+            leaf = inputs[part].detach().clone(memory_format=layout).requires_grad_()
             with (
                 self._fast_layers(inputs),
                 torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None),

@@ -75,6 +75,8 @@ class twice_differentiable(_Replaced):
 class differentiable(_Replaced):
     """Run a network so that the gradients of inputs and parameters are fast on a CPU where few pixels are left.
 
+    Under ``create_graph`` such layers give the gradient of their inputs only, as in :class:`twice_differentiable`.
+
     >>> layer, maps = torch.nn.Conv2d(256, 256, 3, padding=1), torch.rand(2, 256, 2, 2)
     >>> with differentiable():
     ...     outputs = layer(maps)
@@ -259,7 +261,8 @@ def _leaky_relu(inputs: Tensor, negative_slope: float = 0.01, inplace: bool = Fa
 
 def _hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
     """Write ``F.hardsigmoid``, which torch differentiates only once, with a function that it does twice."""
-    return F.relu6(inputs + 3) / 6
+    outputs = F.relu6(inputs + 3) / 6
+    return inputs.copy_(outputs) if inplace else outputs
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401

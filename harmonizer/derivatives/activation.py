@@ -25,9 +25,11 @@ class Kind(NamedTuple):
     value: Callable[..., Tensor]
     """y; takes ``inplace`` where there is such a form."""
     gradient: Callable[[Tensor, Tensor], Tensor]
-    """g f', from g and from x, or from y where f is piecewise linear."""
+    """g f', from g and from x; where f is piecewise linear, from y as well."""
     bend: Callable[[Tensor], Tensor] | None
     """f'' from x; None where f is piecewise linear."""
+    keeps_outputs: bool = False
+    """y is kept, and not x, as torch does for some; in place that is all there is."""
 
 
 def activate(inputs: Tensor, kind: Kind, *, inplace: bool) -> Tensor:
@@ -50,7 +52,8 @@ class Activation(Function):
         else:
             ctx.mark_dirty(held)
             outputs = kind.value(held, inplace=True)
-        ctx.save_for_backward(outputs if kind.bend is None else inputs)
+        overwritten = held is not None and kind.bend is None
+        ctx.save_for_backward(outputs if overwritten or kind.keeps_outputs else inputs)
         ctx.kind = kind
         return outputs
 
@@ -105,7 +108,7 @@ def _bend_of_hardswish(x: Tensor) -> Tensor:
 GELU = Kind(F.gelu, aten.gelu_backward, _bend_of_gelu)
 SILU = Kind(F.silu, aten.silu_backward, _bend_of_silu)
 HARDSWISH = Kind(F.hardswish, aten.hardswish_backward, _bend_of_hardswish)
-RELU = Kind(F.relu, lambda gradient, y: aten.threshold_backward(gradient, y, 0), None)
+RELU = Kind(F.relu, lambda gradient, y: aten.threshold_backward(gradient, y, 0), None, keeps_outputs=True)
 
 
 @cache

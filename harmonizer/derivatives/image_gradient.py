@@ -52,8 +52,9 @@ class ImageConvolution(Function):
     ) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.rest = (images.shape[2:], stride, padding)
-        convolve = company.convolve_lone if company.is_lone(images, weight) else torch.conv2d
-        return convolve(images, weight, bias, stride, padding)
+        if company.is_lone(images, weight):  # no view leaves a Function: autograd forbids to change it in place
+            return company.convolve_lone(images, weight, bias, stride, padding).clone()
+        return torch.conv2d(images, weight, bias, stride, padding)
 
     @staticmethod
     @once_differentiable

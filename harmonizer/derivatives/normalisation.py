@@ -14,6 +14,7 @@ second is also
     to x:  -x^ (mean(q s) + a b eps r^4) - r (b s + a q)
 """
 
+import math
 from typing import Any
 
 import torch
@@ -153,11 +154,11 @@ class LayerNormInputGradient(Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         gradient, inputs, weight, mean, scale, found = ctx.saved_tensors
         to_u = _project(cotangent, inputs, None, mean, scale, ctx.shape)
-        count = inputs.numel() // mean.numel()
+        count = math.prod(ctx.shape)
         r = scale.reshape(-1, 1)
         x, g, v, q, s = (t.reshape(len(r), count).to(r.dtype) for t in (inputs, gradient, cotangent, found, to_u))
         flat = None if weight is None else weight.reshape(count).to(r.dtype)
-        x = torch.addcmul(mean.reshape(-1, 1) * -r, x, r)  # x^
+        x = (x - mean.reshape(-1, 1)).mul_(r)  # x^
         a, b, inner = (
             torch.linalg.vecdot(one, other)[:, None]  # sums, not means
             for one, other in ((v, x), (g if flat is None else g * flat, x), (q, s))

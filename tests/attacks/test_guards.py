@@ -176,3 +176,26 @@ def test_wrong_use_is_explained(change, message):
     given = {"images": torch.rand(2, 3, 4, 4), "labels": torch.tensor([0, 1]), **change}
     with pytest.raises(ValueError, match=message):
         minimal_radius(model, given.pop("images"), given.pop("labels"), **given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn"])
+def test_a_model_may_change_its_input_in_place(attack, dtype):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)).to(dtype).eval()
+
+    class Centred(nn.Module):
+        def __init__(self, in_place):
+            super().__init__()
+            self.layers, self.in_place = layers, in_place
+
+        def forward(self, images):
+            return self.layers(images.sub_(0.5) if self.in_place and not images.requires_grad else images - 0.5)
+
+    images = torch.rand(5, 3, 8, 8, dtype=dtype)
+    labels = layers(images - 0.5).argmax(1)
+    before = images.clone()
+    results = [minimal_radius(Centred(in_place).eval(), images, labels, attack=attack) for in_place in (False, True)]
+    assert torch.equal(images, before)
+    assert torch.equal(results[0].adversarial, results[1].adversarial)
+    assert (results[0].status == Status.FOUND).any()

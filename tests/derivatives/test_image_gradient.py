@@ -165,3 +165,15 @@ def test_the_average_of_all_pixels_leaves_the_gradient_channels_last(size):
     with image_differentiable():
         (before,) = torch.autograd.grad(pool(images.sin()).sum(), images)
     assert before.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_what_a_stem_returns_may_be_changed_in_place(stride, count):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, stride, 1), nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(3)).eval()
+    images = torch.rand(count, 3, 8, 8)
+    labels = model(images).argmax(1)
+    for attack in ("linsley2023", "pgd"):
+        result = minimal_radius(model, images, labels, attack=attack, batch_size=1)
+        assert result.l2.isfinite().all()

@@ -57,6 +57,7 @@ LAYERS = {
     "batch norm, flat": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True), (5, 3), (3,), (3,)),
     "layer norm": (lambda x, w, b: F.layer_norm(x, (5,), w, b), (2, 3, 5), (5,), (5,)),
     "layer norm, large eps": (lambda x, w, b: F.layer_norm(x, (5,), w, b, 0.5), (2, 3, 5), (5,), (5,)),
+    "layer norm of nothing": (lambda x, w: F.layer_norm(x[:0], (5,), w).sum() + x.sin(), (2, 3, 5), (5,)),
     "layer norm, plain": (lambda x: F.layer_norm(x, (3, 5)), (2, 3, 5)),
     "gelu": (lambda x: F.gelu(3 * x), (4, 5)),
     "gelu tanh": (lambda x: F.gelu(3 * x, approximate="tanh"), (4, 5)),
@@ -78,6 +79,9 @@ LAYERS = {
     "relu, result ignored": (lambda x: _ignoring(F.relu, 3 * x).sin(), (4, 5)),
     "relu of a view": (lambda x: _of_a_view(F.relu, 3 * x).sin(), (4, 5)),
     "silu of a view": (lambda x: _of_a_view(F.silu, 3 * x), (4, 5)),
+    "relu6, changed afterwards": (lambda x: F.relu6(5 * x).add_(1).sin(), (4, 5)),
+    "leaky relu, changed afterwards": (lambda x: F.leaky_relu(x.sin()).add_(1).sin(), (4, 5)),
+    "hardtanh, changed afterwards": (lambda x: F.hardtanh(2 * x).add_(1).sin(), (4, 5)),
     "silu of one value": (lambda x: F.silu(x.mean().expand(4, 5)), (4, 5)),
     "silu of nothing": (lambda x: torch.cat([F.silu(x[:0].sin(), inplace=True), x.sin()]), (4, 5)),
     "attention": (
@@ -168,6 +172,15 @@ def test_a_networks_gradients_are_those_of_torch(name):
     torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-10 * largest)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_bound_that_rounds_is_a_bound_all_the_same(dtype):
+    values = torch.tensor([5.0, 0.1, -5.0], dtype=dtype, requires_grad=True)
+    with twice_differentiable():
+        outputs = F.hardtanh(values, -0.35, 0.35)
+    (gradient,) = torch.autograd.grad(outputs.sum(), values)
+    assert gradient.tolist() == [0, 1, 0]
+
+
 def test_hard_sigmoids_can_be_differentiated_twice():
     model = timm.create_model("mobilenetv3_small_050", num_classes=4).train()
     images = torch.rand(3, 3, 32, 32, requires_grad=True)
@@ -178,6 +191,9 @@ def test_hard_sigmoids_can_be_differentiated_twice():
     x = torch.linspace(-5, 5, 11)
     with twice_differentiable():
         torch.testing.assert_close(F.hardsigmoid(x), torch.nn.Hardsigmoid()(x))
+        y = x.clone()
+        F.hardsigmoid(y, inplace=True)
+    torch.testing.assert_close(y, F.hardsigmoid(x))
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
 
 
