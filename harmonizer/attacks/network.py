@@ -146,10 +146,7 @@ class Network:
             self._progress(round(share * len(self.forwards)), len(self.forwards))
 
     def layout(self, inputs: Tensor) -> torch.memory_format:
-        """Choose how pixels lie in memory: channels last where that is faster (see benchmarks/README.md).
-
-        Inputs in another layout are copied at every pass.
-        """
+        """Choose how pixels lie in memory: channels last where that is faster (see benchmarks/README.md)."""
         return torch.channels_last if self._channels_last(inputs) else torch.contiguous_format
 
     def _channels_last(self, inputs: Tensor) -> bool:

@@ -29,10 +29,14 @@ from harmonizer.derivatives.small_maps import as_products
 __all__ = ["differentiable", "image_differentiable", "twice_differentiable"]
 
 
+Replacement = Callable[..., Tensor | None]  # None leaves the call to torch
+Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]  # stride, padding, dilation and groups
+
+
 class _Replaced(TorchFunctionMode):
     """Run some functions of torch as others of ours, where ours take the arguments."""
 
-    replacements: Mapping[Callable[..., Any], Callable[..., Tensor | None]]
+    replacements: Mapping[Callable[..., Any], Replacement]
     without_gradients = False  # replace where gradients are off, too
 
     def __torch_function__(
@@ -122,18 +126,26 @@ def _computed(*parameters: Tensor | None) -> bool:
     return any(parameter is not None and parameter.grad_fn is not None for parameter in parameters)
 
 
-def _conv2d(
-    inputs: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: int | Sequence[int] | str = 0,
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-) -> Tensor | None:
-    if isinstance(padding, str) or inputs.ndim != 4 or _computed(weight, bias):
-        return None
-    geometry = _pair(stride), _pair(padding), _pair(dilation), groups
+def _convolution(replacement: Callable[[Tensor, Tensor, Tensor | None, Geometry], Tensor | None]) -> Replacement:
+    """Return a stand-in for ``torch.conv2d`` that passes its arguments on in one form, where they have it."""
+
+    def conv2d(
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+    ) -> Tensor | None:
+        if isinstance(padding, str) or inputs.ndim != 4 or _computed(weight, bias):
+            return None
+        return replacement(inputs, weight, bias, (_pair(stride), _pair(padding), _pair(dilation), groups))
+
+    return conv2d
+
+
+def _conv2d(inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor | None:
     cast = _cast(inputs, weight, bias)
     with torch.autocast(inputs.device.type, enabled=False):
         if takes_patches(inputs, weight, *geometry):
@@ -143,32 +155,13 @@ def _conv2d(
     return outputs
 
 
-def _conv2d_of_few_pixels(
-    inputs: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: int | Sequence[int] | str = 0,
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-) -> Tensor | None:
-    if isinstance(padding, str) or inputs.ndim != 4 or _computed(weight, bias) or torch.is_autocast_enabled("cpu"):
-        return None
-    return as_products(inputs, weight, bias, _pair(stride), _pair(padding), _pair(dilation), groups)
+def _conv2d_of_few_pixels(inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor | None:
+    return None if torch.is_autocast_enabled("cpu") else as_products(inputs, weight, bias, *geometry)
 
 
-def _conv2d_of_images(
-    inputs: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: int | Sequence[int] | str = 0,
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-) -> Tensor | None:
-    if isinstance(padding, str) or inputs.ndim != 4 or inputs.device.type != "cpu" or _computed(weight, bias):
+def _conv2d_of_images(inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor | None:
+    if inputs.device.type != "cpu":
         return None
-    geometry = _pair(stride), _pair(padding), _pair(dilation), groups
     patches = weight.shape[1] <= FEW and takes_patches(inputs, weight, *geometry)
     weight, bias = weight.detach(), None if bias is None else bias.detach()
     if image_gradient.suits(inputs, weight, *geometry):
@@ -177,7 +170,7 @@ def _conv2d_of_images(
             outputs: Tensor = ImageConvolution.apply(*cast, geometry[0][0], geometry[1][0])
         return outputs
     if patches or small_maps.suits(inputs, weight, *geometry):
-        return _conv2d(inputs, weight, bias, *geometry)
+        return _conv2d(inputs, weight, bias, geometry)
     return company.convolve_lone(inputs, weight, bias, *geometry) if company.is_lone(inputs, weight) else None
 
 
@@ -243,7 +236,7 @@ def _gelu(inputs: Tensor, *, approximate: str = "none") -> Tensor | None:
     return activate(inputs, GELU, inplace=False) if approximate == "none" else None
 
 
-def _activation(kind: Kind) -> Callable[..., Tensor]:
+def _activation(kind: Kind) -> Replacement:
     return lambda inputs, inplace=False: activate(inputs, kind, inplace=inplace)
 
 
@@ -272,7 +265,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: 
 
 
 twice_differentiable.replacements = {
-    torch.conv2d: _conv2d,
+    torch.conv2d: _convolution(_conv2d),
     F.batch_norm: _batch_norm,
     F.layer_norm: _layer_norm,
     F.gelu: _gelu,
@@ -287,10 +280,10 @@ twice_differentiable.replacements = {
     F.hardsigmoid: _hardsigmoid,
     F.scaled_dot_product_attention: _attention,
 }
-differentiable.replacements = {torch.conv2d: _conv2d_of_few_pixels}
+differentiable.replacements = {torch.conv2d: _convolution(_conv2d_of_few_pixels)}
 image_differentiable.without_gradients = True
 image_differentiable.replacements = {
-    torch.conv2d: _conv2d_of_images,
+    torch.conv2d: _convolution(_conv2d_of_images),
     F.batch_norm: _fixed_batch_norm,
     F.linear: company.linear,
     F.adaptive_avg_pool2d: _global_average,

@@ -109,11 +109,13 @@ def _spread(weight: Tensor, stride: int, padding: int, block: int) -> tuple[Tens
 @lru_cache
 def _sources(channels: int, kernel: int, stride: int, padding: int, block: int) -> Tensor:
     """Return which entry (L,K,K) of the weight's (C,k,k), flat, each of the spread one is; beyond them: none, a 0."""
-    offset = torch.tensor(_offsets(kernel, stride, padding, block))
-    tap = torch.arange(block)[:, None] + padding - stride * offset  # (block,K)
+    offset = torch.tensor(_offsets(kernel, stride, padding, block), device="cpu")
+    tap = torch.arange(block, device="cpu")[:, None] + padding - stride * offset  # (block,K)
     known = (tap >= 0) & (tap < kernel)
     y, x = tap[:, None, :, None], tap[None, :, None, :]  # (block,block,K,K) with the pixel's place in its block
-    entry = torch.arange(channels)[:, None, None] * kernel**2 + (kernel * y + x)[:, :, None]  # (block,block,C,K,K)
+    entry = (
+        torch.arange(channels, device="cpu")[:, None, None] * kernel**2 + (kernel * y + x)[:, :, None]
+    )  # (block,block,C,K,K)
     none = channels * kernel**2
     entry = torch.where((known[:, None, :, None] & known[None, :, None, :])[:, :, None], entry, none)
     entry = entry.flatten(0, 2)

@@ -156,7 +156,8 @@ MODELS = (
 @pytest.mark.parametrize("name", MODELS)
 def test_a_networks_gradients_are_those_of_torch(name):
     torch.manual_seed(0)
-    settings = {"res": {"zero_init_last": False}}.get(name[:3], {"img_size": 64} if name[:2] in ("vi", "le") else {})
+    sized = {"img_size": 64}
+    settings = {"vit": sized, "lev": sized, "res": {"zero_init_last": False}}.get(name[:3], {})
     model = timm.create_model(name, num_classes=4, drop_rate=0.0, drop_path_rate=0.0, **settings).double().train()
     images = torch.rand(3, 3, 64, 64, dtype=torch.float64)
     found = []
@@ -224,15 +225,11 @@ def test_under_autocast_layers_run_in_the_same_precision(name):
         with context, torch.autocast("cpu", torch.bfloat16):
             logits = copied(leaf)
         (gradient,) = torch.autograd.grad(logits[:, 0].float().sum(), leaf, create_graph=True)
-        gradient.square().sum().backward()
+        (gradient.square().sum() + logits.float().square().sum()).backward()
         found.append((types, gradient.detach(), [p.grad for p in copied.parameters()]))
     assert found[0][0] == found[1][0]
-    assert any(mine is not None for mine in found[1][2])
     for mine, torchs in zip(found[1][2], found[0][2], strict=True):
-        if mine is None:  # torch has added up zeros for it, at most
-            assert torchs is None or not torchs.any()
-        else:
-            assert mine.dtype == torchs.dtype
+        assert mine.dtype == torchs.dtype
     cosine = F.cosine_similarity(found[0][1].flatten(), found[1][1].flatten(), dim=0)
     assert cosine > 0.95
 
