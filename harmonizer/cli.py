@@ -188,9 +188,15 @@ def clear_errors(function: Callable[P, R]) -> Callable[P, R]:
             if cause is None or os.environ.get(TRACEBACK):
                 raise
             place = re.search(r"full_key: ([\w.]+)", str(error)) if isinstance(cause, TypeError) else None
-            _leave(f"{cause}; a setting of {place[1]} has a value of the wrong kind" if place else cause)
+            _leave(_of_the_wrong_kind(place[1], cause) if place else cause)
 
     return wrapped
+
+
+def _of_the_wrong_kind(place: str, cause: BaseException) -> str:
+    """Say that a setting below ``place`` has a value that Python cannot work with, and name those that were given."""
+    given = [word.lstrip("+") for word in sys.argv[1:] if word.lstrip("+").startswith(f"{place}.")]
+    return f"{' or '.join(given) or f'a setting of {place}'} has a value of the wrong kind ({cause})"
 
 
 def _is_mistake(error: BaseException) -> bool:

@@ -110,3 +110,30 @@ def test_a_misspelled_switch_is_told_from_an_option_without_its_value():
         translate(["--harmonise"])
     with pytest.raises(ValueError, match="try --model VALUE"):
         translate(["--model"])
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["data.image_size=big", "seed=1"], "data.image_size=big has"),
+        (["+data.flip=x", "data.window=y"], "data.flip=x or data.window=y has"),
+        (["database.size=big"], "a setting of data has"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(capsys, monkeypatch, words, named):
+    monkeypatch.delenv("HARMONIZER_TRACEBACK", raising=False)
+    monkeypatch.setattr("sys.argv", ["train.py", *words])
+
+    @clear_errors
+    def fail():
+        try:
+            return "big" < 1
+        except TypeError as error:
+            raise hydra.errors.InstantiationException("Error in call to target\nfull_key: data") from error
+
+    with pytest.raises(SystemExit):
+        fail()
+    expected = (
+        f"train.py: error: {named} a value of the wrong kind ('<' not supported between instances of 'str' and 'int')\n"
+    )
+    assert capsys.readouterr().err == expected
