@@ -2,7 +2,7 @@
 
 import difflib
 import hashlib
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import timm
@@ -11,7 +11,8 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from harmonizer.attention import fuse, fused_attention
-from harmonizer.derivatives import differentiable, twice_differentiable
+from harmonizer.blocks import Blocks
+from harmonizer.derivatives import differentiable, leading, twice_differentiable
 from harmonizer.functional import input_saliency
 from harmonizer.weights import read_weights
 
@@ -43,18 +44,34 @@ class PixelModel(nn.Module):
         self.backbone = backbone
         self.second_order = second_order and not recomputes
         self.attention = fused_attention(backbone) if second_order and recomputes else []
+        self.blocks = None if recomputes else Blocks(backbone)
         self.mean: Tensor
         self.std: Tensor
         # Constants of the architecture, not weights: kept out of the state.
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images (B,3,H,W) in [0,1] to logits (B,K)."""
+    @property
+    def can_lead(self) -> bool:
+        """Whether a training forward saves work when the gradient of its first images alone is wanted."""
+        return self.second_order and self.blocks is not None and self.blocks.can_lead
+
+    def forward(self, images: Tensor, *, leads: int | None = None) -> Tensor:
+        """Map images (B,3,H,W) in [0,1] to logits (B,K).
+
+        In training, ``leads`` promises that only the first so many images' gradient will be differentiated.
+        """
         if self.attention:
             fuse(self.attention, fused=not self.training)
-        derivatives = twice_differentiable if images.requires_grad else differentiable
-        with derivatives() if self.second_order and self.training else nullcontext():
+        second_order = self.second_order and self.training
+        twice = second_order and images.requires_grad
+        with ExitStack() as stack:
+            if second_order:
+                stack.enter_context(twice_differentiable() if twice else differentiable())
+            if self.blocks is not None:
+                stack.enter_context(self.blocks.shortened(twice=twice))
+            if twice and self.can_lead:
+                stack.enter_context(leading(leads))
             logits: Tensor = self.backbone((images - self.mean) / self.std)
         return logits
 

@@ -46,12 +46,17 @@ def logits_and_gradient(
         images = batch.images.requires_grad_()
         logits = model(images)
         return logits, _gradient(logits, images, batch, score)
-    plain = model(batch.images[~mapped])  # (N,K)
-    part = _chosen(batch, mapped)
+    order = torch.argsort(mapped.logical_not().long(), stable=True)  # those with a map first
+    place = torch.argsort(order)
+    part = _chosen(batch, mapped)  # M samples
+    if getattr(model, "can_lead", False):
+        images = batch.images[order].requires_grad_()
+        logits = model(images, leads=len(part.keys))
+        return logits[place], _gradient(logits[: len(part.keys)], images, part, score)[place]
+    plain = model(batch.images[~mapped])  # (B-M,K)
     images = part.images.requires_grad_()
-    logits = model(images)  # (M,K), M + N = B
+    logits = model(images)  # (M,K)
     gradient = _gradient(logits, images, part, score)  # (M,3,H,W)
-    place = torch.argsort(torch.argsort(mapped.logical_not().long(), stable=True))  # of each sample in (mapped, plain)
     absent = gradient.new_zeros(len(plain), *gradient.shape[1:])
     return torch.cat([logits, plain])[place], torch.cat([gradient, absent])[place]
 

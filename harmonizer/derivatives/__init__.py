@@ -16,17 +16,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
 from harmonizer.derivatives import company, image_gradient, small_maps
 from harmonizer.derivatives.activation import GELU, HARDSWISH, RELU, SILU, Kind, activate, hardtanh, leaky_relu
 from harmonizer.derivatives.attention import attend
 from harmonizer.derivatives.convolution import Convolution, patches_convolution, takes_patches
 from harmonizer.derivatives.image_gradient import FEW, ImageConvolution
+from harmonizer.derivatives.leading import leading
+from harmonizer.derivatives.mlp import Mlp
 from harmonizer.derivatives.normalisation import BatchNorm, LayerNorm
+from harmonizer.derivatives.self_attention import SelfAttention
 from harmonizer.derivatives.small_maps import as_products
 
-__all__ = ["differentiable", "image_differentiable", "twice_differentiable"]
+__all__ = ["differentiable", "image_differentiable", "leading", "mlp", "self_attention", "twice_differentiable"]
 
 
 Replacement = Callable[..., Tensor | None]  # None leaves the call to torch
@@ -262,6 +265,58 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: 
     query, key, value = _cast(query, key, value)  # type: ignore[assignment]
     with torch.autocast(query.device.type, enabled=False):
         return attend(query, key, value, *args, **kwargs)
+
+
+Pair = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
+Norm = tuple[Tensor, Tensor, float]
+
+
+def mlp(inputs: Tensor, linear: Pair, norm: Norm | None = None) -> Tensor:
+    """Run two linear layers around a GELU as one function that can be differentiated twice.
+
+    Args:
+        inputs: x (B,...,C).
+        linear: Weight (H,C) and bias (H,) of the first layer, weight (C',H) and bias (C',) of the second.
+        norm: Weight (C,), bias (C,) and epsilon of a layer norm before, in a residual branch; not under autocast.
+
+    Returns:
+        m(x) (B,...,C'), or x + m(layer norm(x)).
+
+    >>> mlp(torch.rand(2, 5, 3), (torch.rand(7, 3), None, torch.rand(4, 7), torch.rand(4))).shape
+    torch.Size([2, 5, 4])
+    """
+    if has_torch_function_unary(inputs):  # so that a mode does not see each operation inside
+        return handle_torch_function(mlp, (inputs,), inputs, linear, norm)  # type: ignore[no-any-return]
+    cast = _cast(inputs, *linear)
+    with torch.autocast(inputs.device.type, enabled=False):
+        outputs: Tensor = Mlp.apply(*cast, *(norm or ()))[0]
+    return outputs
+
+
+def self_attention(inputs: Tensor, linear: Pair, norm: Norm | None = None, *, heads: int, scale: float) -> Tensor:
+    """Run self-attention with the linear layers around it as one function that can be differentiated twice.
+
+    Args:
+        inputs: x (B,N,C).
+        linear: Weight (3HD,C) and bias (3HD,) for queries, keys and values of H heads; weight (C',HD) and bias (C',).
+        norm: As in :func:`mlp`.
+        heads: H.
+        scale: Of the products of queries and keys.
+
+    Returns:
+        a(x) (B,N,C'), or x + a(layer norm(x)).
+
+    >>> linear = torch.rand(24, 3), None, torch.rand(6, 8), None
+    >>> self_attention(torch.rand(2, 5, 3), linear, heads=2, scale=0.5).shape
+    torch.Size([2, 5, 6])
+    """
+    if has_torch_function_unary(inputs):
+        settings = {"heads": heads, "scale": scale}
+        return handle_torch_function(self_attention, (inputs,), inputs, linear, norm, **settings)  # type: ignore[no-any-return]
+    cast = _cast(inputs, *linear)
+    with torch.autocast(inputs.device.type, enabled=False):
+        outputs: Tensor = SelfAttention.apply(*cast, heads, scale, *(norm or ()))[0]
+    return outputs
 
 
 twice_differentiable.replacements = {

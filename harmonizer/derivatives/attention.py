@@ -1,6 +1,11 @@
-"""Attention whose second derivative keeps no matrix of tokens by tokens, unless it is small."""
+"""Attention whose second derivative keeps no matrix of tokens by tokens, unless it is small.
+
+With P = softmax(s q k'), A = g v' and Z = P (A - rowsum(P A)) elementwise, the gradients of q, k and v from the output's
+g are s Z k, s Z' q and P' g.
+"""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,26 +29,23 @@ class Attention(Function):
         ctx.save_for_backward(q, k, v)
         ctx.scale = scale
         ctx.p = None
-        # The fused kernels take four dimensions.
-        query, key, value = (tensor.reshape(-1, heads, *tensor.shape[1:]) for tensor in (q, k, v))
-        return F.scaled_dot_product_attention(query, key, value, scale=scale).flatten(0, 1)
+        return fused(q, k, v, scale, heads)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         q, k, v = ctx.saved_tensors
         if torch.is_grad_enabled():
-            if k.shape[1] <= k.shape[2]:
-                ctx.p = _probabilities(q.detach(), k.detach(), ctx.scale)
-            return *AttentionGradient.apply(gradients[0], q, k, v, ctx.p, ctx.scale), None, None
+            if is_small(k):
+                ctx.p = probabilities(q.detach(), k.detach(), ctx.scale)
+            return *AttentionGradient.apply(upstream[0], q, k, v, ctx.p, ctx.scale), None, None
         p, ctx.p = ctx.p, None
-        return *_gradients(gradients[0], q, k, v, p, ctx.scale)[:3], None, None
+        found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        gradients(upstream[0], q, k, v, p, ctx.scale, found)
+        return *found, None, None
 
 
 class AttentionGradient(Function):
-    """The gradients of q, k and v from the output's g (B,N,E).
-
-    P = softmax(s q k'), A = g v', Z = P (A - rowsum(P A)) elementwise; the gradients are s Z k, s Z' q and P' g.
-    """
+    """The gradients of q, k and v from the output's g (B,N,E)."""
 
     @staticmethod
     def forward(  # noqa: D102
@@ -55,48 +57,87 @@ class AttentionGradient(Function):
         p: Tensor | None,
         scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        to_q, to_k, to_v, a, z = _gradients(g, q, k, v, p, scale)
-        ctx.save_for_backward(g, q, k, v, *((None,) * 3 if p is None else (p, a, z)))
+        found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        products = gradients(g, q, k, v, p, scale, found)
+        ctx.save_for_backward(g, q, k, v, *((None,) * 3 if p is None else products))
         ctx.scale = scale
-        return to_q, to_k, to_v
+        return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, to_q: Tensor, to_k: Tensor, to_v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        g, q, k, v, p, a, z = ctx.saved_tensors
-        scale = ctx.scale
-        if p is None:
-            p, a = _probabilities(q, k, scale), torch.bmm(g, v.mT)
-            z = _softmax_backward(p, a)
-        e = torch.baddbmm(torch.bmm(to_q, k.mT), q, to_k.mT, beta=scale, alpha=scale)  # cotangent of Z
-        mean = torch.linalg.vecdot(p, e)[..., None]
-        of_a = p * (e - mean)  # cotangent of A
-        # of P: g to_v' + e (A - rowsum(P A)) - mean A
-        of_p = torch.baddbmm(e * (a - torch.linalg.vecdot(p, a)[..., None]), g, to_v.mT).addcmul_(mean, a, value=-1)
-        of_s = _softmax_backward(p, of_p)  # of the scaled products
-        return (
-            torch.baddbmm(torch.bmm(of_a, v), p, to_v),
-            torch.baddbmm(torch.bmm(of_s, k), z, to_k, beta=scale, alpha=scale),
-            torch.baddbmm(torch.bmm(of_s.mT, q), z.mT, to_q, beta=scale, alpha=scale),
-            torch.bmm(of_a.mT, g),
-            None,
-            None,
-        )
+        g, q, k, v, *products = ctx.saved_tensors
+        found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        of_g = second_gradients(g, q, k, v, to_q, to_k, to_v, products, ctx.scale, found)
+        return of_g, *found, None, None
 
 
-def _probabilities(q: Tensor, k: Tensor, scale: float) -> Tensor:
+def is_small(k: Tensor) -> bool:
+    """Tell whether the matrices of tokens by tokens are kept: P is no larger than q."""
+    return k.shape[-2] <= k.shape[-1]
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, scale: float, heads: int) -> Tensor:
+    """Return the outputs (B,N,E) by the fused kernels, which take four dimensions."""
+    query, key, value = (tensor.reshape(-1, heads, *tensor.shape[1:]) for tensor in (q, k, v))
+    return F.scaled_dot_product_attention(query, key, value, scale=scale).flatten(0, 1)
+
+
+def probabilities(q: Tensor, k: Tensor, scale: float) -> Tensor:
     """Return P (B,N,M)."""
-    return torch.bmm(q, k.mT).mul_(scale).softmax(-1)
+    return _scaled(q, k.mT, scale).softmax(-1)
 
 
-def _gradients(
-    g: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of q, k and v, and A and Z (B,N,M)."""
-    p = _probabilities(q, k, scale) if p is None else p
+def gradients(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor | None, scale: float, found: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Write the gradients of q, k and v into ``found``, and return P, A and Z (B,N,M)."""
+    to_q, to_k, to_v = found
+    p = probabilities(q, k, scale) if p is None else p
     a = torch.bmm(g, v.mT)
     z = _softmax_backward(p, a)
-    return torch.bmm(z, k).mul_(scale), torch.bmm(z.mT, q).mul_(scale), torch.bmm(p.mT, g), a, z
+    torch.baddbmm(to_q, z, k, beta=0, alpha=scale, out=to_q)
+    torch.baddbmm(to_k, z.mT, q, beta=0, alpha=scale, out=to_k)
+    torch.bmm(p.mT, g, out=to_v)
+    return p, a, z
+
+
+def second_gradients(
+    g: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    to_q: Tensor,
+    to_k: Tensor,
+    to_v: Tensor,
+    products: Sequence[Tensor | None],
+    scale: float,
+    found: Sequence[Tensor],
+) -> Tensor:
+    """Return g's cotangent from those of the gradients of q, k and v, and write that of q, k and v into ``found``.
+
+    ``products`` are P, A and Z, where they were kept.
+    """
+    of_q, of_k, of_v = found
+    p, a, z = products
+    if p is None or a is None or z is None:
+        p, a = probabilities(q, k, scale), torch.bmm(g, v.mT)
+        z = _softmax_backward(p, a)
+    e = torch.baddbmm(torch.bmm(to_q, k.mT), q, to_k.mT, beta=scale, alpha=scale)  # cotangent of Z
+    mean = torch.linalg.vecdot(p, e)[..., None]
+    of_a = p * (e - mean)  # cotangent of A
+    # of P: g to_v' + e (A - rowsum(P A)) - mean A
+    e.mul_(a - torch.linalg.vecdot(p, a)[..., None])
+    of_s = _softmax_backward(p, torch.baddbmm(e, g, to_v.mT).addcmul_(mean, a, value=-1))  # of the scaled products
+    torch.baddbmm(torch.bmm(of_s, k), z, to_k, beta=scale, alpha=scale, out=of_q)
+    torch.baddbmm(torch.bmm(of_s.mT, q), z.mT, to_q, beta=scale, alpha=scale, out=of_k)
+    torch.bmm(of_a.mT, g, out=of_v)
+    return torch.baddbmm(torch.bmm(of_a, v), p, to_v)
+
+
+def _scaled(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Return ``scale`` a b, in one product."""
+    return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=scale)
 
 
 def _softmax_backward(p: Tensor, gradient: Tensor) -> Tensor:

@@ -15,12 +15,15 @@ second is also
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from harmonizer.derivatives.leading import Leading, leading_of
 
 
 class BatchNorm(Function):
@@ -111,6 +114,7 @@ class LayerNorm(Function):
     ) -> Tensor:
         outputs, mean, scale = torch.native_layer_norm(inputs, shape, weight, bias, eps)
         ctx.save_for_backward(inputs, weight, bias, mean, scale)
+        ctx.lead = leading_of(inputs)
         ctx.shape = shape
         ctx.eps = eps
         return outputs
@@ -120,7 +124,7 @@ class LayerNorm(Function):
         inputs, weight, bias, mean, scale = ctx.saved_tensors
         (gradient,) = gradients
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
-            rest = mean, scale, ctx.shape, ctx.eps
+            rest = mean, scale, ctx.shape, ctx.eps, ctx.lead
             return LayerNormInputGradient.apply(gradient, inputs, weight, *rest), *(None,) * 4
         needs = ctx.needs_input_grad
         to_inputs, to_weight, to_bias = torch.ops.aten.native_layer_norm_backward(
@@ -142,35 +146,56 @@ class LayerNormInputGradient(Function):
         scale: Tensor,
         shape: tuple[int, ...],
         eps: float,
+        lead: Leading,
     ) -> Tensor:
-        found = _project(gradient, inputs, weight, mean, scale, shape)
+        gradient, inputs, mean, scale = map(lead.first, (gradient, inputs, mean, scale))
+        found = project(gradient, inputs, weight, mean, scale, shape)
         ctx.save_for_backward(gradient, inputs, weight, mean, scale, found)
         ctx.shape = shape
         ctx.eps = eps
-        return found
+        ctx.lead = lead
+        return lead.padded(found)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        gradient, inputs, weight, mean, scale, found = ctx.saved_tensors
-        to_u = _project(cotangent, inputs, None, mean, scale, ctx.shape)
-        count = math.prod(ctx.shape)
-        r = scale.reshape(-1, 1)
-        x, g, v, q, s = (t.reshape(len(r), count).to(r.dtype) for t in (inputs, gradient, cotangent, found, to_u))
-        flat = None if weight is None else weight.reshape(count).to(r.dtype)
-        x = (x - mean.reshape(-1, 1)).mul_(r)  # x^
-        a, b, inner = (
-            torch.linalg.vecdot(one, other)[:, None]  # sums, not means
-            for one, other in ((v, x), (g if flat is None else g * flat, x), (q, s))
-        )
-        inner.addcmul_(a * b, r**4, value=ctx.eps / count)
-        share = r / -count
-        to_inputs = x.mul_(inner / -count).addcmul_(s, b * share).addcmul_(q, a * share)
-        to_weight = None
-        if weight is not None and ctx.needs_input_grad[2]:
-            to_weight = (g * s).sum(0).reshape(weight.shape).to(weight.dtype)
-        to_gradient = to_u if weight is None else to_u * weight
-        return to_gradient, to_inputs.reshape(inputs.shape).to(inputs.dtype), to_weight, *(None,) * 4
+        found = second_gradients(*ctx.saved_tensors, ctx.lead.first(cotangent), ctx.shape, ctx.eps)
+        to_gradient, to_inputs, to_weight = found
+        return ctx.lead.padded(to_gradient), ctx.lead.padded(to_inputs), to_weight, *(None,) * 5
+
+
+def second_gradients(
+    gradient: Tensor,
+    inputs: Tensor,
+    weight: Tensor | None,
+    mean: Tensor,
+    scale: Tensor,
+    found: Tensor,
+    cotangent: Tensor,
+    shape: Sequence[int],
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return what the cotangent of a layer normalisation's input gradient gives to the outputs' gradient, x and w.
+
+    ``found`` is that input gradient, w P(gradient).
+    """
+    to_u = project(cotangent, inputs, None, mean, scale, shape)
+    count = math.prod(shape)
+    r = scale.reshape(-1, 1)
+    x, g, v, q, s = (t.reshape(-1, count) for t in (inputs, gradient, cotangent, found, to_u))
+    if x.dtype != r.dtype:
+        x, g, v, q, s = (t.to(r.dtype) for t in (x, g, v, q, s))
+    flat = None if weight is None else weight.reshape(count).to(r.dtype)
+    x = torch.sub(x, mean.reshape(-1, 1)).mul_(r)  # x^
+    u = g * x if flat is None else (g * flat).mul_(x)
+    a, b, inner = (v * x).sum(1, True), u.sum(1, True), (q * s).sum(1, True)  # sums, not means
+    share = r * (-1 / count)
+    a.mul_(share)
+    b.mul_(share)
+    inner.mul_(-1 / count).addcmul_(a * b, r.square(), value=-eps)
+    to_inputs = x.mul_(inner).addcmul_(s, b).addcmul_(q, a).reshape(inputs.shape).to(inputs.dtype)
+    to_weight = None if weight is None else (g * s).sum(0).reshape(weight.shape).to(weight.dtype)
+    return to_u if weight is None else to_u * weight, to_inputs, to_weight
 
 
 def _as(values: Tensor, like: Tensor, shape: list[int]) -> Tensor:
@@ -187,8 +212,8 @@ def _batch_norm_backward(
     )
 
 
-def _project(
-    values: Tensor, inputs: Tensor, weight: Tensor | None, mean: Tensor, scale: Tensor, shape: tuple[int, ...]
+def project(
+    values: Tensor, inputs: Tensor, weight: Tensor | None, mean: Tensor, scale: Tensor, shape: Sequence[int]
 ) -> Tensor:
     """Return P(w values)."""
     found: Tensor = torch.ops.aten.native_layer_norm_backward(

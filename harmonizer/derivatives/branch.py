@@ -1,0 +1,80 @@
+"""What is common to parts of a network that run as one function: linear maps, and a layer norm before a residual branch.
+
+Without an ``eps`` a part has neither norm nor residual: its inputs are x itself.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from harmonizer.derivatives import normalisation
+from harmonizer.derivatives.leading import Leading
+
+Norm = Sequence[Tensor | None]
+
+
+def enter(
+    x: Tensor, w: Tensor | None, b: Tensor | None, eps: float | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return a branch's inputs: x normalised over its last dimension; and the norm's mean and scale."""
+    return (x, None, None) if eps is None else torch.native_layer_norm(x, x.shape[-1:], w, b, eps)
+
+
+def differentiate(
+    to_inputs: Tensor,
+    g: Tensor,
+    x: Tensor,
+    w: Tensor | None,
+    mean: Tensor | None,
+    scale: Tensor | None,
+    eps: float | None,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the gradients of x, w and b, from those of a branch's inputs and of its output, g."""
+    if eps is None:
+        return to_inputs, None, None
+    to_x, to_w, to_b = torch.ops.aten.native_layer_norm_backward(
+        to_inputs, x, x.shape[-1:], mean, scale, w, w, [True, *needs]
+    )
+    return to_x.add_(g), to_w, to_b
+
+
+def project(
+    to_inputs: Tensor,
+    g: Tensor,
+    x: Tensor,
+    w: Tensor | None,
+    mean: Tensor | None,
+    scale: Tensor | None,
+    eps: float | None,
+    lead: Leading,
+) -> tuple[Tensor, Norm]:
+    """Return the gradient of x for the first samples, and what :func:`differentiate_twice` needs of the norm."""
+    if eps is None or mean is None or scale is None:
+        return to_inputs, ()
+    mean, scale = lead.first(mean), lead.first(scale)
+    found = normalisation.project(to_inputs, x, w, mean, scale, x.shape[-1:])
+    return found + g, (to_inputs, x, w, mean, scale, found)
+
+
+def differentiate_twice(v: Tensor, norm: Norm, eps: float | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return what the cotangent v of x's gradient gives to the gradient of a branch's inputs, to x and to w."""
+    if eps is None:
+        return v, None, None
+    return normalisation.second_gradients(*norm, v, v.shape[-1:], eps)  # type: ignore[arg-type]
+
+
+def flat(values: Tensor) -> Tensor:
+    """Return values (...,C) as rows (N,C)."""
+    return values.reshape(-1, values.shape[-1])
+
+
+def summed(before: Tensor | None, to_outputs: Tensor, inputs: Tensor) -> Tensor:
+    """Return a weight's gradient from the outputs' (N,C') and the inputs (N,C), added to ``before``, in its place."""
+    return to_outputs.T @ inputs if before is None else before.addmm_(to_outputs.T, inputs)
+
+
+def frozen(handles: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """Return the handles of tensors that take no gradient."""
+    return [handle for handle, tensor in zip(handles, tensors, strict=True) if not tensor.requires_grad]

@@ -1,0 +1,52 @@
+"""Which samples of a batch have a gradient of the image that is differentiated again: all, or the first ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from torch import Tensor
+
+_COUNT: ContextVar[int | None] = ContextVar("leading samples", default=None)
+
+
+@contextmanager
+def leading(count: int | None) -> Iterator[None]:
+    """Promise that gradients under ``create_graph`` will be zero for all samples but the first ``count``.
+
+    Layers that know of it then compute those gradients, and theirs in turn, for the first samples alone. All tensors
+    of the network must have their samples along the first dimension. None promises nothing.
+    """
+    token = _COUNT.set(count)
+    try:
+        yield
+    finally:
+        _COUNT.reset(token)
+
+
+class Leading(NamedTuple):
+    """The first ``count`` of a batch of ``samples``."""
+
+    count: int
+    samples: int
+
+    def first(self, values: Tensor, dim: int = 0) -> Tensor:
+        """Return what belongs to the first samples, of values whose dimension ``dim`` runs over the samples first."""
+        return values if self.count == self.samples else values.narrow(dim, 0, self._of(values.shape[dim]))
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Return values of the first samples with zeros for the others."""
+        if self.count == self.samples:
+            return values
+        whole = values.new_zeros(len(values) // self.count * self.samples, *values.shape[1:])
+        self.first(whole).copy_(values)
+        return whole
+
+    def _of(self, size: int) -> int:
+        return size // self.samples * self.count
+
+
+def leading_of(inputs: Tensor) -> Leading:
+    """Return the promise that holds now, for a layer's inputs (B,...)."""
+    count = _COUNT.get()
+    return Leading(len(inputs) if count is None else count, len(inputs))
