@@ -53,6 +53,8 @@ class Blocks:
             parts = set(filter(_suits, self.parts))
             whole = [block for block in self.whole if {block.attn, block.mlp} <= parts and _is_residual(block)]
             forwards = dict.fromkeys(whole, _residual) | dict.fromkeys(parts, _as_one) | forwards
+            if self.last in whole and self.last in forwards:
+                forwards[self.last] = _residual_class_token
         replaced = [module for module in forwards if "forward" not in vars(module)]
         for module in replaced:
             module.forward = partial(forwards[module], module)
@@ -116,9 +118,15 @@ def _as_one(part: Any, inputs: Tensor, attn_mask: Tensor | None = None, **option
     return _branch(part, inputs)
 
 
-def _branch(part: Any, inputs: Tensor, norm: tuple[Tensor, Tensor, float] | None = None) -> Tensor:  # noqa: ANN401
+def _branch(
+    part: Any,  # noqa: ANN401 - an Attention or Mlp
+    inputs: Tensor,
+    norm: tuple[Tensor, Tensor, float] | None = None,
+    queries: int | None = None,
+) -> Tensor:
     if type(part) is Attention:
-        return self_attention(inputs, _pair(part.qkv, part.proj), norm, heads=part.num_heads, scale=part.scale)
+        heads = {"heads": part.num_heads, "scale": part.scale, "queries": queries}
+        return self_attention(inputs, _pair(part.qkv, part.proj), norm, **heads)
     return mlp(inputs, _pair(part.fc1, part.fc2), norm)
 
 
@@ -130,9 +138,24 @@ def _residual(block: Any, inputs: Tensor, attn_mask: Tensor | None = None, **opt
     """Run a block as two functions."""
     if attn_mask is not None or any(options.values()) or torch.is_autocast_enabled(inputs.device.type):
         return Block.forward(block, inputs, attn_mask=attn_mask, **options)  # type: ignore[no-any-return]
-    for norm, part in ((block.norm1, block.attn), (block.norm2, block.mlp)):
-        inputs = _branch(part, inputs, (norm.weight, norm.bias, norm.eps))
-    return inputs
+    return _branches(block, inputs)
+
+
+def _residual_class_token(
+    block: Any,  # noqa: ANN401 - timm's
+    inputs: Tensor,
+    attn_mask: Tensor | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Tensor:
+    """Run a block as two functions, from tokens (B,N,C) to the first one (B,1,C)."""
+    if attn_mask is not None or any(options.values()) or torch.is_autocast_enabled(inputs.device.type):
+        return _class_token(block, inputs, attn_mask, **options)
+    return _branches(block, inputs, queries=1)
+
+
+def _branches(block: Any, inputs: Tensor, queries: int | None = None) -> Tensor:  # noqa: ANN401 - timm's
+    first, second = ((norm.weight, norm.bias, norm.eps) for norm in (block.norm1, block.norm2))
+    return _branch(block.mlp, _branch(block.attn, inputs, first, queries), second)
 
 
 def _class_token(block: Any, inputs: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:  # noqa: ANN401

@@ -293,7 +293,15 @@ def mlp(inputs: Tensor, linear: Pair, norm: Norm | None = None) -> Tensor:
     return outputs
 
 
-def self_attention(inputs: Tensor, linear: Pair, norm: Norm | None = None, *, heads: int, scale: float) -> Tensor:
+def self_attention(
+    inputs: Tensor,
+    linear: Pair,
+    norm: Norm | None = None,
+    *,
+    heads: int,
+    scale: float,
+    queries: int | None = None,
+) -> Tensor:
     """Run self-attention with the linear layers around it as one function that can be differentiated twice.
 
     Args:
@@ -302,20 +310,21 @@ def self_attention(inputs: Tensor, linear: Pair, norm: Norm | None = None, *, he
         norm: As in :func:`mlp`.
         heads: H.
         scale: Of the products of queries and keys.
+        queries: M; only the first M tokens ask, and have an output. None asks for all.
 
     Returns:
-        a(x) (B,N,C'), or x + a(layer norm(x)).
+        a(x) (B,M,C'), or x + a(layer norm(x)).
 
     >>> linear = torch.rand(24, 3), None, torch.rand(6, 8), None
     >>> self_attention(torch.rand(2, 5, 3), linear, heads=2, scale=0.5).shape
     torch.Size([2, 5, 6])
     """
     if has_torch_function_unary(inputs):
-        settings = {"heads": heads, "scale": scale}
+        settings = {"heads": heads, "scale": scale, "queries": queries}
         return handle_torch_function(self_attention, (inputs,), inputs, linear, norm, **settings)  # type: ignore[no-any-return]
     cast = _cast(inputs, *linear)
     with torch.autocast(inputs.device.type, enabled=False):
-        outputs: Tensor = SelfAttention.apply(*cast, heads, scale, *(norm or ()))[0]
+        outputs: Tensor = SelfAttention.apply(*cast, heads, scale, queries, *(norm or ()))[0]
     return outputs
 
 

@@ -37,7 +37,8 @@ def differentiate(
     to_x, to_w, to_b = torch.ops.aten.native_layer_norm_backward(
         to_inputs, x, x.shape[-1:], mean, scale, w, w, [True, *needs]
     )
-    return to_x.add_(g), to_w, to_b
+    asking(to_x, g).add_(g)
+    return to_x, to_w, to_b
 
 
 def project(
@@ -55,7 +56,9 @@ def project(
         return to_inputs, ()
     mean, scale = lead.first(mean), lead.first(scale)
     found = normalisation.project(to_inputs, x, w, mean, scale, x.shape[-1:])
-    return found + g, (to_inputs, x, w, mean, scale, found)
+    to_x = found.clone()
+    asking(to_x, g).add_(g)
+    return to_x, (to_inputs, x, w, mean, scale, found)
 
 
 def differentiate_twice(v: Tensor, norm: Norm, eps: float | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -63,6 +66,11 @@ def differentiate_twice(v: Tensor, norm: Norm, eps: float | None) -> tuple[Tenso
     if eps is None:
         return v, None, None
     return normalisation.second_gradients(*norm, v, v.shape[-1:], eps)  # type: ignore[arg-type]
+
+
+def asking(values: Tensor, outputs: Tensor) -> Tensor:
+    """Return the values (B,N,C) of those first tokens that have outputs (B,M,C)."""
+    return values if values.shape == outputs.shape else values[:, : outputs.shape[1]]
 
 
 def flat(values: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from harmonizer.derivatives import attention
-from harmonizer.derivatives.branch import differentiate, differentiate_twice, enter, flat, frozen, project, summed
+from harmonizer.derivatives.branch import asking, differentiate, differentiate_twice, enter, flat, frozen, project, summed
 from harmonizer.derivatives.leading import Leading, leading_of
 
 
@@ -20,15 +20,16 @@ class Heads(NamedTuple):
     """How rows of images times tokens are cut into heads, and the factor of their products."""
 
     tokens: int
+    queries: int
     heads: int
     factor: float
 
     def cut(self, rows: Tensor) -> Tensor:
-        """Return rows (BN,HD) as (BH,N,D)."""
-        return rows.view(-1, self.tokens, self.heads, rows.shape[1] // self.heads).transpose(1, 2).flatten(0, 1)
+        """Return rows (BM,HD), M the number of queries, as (BH,M,D)."""
+        return rows.view(-1, self.queries, self.heads, rows.shape[1] // self.heads).transpose(1, 2).flatten(0, 1)
 
     def joined(self, cut: Tensor) -> Tensor:
-        """Return (BH,N,D) as rows (BN,HD)."""
+        """Return (BH,M,D) as rows (BM,HD)."""
         return cut.view(-1, self.heads, *cut.shape[1:]).transpose(1, 2).reshape(-1, self.heads * cut.shape[2])
 
     def cut_three(self, rows: Tensor) -> Tensor:
@@ -41,10 +42,21 @@ class Heads(NamedTuple):
         parts = cut.view(3, -1, self.heads, *cut.shape[2:])
         return parts.permute(1, 3, 0, 2, 4).reshape(-1, 3 * self.heads * cut.shape[3])
 
+    def split(self, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what (3,BH,N,D) holds of the queries (BH,M,D), the keys and the values (BH,N,D)."""
+        q, k, v = cut.unbind(0)
+        return q if self.queries == self.tokens else q[:, : self.queries], k, v
+
+    def empty(self, like: Tensor) -> Tensor:
+        """Return memory for gradients (3,BH,N,D): zero for tokens that do not ask."""
+        make = torch.empty_like if self.queries == self.tokens else torch.zeros_like
+        return make(like, memory_format=torch.contiguous_format)
+
 
 class SelfAttention(Function):
-    """Map x (B,N,C) to a(x) (B,N,C'); w1 (3HD,C) and b1 (3HD,) give q, k and v of H heads, w2 (C',HD) joins them.
+    """Map x (B,N,C) to a(x) (B,M,C'); w1 (3HD,C) and b1 (3HD,) give q, k and v of H heads, w2 (C',HD) joins them.
 
+    M is the number of ``queries``: only the first tokens ask, and have an output.
     With an ``eps``, to x + a(layer norm(x)), the norm having the weight w and bias b (C,).
     Of the outputs only the first is for use.
     """
@@ -59,17 +71,18 @@ class SelfAttention(Function):
         b2: Tensor | None,
         heads: int,
         factor: float,
+        queries: int | None = None,
         w: Tensor | None = None,
         b: Tensor | None = None,
         eps: float | None = None,
     ) -> tuple[Tensor, ...]:
         inputs, mean, scale = enter(x, w, b, eps)
-        shape = Heads(x.shape[1], heads, factor)
+        shape = Heads(x.shape[1], x.shape[1] if queries is None else queries, heads, factor)
         qkv = shape.cut_three(F.linear(flat(inputs), w1, b1))
-        q, k, v = qkv.unbind(0)
+        q, k, v = shape.split(qkv)
         p = attention.probabilities(q, k, factor) if attention.is_small(k) else None
         rows = shape.joined(attention.fused(q, k, v, factor, heads) if p is None else torch.bmm(p, v))
-        outputs = F.linear(rows, w2, b2).view(*x.shape[:-1], len(w2))
+        outputs = F.linear(rows, w2, b2).view(len(x), shape.queries, len(w2))
         ctx.lead = leading_of(x)
         handles = ctx.lead.first(qkv, 1), w1.detach(), w2.detach(), ctx.lead.first(x.detach())
         ctx.mark_non_differentiable(*frozen(handles[1:], (w1, w2, x)))
@@ -77,25 +90,26 @@ class SelfAttention(Function):
         ctx.set_materialize_grads(False)
         ctx.shape = shape
         ctx.eps = eps
-        return outputs if eps is None else outputs.add_(x), *handles
+        return outputs if eps is None else outputs.add_(asking(x, outputs)), *handles
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         x, w, mean, scale, inputs, qkv, p, joined, first_qkv, w1, w2, first_x = ctx.saved_tensors
         g, of_qkv, of_w1, of_w2, of_x = gradients
-        g = x.new_zeros(*x.shape[:-1], len(w2)) if g is None else g
+        g = x.new_zeros(len(x), ctx.shape.queries, len(w2)) if g is None else g
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
             p = None if p is None else ctx.lead.first(p)
             norm = first_x, w, mean, scale, ctx.eps, ctx.lead
-            return SelfAttentionGradient.apply(g, first_qkv, p, w1, w2, ctx.shape, *norm), *(None,) * 9
+            return SelfAttentionGradient.apply(g, first_qkv, p, w1, w2, ctx.shape, *norm), *(None,) * 10
         rows = flat(g)
-        to_qkv = torch.empty_like(qkv)
-        attention.gradients(ctx.shape.cut(rows @ w2), *qkv.unbind(0), p, ctx.shape.factor, to_qkv.unbind(0))
+        to_qkv = ctx.shape.empty(qkv)
+        of_heads = ctx.shape.cut(rows @ w2)
+        attention.gradients(of_heads, *ctx.shape.split(qkv), p, ctx.shape.factor, ctx.shape.split(to_qkv))
         if of_qkv is not None:
             ctx.lead.first(to_qkv, 1).add_(of_qkv)
         to_linear = ctx.shape.joined_three(to_qkv)
         needs = ctx.needs_input_grad
-        to_x, to_w, to_b = differentiate((to_linear @ w1).view(inputs.shape), g, x, w, mean, scale, ctx.eps, needs[7:9])
+        to_x, to_w, to_b = differentiate((to_linear @ w1).view(inputs.shape), g, x, w, mean, scale, ctx.eps, needs[8:10])
         if of_x is not None:
             ctx.lead.first(to_x).add_(of_x)
         return (
@@ -104,6 +118,7 @@ class SelfAttention(Function):
             to_linear.sum(0) if needs[2] else None,
             summed(of_w2, rows, joined) if needs[3] else None,
             rows.sum(0) if needs[4] else None,
+            None,
             None,
             None,
             to_w,
@@ -134,10 +149,10 @@ class SelfAttentionGradient(Function):
         g = lead.first(g)
         rows = flat(g)
         of_heads = shape.cut(rows @ w2)
-        to_qkv = torch.empty_like(qkv, memory_format=torch.contiguous_format)
-        products = attention.gradients(of_heads, *qkv.unbind(0), p, shape.factor, to_qkv.unbind(0))
+        to_qkv = shape.empty(qkv)
+        products = attention.gradients(of_heads, *shape.split(qkv), p, shape.factor, shape.split(to_qkv))
         to_linear = shape.joined_three(to_qkv)
-        to_inputs = (to_linear @ w1).view(*g.shape[:-1], w1.shape[1])
+        to_inputs = (to_linear @ w1).view(x.shape)
         to_x, norm = project(to_inputs, g, x, w, mean, scale, eps, lead)
         kept = (None,) * 3 if p is None else products
         ctx.save_for_backward(rows, qkv, w1, w2, of_heads, to_linear, *kept, *norm)
@@ -156,14 +171,13 @@ class SelfAttentionGradient(Function):
         of_inputs, of_x, to_w = differentiate_twice(v, norm, ctx.eps)
         of_inputs = flat(of_inputs)
         to_w1 = to_linear.T @ of_inputs if needs[3] else None
-        cotangents = ctx.shape.cut_three(of_inputs @ w1.T).unbind(0)
-        of_qkv = torch.empty_like(qkv, memory_format=torch.contiguous_format)
+        split = ctx.shape.split
+        cotangents = split(ctx.shape.cut_three(of_inputs @ w1.T))
+        of_qkv = ctx.shape.empty(qkv)
         of_rows = ctx.shape.joined(
-            attention.second_gradients(
-                of_heads, *qkv.unbind(0), *cotangents, (p, a, z), ctx.shape.factor, of_qkv.unbind(0)
-            )
+            attention.second_gradients(of_heads, *split(qkv), *cotangents, (p, a, z), ctx.shape.factor, split(of_qkv))
         )
         to_w2 = rows.T @ of_rows if needs[4] else None
         of_g = (of_rows @ w2.T).view(ctx.of)
-        of_g = of_g if ctx.eps is None else of_g.add_(v)
+        of_g = of_g if ctx.eps is None else of_g.add_(asking(v, of_g))
         return ctx.lead.padded(of_g), of_qkv, None, to_w1, to_w2, None, of_x, to_w, *(None,) * 4
