@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from harmonizer.derivatives.branch import frozen, summed
+
 Pair = tuple[int, int]
 
 # Where products win, by timing either way on one thread of an x86-64 CPU with and without AVX-512; see
@@ -65,29 +67,44 @@ def as_products(
     products = TapProducts(weight.shape, (inputs.shape[2], inputs.shape[3]), stride, padding)
     if weight.requires_grad and inputs.is_contiguous() and weight.is_contiguous() and products.copies_much(len(inputs)):
         products = WindowProducts(weight.shape, products.size, stride, padding)
-    return TapConvolution.apply(inputs, weight, bias, products)  # type: ignore[no-any-return]
+    return TapConvolution.apply(inputs, weight, bias, products)[0]  # type: ignore[no-any-return]
 
 
 class TapConvolution(Function):
-    """A convolution as products; compare :class:`harmonizer.derivatives.convolution.Convolution`."""
+    """A convolution as products; compare :class:`harmonizer.derivatives.convolution.Convolution`.
+
+    Its second output, the weight again, brings the second derivative's part of the weight's gradient here, where the
+    other is added to it in place: these weights are large, and few images leave little else to do.
+    """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, products: "TapProducts") -> Tensor:  # noqa: ANN401, D102
+    def forward(  # noqa: D102
+        ctx: Any,  # noqa: ANN401 - autograd's
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        products: "TapProducts",
+    ) -> tuple[Tensor, Tensor]:
         taps = products.taps(weight)
-        ctx.save_for_backward(inputs, weight, taps)
+        handle = weight.detach()
+        ctx.mark_non_differentiable(*frozen((handle,), (weight,)))
+        ctx.save_for_backward(inputs, handle, taps)
+        ctx.set_materialize_grads(False)
         ctx.products = products
-        return products.convolve(inputs, taps, bias)
+        return products.convolve(inputs, taps, bias), handle
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         inputs, weight, taps = ctx.saved_tensors
-        (gradient,) = gradients
+        gradient, of_weight = gradients
+        if gradient is None:
+            return None, of_weight, None, None
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
             return TapInputGradient.apply(gradient, weight, taps, ctx.products), None, None, None
         needs = ctx.needs_input_grad
         return (
             ctx.products.input_gradient(gradient, taps) if needs[0] else None,
-            ctx.products.weight_gradient(gradient, inputs) if needs[1] else None,
+            ctx.products.weight_gradient(gradient, inputs, of_weight) if needs[1] else None,
             gradient.sum((0, 2, 3)) if needs[2] else None,
             None,
         )
@@ -167,10 +184,14 @@ class TapProducts:
             left[:, row.inputs, column.inputs] += _product(right[:, row.outputs, column.outputs], tap)
         return inputs.contiguous() if gradient.is_contiguous() else inputs
 
-    def weight_gradient(self, gradient: Tensor, inputs: Tensor) -> Tensor:
-        """Return the gradient of the weight (O,I,k,l) from the output's (B,O,h,w) and the inputs (B,I,H,W)."""
+    def weight_gradient(self, gradient: Tensor, inputs: Tensor, before: Tensor | None = None) -> Tensor:
+        """Return the gradient of the weight (O,I,k,l) from the output's (B,O,h,w) and the inputs (B,I,H,W).
+
+        What was found ``before`` is added, in its place.
+        """
         if inputs.is_contiguous() and len(inputs) * self.missed <= COPY_BACK * math.prod(self.shape[2:]):
-            return torch.mm(_rows(gradient).t(), self._windows(inputs)).reshape(self.shape)
+            flat = None if before is None else before.flatten(1)
+            return summed(flat, _rows(gradient), self._windows(inputs)).reshape(self.shape)
         left, right = gradient.permute(0, 2, 3, 1), inputs.permute(0, 2, 3, 1)
         channels, kernel = self.shape[:2], self.shape[2:]
         found = gradient.new_zeros(*kernel, *channels)
@@ -178,7 +199,8 @@ class TapProducts:
             reached = left[:, row.outputs, column.outputs].flatten(0, 2)
             met = right[:, row.inputs, column.inputs].flatten(0, 2)
             torch.mm(reached.t(), met, out=found[row.tap, column.tap])
-        return found.permute(2, 3, 0, 1).contiguous()
+        found = found.permute(2, 3, 0, 1)
+        return found.contiguous() if before is None else before.add_(found)
 
     def _windows(self, inputs: Tensor) -> Tensor:
         """Return what each output looks at, (B h w,I k l), zeros beside the map included."""
