@@ -47,14 +47,12 @@ class Blocks:
     def shortened(self, *, twice: bool) -> Iterator[None]:
         """Run the model with these shortcuts; ``twice`` where the gradient of the images is differentiated."""
         forwards: dict[nn.Module, Forward] = {}
-        if self.last is not None and _suits(self.last.attn) and not _watched(self.last):
-            forwards[self.last] = _class_token
         if twice:
             parts = set(filter(_suits, self.parts))
             whole = [block for block in self.whole if {block.attn, block.mlp} <= parts and _is_residual(block)]
-            forwards = dict.fromkeys(whole, _residual) | dict.fromkeys(parts, _as_one) | forwards
-            if self.last in whole and self.last in forwards:
-                forwards[self.last] = _residual_class_token
+            forwards |= dict.fromkeys(parts, _as_one) | dict.fromkeys(whole, _residual)
+        if self.last is not None and _suits(self.last.attn) and not _watched(self.last):
+            forwards[self.last] = _residual_class_token if forwards.get(self.last) is _residual else _class_token
         replaced = [module for module in forwards if "forward" not in vars(module)]
         for module in replaced:
             module.forward = partial(forwards[module], module)
@@ -65,26 +63,25 @@ class Blocks:
                 del module.forward
 
 
-def _last(backbone: Any) -> Any:  # noqa: ANN401 - timm's
+def _last(model: Any) -> Any:  # noqa: ANN401 - timm's
     """Return the last block, where all that follows it reads the class token alone."""
-    if type(backbone) is not VisionTransformer or backbone.global_pool != "token" or backbone.attn_pool is not None:
+    transforms = type(model) is VisionTransformer  # and nothing derived from it
+    if not transforms or model.global_pool != "token" or model.attn_pool is not None:
         return None
-    *_, last = backbone.blocks
-    each_token = isinstance(backbone.norm, (nn.Identity, nn.LayerNorm, timm.layers.RmsNorm))
+    *_, last = model.blocks
+    each_token = isinstance(model.norm, (nn.Identity, nn.LayerNorm, timm.layers.RmsNorm))
     return last if each_token and type(last) is Block and type(last.attn) is Attention else None
 
 
 def _suits(part: Any) -> bool:  # noqa: ANN401 - an Attention or Mlp
-    """Tell whether a part is what its class says and nothing more: two linear layers, and others that do nothing now."""
-    if type(part) is Attention:
-        linear, others = (part.qkv, part.proj), ()
-    else:
-        linear, others = (part.fc1, part.fc2), (part.act,)
-        if type(part.act) not in (nn.GELU, timm.layers.GELU) or getattr(part.act, "approximate", "none") != "none":
-            return False
+    """Tell whether a part is what its class says and nothing more: two linear layers, others doing nothing now."""
+    known = (part.qkv, part.proj) if type(part) is Attention else (part.fc1, part.fc2, part.act)
+    activations = known[2:]
+    if not all(type(layer) in (nn.GELU, timm.layers.GELU) and _is_exact(layer) for layer in activations):
+        return False
     return (
-        all(type(layer) is nn.Linear and layer.weight.grad_fn is None for layer in linear)  # with weights of its own
-        and all(layer in linear or layer in others or _idle(layer) for layer in part.children())
+        all(type(layer) is nn.Linear and layer.weight.grad_fn is None for layer in known[:2])  # weights of their own
+        and all(layer in known or _idle(layer) for layer in part.children())
         and not any(map(_watched, part.children()))
     )
 
@@ -98,6 +95,10 @@ def _is_residual(block: Any) -> bool:  # noqa: ANN401 - timm's Block
         and all(layer in inside or _idle(layer) for layer in block.children())
         and not any(map(_watched, block.children()))
     )
+
+
+def _is_exact(gelu: Any) -> bool:  # noqa: ANN401 - torch's GELU, or timm's, which knows no other
+    return getattr(gelu, "approximate", "none") == "none"
 
 
 def _idle(layer: nn.Module) -> bool:
@@ -137,7 +138,7 @@ def _pair(first: nn.Linear, second: nn.Linear) -> tuple[Tensor, Tensor | None, T
 def _residual(block: Any, inputs: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:  # noqa: ANN401
     """Run a block as two functions."""
     if attn_mask is not None or any(options.values()) or torch.is_autocast_enabled(inputs.device.type):
-        return Block.forward(block, inputs, attn_mask=attn_mask, **options)  # type: ignore[no-any-return]
+        return Block.forward(block, inputs, attn_mask=attn_mask, **options)
     return _branches(block, inputs)
 
 
@@ -161,11 +162,10 @@ def _branches(block: Any, inputs: Tensor, queries: int | None = None) -> Tensor:
 def _class_token(block: Any, inputs: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:  # noqa: ANN401
     """Run a block, from tokens (B,N,C) to the first one (B,1,C)."""
     if attn_mask is not None or any(options.values()):
-        return Block.forward(block, inputs, attn_mask=attn_mask, **options)  # type: ignore[no-any-return]
+        return Block.forward(block, inputs, attn_mask=attn_mask, **options)
     attention = block.attn
     parts = attention.qkv(block.norm1(inputs)).unflatten(-1, (3, attention.num_heads, -1))
     query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # (B,H,N,D)
     joined = F.scaled_dot_product_attention(query[:, :, :1], key, value, scale=attention.scale)
     outputs = inputs[:, :1] + block.drop_path1(block.ls1(attention.proj(joined.transpose(1, 2).flatten(2))))
-    outputs = outputs + block.drop_path2(block.ls2(block.mlp(block.norm2(outputs))))
-    return outputs  # type: ignore[no-any-return]
+    return outputs + block.drop_path2(block.ls2(block.mlp(block.norm2(outputs))))  # type: ignore[no-any-return]

@@ -286,7 +286,7 @@ def mlp(inputs: Tensor, linear: Pair, norm: Norm | None = None) -> Tensor:
     torch.Size([2, 5, 4])
     """
     if has_torch_function_unary(inputs):  # so that a mode does not see each operation inside
-        return handle_torch_function(mlp, (inputs,), inputs, linear, norm)  # type: ignore[no-any-return]
+        return handle_torch_function(mlp, (inputs,), inputs, linear, norm)
     cast = _cast(inputs, *linear)
     with torch.autocast(inputs.device.type, enabled=False):
         outputs: Tensor = Mlp.apply(*cast, *(norm or ()))[0]
@@ -320,8 +320,8 @@ def self_attention(
     torch.Size([2, 5, 6])
     """
     if has_torch_function_unary(inputs):
-        settings = {"heads": heads, "scale": scale, "queries": queries}
-        return handle_torch_function(self_attention, (inputs,), inputs, linear, norm, **settings)  # type: ignore[no-any-return]
+        settings: Any = {"heads": heads, "scale": scale, "queries": queries}
+        return handle_torch_function(self_attention, (inputs,), inputs, linear, norm, **settings)
     cast = _cast(inputs, *linear)
     with torch.autocast(inputs.device.type, enabled=False):
         outputs: Tensor = SelfAttention.apply(*cast, heads, scale, queries, *(norm or ()))[0]

@@ -85,7 +85,7 @@ class ActivationGradient(Function):
         return ctx.kind.gradient(cotangent, values), to_values, None
 
 
-def _bend_of_gelu(x: Tensor) -> Tensor:
+def bend_of_gelu(x: Tensor) -> Tensor:
     """Return phi(x) (2 - x^2), phi the normal density; f' is Phi(x) + x phi(x)."""
     half = torch.addcmul(x.new_ones(()), x, x, value=-0.5)  # of 2 - x^2; its exponential is phi times a constant
     return half.exp().mul_(half).mul_(BEND)
@@ -105,7 +105,7 @@ def _bend_of_hardswish(x: Tensor) -> Tensor:
     return third
 
 
-GELU = Kind(F.gelu, aten.gelu_backward, _bend_of_gelu)
+GELU = Kind(F.gelu, aten.gelu_backward, bend_of_gelu)
 SILU = Kind(F.silu, aten.silu_backward, _bend_of_silu)
 HARDSWISH = Kind(F.hardswish, aten.hardswish_backward, _bend_of_hardswish)
 RELU = Kind(F.relu, lambda gradient, y: aten.threshold_backward(gradient, y, 0), None, keeps_outputs=True)

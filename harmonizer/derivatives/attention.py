@@ -1,7 +1,7 @@
 """Attention whose second derivative keeps no matrix of tokens by tokens, unless it is small.
 
-With P = softmax(s q k'), A = g v' and Z = P (A - rowsum(P A)) elementwise, the gradients of q, k and v from the output's
-g are s Z k, s Z' q and P' g.
+With P = softmax(s q k'), A = g v' and Z = P (A - rowsum(P A)) elementwise, the gradients of q, k and v from the
+output's g are s Z k, s Z' q and P' g.
 """
 
 import math
@@ -40,7 +40,7 @@ class Attention(Function):
             return *AttentionGradient.apply(upstream[0], q, k, v, ctx.p, ctx.scale), None, None
         p, ctx.p = ctx.p, None
         found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        gradients(upstream[0], q, k, v, p, ctx.scale, found)
+        gradients(upstream[0], (q, k, v), p, ctx.scale, found)
         return *found, None, None
 
 
@@ -58,7 +58,7 @@ class AttentionGradient(Function):
         scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        products = gradients(g, q, k, v, p, scale, found)
+        products = gradients(g, (q, k, v), p, scale, found)
         ctx.save_for_backward(g, q, k, v, *((None,) * 3 if p is None else products))
         ctx.scale = scale
         return found
@@ -68,7 +68,7 @@ class AttentionGradient(Function):
     def backward(ctx: Any, to_q: Tensor, to_k: Tensor, to_v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         g, q, k, v, *products = ctx.saved_tensors
         found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        of_g = second_gradients(g, q, k, v, to_q, to_k, to_v, products, ctx.scale, found)
+        of_g = second_gradients(g, (q, k, v), (to_q, to_k, to_v), products, ctx.scale, found)
         return of_g, *found, None, None
 
 
@@ -89,9 +89,10 @@ def probabilities(q: Tensor, k: Tensor, scale: float) -> Tensor:
 
 
 def gradients(
-    g: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor | None, scale: float, found: Sequence[Tensor]
+    g: Tensor, qkv: Sequence[Tensor], p: Tensor | None, scale: float, found: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Write the gradients of q, k and v into ``found``, and return P, A and Z (B,N,M)."""
+    q, k, v = qkv
     to_q, to_k, to_v = found
     p = probabilities(q, k, scale) if p is None else p
     a = torch.bmm(g, v.mT)
@@ -104,12 +105,8 @@ def gradients(
 
 def second_gradients(
     g: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    to_q: Tensor,
-    to_k: Tensor,
-    to_v: Tensor,
+    qkv: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
     products: Sequence[Tensor | None],
     scale: float,
     found: Sequence[Tensor],
@@ -118,6 +115,8 @@ def second_gradients(
 
     ``products`` are P, A and Z, where they were kept.
     """
+    q, k, v = qkv
+    to_q, to_k, to_v = cotangents
     of_q, of_k, of_v = found
     p, a, z = products
     if p is None or a is None or z is None:

@@ -1,4 +1,4 @@
-"""What is common to parts of a network that run as one function: linear maps, and a layer norm before a residual branch.
+"""What parts of a network that run as one function share: linear maps, and the layer norm before a residual branch.
 
 Without an ``eps`` a part has neither norm nor residual: its inputs are x itself.
 """
@@ -65,7 +65,7 @@ def differentiate_twice(v: Tensor, norm: Norm, eps: float | None) -> tuple[Tenso
     """Return what the cotangent v of x's gradient gives to the gradient of a branch's inputs, to x and to w."""
     if eps is None:
         return v, None, None
-    return normalisation.second_gradients(*norm, v, v.shape[-1:], eps)  # type: ignore[arg-type]
+    return normalisation.second_gradients(norm, v, v.shape[-1:], eps)
 
 
 def asking(values: Tensor, outputs: Tensor) -> Tensor:

@@ -25,25 +25,25 @@ def leading(count: int | None) -> Iterator[None]:
 
 
 class Leading(NamedTuple):
-    """The first ``count`` of a batch of ``samples``."""
+    """The first ``few`` of a batch of ``samples``."""
 
-    count: int
+    few: int
     samples: int
 
     def first(self, values: Tensor, dim: int = 0) -> Tensor:
         """Return what belongs to the first samples, of values whose dimension ``dim`` runs over the samples first."""
-        return values if self.count == self.samples else values.narrow(dim, 0, self._of(values.shape[dim]))
+        return values if self.few == self.samples else values.narrow(dim, 0, self._of(values.shape[dim]))
 
     def padded(self, values: Tensor) -> Tensor:
         """Return values of the first samples with zeros for the others."""
-        if self.count == self.samples:
+        if self.few == self.samples:
             return values
-        whole = values.new_zeros(len(values) // self.count * self.samples, *values.shape[1:])
+        whole = values.new_zeros(len(values) // self.few * self.samples, *values.shape[1:])
         self.first(whole).copy_(values)
         return whole
 
     def _of(self, size: int) -> int:
-        return size // self.samples * self.count
+        return size // self.samples * self.few
 
 
 def leading_of(inputs: Tensor) -> Leading:

@@ -4,9 +4,9 @@ autograd sees some ten nodes in such a part of a network, and each of its deriva
 a tenth of a step goes to calling them. As one function the activation's slope is computed once and not three times,
 where that costs more than to keep it, and a weight's two gradients are added up inside the product.
 
-The second derivative reaches the first function through outputs that are for nothing else, aliases of the hidden values,
-the weights and the inputs: what :class:`MlpGradient` finds as their gradients, :class:`Mlp` takes on in its own backward
-pass.
+The second derivative reaches the first function through outputs that are for nothing else, aliases of the hidden
+values, the weights and the inputs: what :class:`MlpGradient` finds as their gradients, :class:`Mlp` takes on in its own
+backward pass.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.derivatives.activation import GELU
+from harmonizer.derivatives.activation import GELU, bend_of_gelu
 from harmonizer.derivatives.branch import differentiate, differentiate_twice, enter, flat, frozen, project, summed
 from harmonizer.derivatives.leading import Leading, leading_of
 
@@ -65,7 +65,7 @@ class Mlp(Function):
                 ctx.slope = GELU.gradient(torch.ones_like(values), values)
             norm = first_x, w, mean, scale, ctx.eps, ctx.lead
             return MlpGradient.apply(g, first_hidden, ctx.slope, w1, w2, *norm), *(None,) * 7
-        slope, ctx.slope = ctx.slope, None
+        slope = ctx.slope
         rows = flat(g)
         to_hidden = rows @ w2
         if slope is None or len(slope) < len(hidden):
@@ -131,7 +131,7 @@ class MlpGradient(Function):
         of_inputs = flat(of_inputs)
         of_hidden = of_inputs @ w1.T  # cotangent of the hidden values' gradient
         to_w1 = _times_slope(to_active, hidden, slope).T @ of_inputs if needs[3] else None
-        bend = GELU.bend(hidden).mul_(to_active).mul_(of_hidden)
+        bend = bend_of_gelu(hidden).mul_(to_active).mul_(of_hidden)
         of_active = GELU.gradient(of_hidden, hidden) if slope is None else of_hidden.mul_(slope)
         to_w2 = rows.T @ of_active if needs[4] else None
         of_g = (of_active @ w2.T).view(ctx.shape)

@@ -159,26 +159,19 @@ class LayerNormInputGradient(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        found = second_gradients(*ctx.saved_tensors, ctx.lead.first(cotangent), ctx.shape, ctx.eps)
-        to_gradient, to_inputs, to_weight = found
+        cotangent = ctx.lead.first(cotangent)
+        to_gradient, to_inputs, to_weight = second_gradients(ctx.saved_tensors, cotangent, ctx.shape, ctx.eps)
         return ctx.lead.padded(to_gradient), ctx.lead.padded(to_inputs), to_weight, *(None,) * 5
 
 
 def second_gradients(
-    gradient: Tensor,
-    inputs: Tensor,
-    weight: Tensor | None,
-    mean: Tensor,
-    scale: Tensor,
-    found: Tensor,
-    cotangent: Tensor,
-    shape: Sequence[int],
-    eps: float,
+    kept: Sequence[Any], cotangent: Tensor, shape: Sequence[int], eps: float
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return what the cotangent of a layer normalisation's input gradient gives to the outputs' gradient, x and w.
 
-    ``found`` is that input gradient, w P(gradient).
+    ``kept`` are the outputs' gradient, x, w, the mean and r, and the input gradient, P(w gradient).
     """
+    gradient, inputs, weight, mean, scale, found = kept
     to_u = project(cotangent, inputs, None, mean, scale, shape)
     count = math.prod(shape)
     r = scale.reshape(-1, 1)

@@ -12,7 +12,16 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from harmonizer.derivatives import attention
-from harmonizer.derivatives.branch import asking, differentiate, differentiate_twice, enter, flat, frozen, project, summed
+from harmonizer.derivatives.branch import (
+    asking,
+    differentiate,
+    differentiate_twice,
+    enter,
+    flat,
+    frozen,
+    project,
+    summed,
+)
 from harmonizer.derivatives.leading import Leading, leading_of
 
 
@@ -102,14 +111,15 @@ class SelfAttention(Function):
             norm = first_x, w, mean, scale, ctx.eps, ctx.lead
             return SelfAttentionGradient.apply(g, first_qkv, p, w1, w2, ctx.shape, *norm), *(None,) * 10
         rows = flat(g)
-        to_qkv = ctx.shape.empty(qkv)
-        of_heads = ctx.shape.cut(rows @ w2)
-        attention.gradients(of_heads, *ctx.shape.split(qkv), p, ctx.shape.factor, ctx.shape.split(to_qkv))
+        shape = ctx.shape
+        to_qkv = shape.empty(qkv)
+        attention.gradients(shape.cut(rows @ w2), shape.split(qkv), p, shape.factor, shape.split(to_qkv))
         if of_qkv is not None:
             ctx.lead.first(to_qkv, 1).add_(of_qkv)
-        to_linear = ctx.shape.joined_three(to_qkv)
+        to_linear = shape.joined_three(to_qkv)
+        to_inputs = (to_linear @ w1).view(inputs.shape)
         needs = ctx.needs_input_grad
-        to_x, to_w, to_b = differentiate((to_linear @ w1).view(inputs.shape), g, x, w, mean, scale, ctx.eps, needs[8:10])
+        to_x, to_w, to_b = differentiate(to_inputs, g, x, w, mean, scale, ctx.eps, needs[8:10])
         if of_x is not None:
             ctx.lead.first(to_x).add_(of_x)
         return (
@@ -150,7 +160,7 @@ class SelfAttentionGradient(Function):
         rows = flat(g)
         of_heads = shape.cut(rows @ w2)
         to_qkv = shape.empty(qkv)
-        products = attention.gradients(of_heads, *shape.split(qkv), p, shape.factor, shape.split(to_qkv))
+        products = attention.gradients(of_heads, shape.split(qkv), p, shape.factor, shape.split(to_qkv))
         to_linear = shape.joined_three(to_qkv)
         to_inputs = (to_linear @ w1).view(x.shape)
         to_x, norm = project(to_inputs, g, x, w, mean, scale, eps, lead)
@@ -171,11 +181,13 @@ class SelfAttentionGradient(Function):
         of_inputs, of_x, to_w = differentiate_twice(v, norm, ctx.eps)
         of_inputs = flat(of_inputs)
         to_w1 = to_linear.T @ of_inputs if needs[3] else None
-        split = ctx.shape.split
-        cotangents = split(ctx.shape.cut_three(of_inputs @ w1.T))
-        of_qkv = ctx.shape.empty(qkv)
-        of_rows = ctx.shape.joined(
-            attention.second_gradients(of_heads, *split(qkv), *cotangents, (p, a, z), ctx.shape.factor, split(of_qkv))
+        shape = ctx.shape
+        cotangents = shape.split(shape.cut_three(of_inputs @ w1.T))
+        of_qkv = shape.empty(qkv)
+        of_rows = shape.joined(
+            attention.second_gradients(
+                of_heads, shape.split(qkv), cotangents, (p, a, z), shape.factor, shape.split(of_qkv)
+            )
         )
         to_w2 = rows.T @ of_rows if needs[4] else None
         of_g = (of_rows @ w2.T).view(ctx.of)
