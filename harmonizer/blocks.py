@@ -20,7 +20,7 @@ class Blocks:
     """The parts of a model that can be run otherwise, to the same result up to rounding.
 
     * Where the gradient of the images is differentiated: self-attention and Mlp, each as one function.
-    * Always: the last block of a vision transformer whose head reads the class token alone computes only that token.
+    * The last block of a vision transformer whose head reads the class token alone computes only that token.
 
     Parts with hooks, dropout or layers of another kind inside run as always.
 

@@ -68,8 +68,8 @@ class PixelModel(nn.Module):
         with ExitStack() as stack:
             if second_order:
                 stack.enter_context(twice_differentiable() if twice else differentiable())
-            if self.blocks is not None:
-                stack.enter_context(self.blocks.shortened(twice=twice))
+                if self.blocks is not None:
+                    stack.enter_context(self.blocks.shortened(twice=twice))
             if twice and self.can_lead:
                 stack.enter_context(leading(leads))
             logits: Tensor = self.backbone((images - self.mean) / self.std)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from harmonizer.attacks import minimal_radius
 from harmonizer.data.batch import Batch
 from harmonizer.models import PixelModel
 from harmonizer.saliency_batch import logits_and_gradient
@@ -84,18 +85,30 @@ def test_a_split_batch_runs_once_where_the_first_samples_can_be_told():
     assert seen == [5]
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_of_the_last_block_the_class_token_alone_is_computed(training):
-    model = network(img_size=32).train(training)
-    images = batch_for(model).images
+@pytest.mark.parametrize("differentiated", [False, True])
+def test_of_the_last_block_the_class_token_alone_is_computed(differentiated):
+    model = network(img_size=32)
+    images = batch_for(model).images.requires_grad_(differentiated)
     seen = []
-    handle = model.backbone.norm.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape[1]))
+    model.backbone.norm.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape[1]))
     found = model(images)
     assert seen == [1]
-    expected = model.backbone((images - 0.5) / 0.5)
+    expected = model.eval()(images)  # as timm computes it, to the last digit
     assert seen == [1, 17]
-    handle.remove()
     torch.testing.assert_close(found, expected)
+
+
+def test_so_it_is_in_an_attack():
+    model = network(img_size=32).eval()
+    images, labels = batch_for(model).images, model(batch_for(model).images).argmax(1)
+    seen = []
+    handle = model.backbone.norm.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape[1]))
+    found = minimal_radius(model, images, labels, attack="linsley2023", keys=list("abcde"))
+    handle.remove()
+    assert set(seen) == {1}
+    model.backbone.__class__ = type("Another", (type(model.backbone),), {})
+    expected = minimal_radius(model, images, labels, attack="linsley2023", keys=list("abcde"))
+    torch.testing.assert_close(found.l2, expected.l2, equal_nan=True)
 
 
 def test_whole_tokens_where_the_head_reads_them():

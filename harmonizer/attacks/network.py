@@ -4,12 +4,13 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from harmonizer.allocation import freed_memory_kept
+from harmonizer.blocks import Blocks
 from harmonizer.derivatives import image_differentiable
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Network:
         self._width = self._classes  # logits of an image, once a pass has shown it
         self._progress = progress
         self.model = model
+        self._blocks = Blocks(getattr(model, "backbone", model))
         self.amp = amp
         self.batch_size = batch_size
         self.forwards = torch.zeros(images, dtype=torch.int64, device=device)
@@ -152,10 +154,12 @@ class Network:
     def _channels_last(self, inputs: Tensor) -> bool:
         return inputs.dtype == torch.float32 and (inputs.device.type == "cpu" or self.amp is not None)
 
-    def _fast_layers(self, inputs: Tensor) -> AbstractContextManager[object]:
-        """Return a context in which layers that torch is slow at on a CPU run another way."""
+    @contextmanager
+    def _fast_layers(self, inputs: Tensor) -> Iterator[None]:
+        """Leave out what no logit depends on, and run layers that torch is slow at on a CPU another way."""
         fast = self._channels_last(inputs) and inputs.device.type == "cpu"
-        return image_differentiable() if fast else nullcontext()
+        with self._blocks.shortened(twice=False), image_differentiable() if fast else nullcontext():
+            yield
 
     def _checked(self, logits: Tensor) -> Tensor:
         if logits.ndim != 2 or logits.shape[1] < self._classes:
