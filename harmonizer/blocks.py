@@ -1,8 +1,6 @@
 """Transformer blocks of timm's models, run as fewer functions and without work that nothing reads."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any
 
 import timm.layers
@@ -11,9 +9,8 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
-from harmonizer.derivatives import mlp, self_attention
-
-Forward = Callable[..., Tensor]
+from harmonizer.derivatives import apply_mlp, apply_self_attention
+from harmonizer.substitution import Forward, is_watched, running
 
 
 class Blocks:
@@ -29,60 +26,59 @@ class Blocks:
     """
 
     def __init__(self, backbone: nn.Module) -> None:
+        self.backbone = backbone
         self.parts = [module for module in backbone.modules() if type(module) in (Attention, timm.layers.Mlp)]
         self.whole = [module for module in backbone.modules() if type(module) is Block]
-        self.last = _last(backbone)
-        # Samples lie along the first dimension throughout, and nearly all work is done in the parts above.
-        blocks = list(backbone.blocks) if type(backbone) is VisionTransformer else []
-        self.samples_first = bool(blocks) and all(
-            block in self.whole and block.attn in self.parts and block.mlp in self.parts for block in blocks
-        )
 
     @property
     def can_lead(self) -> bool:
-        """Whether :func:`harmonizer.derivatives.leading` saves the work that it is for."""
-        return self.samples_first and all(map(_suits, self.parts))
+        """Whether :func:`harmonizer.derivatives.leading` saves the work that it is for.
 
-    @contextmanager
-    def shortened(self, *, twice: bool) -> Iterator[None]:
+        Samples then lie along the first dimension throughout, and nearly all work is done in parts that know of it.
+        """
+        model: Any = self.backbone
+        if type(model) is not VisionTransformer or not all(type(block) is Block for block in model.blocks):
+            return False
+        parts = {part for block in model.blocks for part in (block.attn, block.mlp)}
+        return parts <= set(self.parts) and all(map(_suits, parts))
+
+    def shortened(self, *, twice: bool) -> AbstractContextManager[None]:
         """Run the model with these shortcuts; ``twice`` where the gradient of the images is differentiated."""
         forwards: dict[nn.Module, Forward] = {}
         if twice:
             parts = set(filter(_suits, self.parts))
             whole = [block for block in self.whole if {block.attn, block.mlp} <= parts and _is_residual(block)]
-            forwards |= dict.fromkeys(parts, _as_one) | dict.fromkeys(whole, _residual)
-        if self.last is not None and _suits(self.last.attn) and not _watched(self.last):
-            forwards[self.last] = _residual_class_token if forwards.get(self.last) is _residual else _class_token
-        replaced = [module for module in forwards if "forward" not in vars(module)]
-        for module in replaced:
-            module.forward = partial(forwards[module], module)
-        try:
-            yield
-        finally:
-            for module in replaced:
-                del module.forward
+            forwards |= dict.fromkeys(parts, _part) | dict.fromkeys(whole, _residual)
+        last = _last(self.backbone)
+        if last is not None:
+            forwards[last] = _residual_class_token if forwards.get(last) is _residual else _class_token
+        return running(forwards)
 
 
 def _last(model: Any) -> Any:  # noqa: ANN401 - timm's
-    """Return the last block, where all that follows it reads the class token alone."""
+    """Return the last block, where all that follows it reads the class token alone, and nobody else looks on."""
     transforms = type(model) is VisionTransformer  # and nothing derived from it
-    if not transforms or model.global_pool != "token" or model.attn_pool is not None:
+    if not transforms or model.global_pool != "token" or model.attn_pool is not None or model.grad_checkpointing:
         return None
-    *_, last = model.blocks
+    *before, last = model.blocks
+    seen = last, *last.children(), model.norm
+    if last in before or type(last) is not Block or type(last.attn) is not Attention or any(map(is_watched, seen)):
+        return None
     each_token = isinstance(model.norm, (nn.Identity, nn.LayerNorm, timm.layers.RmsNorm))
-    return last if each_token and type(last) is Block and type(last.attn) is Attention else None
+    return last if each_token and _suits(last.attn) else None
 
 
 def _suits(part: Any) -> bool:  # noqa: ANN401 - an Attention or Mlp
     """Tell whether a part is what its class says and nothing more: two linear layers, others doing nothing now."""
     known = (part.qkv, part.proj) if type(part) is Attention else (part.fc1, part.fc2, part.act)
-    activations = known[2:]
+    linear, activations = known[:2], known[2:]
     if not all(type(layer) in (nn.GELU, timm.layers.GELU) and _is_exact(layer) for layer in activations):
         return False
     return (
-        all(type(layer) is nn.Linear and layer.weight.grad_fn is None for layer in known[:2])  # weights of their own
+        not is_watched(part)
+        and all(type(layer) is nn.Linear and _owns_parameters(layer) for layer in linear)
         and all(layer in known or _idle(layer) for layer in part.children())
-        and not any(map(_watched, part.children()))
+        and not any(map(is_watched, part.children()))
     )
 
 
@@ -92,9 +88,15 @@ def _is_residual(block: Any) -> bool:  # noqa: ANN401 - timm's Block
     inside = *norms, block.attn, block.mlp
     return (
         all(type(norm) in (nn.LayerNorm, timm.layers.LayerNorm) and norm.bias is not None for norm in norms)
+        and all(_owns_parameters(norm) and norm.weight.dtype == block.mlp.fc1.weight.dtype for norm in norms)
         and all(layer in inside or _idle(layer) for layer in block.children())
-        and not any(map(_watched, block.children()))
+        and not any(map(is_watched, block.children()))
     )
+
+
+def _owns_parameters(layer: Any) -> bool:  # noqa: ANN401 - with a weight and perhaps a bias
+    """Tell whether a layer's parameters are leaves: computed ones may depend on the images."""
+    return layer.weight.grad_fn is None and (layer.bias is None or layer.bias.grad_fn is None)
 
 
 def _is_exact(gelu: Any) -> bool:  # noqa: ANN401 - torch's GELU, or timm's, which knows no other
@@ -106,17 +108,48 @@ def _idle(layer: nn.Module) -> bool:
     return type(layer) is nn.Identity or (type(layer) is nn.Dropout and not (layer.p and layer.training))
 
 
-def _watched(layer: nn.Module) -> bool:
-    """Tell whether somebody watches a layer, or changes what it does."""
-    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
-    return any(hooks) or "forward" in vars(layer)
+def _asks_more(*options: object) -> bool:
+    """Tell whether a module is called with something that only its own forward knows, a mask for example."""
+    return any(option is not None and option is not False for option in options)
 
 
-def _as_one(part: Any, inputs: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:  # noqa: ANN401
+def _part(part: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401 - an Attention or Mlp
     """Run an Attention or Mlp as one function."""
-    if attn_mask is not None or any(options.values()):
-        return type(part).forward(part, inputs, attn_mask=attn_mask, **options)  # type: ignore[no-any-return]
+    if _asks_more(*rest, *options.values()):
+        return type(part).forward(part, inputs, *rest, **options)  # type: ignore[no-any-return]
     return _branch(part, inputs)
+
+
+def _residual(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401 - timm's Block
+    """Run a block as two functions."""
+    if _asks_more(*rest, *options.values()) or torch.is_autocast_enabled(inputs.device.type):
+        return Block.forward(block, inputs, *rest, **options)
+    return _branches(block, inputs)
+
+
+def _residual_class_token(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401
+    """Run a block as two functions, from tokens (B,N,C) to the first one (B,1,C)."""
+    if _asks_more(*rest, *options.values()) or torch.is_autocast_enabled(inputs.device.type):
+        return _class_token(block, inputs, *rest, **options)
+    return _branches(block, inputs, queries=1)
+
+
+def _class_token(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401 - timm's Block
+    """Run a block, from tokens (B,N,C) to the first one (B,1,C)."""
+    if _asks_more(*rest, *options.values()):
+        return Block.forward(block, inputs, *rest, **options)
+    attention = block.attn
+    parts = attention.qkv(block.norm1(inputs)).unflatten(-1, (3, attention.num_heads, -1))
+    query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # (B,H,N,D)
+    joined = F.scaled_dot_product_attention(query[:, :, :1], key, value, scale=attention.scale).flatten(1)  # (B,HD)
+    outputs = inputs[:, 0] + block.drop_path1(block.ls1(attention.proj(joined)))
+    outputs = outputs + block.drop_path2(block.ls2(block.mlp(block.norm2(outputs))))
+    return outputs[:, None]  # type: ignore[no-any-return]
+
+
+def _branches(block: Any, inputs: Tensor, queries: int | None = None) -> Tensor:  # noqa: ANN401 - timm's Block
+    first, second = ((norm.weight, norm.bias, norm.eps) for norm in (block.norm1, block.norm2))
+    return _branch(block.mlp, _branch(block.attn, inputs, first, queries), second)
 
 
 def _branch(
@@ -127,45 +160,9 @@ def _branch(
 ) -> Tensor:
     if type(part) is Attention:
         heads = {"heads": part.num_heads, "scale": part.scale, "queries": queries}
-        return self_attention(inputs, _pair(part.qkv, part.proj), norm, **heads)
-    return mlp(inputs, _pair(part.fc1, part.fc2), norm)
+        return apply_self_attention(inputs, _pair(part.qkv, part.proj), norm, **heads)
+    return apply_mlp(inputs, _pair(part.fc1, part.fc2), norm)
 
 
 def _pair(first: nn.Linear, second: nn.Linear) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
     return first.weight, first.bias, second.weight, second.bias
-
-
-def _residual(block: Any, inputs: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:  # noqa: ANN401
-    """Run a block as two functions."""
-    if attn_mask is not None or any(options.values()) or torch.is_autocast_enabled(inputs.device.type):
-        return Block.forward(block, inputs, attn_mask=attn_mask, **options)
-    return _branches(block, inputs)
-
-
-def _residual_class_token(
-    block: Any,  # noqa: ANN401 - timm's
-    inputs: Tensor,
-    attn_mask: Tensor | None = None,
-    **options: Any,  # noqa: ANN401
-) -> Tensor:
-    """Run a block as two functions, from tokens (B,N,C) to the first one (B,1,C)."""
-    if attn_mask is not None or any(options.values()) or torch.is_autocast_enabled(inputs.device.type):
-        return _class_token(block, inputs, attn_mask, **options)
-    return _branches(block, inputs, queries=1)
-
-
-def _branches(block: Any, inputs: Tensor, queries: int | None = None) -> Tensor:  # noqa: ANN401 - timm's
-    first, second = ((norm.weight, norm.bias, norm.eps) for norm in (block.norm1, block.norm2))
-    return _branch(block.mlp, _branch(block.attn, inputs, first, queries), second)
-
-
-def _class_token(block: Any, inputs: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:  # noqa: ANN401
-    """Run a block, from tokens (B,N,C) to the first one (B,1,C)."""
-    if attn_mask is not None or any(options.values()):
-        return Block.forward(block, inputs, attn_mask=attn_mask, **options)
-    attention = block.attn
-    parts = attention.qkv(block.norm1(inputs)).unflatten(-1, (3, attention.num_heads, -1))
-    query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # (B,H,N,D)
-    joined = F.scaled_dot_product_attention(query[:, :, :1], key, value, scale=attention.scale)
-    outputs = inputs[:, :1] + block.drop_path1(block.ls1(attention.proj(joined.transpose(1, 2).flatten(2))))
-    return outputs + block.drop_path2(block.ls2(block.mlp(block.norm2(outputs))))  # type: ignore[no-any-return]

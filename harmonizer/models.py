@@ -26,7 +26,7 @@ class PixelModel(nn.Module):
         std: Per channel, in [0,1] units.
         second_order: Training differentiates twice. Training forwards whose images require a gradient then run in
             :class:`harmonizer.derivatives.twice_differentiable`, the others in
-            :class:`harmonizer.derivatives.differentiable`.
+            :class:`harmonizer.derivatives.differentiable`, and transformer blocks as in :mod:`harmonizer.blocks`.
         recomputes: The backward pass runs parts of the forward again, with gradient checkpointing. All training
             forwards then take torch's own layers, without fused attention, so that both runs agree.
     """
@@ -59,8 +59,11 @@ class PixelModel(nn.Module):
     def forward(self, images: Tensor, *, leads: int | None = None) -> Tensor:
         """Map images (B,3,H,W) in [0,1] to logits (B,K).
 
-        In training, ``leads`` promises that only the first so many images' gradient will be differentiated.
+        In training, ``leads`` promises that only the first so many images' gradient will be differentiated, and that
+        under ``create_graph`` the others' is asked for by nothing.
         """
+        if leads is not None and not 0 < leads <= len(images):
+            raise ValueError(f"expected leads in [1,{len(images)}], as many as there are images, got {leads}")
         if self.attention:
             fuse(self.attention, fused=not self.training)
         second_order = self.second_order and self.training

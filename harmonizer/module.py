@@ -39,9 +39,9 @@ class HarmonizerModule(L.LightningModule):
         harmonizer_weight: Its factor lambda.
         harmonizer_warmup_epochs: Lambda rises from 0 during these epochs; may be a fraction.
         harmonize_every: Add the loss at every n-th optimiser step only.
-        saliency_batch: ``"joint"`` runs all samples of a batch together, as published; ``"split"`` runs those with a
-            map apart, so that only they pay for the saliency; ``"auto"`` splits where that changes nothing, that is
-            where samples do not depend on each other. See :mod:`harmonizer.saliency_batch`.
+        saliency_batch: ``"joint"`` runs all samples of a batch together, as published; ``"split"`` lets only those
+            with a map pay for the saliency; ``"auto"`` splits where that changes nothing, that is where samples do
+            not depend on each other. See :mod:`harmonizer.saliency_batch`.
         levels: Its pyramid levels.
         level_metric: Error of a level; see :func:`harmonizer.functional.harmonizer_loss`, as for the next three.
         scale_match: How the human map gets the saliency's scale.

@@ -33,9 +33,10 @@ def logits_and_gradient(
     Args:
         model: Maps images (B,3,H,W) to logits (B,K).
         batch: B samples.
-        joint: Run all samples together, as published. Otherwise those with a map run apart, and only they pay for
-            the gradient: exact where samples do not depend on each other (:func:`couples_samples`; dropout draws other
-            random numbers); with batch normalisation each part has statistics of its own.
+        joint: Run all samples together, as published. Otherwise only those with a map pay for the gradient. They run
+            apart, which is exact where samples do not depend on each other (:func:`couples_samples`; dropout draws
+            other random numbers); with batch normalisation each part has statistics of its own. Vision transformers
+            run them before the others in one forward, to the same result (:func:`harmonizer.derivatives.leading`).
         score: What is differentiated; see :func:`harmonizer.functional.maps.class_score`.
 
     Returns:
@@ -49,7 +50,7 @@ def logits_and_gradient(
     order = torch.argsort(mapped.logical_not().long(), stable=True)  # those with a map first
     place = torch.argsort(order)
     part = _chosen(batch, mapped)  # M samples
-    if getattr(model, "can_lead", False):
+    if getattr(model, "can_lead", False) and not couples_samples(model):
         images = batch.images[order].requires_grad_()
         logits = model(images, leads=len(part.keys))
         return logits[place], _gradient(logits[: len(part.keys)], images, part, score)[place]

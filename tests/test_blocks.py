@@ -1,6 +1,7 @@
 """timm's transformer blocks, run as fewer functions, against the same blocks run by timm."""
 
 import copy
+from functools import partial
 
 import pytest
 import timm
@@ -9,9 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from harmonizer.attacks import minimal_radius
+from harmonizer import blocks
+from harmonizer.attacks import Status, minimal_radius
 from harmonizer.data.batch import Batch
-from harmonizer.models import PixelModel
+from harmonizer.models import PixelModel, build_model
 from harmonizer.saliency_batch import logits_and_gradient
 
 SMALL = {"embed_dim": 32, "num_heads": 2, "depth": 2, "num_classes": 4, "patch_size": 8}
@@ -85,30 +87,124 @@ def test_a_split_batch_runs_once_where_the_first_samples_can_be_told():
     assert seen == [5]
 
 
+@pytest.fixture
+def shortened(monkeypatch):
+    """The shapes that a block shortened to its class token has put out, in order."""
+    seen = []
+
+    def watched(run, *inputs, **options):
+        outputs = run(*inputs, **options)
+        if outputs.shape[1] == 1:
+            seen.append(tuple(outputs.shape))
+        return outputs
+
+    for name in ("_class_token", "_branches"):
+        monkeypatch.setattr(blocks, name, partial(watched, getattr(blocks, name)))
+    return seen
+
+
 @pytest.mark.parametrize("differentiated", [False, True])
-def test_of_the_last_block_the_class_token_alone_is_computed(differentiated):
+def test_of_the_last_block_the_class_token_alone_is_computed(shortened, differentiated):
     model = network(img_size=32)
     images = batch_for(model).images.requires_grad_(differentiated)
-    seen = []
-    model.backbone.norm.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape[1]))
     found = model(images)
-    assert seen == [1]
+    assert shortened == [(5, 1, 32)]
     expected = model.eval()(images)  # as timm computes it, to the last digit
-    assert seen == [1, 17]
+    assert torch.equal(expected, model.backbone((images - 0.5) / 0.5))
+    assert shortened == [(5, 1, 32)]
     torch.testing.assert_close(found, expected)
 
 
-def test_so_it_is_in_an_attack():
+def attacked(model):
+    images = batch_for(model).images
+    labels = model(images).argmax(1)
+    return minimal_radius(model, images, labels, attack="linsley2023", keys=list("abcde")).l2
+
+
+def test_so_it_is_in_an_attack(shortened):
     model = network(img_size=32).eval()
-    images, labels = batch_for(model).images, model(batch_for(model).images).argmax(1)
-    seen = []
-    handle = model.backbone.norm.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape[1]))
-    found = minimal_radius(model, images, labels, attack="linsley2023", keys=list("abcde"))
-    handle.remove()
-    assert set(seen) == {1}
-    model.backbone.__class__ = type("Another", (type(model.backbone),), {})
-    expected = minimal_radius(model, images, labels, attack="linsley2023", keys=list("abcde"))
-    torch.testing.assert_close(found.l2, expected.l2, equal_nan=True)
+    found = attacked(model)
+    assert len(shortened) > 20
+    model.blocks = None
+    before = len(shortened)
+    torch.testing.assert_close(found, attacked(model), equal_nan=True)
+    assert len(shortened) == before
+
+
+def average_pool(model):
+    model.backbone.reset_classifier(4, global_pool="avg")
+
+
+def another_block(model):
+    model.backbone.blocks.append(copy.deepcopy(model.backbone.blocks[-1]))
+
+
+def the_same_block_twice(model):
+    model.backbone.blocks.insert(0, model.backbone.blocks[-1])
+
+
+def checkpointing(model):
+    model.backbone.set_grad_checkpointing(True)
+
+
+def a_hook(model):
+    model.backbone.blocks[-1].attn.register_forward_pre_hook(lambda module, inputs: (0 * inputs[0],))
+
+
+def a_patch(model):
+    attention = model.backbone.blocks[-1].attn
+    attention.forward = lambda x, **options: type(attention).forward(attention, -x)
+
+
+@pytest.mark.parametrize("change", [average_pool, another_block, the_same_block_twice, checkpointing, a_hook, a_patch])
+@pytest.mark.parametrize("second_order", [False, True])
+def test_a_model_that_was_changed_runs_as_it_is_now(change, second_order):
+    model = network(second_order, img_size=32).train()
+    change(model)
+    images = batch_for(model).images.requires_grad_(change is not checkpointing)
+    expected = model.backbone((images - 0.5) / 0.5)
+    torch.testing.assert_close(model(images), expected)
+    if not second_order:
+        radii = attacked(model.eval())
+        model.blocks = None
+        torch.testing.assert_close(radii, attacked(model), equal_nan=True)
+
+
+def test_a_model_of_another_kind_with_a_backbone_is_attacked_as_it_is():
+    class Another(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = network(img_size=32).backbone.eval()
+
+        def forward(self, images):
+            return self.backbone.head(self.backbone.forward_features(images).mean(1))
+
+    model = Another().eval()
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
+    labels = model(images).argmax(1)
+    found = minimal_radius(model, images, labels, attack="pgd", keys=list("abcd"))
+    assert not (found.status == Status.WRONG).any()
+
+
+def test_samples_that_are_coupled_run_apart_when_split():
+    model = build_model("vit_small_resnet26d_224", num_classes=4, image_size=64, second_order=True).double()
+    batch = Batch(
+        torch.rand(4, 3, 64, 64).double(),
+        torch.arange(4),
+        torch.rand(4, 64, 64).double(),
+        torch.tensor([True, False, True, False]),
+        list("abcd"),
+    )
+    logits, gradient = logits_and_gradient(model, batch, joint=False)
+    assert not gradient[~batch.has_map].any()
+    torch.testing.assert_close(logits[batch.has_map], model(batch.images[batch.has_map].requires_grad_()))
+
+
+@pytest.mark.parametrize("leads", [0, 6])
+def test_more_or_fewer_leads_than_images_are_refused(leads):
+    model = network(img_size=32)
+    with pytest.raises(ValueError, match=rf"leads in \[1,5\], as many as there are images, got {leads}"):
+        model(batch_for(model).images.requires_grad_(), leads=leads)
 
 
 def test_whole_tokens_where_the_head_reads_them():

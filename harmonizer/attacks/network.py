@@ -4,14 +4,16 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from harmonizer.allocation import freed_memory_kept
+from harmonizer.attacks.sequences import sequences
 from harmonizer.blocks import Blocks
 from harmonizer.derivatives import image_differentiable
+from harmonizer.substitution import running
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +92,9 @@ class Network:
         self._width = self._classes  # logits of an image, once a pass has shown it
         self._progress = progress
         self.model = model
-        self._blocks = Blocks(getattr(model, "backbone", model))
+        blocks = getattr(model, "blocks", None)
+        self._blocks = blocks if isinstance(blocks, Blocks) else None
+        self._sequences = sequences(model)
         self.amp = amp
         self.batch_size = batch_size
         self.forwards = torch.zeros(images, dtype=torch.int64, device=device)
@@ -158,7 +162,12 @@ class Network:
     def _fast_layers(self, inputs: Tensor) -> Iterator[None]:
         """Leave out what no logit depends on, and run layers that torch is slow at on a CPU another way."""
         fast = self._channels_last(inputs) and inputs.device.type == "cpu"
-        with self._blocks.shortened(twice=False), image_differentiable() if fast else nullcontext():
+        with ExitStack() as stack:
+            if self._blocks is not None:
+                stack.enter_context(self._blocks.shortened(twice=False))
+            if fast:
+                stack.enter_context(running(self._sequences))
+                stack.enter_context(image_differentiable())
             yield
 
     def _checked(self, logits: Tensor) -> Tensor:

@@ -21,15 +21,25 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 from harmonizer.derivatives import company, image_gradient, small_maps
 from harmonizer.derivatives.activation import GELU, HARDSWISH, RELU, SILU, Kind, activate, hardtanh, leaky_relu
 from harmonizer.derivatives.attention import attend
+from harmonizer.derivatives.chain import Chain, Link
 from harmonizer.derivatives.convolution import Convolution, patches_convolution, takes_patches
 from harmonizer.derivatives.image_gradient import FEW, ImageConvolution
-from harmonizer.derivatives.leading import leading
+from harmonizer.derivatives.leads import leading
 from harmonizer.derivatives.mlp import Mlp
 from harmonizer.derivatives.normalisation import BatchNorm, LayerNorm
 from harmonizer.derivatives.self_attention import SelfAttention
 from harmonizer.derivatives.small_maps import as_products
 
-__all__ = ["differentiable", "image_differentiable", "leading", "mlp", "self_attention", "twice_differentiable"]
+__all__ = [
+    "Link",
+    "apply_mlp",
+    "apply_self_attention",
+    "convolve",
+    "differentiable",
+    "image_differentiable",
+    "leading",
+    "twice_differentiable",
+]
 
 
 Replacement = Callable[..., Tensor | None]  # None leaves the call to torch
@@ -267,11 +277,30 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: 
         return attend(query, key, value, *args, **kwargs)
 
 
+def convolve(images: Tensor, links: Sequence[Link]) -> Tensor:
+    """Run convolutions, and ReLUs after some of them, as one function of the images, on a CPU.
+
+    Args:
+        images: (B,C,H,W).
+        links: One after the other.
+
+    Returns:
+        (B,O,h,w).
+
+    >>> links = [Link(torch.rand(8, 3, 3, 3), None, (2, 2), (1, 1), (1, 1), 1, active=True)]
+    >>> convolve(torch.rand(2, 3, 32, 32), links).shape
+    torch.Size([2, 8, 16, 16])
+    """
+    if has_torch_function_unary(images):
+        return handle_torch_function(convolve, (images,), images, links)
+    return Chain.apply(images, links)  # type: ignore[no-any-return]
+
+
 Pair = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
 Norm = tuple[Tensor, Tensor, float]
 
 
-def mlp(inputs: Tensor, linear: Pair, norm: Norm | None = None) -> Tensor:
+def apply_mlp(inputs: Tensor, linear: Pair, norm: Norm | None = None) -> Tensor:
     """Run two linear layers around a GELU as one function that can be differentiated twice.
 
     Args:
@@ -282,18 +311,18 @@ def mlp(inputs: Tensor, linear: Pair, norm: Norm | None = None) -> Tensor:
     Returns:
         m(x) (B,...,C'), or x + m(layer norm(x)).
 
-    >>> mlp(torch.rand(2, 5, 3), (torch.rand(7, 3), None, torch.rand(4, 7), torch.rand(4))).shape
+    >>> apply_mlp(torch.rand(2, 5, 3), (torch.rand(7, 3), None, torch.rand(4, 7), torch.rand(4))).shape
     torch.Size([2, 5, 4])
     """
     if has_torch_function_unary(inputs):  # so that a mode does not see each operation inside
-        return handle_torch_function(mlp, (inputs,), inputs, linear, norm)
+        return handle_torch_function(apply_mlp, (inputs,), inputs, linear, norm)
     cast = _cast(inputs, *linear)
     with torch.autocast(inputs.device.type, enabled=False):
         outputs: Tensor = Mlp.apply(*cast, *(norm or ()))[0]
     return outputs
 
 
-def self_attention(
+def apply_self_attention(
     inputs: Tensor,
     linear: Pair,
     norm: Norm | None = None,
@@ -307,7 +336,7 @@ def self_attention(
     Args:
         inputs: x (B,N,C).
         linear: Weight (3HD,C) and bias (3HD,) for queries, keys and values of H heads; weight (C',HD) and bias (C',).
-        norm: As in :func:`mlp`.
+        norm: As in :func:`apply_mlp`.
         heads: H.
         scale: Of the products of queries and keys.
         queries: M; only the first M tokens ask, and have an output. None asks for all.
@@ -316,12 +345,12 @@ def self_attention(
         a(x) (B,M,C'), or x + a(layer norm(x)).
 
     >>> linear = torch.rand(24, 3), None, torch.rand(6, 8), None
-    >>> self_attention(torch.rand(2, 5, 3), linear, heads=2, scale=0.5).shape
+    >>> apply_self_attention(torch.rand(2, 5, 3), linear, heads=2, scale=0.5).shape
     torch.Size([2, 5, 6])
     """
     if has_torch_function_unary(inputs):
         settings: Any = {"heads": heads, "scale": scale, "queries": queries}
-        return handle_torch_function(self_attention, (inputs,), inputs, linear, norm, **settings)
+        return handle_torch_function(apply_self_attention, (inputs,), inputs, linear, norm, **settings)
     cast = _cast(inputs, *linear)
     with torch.autocast(inputs.device.type, enabled=False):
         outputs: Tensor = SelfAttention.apply(*cast, heads, scale, queries, *(norm or ()))[0]

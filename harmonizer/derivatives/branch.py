@@ -1,6 +1,7 @@
 """What parts of a network that run as one function share: linear maps, and the layer norm before a residual branch.
 
-Without an ``eps`` a part has neither norm nor residual: its inputs are x itself.
+Without an ``eps`` a part has neither norm nor residual: its inputs are x itself. ``g`` is the gradient of a part's
+outputs and ``to_x`` that of x; ``v`` is the cotangent of ``to_x``, and ``of_x`` what it gives to x in turn.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harmonizer.derivatives import normalisation
-from harmonizer.derivatives.leading import Leading
+from harmonizer.derivatives.leads import Leading
 
 Norm = Sequence[Tensor | None]
 
@@ -34,6 +35,7 @@ def differentiate(
     """Return the gradients of x, w and b, from those of a branch's inputs and of its output, g."""
     if eps is None:
         return to_inputs, None, None
+    # Of the bias the kernel wants to know only that there is one.
     to_x, to_w, to_b = torch.ops.aten.native_layer_norm_backward(
         to_inputs, x, x.shape[-1:], mean, scale, w, w, [True, *needs]
     )

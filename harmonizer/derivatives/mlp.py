@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from harmonizer.derivatives.activation import GELU, bend_of_gelu
 from harmonizer.derivatives.branch import differentiate, differentiate_twice, enter, flat, frozen, project, summed
-from harmonizer.derivatives.leading import Leading, leading_of
+from harmonizer.derivatives.leads import Leading, leading_of
 
 
 class Mlp(Function):
@@ -52,6 +52,7 @@ class Mlp(Function):
         ctx.set_materialize_grads(False)
         ctx.eps = eps
         ctx.slope = None
+        ctx.keeps_slope = False
         return outputs if eps is None else outputs.add_(x), *handles
 
     @staticmethod
@@ -61,11 +62,13 @@ class Mlp(Function):
         g = x.new_zeros(*x.shape[:-1], len(w2)) if g is None else g
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
             if x.device.type == "cpu":  # elsewhere the slope takes no longer than to read it
-                values = first_hidden.detach()
-                ctx.slope = GELU.gradient(torch.ones_like(values), values)
+                ctx.slope = _slope(first_hidden.detach())
+                ctx.keeps_slope = True
             norm = first_x, w, mean, scale, ctx.eps, ctx.lead
             return MlpGradient.apply(g, first_hidden, ctx.slope, w1, w2, *norm), *(None,) * 7
-        slope = ctx.slope
+        slope, ctx.slope = ctx.slope, None
+        if slope is None and ctx.keeps_slope:  # a graph that was kept: the same digits again
+            slope = _slope(first_hidden)
         rows = flat(g)
         to_hidden = rows @ w2
         if slope is None or len(slope) < len(hidden):
@@ -137,6 +140,11 @@ class MlpGradient(Function):
         of_g = (of_active @ w2.T).view(ctx.shape)
         of_g = of_g if ctx.eps is None else of_g.add_(v)
         return ctx.lead.padded(of_g), bend, None, to_w1, to_w2, of_x, to_w, *(None,) * 4
+
+
+def _slope(hidden: Tensor) -> Tensor:
+    """Return the derivative of the active values."""
+    return GELU.gradient(torch.ones_like(hidden), hidden)
 
 
 def _times_slope(gradient: Tensor, hidden: Tensor, slope: Tensor | None) -> Tensor:

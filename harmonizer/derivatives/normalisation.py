@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.derivatives.leading import Leading, leading_of
+from harmonizer.derivatives.leads import Leading, leading_of
 
 
 class BatchNorm(Function):

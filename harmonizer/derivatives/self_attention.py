@@ -22,7 +22,7 @@ from harmonizer.derivatives.branch import (
     project,
     summed,
 )
-from harmonizer.derivatives.leading import Leading, leading_of
+from harmonizer.derivatives.leads import Leading, leading_of
 
 
 class Heads(NamedTuple):
@@ -138,7 +138,7 @@ class SelfAttention(Function):
 
 
 class SelfAttentionGradient(Function):
-    """The gradient of x from the output's g (B,N,C')."""
+    """The gradient of x from the output's g (B,M,C')."""
 
     @staticmethod
     def forward(  # noqa: D102
@@ -169,7 +169,7 @@ class SelfAttentionGradient(Function):
         ctx.shape = shape
         ctx.eps = eps
         ctx.lead = lead
-        ctx.of = g.shape
+        ctx.g_shape = g.shape
         return lead.padded(to_x)
 
     @staticmethod
@@ -190,6 +190,6 @@ class SelfAttentionGradient(Function):
             )
         )
         to_w2 = rows.T @ of_rows if needs[4] else None
-        of_g = (of_rows @ w2.T).view(ctx.of)
+        of_g = (of_rows @ w2.T).view(ctx.g_shape)
         of_g = of_g if ctx.eps is None else of_g.add_(asking(v, of_g))
         return ctx.lead.padded(of_g), of_qkv, None, to_w1, to_w2, None, of_x, to_w, *(None,) * 4

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harmonizer.derivatives import leading, mlp, self_attention, twice_differentiable
+from harmonizer.derivatives import apply_mlp, apply_self_attention, leading, twice_differentiable
 
 SHAPES = {"x": (5, 4, 6), "w1": (12, 6), "b1": (12,), "w2": (6, 4), "b2": (6,), "w": (6,), "b": (6,)}
 HEADS = 2
@@ -25,12 +25,12 @@ def torchs_attention(x, w1, b1, w2, b2, w=None, b=None, queries=None):
 
 
 def our_mlp(x, w1, b1, w2, b2, w=None, b=None):
-    return mlp(x, (w1, b1, w2, b2), None if w is None else (w, b, 0.1))
+    return apply_mlp(x, (w1, b1, w2, b2), None if w is None else (w, b, 0.1))
 
 
 def our_attention(x, w1, b1, w2, b2, w=None, b=None, queries=None):
     norm = None if w is None else (w, b, 0.1)
-    return self_attention(x, (w1, b1, w2, b2), norm, heads=HEADS, scale=0.6, queries=queries)
+    return apply_self_attention(x, (w1, b1, w2, b2), norm, heads=HEADS, scale=0.6, queries=queries)
 
 
 PARTS = {"mlp": (our_mlp, torchs_mlp, {}), "attention": (our_attention, torchs_attention, {})}
