@@ -133,6 +133,7 @@ def test_so_it_is_in_an_attack(shortened):
 
 def average_pool(model):
     model.backbone.reset_classifier(4, global_pool="avg")
+    model.double()
 
 
 def another_block(model):
