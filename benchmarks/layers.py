@@ -1,7 +1,8 @@
 """Time single layers by torch and by harmonizer.derivatives: ``python -m benchmarks.layers [--repeats 20]``.
 
-The first table is harmonizing's: the backward pass through the gradient of a layer's input. The second is an attack's,
-channels last: forward, and backward to the input alone. The two ways take turns; times are each one's best.
+The first table is harmonizing's: forward, the gradient of a layer's input, and the backward pass through both. The
+second is an attack's, channels last: forward, and backward to the input alone. The two ways take turns; times are each
+one's best.
 """
 
 import argparse
@@ -10,11 +11,23 @@ import platform
 import time
 from collections.abc import Callable
 
+import timm.layers
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harmonizer.allocation import keep_freed_memory
+from harmonizer.attacks.sequences import sequences
+from harmonizer.blocks import Blocks
 from harmonizer.derivatives import image_differentiable, twice_differentiable
+from harmonizer.substitution import running
+
+
+def _convolutions() -> nn.Module:
+    """Build the first layers of a small network."""
+    return nn.Sequential(nn.Conv2d(3, 32, 3, 1, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU())
+
 
 Layer = tuple[nn.Module, tuple[int, ...]]
 TWICE: dict[str, Layer] = {
@@ -29,6 +42,9 @@ TWICE: dict[str, Layer] = {
     "GELU, 17 tokens of 768": (nn.GELU(), (16, 17, 768)),
     "SiLU, 64 channels of 16 px": (nn.SiLU(), (16, 64, 16, 16)),
     "ReLU, 64 channels of 16 px": (nn.ReLU(), (16, 64, 16, 16)),
+    "Mlp, 17 tokens of 192": (timm.layers.Mlp(192, 768), (16, 17, 192)),
+    "transformer block, 17 tokens of 192": (Block(192, 3, qkv_bias=True), (16, 17, 192)),
+    "transformer block, 197 tokens of 192": (Block(192, 3, qkv_bias=True), (4, 197, 192)),
 }
 
 ONCE: dict[str, Layer] = {
@@ -42,6 +58,7 @@ ONCE: dict[str, Layer] = {
     "fixed BatchNorm, 3 channels of 64 px": (nn.BatchNorm2d(3).eval(), (64, 3, 64, 64)),
     "fixed BatchNorm, 64 channels of 16 px": (nn.BatchNorm2d(64).eval(), (64, 64, 16, 16)),
     "average of 512 channels of 4 px": (nn.AdaptiveAvgPool2d(1), (64, 512, 4, 4)),
+    "two 3x3 convolutions with ReLUs, RGB of 32 px": (_convolutions(), (64, 3, 32, 32)),
 }
 
 
@@ -62,24 +79,34 @@ def main() -> None:
 
 
 def _second(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object]:
-    """Return a run of the backward pass through the gradient of a layer's input."""
+    """Return a run of a layer, of the gradient of its input, and of the backward pass through both."""
     leaf = inputs.requires_grad_()
-    with twice_differentiable() if ours else contextlib.nullcontext():
-        outputs = layer(leaf)
-    upstream = torch.rand_like(outputs).requires_grad_()
-    (gradient,) = torch.autograd.grad(outputs, leaf, upstream, create_graph=True)
-    cotangent = torch.rand_like(gradient)
-    wanted = [upstream, *([layer.weight] if hasattr(layer, "weight") else [leaf])]
-    return lambda: torch.autograd.grad(gradient, wanted, cotangent, retain_graph=True, allow_unused=True)
+    upstream, cotangent = torch.rand_like(layer(inputs)).requires_grad_(), torch.rand_like(inputs)
+
+    def run() -> None:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(twice_differentiable() if ours else sdpa_kernel(SDPBackend.MATH))
+            if ours:
+                stack.enter_context(Blocks(layer).shortened(twice=True))
+            outputs = layer(leaf)
+        (gradient,) = torch.autograd.grad(outputs, leaf, upstream, create_graph=True)
+        wanted = [leaf, upstream, *layer.parameters()]
+        torch.autograd.grad([outputs, gradient], wanted, [upstream, cotangent], allow_unused=True)
+
+    return run
 
 
 def _first(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object]:
     """Return a run of a layer and of its backward pass to the input."""
     layer = layer.to(memory_format=torch.channels_last)
+    rows = sequences(layer)
     leaf = inputs.contiguous(memory_format=torch.channels_last).requires_grad_()
 
     def run() -> None:
-        with image_differentiable() if ours else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if ours:
+                stack.enter_context(image_differentiable())
+                stack.enter_context(running(rows))
             outputs = layer(leaf)
         torch.autograd.grad(outputs, leaf, torch.ones_like(outputs))
 

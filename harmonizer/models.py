@@ -69,12 +69,12 @@ class PixelModel(nn.Module):
         second_order = self.second_order and self.training
         twice = second_order and images.requires_grad
         with ExitStack() as stack:
+            if twice and leads is not None and self.can_lead:
+                stack.enter_context(leading(leads))
             if second_order:
                 stack.enter_context(twice_differentiable() if twice else differentiable())
                 if self.blocks is not None:
                     stack.enter_context(self.blocks.shortened(twice=twice))
-            if twice and self.can_lead:
-                stack.enter_context(leading(leads))
             logits: Tensor = self.backbone((images - self.mean) / self.std)
         return logits
 

@@ -79,12 +79,23 @@ def test_so_are_those_of_a_split_batch(name):
     assert_equal(gradients(model, batch, joint=False), gradients(model, batch, joint=False, timms=True))
 
 
-def test_a_split_batch_runs_once_where_the_first_samples_can_be_told():
+def test_a_split_batch_runs_once_and_keeps_less_for_the_backward_pass():
     model = network(img_size=32)
-    seen = []
+    seen, kept = [], []
     model.backbone.patch_embed.register_forward_hook(lambda module, inputs, outputs: seen.append(len(outputs)))
-    logits_and_gradient(model, batch_for(model), joint=False)
-    assert seen == [5]
+
+    def keep(tensor):
+        kept.append(tensor)
+        return tensor
+
+    sizes = []
+    for joint in (True, False):
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            logits_and_gradient(model, batch_for(model, mapped=(0, 0, 1, 0, 0)), joint=joint)
+        sizes.append(sum({tensor.data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}.values()))
+    assert seen == [5, 5]
+    assert sizes[1] < 0.8 * sizes[0]
 
 
 @pytest.fixture
