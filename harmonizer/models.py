@@ -54,7 +54,8 @@ class PixelModel(nn.Module):
     @property
     def can_lead(self) -> bool:
         """Whether a training forward saves work when the gradient of its first images alone is wanted."""
-        return self.second_order and self.blocks is not None and self.blocks.can_lead
+        blocks = self.blocks
+        return self.second_order and blocks is not None and blocks.backbone is self.backbone and blocks.can_lead
 
     def forward(self, images: Tensor, *, leads: int | None = None) -> Tensor:
         """Map images (B,3,H,W) in [0,1] to logits (B,K).
