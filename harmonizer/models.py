@@ -2,7 +2,7 @@
 
 import difflib
 import hashlib
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import timm
@@ -56,6 +56,10 @@ class PixelModel(nn.Module):
         """Whether a training forward saves work when the gradient of its first images alone is wanted."""
         blocks = self.blocks
         return self.second_order and blocks is not None and blocks.backbone is self.backbone and blocks.can_lead
+
+    def shortened(self) -> AbstractContextManager[None]:
+        """Leave out what no logit depends on: the logits are the same up to rounding; see :mod:`harmonizer.blocks`."""
+        return nullcontext() if self.blocks is None else self.blocks.shortened(twice=False)
 
     def forward(self, images: Tensor, *, leads: int | None = None) -> Tensor:
         """Map images (B,3,H,W) in [0,1] to logits (B,K).

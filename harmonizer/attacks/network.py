@@ -4,14 +4,13 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from harmonizer.allocation import freed_memory_kept
 from harmonizer.attacks.sequences import sequences
-from harmonizer.blocks import Blocks
 from harmonizer.derivatives import image_differentiable
 from harmonizer.substitution import running
 
@@ -67,7 +66,8 @@ class Network:
     waiting ones. When memory runs out, the batch is halved for good and the pass repeated.
 
     Args:
-        model: Maps images (n,3,H,W) in [0,1] to logits (n,K).
+        model: Maps images (n,3,H,W) in [0,1] to logits (n,K). A method ``shortened`` of it, as
+            :class:`harmonizer.models.PixelModel` has, gives the context to run it in.
         images: How many images there are to count passes for.
         device: Where the images are.
         batch_size: Most rows in one pass. None takes what fits into a CPU's caches, and on other devices all rows
@@ -92,8 +92,7 @@ class Network:
         self._width = self._classes  # logits of an image, once a pass has shown it
         self._progress = progress
         self.model = model
-        blocks = getattr(model, "blocks", None)
-        self._blocks = blocks if isinstance(blocks, Blocks) else None
+        self._shortened: Callable[[], AbstractContextManager[None]] = getattr(model, "shortened", nullcontext)
         self._sequences = sequences(model)
         self.amp = amp
         self.batch_size = batch_size
@@ -162,9 +161,7 @@ class Network:
     def _fast_layers(self, inputs: Tensor) -> Iterator[None]:
         """Leave out what no logit depends on, and run layers that torch is slow at on a CPU another way."""
         fast = self._channels_last(inputs) and inputs.device.type == "cpu"
-        with ExitStack() as stack:
-            if self._blocks is not None:
-                stack.enter_context(self._blocks.shortened(twice=False))
+        with self._shortened(), ExitStack() as stack:
             if fast:
                 stack.enter_context(running(self._sequences))
                 stack.enter_context(image_differentiable())
