@@ -256,6 +256,21 @@ def test_layers_that_compute_their_weights_run_as_always():
     assert_equal(gradients(model, batch, joint=True), gradients(model, batch, joint=True, timms=True))
 
 
+@pytest.mark.parametrize("name", ["norm1.weight", "norm1.bias", "attn.qkv.bias", "mlp.fc1.weight", "mlp.fc2.bias"])
+def test_parameters_that_depend_on_the_images_carry_their_gradient(name):
+    model = network(img_size=32)
+    key = f"backbone.blocks.0.{name}"
+    value = dict(model.named_parameters())[key].detach()
+    gradients = []
+    for timms in (False, True):
+        if timms:
+            model.blocks, model.second_order = None, False
+        images = batch_for(model).images.requires_grad_()
+        logits = torch.func.functional_call(model, {key: value + images.mean()}, (images,))
+        gradients.append(torch.autograd.grad(logits[:, 0].sum(), images)[0])
+    torch.testing.assert_close(*gradients)
+
+
 def test_a_model_is_left_as_it_was_found():
     model = network(img_size=32)
     batch = batch_for(model)
