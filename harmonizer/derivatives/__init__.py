@@ -16,18 +16,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.overrides import TorchFunctionMode
 
 from harmonizer.derivatives import company, image_gradient, small_maps
 from harmonizer.derivatives.activation import GELU, HARDSWISH, RELU, SILU, Kind, activate, hardtanh, leaky_relu
 from harmonizer.derivatives.attention import attend
-from harmonizer.derivatives.chain import Chain, Link
+from harmonizer.derivatives.casting import cast
+from harmonizer.derivatives.chain import Link
 from harmonizer.derivatives.convolution import Convolution, patches_convolution, takes_patches
 from harmonizer.derivatives.image_gradient import FEW, ImageConvolution
 from harmonizer.derivatives.leads import leading
-from harmonizer.derivatives.mlp import Mlp
 from harmonizer.derivatives.normalisation import BatchNorm, LayerNorm
-from harmonizer.derivatives.self_attention import SelfAttention
+from harmonizer.derivatives.parts import apply_mlp, apply_self_attention, convolve
 from harmonizer.derivatives.small_maps import as_products
 
 __all__ = [
@@ -125,15 +125,6 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
     return (first, *rest) if rest else (first, first)  # type: ignore[return-value]
 
 
-def _cast(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Cast as autocast would, for layers that it runs in lower precision."""
-    device = tensors[0].device.type if tensors[0] is not None else "cpu"
-    if not torch.is_autocast_enabled(device):
-        return list(tensors)
-    dtype = torch.get_autocast_dtype(device)
-    return [tensor if tensor is None or not tensor.is_floating_point() else tensor.to(dtype) for tensor in tensors]
-
-
 def _computed(*parameters: Tensor | None) -> bool:
     """Tell whether a layer's parameters come out of a computation: they may depend on the images themselves."""
     return any(parameter is not None and parameter.grad_fn is not None for parameter in parameters)
@@ -159,12 +150,12 @@ def _convolution(replacement: Callable[[Tensor, Tensor, Tensor | None, Geometry]
 
 
 def _conv2d(inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor | None:
-    cast = _cast(inputs, weight, bias)
+    tensors = cast(inputs, weight, bias)
     with torch.autocast(inputs.device.type, enabled=False):
         if takes_patches(inputs, weight, *geometry):
-            return patches_convolution(*cast)  # type: ignore[arg-type]
-        products = as_products(*cast, *geometry)  # type: ignore[arg-type, call-arg]
-        outputs: Tensor = Convolution.apply(*cast, *geometry) if products is None else products
+            return patches_convolution(*tensors)  # type: ignore[arg-type]
+        products = as_products(*tensors, *geometry)  # type: ignore[arg-type, call-arg]
+        outputs: Tensor = Convolution.apply(*tensors, *geometry) if products is None else products
     return outputs
 
 
@@ -178,9 +169,9 @@ def _conv2d_of_images(inputs: Tensor, weight: Tensor, bias: Tensor | None, geome
     patches = weight.shape[1] <= FEW and takes_patches(inputs, weight, *geometry)
     weight, bias = weight.detach(), None if bias is None else bias.detach()
     if image_gradient.suits(inputs, weight, *geometry):
-        cast = _cast(inputs, weight, bias)
+        tensors = cast(inputs, weight, bias)
         with torch.autocast("cpu", enabled=False):
-            outputs: Tensor = ImageConvolution.apply(*cast, geometry[0][0], geometry[1][0])
+            outputs: Tensor = ImageConvolution.apply(*tensors, geometry[0][0], geometry[1][0])
         return outputs
     if patches or small_maps.suits(inputs, weight, *geometry):
         return _conv2d(inputs, weight, bias, geometry)
@@ -272,89 +263,9 @@ def _hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
-    query, key, value = _cast(query, key, value)  # type: ignore[assignment]
+    query, key, value = cast(query, key, value)  # type: ignore[assignment]
     with torch.autocast(query.device.type, enabled=False):
         return attend(query, key, value, *args, **kwargs)
-
-
-def convolve(images: Tensor, links: Sequence[Link]) -> Tensor:
-    """Run convolutions, and ReLUs after some of them, as one function of the images, on a CPU.
-
-    Args:
-        images: (B,C,H,W).
-        links: One after the other.
-
-    Returns:
-        (B,O,h,w).
-
-    >>> links = [Link(torch.rand(8, 3, 3, 3), None, (2, 2), (1, 1), (1, 1), 1, active=True)]
-    >>> convolve(torch.rand(2, 3, 32, 32), links).shape
-    torch.Size([2, 8, 16, 16])
-    """
-    if has_torch_function_unary(images):
-        return handle_torch_function(convolve, (images,), images, links)
-    return Chain.apply(images, links)  # type: ignore[no-any-return]
-
-
-Pair = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
-Norm = tuple[Tensor, Tensor, float]
-
-
-def apply_mlp(inputs: Tensor, linear: Pair, norm: Norm | None = None) -> Tensor:
-    """Run two linear layers around a GELU as one function that can be differentiated twice.
-
-    Args:
-        inputs: x (B,...,C).
-        linear: Weight (H,C) and bias (H,) of the first layer, weight (C',H) and bias (C',) of the second.
-        norm: Weight (C,), bias (C,) and epsilon of a layer norm before, in a residual branch; not under autocast.
-
-    Returns:
-        m(x) (B,...,C'), or x + m(layer norm(x)).
-
-    >>> apply_mlp(torch.rand(2, 5, 3), (torch.rand(7, 3), None, torch.rand(4, 7), torch.rand(4))).shape
-    torch.Size([2, 5, 4])
-    """
-    if has_torch_function_unary(inputs):  # so that a mode does not see each operation inside
-        return handle_torch_function(apply_mlp, (inputs,), inputs, linear, norm)
-    cast = _cast(inputs, *linear)
-    with torch.autocast(inputs.device.type, enabled=False):
-        outputs: Tensor = Mlp.apply(*cast, *(norm or ()))[0]
-    return outputs
-
-
-def apply_self_attention(
-    inputs: Tensor,
-    linear: Pair,
-    norm: Norm | None = None,
-    *,
-    heads: int,
-    scale: float,
-    queries: int | None = None,
-) -> Tensor:
-    """Run self-attention with the linear layers around it as one function that can be differentiated twice.
-
-    Args:
-        inputs: x (B,N,C).
-        linear: Weight (3HD,C) and bias (3HD,) for queries, keys and values of H heads; weight (C',HD) and bias (C',).
-        norm: As in :func:`apply_mlp`.
-        heads: H.
-        scale: Of the products of queries and keys.
-        queries: M; only the first M tokens ask, and have an output. None asks for all.
-
-    Returns:
-        a(x) (B,M,C'), or x + a(layer norm(x)).
-
-    >>> linear = torch.rand(24, 3), None, torch.rand(6, 8), None
-    >>> apply_self_attention(torch.rand(2, 5, 3), linear, heads=2, scale=0.5).shape
-    torch.Size([2, 5, 6])
-    """
-    if has_torch_function_unary(inputs):
-        settings: Any = {"heads": heads, "scale": scale, "queries": queries}
-        return handle_torch_function(apply_self_attention, (inputs,), inputs, linear, norm, **settings)
-    cast = _cast(inputs, *linear)
-    with torch.autocast(inputs.device.type, enabled=False):
-        outputs: Tensor = SelfAttention.apply(*cast, heads, scale, queries, *(norm or ()))[0]
-    return outputs
 
 
 twice_differentiable.replacements = {

@@ -5,6 +5,7 @@ outputs and ``to_x`` that of x; ``v`` is the cotangent of ``to_x``, and ``of_x``
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +13,17 @@ from torch import Tensor
 from harmonizer.derivatives import normalisation
 from harmonizer.derivatives.leads import Leading
 
-Norm = Sequence[Tensor | None]
+Kept = Sequence[Tensor | None]
+
+
+class Norm(NamedTuple):
+    """The layer norm of x (B,...,C) over its last dimension."""
+
+    x: Tensor
+    w: Tensor | None
+    mean: Tensor | None
+    scale: Tensor | None
+    eps: float | None
 
 
 def enter(
@@ -23,16 +34,10 @@ def enter(
 
 
 def differentiate(
-    to_inputs: Tensor,
-    g: Tensor,
-    x: Tensor,
-    w: Tensor | None,
-    mean: Tensor | None,
-    scale: Tensor | None,
-    eps: float | None,
-    needs: Sequence[bool],
+    to_inputs: Tensor, g: Tensor, norm: Norm, needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the gradients of x, w and b, from those of a branch's inputs and of its output, g."""
+    x, w, mean, scale, eps = norm
     if eps is None:
         return to_inputs, None, None
     # Of the bias the kernel wants to know only that there is one.
@@ -43,17 +48,9 @@ def differentiate(
     return to_x, to_w, to_b
 
 
-def project(
-    to_inputs: Tensor,
-    g: Tensor,
-    x: Tensor,
-    w: Tensor | None,
-    mean: Tensor | None,
-    scale: Tensor | None,
-    eps: float | None,
-    lead: Leading,
-) -> tuple[Tensor, Norm]:
+def project(to_inputs: Tensor, g: Tensor, norm: Norm, lead: Leading) -> tuple[Tensor, Kept]:
     """Return the gradient of x for the first samples, and what :func:`differentiate_twice` needs of the norm."""
+    x, w, mean, scale, eps = norm
     if eps is None or mean is None or scale is None:
         return to_inputs, ()
     mean, scale = lead.first(mean), lead.first(scale)
@@ -63,11 +60,11 @@ def project(
     return to_x, (to_inputs, x, w, mean, scale, found)
 
 
-def differentiate_twice(v: Tensor, norm: Norm, eps: float | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def differentiate_twice(v: Tensor, kept: Kept, eps: float | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return what the cotangent v of x's gradient gives to the gradient of a branch's inputs, to x and to w."""
     if eps is None:
         return v, None, None
-    return normalisation.second_gradients(norm, v, v.shape[-1:], eps)
+    return normalisation.second_gradients(kept, v, v.shape[-1:], eps)
 
 
 def asking(values: Tensor, outputs: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Two linear maps around a GELU, as one function with both derivatives, alone or as a residual branch.
 
 autograd sees some ten nodes in such a part of a network, and each of its derivatives adds some, so that with few tokens
-a tenth of a step goes to calling them. As one function the activation's slope is computed once and not three times,
+it takes long only to call them. As one function the activation's slope is computed once and not three times,
 where that costs more than to keep it, and a weight's two gradients are added up inside the product.
 
 The second derivative reaches the first function through outputs that are for nothing else, aliases of the hidden
@@ -18,7 +18,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from harmonizer.derivatives.activation import GELU, bend_of_gelu
-from harmonizer.derivatives.branch import differentiate, differentiate_twice, enter, flat, frozen, project, summed
+from harmonizer.derivatives.branch import Norm, differentiate, differentiate_twice, enter, flat, frozen, project, summed
 from harmonizer.derivatives.leads import Leading, leading_of
 
 
@@ -64,8 +64,8 @@ class Mlp(Function):
             if x.device.type == "cpu":  # elsewhere the slope takes no longer than to read it
                 ctx.slope = _slope(first_hidden.detach())
                 ctx.keeps_slope = True
-            norm = first_x, w, mean, scale, ctx.eps, ctx.lead
-            return MlpGradient.apply(g, first_hidden, ctx.slope, w1, w2, *norm), *(None,) * 7
+            norm = first_x, w, mean, scale, ctx.eps
+            return MlpGradient.apply(g, first_hidden, ctx.slope, w1, w2, ctx.lead, *norm), *(None,) * 7
         slope, ctx.slope = ctx.slope, None
         if slope is None and ctx.keeps_slope:  # a graph that was kept: the same digits again
             slope = _slope(first_hidden)
@@ -80,7 +80,8 @@ class Mlp(Function):
         else:
             torch.addcmul(of_hidden, to_hidden, slope, out=to_hidden)
         needs = ctx.needs_input_grad
-        to_x, to_w, to_b = differentiate((to_hidden @ w1).view(inputs.shape), g, x, w, mean, scale, ctx.eps, needs[5:7])
+        to_inputs = (to_hidden @ w1).view(inputs.shape)
+        to_x, to_w, to_b = differentiate(to_inputs, g, Norm(x, w, mean, scale, ctx.eps), needs[5:7])
         if of_x is not None:
             ctx.lead.first(to_x).add_(of_x)
         return (
@@ -106,20 +107,16 @@ class MlpGradient(Function):
         slope: Tensor | None,
         w1: Tensor,
         w2: Tensor,
-        x: Tensor,
-        w: Tensor | None,
-        mean: Tensor | None,
-        scale: Tensor | None,
-        eps: float | None,
         lead: Leading,
+        *norm: Any,  # noqa: ANN401 - of Norm; its x is that of the first samples
     ) -> Tensor:
         g = lead.first(g)
         rows = flat(g)
         to_active = rows @ w2
         to_inputs = (_times_slope(to_active, hidden, slope) @ w1).view(*g.shape[:-1], w1.shape[1])
-        to_x, norm = project(to_inputs, g, x, w, mean, scale, eps, lead)
-        ctx.save_for_backward(rows, hidden, slope, w1, w2, to_active, *norm)
-        ctx.eps = eps
+        to_x, kept = project(to_inputs, g, Norm(*norm), lead)
+        ctx.save_for_backward(rows, hidden, slope, w1, w2, to_active, *kept)
+        ctx.eps = Norm(*norm).eps
         ctx.lead = lead
         ctx.shape = g.shape
         return lead.padded(to_x)
@@ -127,10 +124,10 @@ class MlpGradient(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        rows, hidden, slope, w1, w2, to_active, *norm = ctx.saved_tensors
+        rows, hidden, slope, w1, w2, to_active, *kept = ctx.saved_tensors
         needs = ctx.needs_input_grad
         v = ctx.lead.first(v)
-        of_inputs, of_x, to_w = differentiate_twice(v, norm, ctx.eps)
+        of_inputs, of_x, to_w = differentiate_twice(v, kept, ctx.eps)
         of_inputs = flat(of_inputs)
         of_hidden = of_inputs @ w1.T  # cotangent of the hidden values' gradient
         to_w1 = _times_slope(to_active, hidden, slope).T @ of_inputs if needs[3] else None
@@ -139,7 +136,7 @@ class MlpGradient(Function):
         to_w2 = rows.T @ of_active if needs[4] else None
         of_g = (of_active @ w2.T).view(ctx.shape)
         of_g = of_g if ctx.eps is None else of_g.add_(v)
-        return ctx.lead.padded(of_g), bend, None, to_w1, to_w2, of_x, to_w, *(None,) * 4
+        return ctx.lead.padded(of_g), bend, None, to_w1, to_w2, None, of_x, to_w, *(None,) * 3
 
 
 def _slope(hidden: Tensor) -> Tensor:

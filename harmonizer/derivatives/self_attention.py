@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from harmonizer.derivatives import attention
 from harmonizer.derivatives.branch import (
+    Norm,
     asking,
     differentiate,
     differentiate_twice,
@@ -108,8 +109,8 @@ class SelfAttention(Function):
         g = x.new_zeros(len(x), ctx.shape.queries, len(w2)) if g is None else g
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
             p = None if p is None else ctx.lead.first(p)
-            norm = first_x, w, mean, scale, ctx.eps, ctx.lead
-            return SelfAttentionGradient.apply(g, first_qkv, p, w1, w2, ctx.shape, *norm), *(None,) * 10
+            norm = first_x, w, mean, scale, ctx.eps
+            return SelfAttentionGradient.apply(g, first_qkv, p, w1, w2, ctx.shape, ctx.lead, *norm), *(None,) * 10
         rows = flat(g)
         shape = ctx.shape
         to_qkv = shape.empty(qkv)
@@ -119,7 +120,7 @@ class SelfAttention(Function):
         to_linear = shape.joined_three(to_qkv)
         to_inputs = (to_linear @ w1).view(inputs.shape)
         needs = ctx.needs_input_grad
-        to_x, to_w, to_b = differentiate(to_inputs, g, x, w, mean, scale, ctx.eps, needs[8:10])
+        to_x, to_w, to_b = differentiate(to_inputs, g, Norm(x, w, mean, scale, ctx.eps), needs[8:10])
         if of_x is not None:
             ctx.lead.first(to_x).add_(of_x)
         return (
@@ -149,12 +150,8 @@ class SelfAttentionGradient(Function):
         w1: Tensor,
         w2: Tensor,
         shape: Heads,
-        x: Tensor,
-        w: Tensor | None,
-        mean: Tensor | None,
-        scale: Tensor | None,
-        eps: float | None,
         lead: Leading,
+        *norm: Any,  # noqa: ANN401 - of Norm; its x is that of the first samples
     ) -> Tensor:
         g = lead.first(g)
         rows = flat(g)
@@ -162,12 +159,12 @@ class SelfAttentionGradient(Function):
         to_qkv = shape.empty(qkv)
         products = attention.gradients(of_heads, shape.split(qkv), p, shape.factor, shape.split(to_qkv))
         to_linear = shape.joined_three(to_qkv)
-        to_inputs = (to_linear @ w1).view(x.shape)
-        to_x, norm = project(to_inputs, g, x, w, mean, scale, eps, lead)
+        to_inputs = (to_linear @ w1).view(Norm(*norm).x.shape)
+        to_x, of_norm = project(to_inputs, g, Norm(*norm), lead)
         kept = (None,) * 3 if p is None else products
-        ctx.save_for_backward(rows, qkv, w1, w2, of_heads, to_linear, *kept, *norm)
+        ctx.save_for_backward(rows, qkv, w1, w2, of_heads, to_linear, *kept, *of_norm)
         ctx.shape = shape
-        ctx.eps = eps
+        ctx.eps = Norm(*norm).eps
         ctx.lead = lead
         ctx.g_shape = g.shape
         return lead.padded(to_x)
@@ -175,10 +172,10 @@ class SelfAttentionGradient(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        rows, qkv, w1, w2, of_heads, to_linear, p, a, z, *norm = ctx.saved_tensors
+        rows, qkv, w1, w2, of_heads, to_linear, p, a, z, *of_norm = ctx.saved_tensors
         needs = ctx.needs_input_grad
         v = ctx.lead.first(v)
-        of_inputs, of_x, to_w = differentiate_twice(v, norm, ctx.eps)
+        of_inputs, of_x, to_w = differentiate_twice(v, of_norm, ctx.eps)
         of_inputs = flat(of_inputs)
         to_w1 = to_linear.T @ of_inputs if needs[3] else None
         shape = ctx.shape
@@ -192,4 +189,4 @@ class SelfAttentionGradient(Function):
         to_w2 = rows.T @ of_rows if needs[4] else None
         of_g = (of_rows @ w2.T).view(ctx.g_shape)
         of_g = of_g if ctx.eps is None else of_g.add_(asking(v, of_g))
-        return ctx.lead.padded(of_g), of_qkv, None, to_w1, to_w2, None, of_x, to_w, *(None,) * 4
+        return ctx.lead.padded(of_g), of_qkv, None, to_w1, to_w2, None, None, of_x, to_w, *(None,) * 3
