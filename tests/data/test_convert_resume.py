@@ -98,12 +98,26 @@ def test_kill_at_a_random_moment_and_resume(seed, source, undisturbed, tmp_path)
     process.kill()
     process.wait()
     process.stderr.close()
-    if not out.exists():
-        process = run(command(source, out, workers))
-        message = process.communicate()[1].decode()
-        assert process.returncode == 3, message
+    complete = out.exists()  # what was left beside it is removed by the next run
+    process = run(command(source, out, workers))
+    message = process.communicate()[1].decode()
+    assert process.returncode == (1 if complete else 3), message
+    assert ("exists already" in message) == complete
     assert contents(out) == undisturbed
     assert not out.with_name(".out.partial").exists()
+
+
+def test_killed_when_complete_but_not_cleared_up(source, undisturbed, convert, tmp_path, monkeypatch):
+    out, partial = tmp_path / "out", tmp_path / ".out.partial"
+    monkeypatch.setattr(Staging, "drop", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert convert(*command(source, out, 1))[0] == 130
+    monkeypatch.undo()
+    assert partial.exists()
+    assert contents(out) == undisturbed
+    status, message = convert(*command(source, out, 1))
+    assert (status, "exists already" in message) == (1, True)
+    assert not partial.exists()
+    assert contents(out) == undisturbed
 
 
 def test_damaged_leftovers_are_made_again(source, undisturbed, convert, tmp_path, monkeypatch):
@@ -140,10 +154,24 @@ def test_other_sources_or_options_do_not_mix(source, convert, tmp_path, monkeypa
     assert convert(*other, "--restart")[0] == 3
 
 
-def test_one_conversion_at_a_time(source, convert, tmp_path):
-    with Staging(tmp_path / "out", {}):
-        status, message = convert(*command(source, tmp_path / "out", 1))
-    assert (status, "another conversion into" in message) == (1, True)
+@pytest.mark.parametrize("more", [(), ("--restart",)])
+def test_one_conversion_at_a_time(more, source, convert, tmp_path):
+    with Staging(tmp_path / "out", {}) as staging:
+        status, message = convert(*command(source, tmp_path / "out", 1), *more)
+        assert (status, "another conversion into" in message) == (1, True)
+        assert staging.data.exists()
+
+
+def test_an_interrupted_conversion_is_kept_where_a_folder_came_in_its_way(source, convert, tmp_path, monkeypatch):
+    monkeypatch.setattr(Staging, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    convert(*command(source, tmp_path / "out", 1))
+    monkeypatch.undo()
+    (tmp_path / "out").mkdir()
+    status, message = convert(*command(source, tmp_path / "out", 1))
+    assert (status, "exists already" in message) == (1, True)
+    (tmp_path / "out").rmdir()
+    assert (tmp_path / ".out.partial" / "data").exists()
+    assert convert(*command(source, tmp_path / "out", 1))[0] == 3
 
 
 def test_an_existing_folder_is_left_alone(source, convert, tmp_path):

@@ -19,7 +19,7 @@ from harmonizer.data.convert.job import PARTICIPANTS, Job, Options, Report
 from harmonizer.data.convert.sources.classes import parse_classes
 from harmonizer.data.convert.sources.find import Found, find
 from harmonizer.data.convert.sources.pictures import Encoding
-from harmonizer.data.convert.staging import Staging, drop_partial
+from harmonizer.data.convert.staging import Staging
 from harmonizer.data.convert.workers import run_jobs
 from harmonizer.data.human_map import Method
 from harmonizer.data.manifest import Manifest
@@ -76,9 +76,7 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
         on_error=given.on_error,
     )
     plan = {"options": asdict(options), "shard_size": given.shard_size, "sources": _fingerprint(found)}
-    if given.restart:
-        drop_partial(given.out)
-    with Staging(given.out, plan) as staging:
+    with Staging(given.out, plan, restart=given.restart) as staging:
         try:
             reports = _run(staging, found, options, given, progress)
         except RecordError:

@@ -13,6 +13,7 @@ from harmonizer.data.convert.job import PARTICIPANTS, Report
 from harmonizer.data.manifest import Manifest, Shard, file_sha256, write_manifest
 
 PLAN = "plan.json"
+LOCK = "lock"
 
 
 class Staging:
@@ -24,27 +25,30 @@ class Staging:
     Args:
         folder: What shall appear; must not exist.
         plan: What makes two conversions the same: sources and options.
+        restart: Drop what an interrupted conversion left, whatever its plan.
 
     Raises:
         FileExistsError: ``folder`` exists, or another process is writing it.
         ValueError: An interrupted conversion into ``folder`` had another plan.
     """
 
-    def __init__(self, folder: Path, plan: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, plan: dict[str, Any], *, restart: bool = False) -> None:
         self.folder = folder
         self.root = folder.with_name(f".{folder.name}.partial")
         self.data = self.root / "data"
         self.reports = self.root / "reports"
-        if folder.exists():
-            raise FileExistsError(f"{folder} exists already; remove it or name another folder")
+        if folder.exists() and not self.root.exists():
+            raise self._taken()
         self.root.mkdir(parents=True, exist_ok=True)
-        self._lock: IO[str] = (self.root / "lock").open("w")
+        self._lock: IO[str] = (self.root / LOCK).open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
-        except OSError:
-            self._lock.close()
-            raise FileExistsError(f"another conversion into {folder} is running") from None
-        try:
+            self._hold()
+            if folder.exists():  # complete, by a conversion that was killed before it had cleared up, or just now
+                if not self.data.exists():
+                    self.drop()
+                raise self._taken()
+            if restart:
+                self._clear()
             self._start(json.dumps(plan, sort_keys=True, indent=1))
         except BaseException:
             self._lock.close()
@@ -57,6 +61,24 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.close()
+
+    def _taken(self) -> FileExistsError:
+        return FileExistsError(f"{self.folder} exists already; remove it or name another folder")
+
+    def _hold(self) -> None:
+        """Keep others out until this process ends, however it ends."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FileExistsError(f"another conversion into {self.folder} is running") from None
+
+    def _clear(self) -> None:
+        """Remove everything but the lock."""
+        for path in self.root.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
     def _start(self, plan: str) -> None:
         """Begin, or go on: drop what has no report."""
@@ -98,16 +120,11 @@ class Staging:
             path.unlink()
         write_manifest(self.data, manifest)
         self.data.rename(self.folder)
-        shutil.rmtree(self.root)
+        self.drop()
 
     def drop(self) -> None:
         """Remove everything."""
         shutil.rmtree(self.root)
-
-
-def drop_partial(folder: Path) -> None:
-    """Remove what an interrupted conversion into ``folder`` left."""
-    shutil.rmtree(folder.with_name(f".{folder.name}.partial"), ignore_errors=True)
 
 
 def _write_text(path: Path, text: str) -> None:
