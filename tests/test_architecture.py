@@ -29,6 +29,7 @@ LAYERS = {
     "harmonizer.checkpoint_file": 1,
     "harmonizer.export": 2,
     "harmonizer.limits": 1,
+    "harmonizer.devices": 1,
     "harmonizer.optimization": 1,
     "harmonizer.precision": 0,
     "harmonizer.saliency_batch": 1,
@@ -46,7 +47,7 @@ BANNED = {  # package -> beginnings of the modules that may import it
     "omegaconf": (),
     "lightning": (
         *("callbacks", "harmonizer.module", "harmonizer.limits", "harmonizer.data.datamodule"),
-        "harmonizer.seeding",
+        *("harmonizer.seeding", "harmonizer.devices"),
     ),
 }
 WITHOUT_TORCH = ("harmonizer.report", "harmonizer.results", "harmonizer.statistics", "harmonizer.cli", "harmonizer.run")

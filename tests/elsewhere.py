@@ -1,0 +1,137 @@
+"""A device that is none: tensors that lie in the CPU's memory, but refuse to be mixed with those that say they do.
+
+What a GPU would refuse with "expected all tensors to be on the same device" fails here as well, and code that asks for
+``device.type == "cpu"`` takes the other way. Autocast, streams and speed are not those of a GPU.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils._pytree import tree_leaves, tree_map
+
+DEVICE = torch.device("meta")  # the one device beside the CPU that every build of torch knows, gradients included
+CROSSES = {"copy_", "_to_copy"}  # from a device to another
+INDEXES = {"index", "index_put", "index_put_", "_index_put_impl_"}  # of a GPU's tensors; indices may lie on the CPU
+
+
+class Elsewhere(Tensor):
+    """A tensor on the device."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> "Elsewhere":
+        layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "layout": held.layout}
+        return Tensor._make_wrapper_subclass(cls, held.size(), dtype=held.dtype, device=DEVICE, **layout)
+
+    def __init__(self, held: Tensor) -> None:
+        self.held = held
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return _run(func, args, kwargs or {})
+
+    def tolist(self):
+        return self.held.tolist()
+
+
+class _Mode(TorchDispatchMode):
+    """Let functions that make tensors make them there."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return _run(func, args, kwargs or {})
+
+
+@contextmanager
+def pretended() -> Iterator[None]:
+    """Make the device known to what makes tensors from numbers, and to autocast, which takes no notice of it."""
+
+    def known(device: str | torch.device) -> str:
+        name = torch.device(device).type
+        return "cpu" if name == DEVICE.type else name
+
+    def made(make):
+        def from_numbers(values, *args, device=None, **kwargs):
+            there = device is not None and torch.device(device) == DEVICE
+            tensor = make(values, *args, device="cpu" if there else device, **kwargs)
+            return to(tensor) if there else tensor
+
+        return from_numbers
+
+    enabled = torch.is_autocast_enabled
+
+    class Autocast(torch.autocast):
+        def __init__(self, device_type, *args, **kwargs):
+            super().__init__(known(device_type), *args, **kwargs)
+
+    def new_tensor(self, values, *, dtype=None):
+        tensor = as_before(values, dtype=dtype or self.dtype)
+        return to(tensor) if isinstance(self, Elsewhere) else tensor
+
+    as_before = torch.tensor
+    with (
+        patch.object(torch, "tensor", made(torch.tensor)),
+        patch.object(torch, "as_tensor", made(torch.as_tensor)),
+        patch.object(Tensor, "new_tensor", new_tensor),
+        patch.object(torch, "autocast", Autocast),
+        patch.object(torch, "is_autocast_enabled", lambda *device: enabled(*map(known, device))),
+        _Mode(),
+    ):
+        yield
+
+
+def to(tensor: Tensor) -> Elsewhere:
+    """Return a copy of a CPU's tensor there."""
+    return Elsewhere(tensor.detach().clone())
+
+
+def moved(model: nn.Module) -> nn.Module:
+    """Return a copy of a model there."""
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        for name, value in module._parameters.items():
+            if value is not None:
+                module._parameters[name] = nn.Parameter(to(value), value.requires_grad)
+        for name, value in module._buffers.items():
+            if value is not None:
+                module._buffers[name] = to(value)
+    return model
+
+
+def back(tensor: Tensor) -> Tensor:
+    """Return a tensor's values on the CPU; fails where it has been there all the time."""
+    assert isinstance(tensor, Elsewhere)
+    return tensor.detach().held
+
+
+def _run(func, args, kwargs):
+    """Run a function on what the tensors hold, and put what comes out where it belongs."""
+    name = func._schema.name.split("::")[1]
+    leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    there = [isinstance(leaf, Elsewhere) for leaf in leaves]
+    here = [leaf for leaf in leaves if not isinstance(leaf, Elsewhere) and leaf.ndim]  # numbers may come from anywhere
+    goes = any(there)
+    if name in INDEXES:
+        goes = there[0]
+        if any(there) and not goes:
+            raise RuntimeError(f"{func}: indices on a device into a tensor on the CPU")
+    elif any(there) and here and name not in CROSSES:
+        raise RuntimeError(f"{func}: tensors on two devices")
+    if kwargs.get("device") is not None:
+        goes = torch.device(kwargs["device"]) == DEVICE
+        kwargs = kwargs | {"device": torch.device("cpu")}
+    elif name == "copy_":
+        goes = there[0]
+    if goes and kwargs.get("generator") is not None:
+        raise RuntimeError(f"{func}: a generator of the CPU's for a tensor on a device")
+    held_args, held_kwargs = tree_map(lambda leaf: leaf.held if isinstance(leaf, Elsewhere) else leaf, (args, kwargs))
+    outputs = func(*held_args, **held_kwargs)
+    if not goes:
+        return outputs
+    outputs = tree_map(lambda leaf: Elsewhere(leaf) if isinstance(leaf, Tensor) else leaf, outputs)
+    return return_and_correct_aliasing(func, args, kwargs, outputs) if any(there) else outputs
