@@ -10,6 +10,7 @@ from harmonizer.data.convert.sources.names import make_key
 from harmonizer.data.tfrecord import RecordError
 
 COLUMNS = ("image", "label", "map")
+LIKE_A_MAP = "map|salien|click|human"
 
 
 def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item], list[RecordError], tuple[str, ...]]:
@@ -23,7 +24,7 @@ def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item],
         Samples, problems, and class names.
 
     Raises:
-        ValueError: A column is missing, or there are no class names.
+        ValueError: A column is missing or named otherwise, or there are no class names.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
@@ -36,6 +37,9 @@ def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item],
                 f"{path}: expected columns {', '.join(COLUMNS)}; {' and '.join(missing)} not among {found}"
             )
         has_maps = "map" in reader.fieldnames
+        meant = [name for name in reader.fieldnames if re.search(LIKE_A_MAP, name, re.IGNORECASE)]
+        if meant and not has_maps:
+            raise ValueError(f"{path}: the column of human maps must be named map, not {meant[0]!r}; rename it")
         rows = [(reader.line_num, {name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader]
     labels = {row["label"] for _, row in rows if row["label"]}
     if classes is None:
