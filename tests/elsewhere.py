@@ -16,6 +16,23 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = torch.device("meta")  # the one device beside the CPU that every build of torch knows, gradients included
 CROSSES = {"copy_", "_to_copy"}  # from a device to another
+NUMBERS = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "pow",
+    "where",
+    "maximum",
+    "minimum",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "clamp",
+)
 INDEXES = {"index", "index_put", "index_put_", "_index_put_impl_"}  # of a GPU's tensors; indices may lie on the CPU
 
 
@@ -104,7 +121,7 @@ def moved(model: nn.Module) -> nn.Module:
 
 
 def back(tensor: Tensor) -> Tensor:
-    """Return a tensor's values on the CPU; fails where it has been there all the time."""
+    """Return a tensor's values on the CPU; fails where it has never left it."""
     assert isinstance(tensor, Elsewhere)
     return tensor.detach().held
 
@@ -114,13 +131,19 @@ def _run(func, args, kwargs):
     name = func._schema.name.split("::")[1]
     leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     there = [isinstance(leaf, Elsewhere) for leaf in leaves]
-    here = [leaf for leaf in leaves if not isinstance(leaf, Elsewhere) and leaf.ndim]  # numbers may come from anywhere
-    goes = any(there)
+    goes = mixed = any(there)
     if name in INDEXES:
         goes = there[0]
-        if any(there) and not goes:
+        if mixed and not goes:
             raise RuntimeError(f"{func}: indices on a device into a tensor on the CPU")
-    elif any(there) and here and name not in CROSSES:
+        leaves = [leaf for leaf in tree_leaves((args[0], args[2:])) if isinstance(leaf, Tensor)]  # but the indices
+    here = [leaf for leaf in leaves if not isinstance(leaf, Elsewhere)]
+    # A number on the CPU may be a factor, or a value to put in; nothing else, and no place to write to.
+    if name not in INDEXES and not name.startswith(NUMBERS):
+        strangers = bool(here)
+    else:
+        strangers = any(leaf.ndim for leaf in here) or (name.endswith("_") and not isinstance(leaves[0], Elsewhere))
+    if mixed and strangers and name not in CROSSES:
         raise RuntimeError(f"{func}: tensors on two devices")
     if kwargs.get("device") is not None:
         goes = torch.device(kwargs["device"]) == DEVICE
@@ -134,4 +157,4 @@ def _run(func, args, kwargs):
     if not goes:
         return outputs
     outputs = tree_map(lambda leaf: Elsewhere(leaf) if isinstance(leaf, Tensor) else leaf, outputs)
-    return return_and_correct_aliasing(func, args, kwargs, outputs) if any(there) else outputs
+    return return_and_correct_aliasing(func, args, kwargs, outputs) if mixed else outputs

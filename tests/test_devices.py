@@ -129,6 +129,17 @@ def test_what_mixes_devices_is_noticed():
         there = to(torch.rand(3, 3))
         with pytest.raises(RuntimeError, match="two devices"):
             there + torch.rand(3, 3)
+        number = torch.tensor(2.0)
+        for mix in (
+            lambda: there.__setitem__(there > 0.5, torch.rand(3)),
+            lambda: torch.stack([there[0, 0], number]),
+            lambda: number.add_(there[0, 0]),
+            lambda: there.gather(0, torch.zeros(1, 1, dtype=torch.int64)),
+            lambda: there.index_select(0, torch.tensor(1)),
+        ):
+            with pytest.raises(RuntimeError, match="two devices"):
+                mix()
+        assert back(number * there).shape == (3, 3)
         with pytest.raises(RuntimeError, match="indices on a device"):
             torch.rand(3, 3)[there > 0.5]
         with pytest.raises(RuntimeError, match="generator"):

@@ -185,13 +185,15 @@ def test_table(convert, read_shards, encode, tmp_path):
     assert {k: int(s["cls"]) for k, s in read_shards(tmp_path / "numbers").items()} == {"images-a": 4, "images-a_2": 3}
 
 
-@pytest.mark.parametrize("name", ["heatmap", "Map", "saliency", "ClickMe"])
+@pytest.mark.parametrize("name", ["heatmap", "Map", "human_maps", "saliency", "ClickMe"])
 def test_a_column_of_maps_named_otherwise_is_not_passed_over(name, convert, encode, tmp_path):
     (tmp_path / "a.jpg").write_bytes(encode())
     table = tmp_path / "table.csv"
     table.write_text(f"image,label,split,{name}\na.jpg,cat,train,a.npz\n")
     status, message = convert(table, "--out", tmp_path / "out")
     assert (status, f"must be named map, not '{name}'; rename it" in message) == (1, True)
+    table.write_text("image,label,is_human,n_clicks,colormap,mapped_class\na.jpg,cat,1,5,jet,3\n")  # no maps
+    assert convert(table, "--out", tmp_path / "none") == (0, "")
     table.write_text(f"image,label,split,{name},map\na.jpg,cat,train,,\n")  # a choice has been made
     assert convert(table, "--out", tmp_path / "out", "--allow-missing-map") == (0, "")
 

@@ -162,6 +162,35 @@ def test_one_conversion_at_a_time(more, source, convert, tmp_path):
         assert staging.data.exists()
 
 
+def test_a_lock_that_is_gone_holds_nobody(tmp_path, monkeypatch):
+    """A conversion opens the lock; before it holds it, the one before clears up and the next one starts."""
+    first, second = Staging(tmp_path / "out", {}), []
+    original = Staging._hold
+
+    def late(staging, lock):
+        if not second:
+            second.append(None)
+            first.drop()
+            first._lock.close()
+            second[0] = Staging(tmp_path / "out", {"of": "another"})
+        return original(staging, lock)
+
+    monkeypatch.setattr(Staging, "_hold", late)
+    with pytest.raises(FileExistsError, match="another conversion into"):
+        Staging(tmp_path / "out", {}, restart=True)
+    with second[0] as going_on:
+        assert going_on.data.exists()
+
+
+def test_files_of_others_beside_a_folder_are_left_alone(source, convert, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / ".out.partial").mkdir()
+    for name in ("lock", "mine.txt"):
+        (tmp_path / ".out.partial" / name).touch()
+    assert convert(*command(source, tmp_path / "out", 1))[0] == 1
+    assert (tmp_path / ".out.partial" / "mine.txt").exists()
+
+
 def test_an_interrupted_conversion_is_kept_where_a_folder_came_in_its_way(source, convert, tmp_path, monkeypatch):
     monkeypatch.setattr(Staging, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     convert(*command(source, tmp_path / "out", 1))

@@ -37,14 +37,16 @@ class Staging:
         self.root = folder.with_name(f".{folder.name}.partial")
         self.data = self.root / "data"
         self.reports = self.root / "reports"
-        if folder.exists() and not self.root.exists():
+        if folder.exists():
+            self._sweep()
             raise self._taken()
         self.root.mkdir(parents=True, exist_ok=True)
         self._lock: IO[str] = (self.root / LOCK).open("w")
         try:
-            self._hold()
-            if folder.exists():  # complete, by a conversion that was killed before it had cleared up, or just now
-                if not self.data.exists():
+            if not self._hold(self._lock):
+                raise FileExistsError(f"another conversion into {folder} is running")
+            if folder.exists():  # since a moment ago
+                if self._is_over():
                     self.drop()
                 raise self._taken()
             if restart:
@@ -65,20 +67,34 @@ class Staging:
     def _taken(self) -> FileExistsError:
         return FileExistsError(f"{self.folder} exists already; remove it or name another folder")
 
-    def _hold(self) -> None:
-        """Keep others out until this process ends, however it ends."""
+    def _hold(self, lock: IO[str]) -> bool:
+        """Keep others out until this process ends, however it ends; False where another does, or has just ended."""
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(lock.fileno()), (self.root / LOCK).stat())
         except OSError:
-            raise FileExistsError(f"another conversion into {self.folder} is running") from None
+            return False
+
+    def _is_over(self) -> bool:
+        """Tell whether nothing is there but what is left when the folder has appeared."""
+        return {path.name for path in self.root.iterdir()} <= {LOCK, PLAN, self.reports.name}
+
+    def _sweep(self) -> None:
+        """Remove what a conversion left that was killed after its folder had appeared."""
+        try:
+            with (self.root / LOCK).open("r+") as lock:
+                if self._hold(lock) and self._is_over():
+                    self.drop()
+        except FileNotFoundError:  # there is nothing, or somebody clears up
+            return
 
     def _clear(self) -> None:
         """Remove everything but the lock."""
         for path in self.root.iterdir():
             if path.is_dir():
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
             elif path.name != LOCK:
-                path.unlink()
+                path.unlink(missing_ok=True)
 
     def _start(self, plan: str) -> None:
         """Begin, or go on: drop what has no report."""
@@ -123,8 +139,10 @@ class Staging:
         self.drop()
 
     def drop(self) -> None:
-        """Remove everything."""
-        shutil.rmtree(self.root)
+        """Remove everything, the lock last."""
+        self._clear()
+        (self.root / LOCK).unlink()
+        self.root.rmdir()
 
 
 def _write_text(path: Path, text: str) -> None:

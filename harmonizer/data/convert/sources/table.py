@@ -10,7 +10,7 @@ from harmonizer.data.convert.sources.names import make_key
 from harmonizer.data.tfrecord import RecordError
 
 COLUMNS = ("image", "label", "map")
-LIKE_A_MAP = "map|salien|click|human"
+LIKE_A_MAP = r"(^|[^a-z])(heat)?maps?([^a-z]|$)|saliency|clickme"
 
 
 def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item], list[RecordError], tuple[str, ...]]:
@@ -39,7 +39,10 @@ def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item],
         has_maps = "map" in reader.fieldnames
         meant = [name for name in reader.fieldnames if re.search(LIKE_A_MAP, name, re.IGNORECASE)]
         if meant and not has_maps:
-            raise ValueError(f"{path}: the column of human maps must be named map, not {meant[0]!r}; rename it")
+            raise ValueError(
+                f"{path}: the column of human maps must be named map, not {meant[0]!r}; rename it, "
+                "or remove the column where it names no maps"
+            )
         rows = [(reader.line_num, {name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader]
     labels = {row["label"] for _, row in rows if row["label"]}
     if classes is None:
