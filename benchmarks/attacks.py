@@ -31,12 +31,21 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="the table at 224 pixels and 1000 classes instead")
     parser.add_argument("--protocol", action="store_true", help="batched linsley2023 against the loop instead")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of the large table")
+    parser.add_argument("--models", nargs="+", default=["resnet50", "vit_small_patch16_224"], help="of the large table")
+    parser.add_argument("--batch", type=int, help="most images in a pass of the large table; what fits by default")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"torch {torch.__version__}, {platform.machine()} CPU, {options.threads} thread(s)")
+    cuda = options.large and torch.device(options.device).type == "cuda"
+    machine = (
+        torch.cuda.get_device_name(options.device) if cuda else f"{platform.machine()} CPU, {options.threads} thread(s)"
+    )
+    print(f"torch {torch.__version__}, {machine}")
     if options.large:
-        for name in ("resnet50", "vit_small_patch16_224"):
-            large_table(name, options.images)
+        # As in an attack; the peers and the passes alone would round otherwise, and faster.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            for name in options.models:
+                large_table(name, options.images, torch.device(options.device), options.batch)
         return
     if options.protocol:
         protocol_table(options.images)
@@ -67,21 +76,70 @@ def small_table(title: str, model: nn.Module, count: int) -> None:
         )
 
 
-def large_table(name: str, count: int) -> None:
-    """Print time and memory at 224 pixels and 1000 classes, on a network with random weights."""
+def large_table(name: str, count: int, device: torch.device, batch: int | None, *, looped: int = 2) -> None:
+    """Print time and memory at 224 pixels and 1000 classes, on a network with random weights.
+
+    The share is that of the time in which an attack's passes alone would be done, at the rates that torch reaches
+    without an attack at its best batch size, up to ``count``. The published loop runs on the first ``looped`` images
+    only.
+    """
+    keep_freed_memory()
     torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=1000).eval()
-    images, _ = pictures(count, seed=TEST_SEED, size=224)
+    model = timm.create_model(name, num_classes=1000).eval().to(device)
+    images = pictures(count, seed=TEST_SEED, size=224)[0].to(device)
     with torch.no_grad():
-        labels = model(images).argmax(1)
-    print(f"\n{name}, random weights: {count} images\n\n| attack | mean radius | F | B | s an image | peak GiB |")
-    print("|---|---|---|---|---|---|")
-    attacks = {f"harmonizer {attack}": _ours(attack) for attack in ("linsley2023", "pgd", "ddn")}
-    for title, attack in (attacks | {"adv-lib DDN 100": PEERS["adv-lib DDN 100"]}).items():
-        radius, _, forwards, backwards, seconds = _measure(model, images, labels, attack)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of the process, so far
-        numbers = f"{radius.mean():.4f} | {forwards:.0f} | {backwards:.0f} | {seconds / count:.1f} | {peak:.1f}"
-        print(f"| {title} | {numbers} |", flush=True)
+        labels = torch.cat([model(part).argmax(1) for part in images.split(batch or 32)])
+    attacks = {f"harmonizer {attack}": _ours(attack, batch) for attack in ("linsley2023", "pgd", "ddn")}
+    loop, peer = "linsley2023, one by one", "adv-lib DDN 100"
+    attacks |= {loop: PEERS[loop], peer: _in_parts(PEERS[peer], batch or 64)}  # the peer takes all it gets at once
+    if device.type == "cuda":  # kernels are loaded at their first call
+        minimal_radius(model, images[:2], labels[:2], attack="linsley2023")
+    rows = {}
+    for title, attack in attacks.items():
+        part = slice(0, looped if title == loop else count)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        radius, _, forwards, backwards, seconds = _measure(model, images[part], labels[part], attack)
+        peak = (  # on a CPU of the process, so far
+            torch.cuda.max_memory_allocated(device) / 2**30
+            if device.type == "cuda"
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        )
+        rows[title] = radius.mean(), forwards, backwards, seconds / len(radius), peak
+    forward, both = _plain_rates(model, images)
+    rates = f"without an attack {forward:.1f} images/s forward, {both:.1f} forward and backward"
+    print(f"\n{name}, random weights: {count} images (the loop: {min(looped, count)}); {rates}\n")
+    print("| attack | mean radius | F | B | s an image | gradients/s | share | 1000 images, min | peak GiB |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for title, (mean, forwards, backwards, seconds, peak) in rows.items():
+        share = (backwards / both + (forwards - backwards) / forward) / seconds
+        print(
+            f"| {title} | {mean:.4f} | {forwards:.0f} | {backwards:.0f} | {seconds:.3g} | {backwards / seconds:.1f} | "
+            f"{share:.2f} | {1000 * seconds / 60:.1f} | {peak:.1f} |",
+            flush=True,
+        )
+
+
+def _plain_rates(model: nn.Module, images: Tensor, *, repeats: int = 3) -> tuple[float, float]:
+    """Return images a second, forward alone and with the images' gradient, each at the best of all batch sizes."""
+    model = copy.deepcopy(model).to(memory_format=torch.channels_last).requires_grad_(False)
+    best = {False: 0.0, True: 0.0}
+    rows, most = 1, len(images) if images.device.type == "cuda" else min(len(images), 64)
+    while rows <= most:
+        leaf = images[:rows].clone(memory_format=torch.channels_last)
+        for gradient in best:
+            leaf.requires_grad_(gradient)
+            for _ in range(repeats):
+                start = _now(images)
+                try:
+                    logits = model(leaf)
+                    if gradient:
+                        torch.autograd.grad(logits.sum(), leaf)
+                except torch.OutOfMemoryError:
+                    return best[False], best[True]
+                best[gradient] = max(best[gradient], rows / (_now(images) - start))
+        rows *= 2
+    return best[False], best[True]
 
 
 def protocol_table(count: int, *, looped: int = 16, repeats: int = 3) -> None:
@@ -130,8 +188,28 @@ def _passes_alone(model: nn.Module, images: Tensor, rows: int = 64) -> float:
     return time.process_time() - start
 
 
-def _ours(name: str) -> Peer:
-    return lambda model, images, labels: minimal_radius(model, images, labels, attack=name).adversarial
+def _ours(name: str, batch: int | None = None) -> Peer:
+    return lambda model, images, labels: (
+        minimal_radius(model, images, labels, attack=name, batch_size=batch).adversarial
+    )
+
+
+def _in_parts(attack: Peer, rows: int) -> Peer:
+    def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        parts = zip(images.split(rows), labels.split(rows), strict=True)
+        return torch.cat([attack(model, *part).detach() for part in parts])
+
+    return run
+
+
+def _now(images: Tensor) -> float:
+    """Return the time when all that was asked of the images' device is done.
+
+    On one thread of a CPU it is the processor's time: other work on the machine disturbs it little.
+    """
+    if images.device.type == "cuda":
+        torch.cuda.synchronize(images.device)
+    return time.process_time() if images.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def _measure(
@@ -147,11 +225,9 @@ def _measure(
 
     torch.manual_seed(0)
     handle = model.register_forward_hook(count)
-    # Processor time: other work on the machine disturbs it little.
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    start = clock()
+    start = _now(images)
     adversarial = attack(model, images, labels).detach()
-    seconds = clock() - start
+    seconds = _now(images) - start
     handle.remove()
     with torch.no_grad():
         answers = torch.cat([model(image[None]).argmax(1) for image in adversarial])
