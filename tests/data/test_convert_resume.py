@@ -162,6 +162,19 @@ def test_one_conversion_at_a_time(more, source, convert, tmp_path):
         assert staging.data.exists()
 
 
+def test_what_was_not_cleared_up_is_left_to_the_next_run(source, convert, tmp_path):
+    partial = tmp_path / ".out.partial"
+    with Staging(tmp_path / "out", {}) as staging:
+        (staging.data / "a").touch()
+        staging.data.rename(tmp_path / "out")
+        staging.data.mkdir()
+        (staging.data / "late").touch()  # of a worker that was killed, and is not dead yet
+        staging.drop()
+    partial.mkdir(exist_ok=True)  # as if killed just before its end
+    assert convert(*command(source, tmp_path / "out", 1))[0] == 1
+    assert not partial.exists()
+
+
 def test_a_lock_that_is_gone_holds_nobody(tmp_path, monkeypatch):
     """A conversion opens the lock; before it holds it, the one before clears up and the next one starts."""
     first, second = Staging(tmp_path / "out", {}), []

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -85,14 +86,15 @@ class Staging:
             with (self.root / LOCK).open("r+") as lock:
                 if self._hold(lock) and self._is_over():
                     self.drop()
-        except FileNotFoundError:  # there is nothing, or somebody clears up
-            return
+        except FileNotFoundError:  # there is nothing, or somebody clears up, or was killed at it
+            with suppress(OSError):
+                self.root.rmdir()
 
     def _clear(self) -> None:
         """Remove everything but the lock."""
         for path in self.root.iterdir():
             if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(path, ignore_errors=path == self.data)  # where a killed worker may be writing still
             elif path.name != LOCK:
                 path.unlink(missing_ok=True)
 
@@ -139,10 +141,11 @@ class Staging:
         self.drop()
 
     def drop(self) -> None:
-        """Remove everything, the lock last."""
-        self._clear()
-        (self.root / LOCK).unlink()
-        self.root.rmdir()
+        """Remove everything, the lock last; what resists is left to the next run."""
+        with suppress(OSError):
+            self._clear()
+            (self.root / LOCK).unlink()
+            self.root.rmdir()
 
 
 def _write_text(path: Path, text: str) -> None:
