@@ -43,7 +43,8 @@ def dice(a: Tensor, b: Tensor, *, percent: float = 10) -> Tensor:
         percent: Share of pixels in the top, in (0,100).
 
     Returns:
-        (B,) float64 in [0,1]; NaN where both tops are empty or a map is not finite.
+        (B,) float64 in [0,1]; NaN where a map is not finite or its top is empty: a constant map, or one whose largest
+        value takes ``percent`` or more of the pixels, has no overlap to measure.
 
     Raises:
         ValueError: The shapes differ or ``percent`` is out of range.
@@ -103,13 +104,13 @@ def _sorted_ranks(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _top_overlap(a: Tensor, b: Tensor, percent: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the sizes (B,) float64 of the tops' intersection and of each top; NaN for a map that is not finite."""
+    """Return the sizes (B,) float64 of the tops' intersection and of each top; NaN where a top is undefined."""
     if not 0 < percent < 100:
         raise ValueError(f"expected a percentage above 0 and below 100, got {percent}")
     a, b = _pair(a, b)
     top_a, top_b = _top(a, percent), _top(b, percent)
-    finite = a.isfinite().all(1) & b.isfinite().all(1)
-    both = torch.where(finite, (top_a & top_b).sum(1).double(), torch.nan)
+    defined = a.isfinite().all(1) & b.isfinite().all(1) & top_a.any(1) & top_b.any(1)
+    both = torch.where(defined, (top_a & top_b).sum(1).double(), torch.nan)
     return both, top_a.sum(1).double(), top_b.sum(1).double()
 
 

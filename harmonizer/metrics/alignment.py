@@ -111,13 +111,18 @@ class FeatureAlignment(Scores):
         self._add(self.latest[counts], _ceilings(ceilings, counts), *overlap, keys=_chosen(keys, counts))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return scalars: Spearman mean, its standard error, human ceiling and share of it, Dice, IoU, counts."""
+        """Return scalars: Spearman mean, its standard error, human ceiling and share of it, Dice, IoU, counts.
+
+        ``n_undefined_overlap`` counts the images without Dice and IoU: a map has no top; see ``functional.dice``.
+        """
         correlation, ceilings, dices, ious = self._columns()
         summary = alignment_summary(correlation, ceilings=ceilings, resamples=0)
+        overlap = mean_summary(dices, resamples=0)
         return self._result(
             **{name: summary[name] for name in REPORTED},
-            dice=mean_summary(dices, resamples=0)["mean"],
+            dice=overlap["mean"],
             iou=mean_summary(ious, resamples=0)["mean"],
+            n_undefined_overlap=overlap["n_undefined"],
         )
 
 

@@ -91,6 +91,19 @@ def test_dice_and_iou_of_the_top_equal_numpy():
         np.testing.assert_allclose(iou(a, b, percent=percent), both / (total - both), rtol=1e-12)
 
 
+@pytest.mark.parametrize("score", [dice, iou])
+def test_overlap_of_a_map_without_a_top_is_undefined(score):
+    """Constant, not finite, or with the largest value on more pixels than the top has: never 0, in either argument."""
+    a, b = maps("no ties", count=5, pixels=100), maps("no ties", count=5, pixels=100, seed=1)
+    b[0], b[1, 7] = 0.5, torch.nan
+    b[2] = (torch.arange(100) < 30).float()
+    b[3] = (torch.arange(100) < 9).float()
+    for result in (score(a, b), score(b, a)):
+        assert result.isnan().tolist() == [True, True, True, False, False]
+    pair = a[3].topk(10).indices < 9
+    assert float(dice(a, b)[3]) == pytest.approx(2 * int(pair.sum()) / 19)
+
+
 @pytest.mark.parametrize("score", [spearman, dice, iou])
 def test_shapes_that_differ_are_refused(score):
     with pytest.raises(ValueError, match="one shape"):

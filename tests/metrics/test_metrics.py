@@ -50,6 +50,19 @@ def test_feature_alignment_is_one_for_a_monotone_map():
     assert float(scores["share_of_ceiling"]) == pytest.approx(1 / 0.65753)
 
 
+def test_constant_human_maps_are_counted_and_averaged_in_no_score():
+    torch.manual_seed(0)
+    human = torch.rand(3, 16, 16)
+    saliency = human.exp()
+    human[1] = 0.5
+    human[2] = (torch.arange(256).reshape(16, 16) < 128).float()  # ranks, but no top tenth
+    metric = FeatureAlignment()
+    metric.update(saliency, human)
+    scores = metric.compute()
+    assert [float(scores[name]) for name in ("dice", "iou")] == [1, 1]
+    assert [int(scores[name]) for name in ("n", "n_undefined", "n_undefined_overlap")] == [2, 1, 2]
+
+
 def test_keys_must_fit():
     with pytest.raises(ValueError, match="a key an image"):
         PerturbationTolerance().update(torch.tensor([2]), torch.tensor([1.0]), ["a", "b"])
