@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from timm.models import save_for_hf
 
 from harmonizer.checkpoint import restore
@@ -47,7 +48,7 @@ def export(ckpt: Path, out: Path, *, weights: str = "raw", results: Path | None 
     settings = dict(module.hparams)
     digest = weights_digest(module.model)
     scores = None if results is None else load_results(results).summary
-    if scores is not None and scores["model"]["weights_sha256"] != digest:
+    if scores is not None and scores["model"].get("weights_sha256") != digest:
         raise ValueError(f"{results} was measured on other weights than {ckpt} ({weights})")
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
@@ -57,7 +58,9 @@ def export(ckpt: Path, out: Path, *, weights: str = "raw", results: Path | None 
         labels = {"label_names": list(settings["classes"])}
         save_for_hf(backbone, str(temporary), model_config=labels, model_args=arguments, safe_serialization=True)
         data = read_checkpoint(ckpt, mmap=True).get("data_sha256", {})
-        (temporary / "README.md").write_text(model_card(settings, digest=digest, data=data, scores=scores))
+        (temporary / "README.md").write_text(
+            model_card(settings, digest=digest, data=data, scores=scores), encoding="utf-8"
+        )
         temporary.replace(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -115,21 +118,28 @@ def _score_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the rows of the table of scores."""
     protocol, tolerance = summary["protocol"], summary["tolerance"]
     rows = {
-        "accuracy": summary["accuracy"]["value"],
-        f"perturbation tolerance, mean of min(L2, {protocol['eps_max']:g})": tolerance["restricted_mean"]["mean"],
-        "perturbation tolerance, median L2": tolerance["median"],
-        "adversarial alignment, Spearman": summary["adversarial_alignment"]["mean"],
-        "feature alignment, Spearman": summary["feature_alignment"]["mean"],
+        "accuracy": (summary["accuracy"], "value"),
+        f"perturbation tolerance, mean of min(L2, {protocol['eps_max']:g})": (tolerance["restricted_mean"], "mean"),
+        "perturbation tolerance, median L2": (tolerance["median"], "value"),
+        "adversarial alignment, Spearman": (summary["adversarial_alignment"], "mean"),
+        "feature alignment, Spearman": (summary["feature_alignment"], "mean"),
     }
-    shown = {name: "none" if value is None else f"{float(value):.4f}" for name, value in rows.items()}
     return [
         f"Attack `{protocol['attack']}`, {protocol['images']} images of `{summary['data']['name']}` "
         f"(manifest sha256 `{summary['data']['manifest_sha256']}`, protocol `{protocol['hash']}`).",
         "",
-        "| score | value |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in shown.items()),
+        "| score | value | 95 % interval | images |",
+        "|---|---:|---:|---:|",
+        *(f"| {name} | {' | '.join(_score_cells(block, key))} |" for name, (block, key) in rows.items()),
     ]
+
+
+def _score_cells(block: Mapping[str, Any] | None, key: str) -> list[str]:
+    """Return value, interval and number of images of an aggregate, of which each may be missing or undefined."""
+    if block is None or np.isnan(block[key]):
+        return ["none", "", "0"]
+    ends = "" if np.isnan(block["low"]) else f"{block['low']:.4f} to {block['high']:.4f}"
+    return [f"{block[key]:.4f}", ends, str(block["n"])]
 
 
 @clear_errors

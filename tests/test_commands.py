@@ -97,6 +97,26 @@ def test_evaluating_the_checkpoint_reproduces_the_validation_exactly(place, trai
     assert "holds results already; add overwrite=true" in again
 
 
+def test_the_model_card_states_the_scores_of_a_results_folder(place, trained):
+    ckpt = trained[0] / "last.ckpt"
+    run(place, f"evaluate.py ckpt={ckpt} {DATA} --images 12 --attack pgd --health 0 --results card")
+    folder = place / "card/test_vit-harmonized-seed-0"
+    module = [sys.executable, "-m", "harmonizer.export", f"ckpt={ckpt}", f"out={place / 'model'}", f"results={folder}"]
+    done = subprocess.run(module, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    card, summary = (place / "model/README.md").read_text(), load_results(folder).summary
+    for block, key in ((summary["accuracy"], "value"), (summary["feature_alignment"], "mean")):
+        ends = f"{block['low']:.4f} to {block['high']:.4f}"
+        assert f"| {block[key]:.4f} | {ends} | {block['n']} |" in card
+    assert "nan" not in card
+    other = [*module[:3], f"ckpt={trained[0] / 'best.ckpt'}", f"out={place / 'other'}", f"results={folder}"]
+    path = folder / "summary.json"
+    path.write_text(path.read_text().replace(summary["model"]["weights_sha256"], "0" * 64))
+    done = subprocess.run(other, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode != 0 and "was measured on other weights" in done.stderr
+    assert not (place / "other").exists()
+
+
 @pytest.mark.parametrize("images", [1, 9])
 def test_two_processes_measure_what_one_measures(place, trained, images):
     line = f"evaluate.py ckpt={trained[0] / 'last.ckpt'} {DATA} --images {images} --attack pgd --health 0 --results"

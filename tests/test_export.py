@@ -1,6 +1,7 @@
 """An exported model is the trained one, for timm and for us."""
 
 import json
+import math
 
 import pytest
 import timm
@@ -9,7 +10,7 @@ from shard_data import CLASSES, write_folder
 from trainings import fit, shards
 
 from harmonizer.checkpoint import restore
-from harmonizer.export import export, main
+from harmonizer.export import export, main, model_card
 from harmonizer.models import build_model
 from harmonizer.module import HarmonizerModule
 
@@ -60,6 +61,23 @@ def test_the_card_names_model_recipe_and_data(checkpoint, tmp_path):
     (digest,) = torch.load(checkpoint, weights_only=True)["data_sha256"].values()
     for text in ("harmonized", '"harmonizer_weight": 1.0', digest, "3 classes"):
         assert text in card
+
+
+def test_scores_that_were_not_measured_are_none_in_the_card(checkpoint):
+    undefined = {"value": math.nan, "mean": math.nan, "low": math.nan, "high": math.nan, "n": 0}
+    few = {"value": 0.5, "low": math.nan, "high": math.nan, "n": 2}
+    tolerance = {"restricted_mean": undefined, "median": few | {"value": math.inf}}
+    protocol = {"attack": "ddn", "images": 2, "hash": "0", "eps_max": 10.0}
+    scores = {
+        "protocol": protocol,
+        "accuracy": few,
+        "tolerance": tolerance,
+        "data": {"name": "d"} | {"manifest_sha256": ""},
+    }
+    scores |= {"adversarial_alignment": None, "feature_alignment": undefined}
+    card = model_card(dict(restore(checkpoint).hparams), digest="", data={}, scores=scores)
+    cells = [line.split(" | ", 1)[1] for line in card.splitlines() if line.startswith("| ")][1:]
+    assert cells == ["0.5000 |  | 2 |", "none |  | 0 |", "inf |  | 2 |", "none |  | 0 |", "none |  | 0 |"]
 
 
 def test_mistakes_leave_nothing_behind(checkpoint, tmp_path, capsys):
