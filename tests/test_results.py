@@ -11,12 +11,17 @@ import pytest
 
 from harmonizer.results import (
     COLUMNS,
+    FAILURES,
     creation_time,
     find_results,
     folder_name,
+    load_failures,
     load_results,
+    open_rows,
     protocol_hash,
+    read_rows,
     write_results,
+    write_rows,
 )
 from harmonizer.statistics import CENSORED, FAILED, FOUND, WRONG, mean_summary, proportion, survival, tolerance_summary
 
@@ -242,6 +247,44 @@ def test_results_are_found_at_any_depth_but_not_half_written_ones(folder, tmp_pa
     (tmp_path / ".three.new1" / "summary.json").write_text("{")
     assert find_results([tmp_path, folder]) == [tmp_path / "deep" / "er" / "two", folder]
     assert find_results([folder]) == [folder]
+
+
+def test_linked_results_are_found_once_and_a_link_back_up_is_no_trap(folder, tmp_path):
+    place = tmp_path / "collected"
+    place.mkdir()
+    (place / "one").symlink_to(folder)
+    (place / "two").symlink_to(folder)  # the same
+    (place / "up").symlink_to(tmp_path)
+    (place / "itself").symlink_to(place)
+    assert find_results([place]) == [place / "one"]
+    (folder.parent / FAILURES).mkdir()
+    (folder.parent / FAILURES / "x.json").write_text('{"model": "x", "reason": "y"}')
+    assert load_failures([place]) == {"x": "y"}
+
+
+@pytest.mark.parametrize("key", ["=1+2", "+1", "-1.jpg", "@SUM(1)", "'=1", "'quoted'", "plain"])
+def test_a_key_is_no_formula_in_the_file_and_comes_back_as_it_was(tmp_path, key):
+    write_rows(tmp_path / "images.csv", [row(key)])
+    cell = (tmp_path / "images.csv").read_text().splitlines()[1].split(",")[0]
+    assert cell[0] not in "=+-@"
+    with open_rows(tmp_path / "images.csv") as table:
+        assert table.done["key"].tolist() == read_rows(tmp_path / "images.csv")["key"].tolist() == [key]
+        with pytest.raises(ValueError, match="every key once"):
+            table.append([row(key)])
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "-" + "9" * 19, "1e400"])
+def test_a_number_that_no_column_holds_names_its_line(folder, number):
+    table = (folder / "images.csv").read_text().replace("\nc,0,", f"\nc,{number},")
+    (folder / "images.csv").write_text(table)
+    with pytest.raises(ValueError, match=r"images\.csv, line 4, column label: expected a finite int, got"):
+        _ = load_results(folder).columns
+    for value in (10**30, math.inf):
+        with pytest.raises(ValueError, match="expected label to be a finite int"):
+            write_rows(folder / "images.csv", [row("x", label=value)])
+    edit(folder, ("accuracy", "value"), 10**400)
+    with pytest.raises(ValueError, match=r"field accuracy\.value: expected a number, got 1000"):
+        load_results(folder)
 
 
 def test_no_results_is_said(tmp_path):

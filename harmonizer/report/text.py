@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harmonizer.report.models import AXES, Model, Score
-from harmonizer.results import RADIUS
+from harmonizer.results import RADIUS, text_cell
 from harmonizer.statistics import BOUND, BUDGETS, STATUSES, robust_accuracy
 from harmonizer.statistics.bootstrap import Summary
 
@@ -71,7 +71,8 @@ def markdown(models: Sequence[Model]) -> str:
 def latex(models: Sequence[Model]) -> str:
     """Write the table as LaTeX, for the ``booktabs`` package."""
     lines = [
-        " & ".join("".join(LATEX.get(letter, letter) for letter in cell) for cell in cells) for cells in table(models)
+        " & ".join("".join(LATEX.get(letter, letter) for letter in one_line(cell)) for cell in cells)
+        for cells in table(models)
     ]
     columns = "lll" + "r" * (len(header()) - 4) + "l"
     rule, body = "\\midrule\n", "".join(f"{text} \\\\\n" for text in lines[1:])
@@ -84,7 +85,10 @@ def table(models: Sequence[Model]) -> list[list[str]]:
 
 
 def comma_separated(models: Sequence[Model]) -> str:
-    """Write every number of the table, unrounded, as CSV: an empty cell is a number that is not known."""
+    """Write every number of the table, unrounded, as CSV: an empty cell is a number that is not known.
+
+    A name that a spreadsheet would take for a formula has a ``'`` before it.
+    """
     ends = ("value", "se", "low", "high", "n")
     counts = [f"n_{status}" for status in STATUSES]
     buffer = io.StringIO()
@@ -94,7 +98,8 @@ def comma_separated(models: Sequence[Model]) -> str:
     robust = [f"robust_accuracy_{eps:g}" for eps in BUDGETS]  # upper bounds, by our own attack
     writer.writerow([*names, *scores, "tolerance_median", *robust, *counts])
     for model in models:
-        cells = [model.name, model.architecture, model.family, model.source, model.control or "", int(model.masked)]
+        texts = (model.name, model.architecture, model.family, model.source, model.control or "")
+        cells = [*map(text_cell, texts), int(model.masked)]
         known = [getattr(model.scores[axis], end) if axis in model.scores else np.nan for axis in AXES for end in ends]
         tolerance = model.results.summary["tolerance"] if model.results else {}
         middle = tolerance.get("median", {}).get("value", np.nan)
@@ -129,8 +134,13 @@ def robust_of(model: Model) -> list[Summary]:
 
 
 def escaped(text: str) -> str:
-    """Escape text for a cell of a Markdown table."""
-    return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", text)
+    """Escape text for a cell of a Markdown table, on one line."""
+    return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", one_line(text))
+
+
+def one_line(text: str) -> str:
+    """Replace line breaks and other characters that are not printed by spaces."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _plain(value: float) -> str:

@@ -10,6 +10,7 @@
 Beside the folders, ``failed/MODEL.json`` says why a model of a sweep could not be measured.
 """
 
+from harmonizer.results.cells import text_cell
 from harmonizer.results.failures import FAILURES, load_failures, read_failure
 from harmonizer.results.folder import (
     Results,
@@ -45,6 +46,7 @@ __all__ = [
     "protocol_hash",
     "read_failure",
     "read_rows",
+    "text_cell",
     "write_results",
     "write_rows",
 ]

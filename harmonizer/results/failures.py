@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harmonizer.results.folder import walk
+
 FAILURES = "failed"  # folder in that of the results
 
 
@@ -32,5 +34,6 @@ def load_failures(paths: Sequence[Path]) -> dict[str, str]:
     Raises:
         ValueError: A record is damaged; the message names it.
     """
-    records = {file for path in paths for file in path.rglob(f"{FAILURES}/*.json") if not file.name.startswith(".")}
+    folders = {folder.resolve() for path in paths for folder in walk(path) if folder.name == FAILURES}
+    records = {file for folder in folders for file in folder.glob("*.json") if not file.name.startswith(".")}
     return dict(sorted(read_failure(record) for record in records))

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -145,22 +145,35 @@ def find_results(paths: Sequence[Path]) -> list[Path]:
     """Find the results folders that paths name: each is one, or holds some at any depth.
 
     Returns:
-        The folders, sorted, each once. Hidden folders (half-written ones) are passed over.
+        The folders, sorted, each once. Hidden folders (half-written ones) are passed over, links are followed.
 
     Raises:
         FileNotFoundError: A path does not exist, or there are no results in it.
     """
-    found: set[Path] = set()
+    found: dict[Path, Path] = {}
     for path in paths:
         if not path.is_dir():
             raise FileNotFoundError(f"expected a results folder, or a folder of them, got {path}, which does not exist")
-        here = {file.parent for file in path.rglob(SUMMARY) if not _hidden(file.parent.relative_to(path))}
+        here = [folder for folder in walk(path) if (folder / SUMMARY).is_file()]
         if not here:
             raise FileNotFoundError(
                 f"no results in {path}: no {SUMMARY} in it or below; measure a model with evaluate.py"
             )
-        found |= here
-    return sorted(found)
+        found |= {folder.resolve(): folder for folder in reversed(here)} | found
+    return sorted(found.values())
+
+
+def walk(path: Path) -> Iterator[Path]:
+    """Yield a folder and those below it, sorted, without hidden ones; links are followed, each real folder once."""
+    seen: set[Path] = set()
+    for name, below, _ in os.walk(path, followlinks=True):
+        real = Path(name).resolve()
+        if real in seen:  # a link back up, or a second one to the same place
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(folder for folder in below if not folder.startswith("."))
+        yield Path(name)
 
 
 def folder_name(model: str) -> str:
@@ -243,8 +256,3 @@ def encoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 def _refuse(constant: str) -> None:
     """Refuse the literals that Python's parser takes and JSON does not have."""
     raise ValueError(f"{constant} is no JSON")
-
-
-def _hidden(path: Path) -> bool:
-    """Tell whether a path leads through a hidden folder."""
-    return any(part.startswith(".") for part in path.parts)

@@ -1,6 +1,7 @@
 """Per-image rows as CSV: written whole, appended to while an evaluation runs, read back as columns.
 
-Floats are written so that they read back exactly; an undefined value is an empty cell; a status is its lower-case word.
+Floats are written so that they read back exactly; an undefined value is an empty cell; a status is its lower-case word;
+a key that a spreadsheet would take for a formula has a ``'`` before it in the file, and only there.
 """
 
 import csv
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonizer.results.cells import cell_text, text_cell
 from harmonizer.statistics import STATUSES
 
 COLUMNS = {
@@ -186,10 +188,10 @@ def _cell(name: str, row: Row) -> str:
                 raise ValueError
             return "" if math.isnan(number) else repr(number)
         if kind is int:
-            if int(value) != value:
+            if int(value) != value or not -(2**63) <= value < 2**63:
                 raise ValueError
             return str(int(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"row {row['key']!r}: expected {name} to be a finite {kind.__name__}, got {value!r}") from None
     if name == "status":
         word = STATUSES[value] if isinstance(value, int | np.integer) and 0 <= value < len(STATUSES) else value
@@ -198,7 +200,7 @@ def _cell(name: str, row: Row) -> str:
         return str(word)
     if not value or not str(value).isprintable():  # a line break would make a torn line look whole
         raise ValueError(f"expected key to be a printable name, got {value!r}")
-    return str(value)
+    return text_cell(str(value))
 
 
 def _column(file: str, name: str, cells: tuple[str, ...]) -> NDArray[Any]:
@@ -208,12 +210,12 @@ def _column(file: str, name: str, cells: tuple[str, ...]) -> NDArray[Any]:
     for number, cell in enumerate(cells, start=2):
         try:
             value: Any = STATUSES.index(cell) if name == "status" else kind(cell or math.nan if kind is float else cell)
-            if kind is float and math.isinf(value):
+            if (kind is float and math.isinf(value)) or (kind is int and not -(2**63) <= value < 2**63):
                 raise ValueError
         except ValueError:
             expected = f"one of {', '.join(STATUSES)}" if name == "status" else f"a finite {kind.__name__}"
             raise ValueError(f"{file}, line {number}, column {name}: expected {expected}, got {cell!r}") from None
-        values.append(value)
+        values.append(cell_text(value) if kind is str and name != "status" else value)
     dtype = np.int64 if name == "status" else {str: np.str_, int: np.int64, float: np.float64}[kind]
     return np.array(values, dtype=dtype)
 

@@ -119,11 +119,11 @@ def _check(content: Any, schema: Any, name: str, field: str) -> None:  # noqa: A
     """Check a value against a type, or a mapping against a schema, recursively."""
     if not isinstance(schema, dict):
         wrong = not isinstance(content, schema) or (isinstance(content, bool) and schema is not bool)
-        if wrong or (schema is COUNT and content < 0):
+        if wrong or (schema in (COUNT, NUMBER) and _beyond(content)) or (schema is COUNT and content < 0):
             expected = {NUMBER: "a number", COUNT: "a count >= 0", TEXT: "text", LIST: "a list"}.get(
                 schema, "true or false"
             )
-            raise ValueError(f"{name}, field {field}: expected {expected}, got {content!r}; measure again")
+            raise ValueError(f"{name}, field {field}: expected {expected}, got {content!r:.60}; measure again")
         return
     if not isinstance(content, Mapping):
         raise ValueError(f"{name}, field {field}: expected fields {', '.join(schema)}, got {content!r}; measure again")
@@ -132,3 +132,8 @@ def _check(content: Any, schema: Any, name: str, field: str) -> None:  # noqa: A
         if key not in content:
             raise ValueError(f"{name}, field {path}: missing; measure again")
         _check(content[key], kind, name, path)
+
+
+def _beyond(number: float) -> bool:
+    """Return whether a number is an integer that no column or float of ours can hold."""
+    return isinstance(number, int) and not -(2**63) <= number < 2**63

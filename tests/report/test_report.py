@@ -15,7 +15,8 @@ import torch
 from scipy import stats
 
 from harmonizer.report.__main__ import main
-from harmonizer.report.models import load_models
+from harmonizer.report.models import Model, Score, load_models
+from harmonizer.report.text import comma_separated, latex, markdown
 from harmonizer.results import find_results
 from harmonizer.sweep.failures import Failures
 
@@ -76,6 +77,17 @@ def test_tables_agree_with_the_results(report, zoo):
         assert int(rows[model.name]["n_found"]) == model.results.summary["tolerance"]["n_found"]
     assert rows["convnext_tiny harmonized"]["control"] == "convnext_tiny control"
     assert rows["maxvit_tiny_tf_224.in1k"]["masked"] == "1"
+
+
+def test_no_name_is_a_formula_or_breaks_a_table():
+    names = ("=HYPERLINK(1)", "-1+1", "two\nlines | and a cell")
+    models = [Model(name, name, "other", "@source", {"tolerance": Score(-1.0)}) for name in names]
+    rows = list(csv.DictReader(io.StringIO(comma_separated(models))))
+    assert [row["model"] for row in rows] == ["'=HYPERLINK(1)", "'-1+1", names[2]]
+    assert {row["source"] for row in rows} == {"'@source"}
+    assert {row["tolerance"] for row in rows} == {"-1.0"}  # a number stays one
+    assert len(markdown(models).splitlines()) == 5
+    assert len(latex(models).splitlines()) == len(models) + 6
 
 
 def test_names_cannot_become_markup(report):

@@ -25,6 +25,7 @@ from harmonizer.data.human_map import Method
 from harmonizer.data.manifest import Manifest
 from harmonizer.data.progress import Progress, show_progress
 from harmonizer.data.tfrecord import RecordError
+from harmonizer.results import text_cell
 
 LEFT_OUT = "left_out.csv"  # beside the shards
 SAMPLES_PER_SHARD = 1000
@@ -148,7 +149,7 @@ def _write_left_out(path: Path, left_out: Sequence[RecordError]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("file", "record", "reason"))
-        writer.writerows((error.path, error.record, error.reason) for error in left_out)
+        writer.writerows(map(text_cell, map(str, (error.path, error.record, error.reason))) for error in left_out)
 
 
 def _complain(message: str, status: int = 1) -> int:
