@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from evaluate import evaluate
 from harmonizer.cli import clear_errors, command_line, translate
 from harmonizer.pair import show_comparison
-from harmonizer.run import LAST, claim
+from harmonizer.run import LAST, claimed
 
 OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a recipe's learning rate
 
@@ -26,8 +26,8 @@ def fit(config: DictConfig) -> Path:
     callbacks, loggers = (list(instantiate(part).values()) for part in (config.callbacks, config.logger))
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
     module.check_trainer(trainer)
-    claim(Path(config.folder), OmegaConf.to_container(config, resolve=True), overwrite=config.overwrite)
-    trainer.fit(module, data, ckpt_path=None if config.overwrite else instantiate(config.resume), weights_only=True)
+    with claimed(Path(config.folder), OmegaConf.to_container(config, resolve=True), overwrite=config.overwrite):
+        trainer.fit(module, data, ckpt_path=None if config.overwrite else instantiate(config.resume), weights_only=True)
     return Path(config.folder) / LAST
 
 

@@ -1,6 +1,5 @@
 """Example pictures: image, human map, saliency and attack side by side, as PNG and in the loggers that take images."""
 
-import os
 from pathlib import Path
 
 import lightning as L
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.robustness import Robustness
+from harmonizer.files import temporary_name
 from harmonizer.functional import attack_map
 from harmonizer.models import evaluation_saliency
 from harmonizer.module import HarmonizerModule
@@ -60,7 +60,7 @@ class Gallery(L.Callback):
                 {f"attacked: {classes[row['prediction']]}": adversarial[0]},
             )
             path = self.folder / f"{key.replace('/', '_')}.png"
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary = temporary_name(path)
             figure.savefig(temporary, dpi=DPI, format="png")
             temporary.replace(path)
             _send(trainer, f"examples/{key}", path)

@@ -10,6 +10,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from harmonizer.files import temporary_name
+
 STEP = "step"
 
 
@@ -75,7 +77,7 @@ class MetricsFile(Logger):
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.part")
+        temporary = temporary_name(self.path)
         with temporary.open("w", newline="") as file:
             file.write(_lines(self._columns, [dict(zip(self._columns, self._columns, strict=True)), *rows]))
         temporary.replace(self.path)

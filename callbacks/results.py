@@ -25,6 +25,7 @@ from harmonizer.results import (
     different_settings,
     folder_name,
     load_results,
+    refuse_existing,
     write_results,
 )
 
@@ -88,8 +89,7 @@ class ResultsWriter(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse to measure for nothing; take up the work of an interrupted evaluation."""
-        if self.folder.exists() and not self.overwrite:
-            raise FileExistsError(f"{self.folder} holds results already; add overwrite=true or choose results=FOLDER")
+        refuse_existing(self.folder, overwrite=self.overwrite)
         assert isinstance(pl_module, HarmonizerModule)
         callbacks, data = callbacks_of(trainer), data_of(trainer)
         robustness = find(callbacks, Robustness)

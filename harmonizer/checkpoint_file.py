@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from harmonizer.files import temporary_name
 from harmonizer.run import LAST, PREVIOUS
 
 ADVICE = "it is not loaded, take an earlier checkpoint"
@@ -30,7 +31,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path, *, previous: Path |
     Raises:
         OSError: It cannot be written, for example because the disk is full. The files that were there still are.
     """
-    temporary = path.with_name(f".{path.name}.part")  # one name: what a kill leaves is overwritten by the next save
+    temporary = temporary_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("wb") as file:

@@ -2,13 +2,17 @@
 
 import json
 import os
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-SETTINGS = "config.json"
+from harmonizer.files import locked, remove_temporaries, temporary_name
+
+SETTINGS, LOCK, LOG = "config.json", ".lock", "logs/csv/metrics.csv"
+MARK = "harmonizer_run"  # key of the settings file, which makes the folder a run folder
+SETTINGS_BYTES = 10_000_000  # most that is read
 # Parts of the settings that decide the weights; not the devices, and not how the data are loaded.
 DECISIVE = ("module", "data", "recipe", "seeding.seed", "ema", "trainer.precision", "trainer.accumulate_grad_batches")
 INDIFFERENT = (
@@ -17,10 +21,15 @@ INDIFFERENT = (
 )
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
+WRITTEN = (  # patterns of the files of a run; the settings go last, which make it one
+    *(LAST, PREVIOUS, BEST, f"{LAST}.damaged", f"{PREVIOUS}.damaged", LOG),
+    *("logs/tensorboard/events.out.tfevents.*", "logs/tensorboard/hparams.yaml", "examples/*.png"),
+    SETTINGS,
+)
 
 
 def first_process() -> bool:
-    """Tell whether this is the only process of a run, or the first: the one that writes and speaks for all."""
+    """Return whether this is the only process of a run, or the first: the one that writes and speaks for all."""
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
@@ -30,23 +39,39 @@ def say(text: str) -> None:
         sys.stdout.write(f"{text}\n")
 
 
-def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
-    """Take a run folder for a run with these settings.
+@contextmanager
+def claimed(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[None]:
+    """Own a run folder for a run with these settings, inside a ``with`` block.
+
+    The first process of a run owns the folder for all of its processes.
 
     Args:
         folder: Made when it does not exist.
-        settings: Of the whole run, plain JSON values; :data:`DECISIVE` parts make it another run.
-        overwrite: Remove a run that is there, whatever its settings, and start again.
+        settings: Settings of the whole run, plain JSON values; :data:`DECISIVE` parts make it another run.
+        overwrite: Remove the files of a run that is there, whatever its settings, and start again.
 
     Raises:
+        BlockingIOError: Another process trains into the folder.
         FileExistsError: The folder holds a run with other settings that has got to a checkpoint, or something that is
-            no run.
+            not a run.
     """
-    path = folder / SETTINGS
     if not first_process():
+        yield
         return
-    if overwrite and path.exists():
-        shutil.rmtree(folder)
+    _refuse_foreign(folder)
+    with locked(folder / LOCK, f"the run folder {folder}", "wait until it has ended, or choose another folder=FOLDER"):
+        _refuse_foreign(folder)
+        for name in (SETTINGS, LAST, BEST, LOG):
+            remove_temporaries(folder / name)
+        _enter(folder, settings, overwrite=overwrite)
+        yield
+
+
+def _enter(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Resume the run in a folder or start a new one."""
+    path = folder / SETTINGS
+    if overwrite:
+        _remove_run(folder)
     if path.exists() and any((folder / name).exists() for name in (LAST, PREVIOUS)):
         kept = json.loads(path.read_text())
         different = [text for part in DECISIVE for text in _differences(_part(kept, part), _part(settings, part), part)]
@@ -56,12 +81,41 @@ def claim(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False)
                 "add overwrite=true to replace it, or choose another place with folder=FOLDER"
             )
         return
-    if folder.exists() and any(folder.iterdir()) and not path.exists():
-        raise FileExistsError(f"{folder} holds files that are no run; choose another place with folder=FOLDER")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{SETTINGS}.{os.getpid()}")
-    temporary.write_text(json.dumps(settings, indent=1) + "\n")
+    temporary = temporary_name(path)
+    temporary.write_text(json.dumps({MARK: True} | dict(settings), indent=1) + "\n")
     temporary.replace(path)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise where a folder holds files and is not a run folder."""
+    if folder.exists() and any(path.name != LOCK for path in folder.iterdir()) and not _is_run(folder):
+        raise FileExistsError(f"{folder} holds files that are no run; choose another place with folder=FOLDER")
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether a folder's settings are those that train.py writes; other programs have a config.json too."""
+    path = folder / SETTINGS
+    if not path.is_file() or path.stat().st_size > SETTINGS_BYTES:
+        return False
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    # Runs of earlier versions have no mark.
+    return _part(content, MARK) is True or _part(content, "module._target_") == "harmonizer.module.HarmonizerModule"
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove the files that a run wrote and leave all others; a folder that is a link is left alone, too."""
+    for pattern in WRITTEN:
+        parent = folder / Path(pattern).parent
+        if parent != folder and any(part.is_symlink() for part in (parent, parent.parent)):
+            continue
+        for path in folder.glob(pattern):
+            path.unlink()
+    for name in ("logs/csv", "logs/tensorboard", "logs", "examples"):
+        with suppress(OSError):  # not there, or not empty
+            (folder / name).rmdir()
 
 
 def _part(settings: Any, name: str) -> Any:  # noqa: ANN401 - any JSON value

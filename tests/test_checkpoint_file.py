@@ -40,7 +40,6 @@ def test_the_one_before_is_kept(pair):
 
 def test_a_cut_between_the_renames_loses_nothing(pair, capsys):
     (pair / LAST).rename(pair / PREVIOUS)  # what a kill leaves before the second rename
-    (pair / f".{LAST}.part").write_bytes(b"half")
     assert newest_checkpoint(pair) == pair / PREVIOUS
     write_checkpoint(content(3), pair / LAST, previous=pair / PREVIOUS)
     assert newest_checkpoint(pair) == pair / LAST

@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,7 +114,7 @@ def test_the_same_results_are_the_same_bytes(folder, tmp_path, examples):
 
 
 def test_results_are_replaced_only_when_asked(folder):
-    with pytest.raises(FileExistsError, match="overwrite=True"):
+    with pytest.raises(FileExistsError, match="holds results already; add overwrite=true"):
         write_results(folder, summary(), rows())
     write_results(folder, summary(device="cuda"), rows(), overwrite=True)
     assert load_results(folder).summary["device"] == "cuda"
@@ -124,9 +125,35 @@ def test_results_are_replaced_only_when_asked(folder):
 def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("precious")
-    with pytest.raises(FileExistsError):
+    (tmp_path / "thesis" / "summary.json").write_text('{"version": 1, "words": 80000}')  # of another program
+    with pytest.raises(FileExistsError, match=r"holds chapter.txt, which evaluate.py did not write"):
         write_results(tmp_path / "thesis", summary(), rows(), overwrite=True)
-    assert (tmp_path / "thesis" / "chapter.txt").exists()
+    (tmp_path / "thesis" / "chapter.txt").unlink()
+    with pytest.raises(FileExistsError, match=r"holds no summary.json of evaluate.py"):
+        write_results(tmp_path / "thesis", summary(), rows(), overwrite=True)
+    assert "80000" in (tmp_path / "thesis" / "summary.json").read_text()
+
+
+def test_a_note_next_to_results_is_not_lost(folder):
+    (folder / "note.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match=r"holds note.txt, which evaluate.py did not write; move it away"):
+        write_results(folder, summary(), rows(), overwrite=True)
+    assert (folder / "note.txt").read_text() == "precious"
+
+
+def test_results_stay_when_the_new_ones_cannot_take_their_place(folder, monkeypatch):
+    replace = Path.replace
+
+    def fail(self, target):
+        if ".new" in self.name:
+            raise OSError("no space left")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_results(folder, summary(device="cuda"), rows(), overwrite=True)
+    assert load_results(folder).summary["device"] == summary()["device"]
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,12 @@ def test_what_another_process_holds_is_left_to_it_or_inherited_when_it_dies(tmp_
         assert holder.stdout.readline() == b"held\n"
         seen = []
         settings = {"choose": choose, "measure": lambda subject, **_: seen.append(subject.label)}
-        with pytest.raises(BlockingIOError, match="another process is measuring a"), claimed(tmp_path, "a"):
+        with (
+            pytest.raises(
+                BlockingIOError, match=rf"the place of a in .* is in use by process {holder.pid} on \w.* since 20"
+            ),
+            claimed(tmp_path, "a"),
+        ):
             pass
         assert run_sweep(read_models(["a", "b"]), tmp_path, wait=False, **settings) == 0
         assert seen == ["b"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from harmonizer.files import temporary_name
 from harmonizer.report.correlations import correlations
 from harmonizer.report.curves import survival_curves
 from harmonizer.report.grid import choose_models, qualitative_grid
@@ -235,7 +236,7 @@ def _json(records: Sequence[dict[str, Any]]) -> str:
 
 def _write(path: Path, text: str) -> Path:
     """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
+    temporary = temporary_name(path)
     temporary.write_text(text, encoding="utf-8", newline="")
     temporary.replace(path)
     return path

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from harmonizer.files import temporary_name
 from harmonizer.report.models import AXES
 from harmonizer.report.paired import Comparison
 from harmonizer.report.text import escaped, show
@@ -41,6 +42,6 @@ def insert_table(path: Path, table: str) -> None:
     text = path.read_text(encoding="utf-8")
     if len(MARKS.findall(text)) != 1:
         raise ValueError(f"{path}: expected {BEGIN} and {END} once, to put the table between them")
-    temporary = path.with_name(f".{path.name}")
+    temporary = temporary_name(path)
     temporary.write_text(MARKS.sub(lambda _: f"{BEGIN}\n\n{table}\n{END}", text), encoding="utf-8", newline="")
     temporary.replace(path)

@@ -9,6 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from harmonizer.files import temporary_name
+
 # Okabe and Ito 2008. The web page uses the same; keep them in step with page/style.css.
 COLORS = {
     "CNN": "#0072B2",
@@ -80,7 +82,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     }
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     for path, kind in zip(paths, FORMATS, strict=True):
-        temporary = path.with_name(f".{path.name}")
+        temporary = temporary_name(path)
         # Tight: whatever a layout has pushed over the edge is kept.
         figure.savefig(temporary, format=kind, metadata=metadata[kind], facecolor="white", bbox_inches="tight")
         temporary.replace(path)

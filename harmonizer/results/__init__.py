@@ -20,6 +20,7 @@ from harmonizer.results.folder import (
     folder_name,
     load_results,
     protocol_hash,
+    refuse_existing,
     write_results,
 )
 from harmonizer.results.rows import COLUMNS, RADIUS, OpenRows, open_rows, read_rows, write_rows
@@ -46,6 +47,7 @@ __all__ = [
     "protocol_hash",
     "read_failure",
     "read_rows",
+    "refuse_existing",
     "text_cell",
     "write_results",
     "write_rows",

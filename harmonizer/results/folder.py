@@ -96,11 +96,10 @@ def write_results(
         overwrite: Replace results that are there.
 
     Raises:
-        FileExistsError: The folder holds something and ``overwrite`` is false, or what it holds are no results.
+        FileExistsError: See :func:`refuse_existing`.
         ValueError: The summary, a row or an example is malformed; the message names it.
     """
-    if folder.exists() and not (overwrite and (folder / SUMMARY).exists()):
-        raise FileExistsError(f"{folder} exists; choose another folder, or replace results with overwrite=True")
+    refuse_existing(folder, overwrite=overwrite)
     plain = encoded(summary)
     check_summary(numbers(plain), "summary")
     temporary, old = (folder.with_name(f".{folder.name}.{kind}{os.getpid()}") for kind in ("new", "old"))
@@ -119,7 +118,30 @@ def write_results(
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def refuse_existing(folder: Path, *, overwrite: bool = False) -> None:
+    """Raise where results must not be written into a folder: they replace it whole.
+
+    Raises:
+        FileExistsError: The folder exists and ``overwrite`` is false, or it holds anything but results.
+    """
+    if not folder.exists():
+        return
+    try:
+        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        ours = isinstance(content, Mapping) and {"version", "model", "protocol"} <= content.keys()
+    except (OSError, ValueError, RecursionError):
+        ours = False
+    others = sorted(path.name for path in folder.iterdir() if path.name not in (SUMMARY, IMAGES, EXAMPLES))
+    if not ours or others:
+        found = f"{others[0]}, which evaluate.py did not write" if others else f"no {SUMMARY} of evaluate.py"
+        raise FileExistsError(f"{folder} holds {found}; move it away, or choose results=FOLDER")
+    if not overwrite:
+        raise FileExistsError(f"{folder} holds results already; add overwrite=true or choose results=FOLDER")
 
 
 def load_results(folder: Path) -> Results:

@@ -4,12 +4,9 @@ Beside the results folder ``NAME`` of a model lie ``.locks/NAME``, locked by the
 ``.NAME.part``, its unfinished work: the request that it belongs to, the rows so far, examples, and a few numbers.
 """
 
-import errno
 import json
-import os
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,28 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonizer.files import locked, temporary_name
 from harmonizer.results.folder import encoded, folder_name
 from harmonizer.results.rows import COLUMNS, OpenRows, Row, open_rows
-from harmonizer.run import RANKS
+from harmonizer.run import first_process
 from harmonizer.statistics import STATUSES
 
-try:
-    import fcntl
-except ImportError:  # Windows: one process at a time
-    fcntl = None  # type: ignore[assignment]
-
 LOCKS, REQUEST, STATE, EXAMPLE = ".locks", "request.json", "state.json", "example-*.npz"
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of file systems that cannot lock
 Example = Mapping[str, NDArray[Any]]
 
 
 @contextmanager
 def claimed(results: Path, model: str, *, ranks: bool = False) -> Iterator[None]:
-    """Own a model's place in a results folder inside a ``with`` block.
-
-    The kernel holds the lock (POSIX record locks, which NFS, Lustre and GPFS carry between hosts) and drops it when the
-    process dies, however it dies: nothing can be left behind. The lock file stays, because removing it would let two
-    processes lock two files of the same name.
+    """Own a model's place in a results folder inside a ``with`` block; see :func:`harmonizer.files.locked`.
 
     Args:
         results: Folder of results folders.
@@ -49,19 +37,12 @@ def claimed(results: Path, model: str, *, ranks: bool = False) -> Iterator[None]
     Raises:
         BlockingIOError: Another process owns it.
     """
-    if ranks and any(os.environ.get(name, "0") != "0" for name in RANKS):
+    if ranks and not first_process():
         yield
         return
-    path = results / LOCKS / folder_name(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        if fcntl is not None:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
-                    raise BlockingIOError(f"another process is measuring {model} into {results}") from None
-                sys.stderr.write(f"warning: {results} lies where files cannot be locked; run one process only\n")
+    with locked(
+        results / LOCKS / folder_name(model), f"the place of {model} in {results}", "wait, or choose results=FOLDER"
+    ):
         yield
 
 
@@ -139,7 +120,7 @@ class Work:
         for number, (key, example) in enumerate(examples.items()):
             if number >= self._kept:
                 path = self.folder / EXAMPLE.replace("*", f"{number:03d}")
-                temporary = path.with_name(f".{path.name}")
+                temporary = temporary_name(path)
                 with temporary.open("wb") as file:
                     np.savez(file, key=np.array(key), **dict(example), allow_pickle=False)
                 temporary.replace(path)
@@ -174,6 +155,6 @@ def _text(path: Path) -> str:
 
 def _replace(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_name(path)
     temporary.write_bytes(content)
     temporary.replace(path)

@@ -1,12 +1,12 @@
 """Models that could not be measured, each with its reason, recorded beside the results."""
 
 import json
-import os
 import traceback
 from pathlib import Path
 
 import torch
 
+from harmonizer.files import temporary_name
 from harmonizer.results import FAILURES, creation_time, folder_name, read_failure
 
 KINDS = (  # beginnings of a reason, the first that occurs in the error's text counts
@@ -36,7 +36,7 @@ class Failures:
         content = {"model": model, "reason": reason, "created": creation_time(), "traceback": lines}
         path = self._path(model)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = temporary_name(path)
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         temporary.replace(path)
         return reason
