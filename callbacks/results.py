@@ -1,6 +1,7 @@
 """Write an evaluation's results folder."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from callbacks.robustness import Robustness
 from callbacks.summary import callbacks_of, card_of, data_of, find, images_measured, request_of, summarise
 from harmonizer.checkpoint import Subject
 from harmonizer.data.datamodule import ShardData
+from harmonizer.data.loader import REPEATED
 from harmonizer.models import evaluation_saliency, weights_digest
 from harmonizer.module import HarmonizerModule
 from harmonizer.report.families import FAMILIES
@@ -188,7 +190,11 @@ def _gathered(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return rows
     gathered: list[dict[str, dict[str, Any]]] = [{} for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather_object(gathered, rows)
-    return {key: row for part in gathered for key, row in part.items()}
+    merged = {key: row for part in gathered for key, row in part.items()}
+    if len(merged) < sum(map(len, gathered)):
+        twice = next(key for key, count in Counter(key for part in gathered for key in part).items() if count > 1)
+        raise ValueError(f"two images are named {twice!r}; {REPEATED}")
+    return merged
 
 
 def _examples(module: HarmonizerModule, robustness: Robustness) -> dict[str, np.ndarray] | None:

@@ -134,6 +134,7 @@ def request_of(subject: Subject, data: ShardData, robustness: Robustness) -> dic
             "settings": robustness.settings,
             "images": images_measured(data, robustness),
             "data": data.manifest.digest(),
+            **({"sample_names": "SHARD/KEY"} if data.manifest.repeated_keys else {}),  # seeds depend on names
         },
         "model": {
             "name": subject.model,

@@ -6,6 +6,7 @@ changes (names, sizes, times) is read again.
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,13 @@ from harmonizer.data.convert.sources.names import natural
 from harmonizer.data.manifest import NAME, Manifest, read_manifest, write_manifest
 from harmonizer.data.progress import show_progress
 from harmonizer.data.survey import Survey, survey_shard
+from harmonizer.data.tar_index import any_repeated
+from harmonizer.results import is_name
+
+log = logging.getLogger(__name__)
+
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.lz4")
+FEW = 3  # names in a message
 
 
 def load_manifest(
@@ -38,7 +46,8 @@ def load_manifest(
 
     Raises:
         FileNotFoundError: There is no such folder, or no shard in it.
-        ValueError: A shard is damaged, or its samples lack an image or a label.
+        ValueError: A shard is damaged or compressed, or its samples lack an image or a label.
+        OSError: A shard is a FIFO or a device.
     """
     if (folder / NAME).is_file():
         return read_manifest(folder)
@@ -62,10 +71,21 @@ def load_manifest(
             surveys = list(pool.map(read, shards))
         finally:
             pool.shutdown(cancel_futures=True)
+    for title, found in (
+        ("members belong to no sample and are passed over", [name for s in surveys for name in s.passed_over]),
+        ("pictures are not read for a dot in their names", [name for s in surveys for name in s.dotted]),
+    ):
+        if found:
+            log.warning("%s: %s: %s", folder, title, name_some(found))
     labels = {label for survey in surveys for label in survey.labels}
     names = tuple(classes) if classes is not None else tuple(str(n) for n in range(max(labels, default=-1) + 1))
     maps = "as found in the shards" if any(survey.shard.maps for survey in surveys) else "no maps"
-    manifest = Manifest(classes=names, maps=maps, shards=tuple(survey.shard for survey in surveys))
+    manifest = Manifest(
+        classes=names,
+        maps=maps,
+        shards=tuple(survey.shard for survey in surveys),
+        repeated_keys=any_repeated([sample.key for sample in survey.samples] for survey in surveys),
+    )
     entry.mkdir(parents=True, exist_ok=True)
     write_manifest(entry, manifest)
     return manifest
@@ -76,15 +96,30 @@ def find_shards(folder: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: There is no such folder, or no tar file in it.
+        ValueError: A shard is compressed: it would be left out.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no data folder at {folder}")
-    shards = sorted(
-        (path for path in folder.glob("*.tar") if not path.name.startswith(".")), key=lambda p: natural(p.name)
-    )
+    names = sorted((path.name for path in folder.iterdir() if not path.name.startswith(".")), key=natural)
+    if compressed := [name for name in names if name.lower().endswith(COMPRESSED)]:
+        raise ValueError(
+            f"{folder} holds compressed shards, expected .tar, got {name_some(compressed)}; decompress them, or move "
+            "them elsewhere"
+        )
+    shards = [folder / name for name in names if name.lower().endswith(".tar")]
     if not shards:
         raise FileNotFoundError(f"{folder} holds neither a {NAME} nor tar files: is it a folder of shards?")
     return shards
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Count names, and give the first few.
+
+    >>> name_some(["a", "b", "c", "d"])
+    '4 (a, b, c, ...)'
+    """
+    listed = [name if is_name(name) else repr(name) for name in names[:FEW]]
+    return f"{len(names)} ({', '.join([*listed, '...'] if len(names) > FEW else listed)})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,8 @@ class Batch(NamedTuple):
         labels: (B,) int64 in [0,K).
         human: (B,H,W) float32 >= 0; zero where there is no map.
         has_map: (B,) bool.
-        keys: B sample keys, unique within a data set.
+        keys: B names of samples, unique within a data set: keys, with their shards where keys are repeated, and with
+            folder and shard where training mixes several folders.
         partners: (B,) int64 labels of the samples that were mixed in; None without mixing.
         shares: (B,) float32 share of the sample that ``labels`` and ``keys`` name; None without mixing.
     """

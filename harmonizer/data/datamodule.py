@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import lightning as L
 
 from harmonizer.data.dataset import OnError, ShardDataset
 from harmonizer.data.demo import ensure_demo
-from harmonizer.data.folder import ShardFolder
+from harmonizer.data.folder import ShardFolder, has_repeated_keys
 from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.manifest import Manifest
 from harmonizer.data.mixture import Mixture, Part
@@ -136,6 +137,8 @@ class ShardData(L.LightningDataModule):
         # Shards from elsewhere number their classes; the largest number may be in the training shards only.
         complete = has_names(self.val) or not all(exists(source.place) for source in self.sources)
         self.manifest: Manifest = open_manifests([self.val], self.cache)[0] if complete else self._manifests()[0]
+        if has_repeated_keys(self.val, self.manifest):
+            self.manifest = replace(self.manifest, repeated_keys=True)
         self._evaluation: BatchLoader | None = None
 
     @property

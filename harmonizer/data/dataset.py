@@ -16,6 +16,7 @@ from harmonizer.data.batch import Batch
 from harmonizer.data.folder import Encoded, ShardFolder
 from harmonizer.data.picture import decode_picture, decode_rgb
 from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
+from harmonizer.data.tar_index import has
 from harmonizer.data.transforms import JointTransform
 
 T = TypeVar("T")
@@ -133,7 +134,7 @@ class ShardDataset(Dataset[Item]):
         if human is not None and not _same_shape(size, human.size):
             raise DamagedSample(f"{sample}: image is {size} and its human map {human.size} pixels")
         self.transform.write(image, human, seed=position.seed, pixels=pixels, importance=importance)
-        return label, human is not None, sample.key
+        return label, human is not None, f"{sample.shard}/{sample.key}" if len(self.folders) > 1 else sample.name
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -157,7 +158,7 @@ def _find_image(sample: Encoded) -> str:
     for extension in IMAGE_EXTENSIONS:
         if extension in sample.members:
             return extension
-    raise DamagedSample(f"{sample} has no image; expected one of {', '.join(IMAGE_EXTENSIONS)}")
+    raise DamagedSample(f"{sample} has no image, {has(sample.members)}; expected one of {', '.join(IMAGE_EXTENSIONS)}")
 
 
 def _decode(sample: Encoded, extension: str, decoder: Callable[[bytes], T]) -> T:
@@ -171,7 +172,7 @@ def _decode(sample: Encoded, extension: str, decoder: Callable[[bytes], T]) -> T
 def _label(sample: Encoded, classes: int) -> int:
     """Return the sample's label, checked against the number of classes."""
     if LABEL not in sample.members:
-        raise DamagedSample(f"{sample} has no .{LABEL}; a sample without a label cannot be used")
+        raise DamagedSample(f"{sample} has no .{LABEL}, {has(sample.members)}; without a label it cannot be used")
     text = sample.members[LABEL]
     try:
         label = int(text)

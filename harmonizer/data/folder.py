@@ -4,6 +4,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -12,26 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonizer.data.adopt import load_manifest
-from harmonizer.data.manifest import NAME, Manifest, file_sha256, parse_manifest
+from harmonizer.data.manifest import NAME, Manifest, Shard, file_sha256, parse_manifest
 from harmonizer.data.remote import RemoteCache, is_remote
-from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL
-from harmonizer.data.tar_index import Sample, index_shard
+from harmonizer.data.tar import check_regular
+from harmonizer.data.tar_index import ROLES, Sample, any_repeated, index_shard
 
 T = TypeVar("T")
 
-ROLES = (*IMAGE_EXTENSIONS, LABEL, HEATMAP)  # the members that are read, in the order of an index's columns
+KEPT_INDEXES = 10_000  # shards whose indexes a process keeps
 
 
 class Encoded(NamedTuple):
     """One sample as it lies in its shard.
 
     Attributes:
-        key: Of the sample.
+        key: Of the sample, in its shard.
+        name: Of the sample, in its folder: the key, or ``SHARD/KEY`` where keys are repeated.
         shard: That holds it.
         members: Their bytes by extension, those of :data:`ROLES` only.
     """
 
     key: str
+    name: str
     shard: str
     members: dict[str, bytes]
 
@@ -87,6 +90,7 @@ class ShardFolder:
         self._names = [f"{str(place).rstrip('/')}/{shard.file}" for shard in self.manifest.shards]
         self._ends = list(accumulate(shard.samples for shard in self.manifest.shards))
         self._indexes: dict[int, ShardIndex] = {}
+        self.repeated_keys = has_repeated_keys(place, self.manifest)
         if not self._remote:
             for number, listed in enumerate(self.manifest.shards):
                 self._index(number)
@@ -107,8 +111,9 @@ class ShardFolder:
         index = self._index(shard)
         places = index.places[position].tolist()
         members = self._use(shard, lambda path: _read(path, places))
-        key: bytes = index.keys[position]
-        return Encoded(key.decode("utf-8", "surrogateescape"), self._names[shard], members)
+        key = index.keys[position].decode()
+        name = f"{self.manifest.shards[shard].file}/{key}" if self.repeated_keys else key
+        return Encoded(key, name, self._names[shard], members)
 
     def _path(self, shard: int) -> str:
         """Return where a shard lies, after fetching it if need be."""
@@ -131,8 +136,7 @@ class ShardFolder:
     def _index(self, shard: int) -> ShardIndex:
         """Return where a shard's samples lie."""
         if shard not in self._indexes:
-            samples = self._use(shard, lambda path: index_shard(Path(path), self.manifest.shards[shard]))
-            self._indexes[shard] = _index_of(samples)
+            self._indexes[shard] = self._use(shard, lambda path: _read_index(path, self.manifest.shards[shard]))
         return self._indexes[shard]
 
 
@@ -160,6 +164,30 @@ def folder_manifest(place: str | Path, *, cache: RemoteCache) -> Manifest:
     return parse_manifest(cache.read(str(place), NAME), f"{place}/{NAME}")
 
 
+def has_repeated_keys(place: str | Path, manifest: Manifest) -> bool:
+    """Return whether a key occurs in more than one shard of a folder; of a remote one only the manifest is asked.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: A shard on disk is missing or damaged.
+    """
+    if manifest.repeated_keys or is_remote(place):
+        return manifest.repeated_keys
+    return any_repeated(_read_index(f"{place}/{shard.file}", shard).keys.tolist() for shard in manifest.shards)
+
+
+def _read_index(path: str, expected: Shard) -> ShardIndex:
+    """Return where a shard's samples lie; a file that has not changed is read once."""
+    check_regular(Path(path))
+    state = Path(path).stat()
+    return _index_once(path, expected, (state.st_size, state.st_mtime_ns, state.st_ino))
+
+
+@lru_cache(KEPT_INDEXES)
+def _index_once(path: str, expected: Shard, state: tuple[int, ...]) -> ShardIndex:
+    """Index a shard whose size, time and inode are these."""
+    return _index_of(index_shard(Path(path), expected))
+
+
 def _index_of(samples: Sequence[Sample]) -> ShardIndex:
     """Put the places of samples into arrays."""
     places = np.full((len(samples), len(ROLES), 2), -1, np.int64)
@@ -167,5 +195,5 @@ def _index_of(samples: Sequence[Sample]) -> ShardIndex:
         for column, role in enumerate(ROLES):
             if role in sample.members:
                 row[column] = sample.members[role]
-    keys = np.array([sample.key.encode("utf-8", "surrogateescape") for sample in samples], dtype=np.bytes_)
+    keys = np.array([sample.key.encode() for sample in samples], dtype=np.bytes_)
     return ShardIndex(keys, places)

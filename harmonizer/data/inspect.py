@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from harmonizer.data.adopt import find_shards
+from harmonizer.data.adopt import find_shards, name_some
 from harmonizer.data.manifest import NAME, Manifest, read_manifest
 from harmonizer.data.progress import show_progress
 from harmonizer.data.sheet import draw_sheet
@@ -55,10 +55,11 @@ def inspect(place: Path, *, decode: bool = True) -> tuple[Manifest | None, list[
     problems = [problem for survey in surveys for problem in survey.problems]
     if manifest is not None:
         problems += _compare(manifest, surveys, folder, whole=place.is_dir())
-    keys = Counter(sample.key for survey in surveys for sample in survey.samples)
-    repeated = [key for key, count in keys.items() if count > 1]
-    if repeated:
-        problems.append(f"{len(repeated)} keys occur more than once, the first is {repeated[0]!r}")
+    copies: dict[str, str] = {}
+    for survey in surveys:
+        first = copies.setdefault(survey.shard.sha256, survey.shard.file)
+        if first != survey.shard.file:
+            problems.append(f"{folder / survey.shard.file} is a copy of {first}: its samples count twice")
     return manifest, surveys, problems
 
 
@@ -107,6 +108,16 @@ def describe(manifest: Manifest | None, surveys: Sequence[Survey]) -> Iterator[t
     if manifest is not None and manifest.ceilings is not None:
         ceilings = manifest.ceilings
         yield "ceiling", f"{ceilings.overall}, floor {ceilings.floor}, over {len(ceilings.per_image)} images"
+    keys = Counter(sample.key for survey in surveys for sample in survey.samples)
+    repeated = [key for key, count in keys.items() if count > 1]
+    if repeated:
+        yield "keys", f"{len(repeated)} in more than one shard, such as {repeated[0]}: samples are named SHARD/KEY"
+    for title, members in (
+        ("passed over", [name for survey in surveys for name in survey.passed_over]),
+        ("not read", [name for survey in surveys for name in survey.dotted]),
+    ):
+        if members:
+            yield title, name_some(members)
     ignored = sum((survey.ignored for survey in surveys), Counter[str]())
     if ignored:
         yield "ignored", ", ".join(f".{extension} ({count})" for extension, count in ignored.most_common(FEW))

@@ -19,6 +19,7 @@ from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 log = logging.getLogger(__name__)
 
 HELD_BACK = {signal.SIGTERM, signal.SIGUSR1}
+REPEATED = 'their manifest does not say that keys are repeated: put "repeated_keys": true into it'
 NAMED = 5  # damaged samples that the log names, for each pass over the data
 
 
@@ -61,11 +62,14 @@ class BatchLoader(DataLoader[Any]):
         self.skipped = 0
         with _signals_held_back():
             batches = super().__iter__()
+        names: set[str] = set()
         for batch, problems in batches:
             for problem in problems:
                 self.skipped += 1
                 if self.skipped <= NAMED:
                     log.warning("left out: %s%s", problem, "; more are counted only" * (self.skipped == NAMED))
+            if isinstance(self.batch_sampler, EvaluationBatches):
+                _note_names(batch.keys, names)
             if batch.keys:
                 yield batch
             else:
@@ -142,6 +146,18 @@ class TrainLoader(BatchLoader):
     def _lost(self, problems: list[str]) -> None:
         """Refuse to train with fewer steps than on the other processes."""
         raise ValueError(f"no sample of a whole batch can be used; the first: {problems[0]}")
+
+
+def _note_names(batch: list[str], names: set[str]) -> None:
+    """Add the names of an evaluation's images to those before.
+
+    Raises:
+        ValueError: One comes again: metrics and results would take two images for one.
+    """
+    for name in batch:
+        if name in names:
+            raise ValueError(f"two images are named {name!r}; {REPEATED}")
+        names.add(name)
 
 
 def _as_loaded(loaded: Any) -> Any:  # noqa: ANN401 - a Loaded; the data set has collated it already

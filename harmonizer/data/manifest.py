@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -62,6 +63,7 @@ class Manifest:
         shards: Its tar files, in reading order.
         version: Of this format.
         ceilings: Where the maps of single participants are known.
+        repeated_keys: Whether a key occurs in more than one shard. Then a sample is named by shard and key.
     """
 
     classes: tuple[str, ...]
@@ -69,6 +71,7 @@ class Manifest:
     shards: tuple[Shard, ...]
     version: int = VERSION
     ceilings: Ceilings | None = None
+    repeated_keys: bool = False
 
     @property
     def samples(self) -> int:
@@ -76,8 +79,12 @@ class Manifest:
         return sum(shard.samples for shard in self.shards)
 
     def digest(self) -> str:
-        """Return a sha256 over the content, to name the data in results."""
-        return hashlib.sha256(json.dumps(_content(self), sort_keys=True).encode()).hexdigest()
+        """Return a sha256 over the content, to name the data in results.
+
+        How samples are named does not change the data: a manifest that does not say so yet has the same digest.
+        """
+        content = _content(replace(self, repeated_keys=False))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -110,11 +117,17 @@ def parse_manifest(text: bytes, path: str) -> Manifest:
     try:
         if not isinstance(content["classes"], list) or not isinstance(content["maps"], str):
             raise TypeError("classes must be a list and maps a text")
+        if not isinstance(content.get("repeated_keys", False), bool):
+            raise TypeError("repeated_keys must be true or false")
+        files = Counter(item["file"] for item in content["shards"])
+        if repeated := [file for file, count in files.items() if count > 1]:
+            raise TypeError(f"the shard {repeated[0]!r} is listed twice")
         return Manifest(
             classes=tuple(str(name) for name in content["classes"]),
             maps=content["maps"],
             shards=tuple(Shard(**_checked(Shard, item)) for item in content["shards"]),
             ceilings=Ceilings(**_checked(Ceilings, content["ceilings"])) if "ceilings" in content else None,
+            repeated_keys=content.get("repeated_keys", False),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: missing or wrong field ({error}); write the folder again") from None
@@ -138,6 +151,8 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     content = asdict(manifest)
     if manifest.ceilings is None:
         del content["ceilings"]
+    if not manifest.repeated_keys:
+        del content["repeated_keys"]
     return content
 
 

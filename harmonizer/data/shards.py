@@ -9,6 +9,7 @@ from typing import Any
 import webdataset
 
 from harmonizer.data.manifest import Manifest, Shard, file_sha256, write_manifest
+from harmonizer.results import is_name
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 LABEL = "cls"  # text integer
@@ -41,6 +42,7 @@ def write_shards(
 
     Raises:
         FileExistsError: ``folder`` exists.
+        ValueError: A key comes twice or cannot be read back.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; remove it or name another folder")
@@ -51,7 +53,9 @@ def write_shards(
     try:
         shards: list[Shard] = []
         pending: list[Mapping[str, Any]] = []
+        keys: set[str] = set()
         for sample in samples:
+            _check_key(sample["__key__"], keys)
             pending.append(sample)
             if len(pending) == samples_per_shard:
                 shards.append(write_shard(temporary / shard_name(len(shards)), pending))
@@ -75,13 +79,18 @@ def write_shard(path: Path, samples: Iterable[Mapping[str, Any]]) -> Shard:
 
     Returns:
         The file's entry for a manifest.
+
+    Raises:
+        ValueError: A key comes twice or cannot be read back.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     count, with_maps = 0, 0
+    keys: set[str] = set()
     try:
         with temporary.open("wb") as file:
             with webdataset.TarWriter(file, mtime=0.0, user="harmonizer", group="harmonizer") as writer:
                 for sample in samples:
+                    _check_key(sample["__key__"], keys)
                     writer.write(dict(sample))
                     count, with_maps = count + 1, with_maps + (HEATMAP in sample)
             file.flush()
@@ -90,6 +99,15 @@ def write_shard(path: Path, samples: Iterable[Mapping[str, Any]]) -> Shard:
     finally:
         temporary.unlink(missing_ok=True)
     return Shard(file=path.name, samples=count, maps=with_maps, sha256=file_sha256(path))
+
+
+def _check_key(key: str, before: set[str]) -> None:
+    """Refuse a key under which a sample could not be found again; add others to those before."""
+    if key in before:
+        raise ValueError(f"expected every key once, got {key!r} again; give its sample another")
+    if not is_name(key) or not key.rpartition("/")[2] or "." in key.rpartition("/")[2]:
+        raise ValueError(f"expected a key without dots and control characters, got {key!r}; try letters and digits")
+    before.add(key)
 
 
 def shard_name(index: int) -> str:

@@ -9,10 +9,12 @@ from typing import BinaryIO
 from harmonizer.data.manifest import Shard, file_sha256
 from harmonizer.data.picture import decode_picture
 from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
-from harmonizer.data.tar_index import Sample, index_shard
+from harmonizer.data.tar import Member
+from harmonizer.data.tar_index import ROLES, Sample, dotted_images, has, read_contents
 
 TAR_END = bytes(1024)  # two empty blocks end a tar file; without them it was cut, perhaps between two members
-KNOWN = {*IMAGE_EXTENSIONS, LABEL, HEATMAP, "json"}
+FULL = Member(0, 1)  # stands for a member that is not there
+KNOWN = {LABEL, HEATMAP, "json"}  # and the first of the images
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Survey:
         images: How often each (width, height) occurs; empty unless pictures were decoded.
         heatmaps: The same of the human maps.
         ignored: How often each extension occurs that the loader does not read.
+        passed_over: Names of members that belong to no sample.
+        dotted: Names of pictures that are not read for a dot in them.
         problems: What is wrong, in words that name file and sample.
     """
 
@@ -37,6 +41,8 @@ class Survey:
     images: Counter[tuple[int, int]] = field(default_factory=Counter)
     heatmaps: Counter[tuple[int, int]] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    passed_over: list[str] = field(default_factory=list)
+    dotted: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -49,21 +55,26 @@ def survey_shard(path: Path, *, decode: bool, classes: int | None = None) -> Sur
         classes: How many there are, where that is known.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError, OSError: There is no such file, or it is not a regular one.
     """
     try:
-        samples = index_shard(path)
+        samples, passed_over = read_contents(path)
     except ValueError as error:
         size = path.stat().st_size
         return Survey(Shard(path.name, 0, 0, file_sha256(path)), size, problems=[str(error)])
     maps = sum(HEATMAP in sample.members for sample in samples)
     survey = Survey(Shard(path.name, len(samples), maps, file_sha256(path)), path.stat().st_size, samples)
+    survey.passed_over = passed_over
     with path.open("rb") as file:
         if not _has_end(file, survey.size):
             survey.problems.append(f"{path} does not end as tar files do: it is cut short; copy or write it again")
         for sample in samples:
-            survey.ignored.update(sample.members.keys() - KNOWN)
-            problems = [*_check_label(sample, file, classes, survey), *_check_pictures(sample, file, decode, survey)]
+            survey.ignored.update(sample.members.keys() - KNOWN - {image_extension(sample)})
+            survey.dotted += dotted_images(sample)
+            problems = [f"has an empty .{name}" for name in ROLES if sample.members.get(name, FULL).size == 0]
+            if not problems:
+                problems += _check_label(sample, file, classes, survey)
+                problems += _check_pictures(sample, file, decode, survey)
             survey.problems += [f"{path}: sample {sample.key!r} {problem}" for problem in problems]
     return survey
 
@@ -89,7 +100,7 @@ def _has_end(file: BinaryIO, size: int) -> bool:
 def _check_label(sample: Sample, file: BinaryIO, classes: int | None, survey: Survey) -> Iterator[str]:
     """Count the label; yield what is wrong with it."""
     if LABEL not in sample.members:
-        yield f"has no .{LABEL}"
+        yield f"has no .{LABEL}; {has(sample.members)}"
         return
     text = read_member(sample, LABEL, file)
     try:
@@ -106,7 +117,7 @@ def _check_pictures(sample: Sample, file: BinaryIO, decode: bool, survey: Survey
     """Decode image and map, and count their sizes; yield what is wrong with them."""
     extension = image_extension(sample)
     if extension is None:
-        yield f"has no image, expected one of {', '.join(IMAGE_EXTENSIONS)}"
+        yield f"has no image, expected one of {', '.join(IMAGE_EXTENSIONS)}; {has(sample.members)}"
         return
     if not decode:
         return

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,17 @@ ADDED = ("alignment_mean_of_abs", "alignment_max_of_abs", "alignment_l2")  # lat
 RADIUS = "l2"  # the column that tolerance is computed from
 Row = Mapping[str, Any]
 Columns = dict[str, NDArray[Any]]
+
+
+def is_name(text: str) -> bool:
+    r"""Return whether a text can stand for an image: valid Unicode without control characters and line breaks.
+
+    A line break would make a torn line look whole, and a control character is an instruction to a terminal.
+
+    >>> is_name("a b\u202fc"), is_name("a\nb"), is_name("a\udcff")
+    (True, False, False)
+    """
+    return text.isprintable() or not any(category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -198,7 +210,7 @@ def _cell(name: str, row: Row) -> str:
         if word not in STATUSES:
             raise ValueError(f"row {row['key']!r}: expected status to be one of {', '.join(STATUSES)}, got {value!r}")
         return str(word)
-    if not value or not str(value).isprintable():  # a line break would make a torn line look whole
+    if not value or not is_name(str(value)):
         raise ValueError(f"expected key to be a printable name, got {value!r}")
     return text_cell(str(value))
 

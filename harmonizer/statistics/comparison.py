@@ -64,9 +64,16 @@ def paired_tolerance(status: ArrayLike, radius: ArrayLike, *, eps_max: float) ->
 def pair_keys(a: Sequence[str] | NDArray[np.str_], b: Sequence[str] | NDArray[np.str_]) -> tuple[Any, Any]:
     """Find the images that two models share: indices into ``a`` and into ``b``, in the order of the sorted keys.
 
+    Raises:
+        ValueError: A key comes twice on one side: two images would be taken for one.
+
     >>> pair_keys(["x", "y"], ["y", "z", "x"])
     (array([0, 1]), array([2, 0]))
     """
+    for keys in (np.asarray(a, str), np.asarray(b, str)):
+        names, counts = np.unique(keys, return_counts=True)
+        if len(names) < len(keys):
+            raise ValueError(f"expected every key once, got {str(names[counts > 1][0])!r} more than once")
     _, first, second = np.intersect1d(np.asarray(a, str), np.asarray(b, str), return_indices=True)
     return first, second
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harmonizer.data.inspect import inspect, main
+from harmonizer.data.inspect import describe, inspect, main
 from harmonizer.data.shards import write_shards
 from harmonizer.data.sheet import CELL, GAP, overlay
 
@@ -102,11 +102,12 @@ def test_problems_of_files_are_found(folder, tmp_path):
         assert message in problems
 
 
-def test_repeated_keys_are_found(folder):
+def test_a_copy_of_a_shard_is_found(folder):
     (folder / "manifest.json").unlink()
     (folder / "000003.tar").write_bytes((folder / "000000.tar").read_bytes())
-    manifest, _, problems = inspect(folder)
-    assert (manifest, problems) == (None, ["2 keys occur more than once, the first is 's0'"])
+    manifest, surveys, problems = inspect(folder)
+    assert (manifest, problems) == (None, [f"{folder}/000003.tar is a copy of 000000.tar: its samples count twice"])
+    assert ("keys", "2 in more than one shard, such as s0: samples are named SHARD/KEY") in describe(manifest, surveys)
 
 
 def test_what_does_not_exist_is_an_error(capsys, tmp_path):
