@@ -193,7 +193,7 @@ def _gathered(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     merged = {key: row for part in gathered for key, row in part.items()}
     if len(merged) < sum(map(len, gathered)):
         twice = next(key for key, count in Counter(key for part in gathered for key in part).items() if count > 1)
-        raise ValueError(f"two images are named {twice!r}; {REPEATED}")
+        raise ValueError(f"two samples are named {twice!r}; {REPEATED}")
     return merged
 
 

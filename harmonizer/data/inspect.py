@@ -58,7 +58,7 @@ def inspect(place: Path, *, decode: bool = True) -> tuple[Manifest | None, list[
     copies: dict[str, str] = {}
     for survey in surveys:
         first = copies.setdefault(survey.shard.sha256, survey.shard.file)
-        if first != survey.shard.file:
+        if first != survey.shard.file and survey.samples:
             problems.append(f"{folder / survey.shard.file} is a copy of {first}: its samples count twice")
     return manifest, surveys, problems
 

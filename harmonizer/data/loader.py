@@ -19,7 +19,7 @@ from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 log = logging.getLogger(__name__)
 
 HELD_BACK = {signal.SIGTERM, signal.SIGUSR1}
-REPEATED = 'their manifest does not say that keys are repeated: put "repeated_keys": true into it'
+REPEATED = 'put "repeated_keys": true into their manifest, so that samples are named by shard and key'
 NAMED = 5  # damaged samples that the log names, for each pass over the data
 
 
@@ -69,7 +69,7 @@ class BatchLoader(DataLoader[Any]):
                 if self.skipped <= NAMED:
                     log.warning("left out: %s%s", problem, "; more are counted only" * (self.skipped == NAMED))
             if isinstance(self.batch_sampler, EvaluationBatches):
-                _note_names(batch.keys, names)
+                _note_names(batch.keys, names, self.dataset)
             if batch.keys:
                 yield batch
             else:
@@ -148,7 +148,7 @@ class TrainLoader(BatchLoader):
         raise ValueError(f"no sample of a whole batch can be used; the first: {problems[0]}")
 
 
-def _note_names(batch: list[str], names: set[str]) -> None:
+def _note_names(batch: list[str], names: set[str], dataset: Any) -> None:  # noqa: ANN401 - torch calls it so
     """Add the names of an evaluation's images to those before.
 
     Raises:
@@ -156,7 +156,7 @@ def _note_names(batch: list[str], names: set[str]) -> None:
     """
     for name in batch:
         if name in names:
-            raise ValueError(f"two images are named {name!r}; {REPEATED}")
+            raise ValueError(f"two samples of {dataset.folders[0].place} are named {name!r}; {REPEATED}")
         names.add(name)
 
 

@@ -69,15 +69,17 @@ def read_contents(path: Path, expected: Shard | None = None) -> Contents:
             stem, _, extension = file.partition(".")
             role = extension.lower()
             if other and stem and role in ROLES:
-                raise ValueError(f"holds {name!r}, {other}, expected plain files (of links: tar --hard-dereference -h)")
+                raise ValueError(
+                    f"holds {name!r}, {other}, expected plain files (tar --dereference --hard-dereference)"
+                )
             if other or not stem or not extension:
                 passed_over.append(name)
                 continue
             if not is_name(name):
-                raise ValueError(f"holds {name!r}, which is not UTF-8 or has control characters; rename it")
+                raise ValueError(f"holds {name!r}, expected a name in UTF-8 without control characters")
             found = members[f"{folder}/{stem}" if folder else stem]
             if role in found:
-                raise ValueError(f"holds {name!r} twice, and only one of the two could be read; rename one")
+                raise ValueError(f"holds {name!r} twice, expected every name once")
             found[role] = member
         for key, parts in members.items():
             _check_dots(key, parts)
@@ -135,5 +137,5 @@ def _check_dots(key: str, parts: dict[str, Member]) -> None:
         middle, _, last = extension.rpartition(".")
         if middle and last == LABEL and any(f"{middle}.{image}" in parts for image in IMAGE_EXTENSIONS):
             raise ValueError(
-                f"holds the sample '{key}.{middle}', whose name has a dot: names of samples end at the first; rename it"
+                f"holds a sample '{key}.{middle}', expected names without dots: a sample's ends at the first"
             )
