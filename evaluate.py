@@ -28,6 +28,7 @@ def measure(config: DictConfig, subject: Any, *, skip_done: bool = False, **deta
     writer = instantiate(config.writer, subject=subject, **details)
     if skip_done and writer.is_done(data, callbacks):
         return None
+    instantiate(config.numerics)
     instantiate(config.seeding)
     module = subject.build(data.classes)
     trainer = instantiate(config.trainer, callbacks=[*callbacks, writer], logger=False)

@@ -40,7 +40,7 @@ def fit_pair(config: DictConfig) -> None:
         config.harmonize = harmonize
         evaluation = hydra.compose("evaluate", translate([f"ckpt={fit(config)}", "overwrite=true"]))
         with open_dict(evaluation):
-            for key in ("data", "budget", "attack", "results", "trainer"):
+            for key in ("data", "budget", "attack", "results", "trainer", "fast"):
                 evaluation[key] = config[key]
         results.append(evaluate(evaluation))
     show_comparison(*results)

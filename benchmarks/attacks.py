@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from benchmarks.networks import pictures, small_cnn, strided_cnn, train
 from benchmarks.peers import PEERS, Peer
-from harmonizer.allocation import keep_freed_memory
 from harmonizer.attacks import minimal_radius
+from harmonizer.fast.cpu.malloc import keep_freed_memory
 
 OURS = ("linsley2023", "pgd", "ddn", "ddn_full")
 TEST_SEED = 4  # of the pictures; settings were chosen on those of seed 3

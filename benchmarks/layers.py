@@ -17,11 +17,12 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from harmonizer.allocation import keep_freed_memory
-from harmonizer.attacks.sequences import sequences
-from harmonizer.blocks import Blocks
-from harmonizer.derivatives import image_differentiable, twice_differentiable
-from harmonizer.substitution import running
+from harmonizer.fast.blocks.timm_blocks import Blocks
+from harmonizer.fast.cpu.conv_relu_patch import sequences
+from harmonizer.fast.cpu.malloc import keep_freed_memory
+from harmonizer.fast.first_order import input_gradient_mode
+from harmonizer.fast.patch import patched_forward
+from harmonizer.fast.second_order import second_order_mode
 
 
 def _convolutions() -> nn.Module:
@@ -85,7 +86,7 @@ def _second(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object
 
     def run() -> None:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(twice_differentiable() if ours else sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(second_order_mode() if ours else sdpa_kernel(SDPBackend.MATH))
             if ours:
                 stack.enter_context(Blocks(layer).shortened(twice=True))
             outputs = layer(leaf)
@@ -105,8 +106,8 @@ def _first(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object]
     def run() -> None:
         with contextlib.ExitStack() as stack:
             if ours:
-                stack.enter_context(image_differentiable())
-                stack.enter_context(running(rows))
+                stack.enter_context(input_gradient_mode())
+                stack.enter_context(patched_forward(rows))
             outputs = layer(leaf)
         torch.autograd.grad(outputs, leaf, torch.ones_like(outputs))
 

@@ -4,7 +4,7 @@ Four steps take turns on the same network and pictures: plain cross-entropy; the
 a human map for every sample, and for one in four, in a split batch; and the straightforward double backprop written
 here. Times are each step's best, as ratios to the plain step. The floor with all samples mapped is 2.0: to the three
 convolutions' worth of a plain step come the gradient of the image, and twice as much to differentiate it.
-On a CPU freed memory is kept, as in training (:mod:`harmonizer.allocation`); ``--release`` shows the default of glibc.
+On a CPU freed memory is kept, as in training; ``--release`` shows the default of glibc.
 ``--recipes`` times the steps of recipe=fel2022 and recipe=modern instead.
 """
 
@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from harmonizer.allocation import keep_freed_memory
 from harmonizer.data.batch import Batch
+from harmonizer.fast.cpu.malloc import keep_freed_memory
 from harmonizer.functional import harmonizer_loss
 from harmonizer.functional.maps import reduce_channels
 from harmonizer.models import PixelModel

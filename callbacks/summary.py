@@ -18,6 +18,7 @@ from callbacks.health import Health
 from callbacks.robustness import Robustness
 from harmonizer.checkpoint import Subject
 from harmonizer.data.datamodule import ShardData
+from harmonizer.fast import fast_mode
 from harmonizer.models import weights_digest
 from harmonizer.module import HarmonizerModule
 from harmonizer.report.families import guess_family
@@ -118,6 +119,7 @@ def summarise(
             "python": platform.python_version(),
         },
         "device": _device(module.device),
+        "fast": fast_mode(),
         "created": creation_time(),
     }
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
-from harmonizer.allocation import freed_memory_kept
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -150,8 +148,7 @@ def command_line(main: Callable[[], None]) -> None:
         _leave(error)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors, and leaves their looks to us
     try:
-        with freed_memory_kept():
-            main()
+        main()
     except Exception as error:
         mistake = _of_settings(error)
         if mistake is None or os.environ.get(TRACEBACK):

@@ -2,7 +2,7 @@
 
 import difflib
 import hashlib
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import timm
@@ -11,8 +11,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from harmonizer.attention import fuse, fused_attention
-from harmonizer.blocks import Blocks
-from harmonizer.derivatives import differentiable, leading, twice_differentiable
+from harmonizer.fast import FastPath
 from harmonizer.functional import input_saliency
 from harmonizer.weights import read_weights
 
@@ -24,9 +23,8 @@ class PixelModel(nn.Module):
         backbone: Maps normalised images (B,3,H,W) to logits (B,K).
         mean: Per channel, in [0,1] units.
         std: Per channel, in [0,1] units.
-        second_order: Training differentiates twice. Training forwards whose images require a gradient then run in
-            :class:`harmonizer.derivatives.twice_differentiable`, the others in
-            :class:`harmonizer.derivatives.differentiable`, and transformer blocks as in :mod:`harmonizer.blocks`.
+        second_order: Training differentiates twice. Training forwards then take the fast paths of
+            :class:`harmonizer.fast.FastPath`.
         recomputes: The backward pass runs parts of the forward again, with gradient checkpointing. All training
             forwards then take torch's own layers, without fused attention, so that both runs agree.
     """
@@ -44,7 +42,7 @@ class PixelModel(nn.Module):
         self.backbone = backbone
         self.second_order = second_order and not recomputes
         self.attention = fused_attention(backbone) if second_order and recomputes else []
-        self.blocks = None if recomputes else Blocks(backbone)
+        self.fast = None if recomputes else FastPath(backbone)
         self.mean: Tensor
         self.std: Tensor
         # Constants of the architecture, not weights: kept out of the state.
@@ -52,34 +50,24 @@ class PixelModel(nn.Module):
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1), persistent=False)
 
     @property
-    def can_lead(self) -> bool:
+    def supports_prefix(self) -> bool:
         """Whether a training forward saves work when the gradient of its first images alone is wanted."""
-        blocks = self.blocks
-        return self.second_order and blocks is not None and blocks.backbone is self.backbone and blocks.can_lead
+        fast = self.fast
+        return self.second_order and fast is not None and fast.model is self.backbone and fast.supports_prefix
 
-    def shortened(self) -> AbstractContextManager[None]:
-        """Leave out what no logit depends on: the logits are the same up to rounding; see :mod:`harmonizer.blocks`."""
-        return nullcontext() if self.blocks is None else self.blocks.shortened(twice=False)
-
-    def forward(self, images: Tensor, *, leads: int | None = None) -> Tensor:
+    def forward(self, images: Tensor, *, num_mapped: int | None = None) -> Tensor:
         """Map images (B,3,H,W) in [0,1] to logits (B,K).
 
-        In training, ``leads`` promises that only the first so many images' gradient will be differentiated, and that
-        under ``create_graph`` the others' is asked for by nothing.
+        In training, ``num_mapped`` promises that only the first so many images' gradient will be differentiated, and
+        that under ``create_graph`` the others' is asked for by nothing.
         """
-        if leads is not None and not 0 < leads <= len(images):
-            raise ValueError(f"expected leads in [1,{len(images)}], as many as there are images, got {leads}")
+        if num_mapped is not None and not 0 < num_mapped <= len(images):
+            raise ValueError(f"expected num_mapped in [1,{len(images)}], as many as there are images, got {num_mapped}")
         if self.attention:
             fuse(self.attention, fused=not self.training)
-        second_order = self.second_order and self.training
-        twice = second_order and images.requires_grad
-        with ExitStack() as stack:
-            if twice and leads is not None and self.can_lead:
-                stack.enter_context(leading(leads))
-            if second_order:
-                stack.enter_context(twice_differentiable() if twice else differentiable())
-                if self.blocks is not None:
-                    stack.enter_context(self.blocks.shortened(twice=twice))
+        fast = self.fast if self.second_order and self.training else None
+        twice = images.requires_grad
+        with nullcontext() if fast is None else fast.training(twice=twice, num_mapped=num_mapped):
             logits: Tensor = self.backbone((images - self.mean) / self.std)
         return logits
 

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from harmonizer.fast import set_fast
+
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
     """Switch autocast off, for arithmetic that must be done in float32 at least.
@@ -25,11 +27,17 @@ def promoted(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def allow_tf32(allowed: bool) -> None:
-    """Let matrix products and convolutions of float32 on NVIDIA GPUs round their factors to TF32, or not.
+def set_numerics(*, tf32: bool = False, fast: str = "auto") -> None:
+    """Choose the arithmetic of this process.
 
     Args:
-        allowed: True is faster, with 10 bits of mantissa instead of 23.
+        tf32: Let matrix products and convolutions of float32 on NVIDIA GPUs round their factors to TF32: faster, with
+            10 bits of mantissa instead of 23.
+        fast: ``auto``, ``core`` or ``off``; see :mod:`harmonizer.fast`.
+
+    Raises:
+        ValueError: ``fast`` is not one of these.
     """
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    set_fast(fast)

@@ -36,7 +36,7 @@ def logits_and_gradient(
         joint: Run all samples together, as published. Otherwise only those with a map pay for the gradient. They run
             apart, which is exact where samples do not depend on each other (:func:`couples_samples`; dropout draws
             other random numbers); with batch normalisation each part has statistics of its own. Vision transformers
-            run them before the others in one forward, to the same result (:func:`harmonizer.derivatives.leading`).
+            run them before the others in one forward, to the same result (:class:`harmonizer.fast.FastPath`).
         score: What is differentiated; see :func:`harmonizer.functional.maps.class_score`.
 
     Returns:
@@ -50,9 +50,9 @@ def logits_and_gradient(
     order = torch.argsort(mapped.logical_not().long(), stable=True)  # those with a map first
     place = torch.argsort(order)
     part = _chosen(batch, mapped)  # M samples
-    if getattr(model, "can_lead", False) and not couples_samples(model):
+    if getattr(model, "supports_prefix", False) and not couples_samples(model):
         images = batch.images[order].requires_grad_()
-        logits = model(images, leads=len(part.keys))
+        logits = model(images, num_mapped=len(part.keys))
         return logits[place], _gradient(logits[: len(part.keys)], images, part, score)[place]
     plain = model(batch.images[~mapped])  # (B-M,K)
     images = part.images.requires_grad_()

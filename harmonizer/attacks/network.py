@@ -4,15 +4,12 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from harmonizer.allocation import freed_memory_kept
-from harmonizer.attacks.sequences import sequences
-from harmonizer.derivatives import image_differentiable
-from harmonizer.substitution import running
+from harmonizer.fast import FastPath
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +40,7 @@ def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
             torch.autocast(device.type, enabled=False),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
             _channels_last_weights(model) if device.type == "cpu" else nullcontext(),
-            freed_memory_kept() if device.type == "cpu" else nullcontext(),
+            FastPath.freed_memory_kept(device),
         ):
             torch.default_generator.manual_seed(seed)  # a model that draws noise at least repeats itself
             if cuda:
@@ -66,8 +63,8 @@ class Network:
     waiting ones. When memory runs out, the batch is halved for good and the pass repeated.
 
     Args:
-        model: Maps images (n,3,H,W) in [0,1] to logits (n,K). A method ``shortened`` of it, as
-            :class:`harmonizer.models.PixelModel` has, gives the context to run it in.
+        model: Maps images (n,3,H,W) in [0,1] to logits (n,K). An attribute ``fast`` of it, as
+            :class:`harmonizer.models.PixelModel` has, says how to run it fast.
         images: How many images there are to count passes for.
         device: Where the images are.
         batch_size: Most rows in one pass. None takes what fits into a CPU's caches, and on other devices all rows
@@ -92,8 +89,8 @@ class Network:
         self._width = self._classes  # logits of an image, once a pass has shown it
         self._progress = progress
         self.model = model
-        self._shortened: Callable[[], AbstractContextManager[None]] = getattr(model, "shortened", nullcontext)
-        self._sequences = sequences(model)
+        own = getattr(model, "fast", None)
+        self._fast = own if isinstance(own, FastPath) else FastPath(model)
         self.amp = amp
         self.batch_size = batch_size
         self.forwards = torch.zeros(images, dtype=torch.int64, device=device)
@@ -157,15 +154,8 @@ class Network:
     def _channels_last(self, inputs: Tensor) -> bool:
         return inputs.dtype == torch.float32 and (inputs.device.type == "cpu" or self.amp is not None)
 
-    @contextmanager
-    def _fast_layers(self, inputs: Tensor) -> Iterator[None]:
-        """Leave out what no logit depends on, and run layers that torch is slow at on a CPU another way."""
-        fast = self._channels_last(inputs) and inputs.device.type == "cpu"
-        with self._shortened(), ExitStack() as stack:
-            if fast:
-                stack.enter_context(running(self._sequences))
-                stack.enter_context(image_differentiable())
-            yield
+    def _fast_layers(self, inputs: Tensor) -> AbstractContextManager[None]:
+        return self._fast.attack(on_cpu=self._channels_last(inputs) and inputs.device.type == "cpu")
 
     def _checked(self, logits: Tensor) -> Tensor:
         if logits.ndim != 2 or logits.shape[1] < self._classes:

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from harmonizer.attacks import minimal_radius
-from harmonizer.derivatives import image_differentiable, twice_differentiable
-from harmonizer.derivatives.image_gradient import image_gradient, suits
+from harmonizer.fast.cpu.stem_gradient import image_gradient, is_supported
+from harmonizer.fast.first_order import input_gradient_mode
+from harmonizer.fast.second_order import second_order_mode
 
 GEOMETRIES = [(k, s, p) for k in (2, 3, 5, 7) for s in (1, 2, 3, 4) for p in (0, 1, 3) if s < k]
 
@@ -36,7 +37,7 @@ def test_company_changes_nothing(channels, kernel, padding, stride):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(channels, 3, kernel, kernel, generator=generator)
     gradient = torch.randn(64, channels, 14, 14, generator=generator).contiguous(memory_format=torch.channels_last)
-    assert suits(gradient, weight, (stride, stride), (padding, padding), (1, 1), 1)
+    assert is_supported(gradient, weight, (stride, stride), (padding, padding), (1, 1), 1)
     size = (13 * stride + kernel - 2 * padding, 14 * stride - 1 + kernel - 2 * padding)
     whole = image_gradient(gradient, weight, size, stride, padding)
     for count in (1, 2, 7, 33):
@@ -47,12 +48,12 @@ def test_company_changes_nothing(channels, kernel, padding, stride):
 @pytest.mark.parametrize(
     ("mode", "kernel", "stride", "times"),
     [
-        (image_differentiable, 7, 2, 1),
-        (image_differentiable, 3, 2, 1),
-        (image_differentiable, 3, 1, 1),
-        (twice_differentiable, 7, 2, 1),
-        (twice_differentiable, 3, 2, 0),  # too small a share of a step
-        (twice_differentiable, 7, 1, 0),
+        (input_gradient_mode, 7, 2, 1),
+        (input_gradient_mode, 3, 2, 1),
+        (input_gradient_mode, 3, 1, 1),
+        (second_order_mode, 7, 2, 1),
+        (second_order_mode, 3, 2, 0),  # too small a share of a step
+        (second_order_mode, 7, 1, 0),
     ],
 )
 def test_it_takes_the_place_of_torchs_in_both_modes(monkeypatch, mode, kernel, stride, times):
@@ -62,13 +63,13 @@ def test_it_takes_the_place_of_torchs_in_both_modes(monkeypatch, mode, kernel, s
         calls.append(1)
         return image_gradient(*args)
 
-    for module in ("convolution", "image_gradient"):
-        monkeypatch.setattr(f"harmonizer.derivatives.{module}.image_gradient", counted)
+    for module in ("convolution", "cpu.stem_gradient"):
+        monkeypatch.setattr(f"harmonizer.fast.{module}.image_gradient", counted)
     layer = nn.Conv2d(3, 4, kernel, stride=stride, padding=kernel // 2)
     images = torch.rand(2, 3, 9, 9, requires_grad=True)
     with mode():
         outputs = layer(images).sin().sum()
-    (found,) = torch.autograd.grad(outputs, images, create_graph=mode is twice_differentiable)
+    (found,) = torch.autograd.grad(outputs, images, create_graph=mode is second_order_mode)
     torch.testing.assert_close(found, torch.autograd.grad(layer(images).sin().sum(), images)[0])
     assert len(calls) == times
 
@@ -85,8 +86,8 @@ OTHERS = {
 def test_other_convolutions_are_left_to_torch(name):
     channels, stride, dilation, kernel = OTHERS[name]
     weight = torch.zeros(4, channels, kernel, kernel)
-    assert suits(torch.zeros(4, 3, 7, 7), torch.zeros(4, 3, 7, 7), (2, 2), (3, 3), (1, 1), 1)
-    assert not suits(weight, weight, stride, (3, 3), dilation, 1)
+    assert is_supported(torch.zeros(4, 3, 7, 7), torch.zeros(4, 3, 7, 7), (2, 2), (3, 3), (1, 1), 1)
+    assert not is_supported(weight, weight, stride, (3, 3), dilation, 1)
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
@@ -99,7 +100,7 @@ def test_the_gradient_of_networks(name, layout):
     model.eval()
     images = torch.rand(3, 3, 64, 64, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     (expected,) = torch.autograd.grad(model(images).sin().sum(), images)
-    with image_differentiable():
+    with input_gradient_mode():
         outputs = model(images)
     (found,) = torch.autograd.grad(outputs.sin().sum(), images)
     torch.testing.assert_close(outputs, model(images), rtol=1e-10, atol=1e-12)
@@ -129,7 +130,7 @@ def test_functions_called_by_themselves_and_an_attack_leaves_no_trace():
     model = Bare().eval()
     images = torch.rand(6, 3, 12, 12)
     plain = model(images)
-    with image_differentiable():
+    with input_gradient_mode():
         torch.testing.assert_close(model(images.contiguous(memory_format=torch.channels_last)), plain)
     labels = model(images).argmax(1)
     before = copy.deepcopy(model.state_dict())
@@ -143,7 +144,7 @@ def test_functions_called_by_themselves_and_an_attack_leaves_no_trace():
 def test_normalisation_in_another_precision_than_its_statistics_is_left_to_torch():
     norm = nn.BatchNorm2d(3).eval()
     images = torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
-    with image_differentiable():
+    with input_gradient_mode():
         assert "Addcmul" in type(norm(images).grad_fn).__name__
         found = norm(images.bfloat16())
     assert found.dtype == torch.bfloat16
@@ -155,14 +156,14 @@ def test_the_average_of_all_pixels_leaves_the_gradient_channels_last(size):
     torch.manual_seed(0)
     pool = nn.AdaptiveAvgPool2d(size)
     images = torch.rand(3, 5, 4, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
-    with image_differentiable():
+    with input_gradient_mode():
         outputs = pool(images)
         assert pool(images[0]).shape == (5, 1, 1)  # torch's own
     torch.testing.assert_close(outputs, pool(images))
     weights = torch.rand(3, 5, 1, 1, dtype=torch.float64)
     (found,) = torch.autograd.grad((outputs * weights).sum(), images)
     torch.testing.assert_close(found, (weights / 24).expand_as(images))
-    with image_differentiable():
+    with input_gradient_mode():
         (before,) = torch.autograd.grad(pool(images.sin()).sum(), images)
     assert before.is_contiguous(memory_format=torch.channels_last)
 

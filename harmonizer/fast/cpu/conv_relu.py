@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.derivatives.image_gradient import image_gradient, suits
+from harmonizer.fast.cpu.stem_gradient import image_gradient, is_supported
 
 Pair = tuple[int, int]
 
@@ -44,7 +44,7 @@ class Chain(Function):
             outputs = torch.conv2d(maps[-1], *link[:-1])
             maps.append(outputs.relu_() if link.active else outputs)
         # What only its shape is needed of may be changed by others.
-        images_gone = suits(images, *links[0].geometry)
+        images_gone = is_supported(images, *links[0].geometry)
         ctx.save_for_backward(None if images_gone else images, *maps[1:-1], maps[-1] if links[-1].active else None)
         ctx.size = images.shape[2:]
         ctx.links = links
@@ -67,7 +67,7 @@ class Chain(Function):
 
 def _input_gradient(gradient: Tensor, inputs: Tensor | None, size: Sequence[int], link: Link) -> Tensor:
     weight, stride, padding, dilation, groups = link.geometry
-    if suits(gradient, *link.geometry):
+    if is_supported(gradient, *link.geometry):
         return image_gradient(gradient, weight, size, stride[0], padding[0])
     found: Tensor = torch.ops.aten.convolution_backward(
         gradient, inputs, weight, None, stride, padding, dilation, False, [0, 0], groups, [True, False, False]

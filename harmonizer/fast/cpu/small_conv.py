@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.derivatives.branch import frozen, summed
+from harmonizer.fast.blocks.residual import frozen, summed
+from harmonizer.fast.switch import enabled
 
 Pair = tuple[int, int]
 
@@ -39,12 +40,12 @@ class Span(NamedTuple):
     inputs: slice
 
 
-def suits(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
+def is_supported(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
     """Tell whether such a convolution of inputs (B,I,H,W) with a weight (O,I,k,l) is faster as products.
 
     False also where arguments do not fit each other: torch knows how to say so.
     """
-    if inputs.device.type != "cpu" or groups != 1 or dilation != (1, 1) or not len(inputs):
+    if not enabled("small_conv") or inputs.device.type != "cpu" or groups != 1 or dilation != (1, 1) or not len(inputs):
         return False
     if weight.ndim != 4 or inputs.shape[1] != weight.shape[1] or min(stride) < 1 or min(padding) < 0:
         return False
@@ -57,12 +58,12 @@ def suits(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation:
     return min(weight.shape[:2]) >= LEAST_CHANNELS and min(sizes) > 0 and math.prod(sizes) <= most
 
 
-def as_products(
+def conv_as_matmul(
     inputs: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Tensor | None:
-    """Convolve with products where that :func:`suits`, so that it can be differentiated twice; otherwise None."""
+    """Convolve with products, twice differentiable, where :func:`is_supported`; otherwise return None."""
     fits = bias is None or (bias.shape == weight.shape[:1] and bias.dtype == weight.dtype)
-    if not fits or not suits(inputs, weight, stride, padding, dilation, groups):
+    if not fits or not is_supported(inputs, weight, stride, padding, dilation, groups):
         return None
     products = TapProducts(weight.shape, (inputs.shape[2], inputs.shape[3]), stride, padding)
     if weight.requires_grad and inputs.is_contiguous() and weight.is_contiguous() and products.copies_much(len(inputs)):
@@ -71,7 +72,7 @@ def as_products(
 
 
 class TapConvolution(Function):
-    """A convolution as products; compare :class:`harmonizer.derivatives.convolution.Convolution`.
+    """A convolution as products; compare :class:`harmonizer.fast.convolution.Convolution`.
 
     Its second output, the weight again, brings the second derivative's part of the weight's gradient here, where the
     other is added to it in place: these weights are large, and few images leave little else to do.

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harmonizer.derivatives import Link, convolve
-from harmonizer.derivatives.small_maps import LEAST_CHANNELS
-from harmonizer.substitution import Forward, is_watched
+from harmonizer.fast.blocks.functional import convolve
+from harmonizer.fast.cpu.conv_relu import Link
+from harmonizer.fast.cpu.small_conv import LEAST_CHANNELS
+from harmonizer.fast.patch import Forward, has_hooks_or_override
 
 
 def sequences(model: nn.Module) -> dict[nn.Module, Forward]:
@@ -40,7 +41,9 @@ def _rows(layers: nn.Sequential) -> Iterator[list[nn.Module]]:
     """Return convolutions with ReLUs after some of them, and every other layer by itself."""
     row: list[nn.Module] = []
     for layer in layers:
-        if _links(layer) or (row and type(layer) is nn.ReLU and type(row[-1]) is nn.Conv2d and not is_watched(layer)):
+        if _links(layer) or (
+            row and type(layer) is nn.ReLU and type(row[-1]) is nn.Conv2d and not has_hooks_or_override(layer)
+        ):
             row.append(layer)
             continue
         if row:
@@ -60,7 +63,7 @@ def _links(layer: Any) -> bool:  # noqa: ANN401 - a module
         and layer.weight.grad_fn is None
         and min(layer.weight.shape[:2]) < LEAST_CHANNELS
         and (layer.kernel_size != layer.stride or layer.kernel_size == (1, 1))
-        and not is_watched(layer)
+        and not has_hooks_or_override(layer)
     )
 
 

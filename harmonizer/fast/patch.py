@@ -11,11 +11,11 @@ Forward = Callable[..., Tensor]
 
 
 @contextmanager
-def running(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
+def patched_forward(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
     """Run modules by these functions; one that somebody has given a ``forward`` of its own keeps it.
 
     >>> layer = nn.ReLU()
-    >>> with running({layer: lambda module, values: 2 * values}):
+    >>> with patched_forward({layer: lambda module, values: 2 * values}):
     ...     layer(3)
     6
     """
@@ -29,12 +29,12 @@ def running(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
             vars(module).pop("forward", None)  # another thread may have been here
 
 
-def is_watched(layer: nn.Module) -> bool:
+def has_hooks_or_override(layer: nn.Module) -> bool:
     """Tell whether somebody watches a layer, or changes what it does.
 
     >>> layer = nn.ReLU()
     >>> handle = layer.register_forward_hook(print)
-    >>> is_watched(layer)
+    >>> has_hooks_or_override(layer)
     True
     """
     hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-_COUNT: ContextVar[int | None] = ContextVar("leading samples", default=None)
+_COUNT: ContextVar[int | None] = ContextVar("samples that are differentiated twice", default=None)
 
 
 @contextmanager
-def leading(count: int | None) -> Iterator[None]:
+def batch_prefix(count: int | None) -> Iterator[None]:
     """Promise that gradients under ``create_graph`` will be zero for all samples but the first ``count``.
 
     Layers that know of it then compute those gradients, and theirs in turn, for the first samples alone. All tensors
@@ -24,7 +24,7 @@ def leading(count: int | None) -> Iterator[None]:
         _COUNT.reset(token)
 
 
-class Leading(NamedTuple):
+class BatchPrefix(NamedTuple):
     """The first ``few`` of a batch of ``samples``."""
 
     few: int
@@ -46,7 +46,7 @@ class Leading(NamedTuple):
         return size // self.samples * self.few
 
 
-def leading_of(inputs: Tensor) -> Leading:
+def prefix_of(inputs: Tensor) -> BatchPrefix:
     """Return the promise that holds now, for a layer's inputs (B,...)."""
     count = _COUNT.get()
-    return Leading(len(inputs) if count is None else count, len(inputs))
+    return BatchPrefix(len(inputs) if count is None else count, len(inputs))

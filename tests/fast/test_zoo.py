@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from harmonizer.derivatives import image_differentiable, twice_differentiable
+from harmonizer.fast import FastPath, fast
 
 MODELS = (
     "convit_tiny",
@@ -76,16 +76,18 @@ def compare(found, expected, rtol=1e-7):
 def test_double_backprop(network):
     model, images = network
     found = []
-    for context in (sdpa_kernel(SDPBackend.MATH), twice_differentiable()):
+    for mode in (None, "core", "auto"):
         copied, leaf = copy.deepcopy(model).train(), images.clone().requires_grad_()
         torch.manual_seed(1)  # of dropout that is called as a function
-        with context:
+        paths = FastPath(copied).training(twice=True)
+        with fast(mode or "off"), paths if mode else sdpa_kernel(SDPBackend.MATH):
             logits = copied(leaf)
         (gradient,) = torch.autograd.grad(logits[:, 0].square().sum(), leaf, create_graph=True)
         (gradient.square().sum() + F.cross_entropy(logits, torch.tensor([1, 2, 0, 3]))).backward()
         parameters = {name: parameter.grad for name, parameter in copied.named_parameters()}
         found.append({"logits": logits.detach(), "image": gradient.detach()} | parameters)
     compare(found[1], found[0])
+    compare(found[2], found[0])
 
 
 @pytest.mark.slow
@@ -96,10 +98,11 @@ def test_the_gradient_of_the_image_alone(network):
         model(images)  # statistics that are not 0 and 1
     model.eval()
     found = []
-    for ours in (False, True):
+    for mode in ("off", "core", "auto"):
         leaf = images.contiguous(memory_format=torch.channels_last).requires_grad_()
-        with image_differentiable() if ours else torch.enable_grad():
+        with fast(mode), FastPath(model).attack(on_cpu=True):
             logits = model(leaf)
         gradient = torch.autograd.grad(logits.square().sum(), leaf)[0]
         found.append({"logits": logits.detach(), "image": gradient})
     compare(found[1], found[0])
+    compare(found[2], found[0])

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.derivatives.leads import Leading, leading_of
+from harmonizer.fast.blocks.prefix import BatchPrefix, prefix_of
 
 
 class BatchNorm(Function):
@@ -114,7 +114,7 @@ class LayerNorm(Function):
     ) -> Tensor:
         outputs, mean, scale = torch.native_layer_norm(inputs, shape, weight, bias, eps)
         ctx.save_for_backward(inputs, weight, bias, mean, scale)
-        ctx.lead = leading_of(inputs)
+        ctx.lead = prefix_of(inputs)
         ctx.shape = shape
         ctx.eps = eps
         return outputs
@@ -146,7 +146,7 @@ class LayerNormInputGradient(Function):
         scale: Tensor,
         shape: tuple[int, ...],
         eps: float,
-        lead: Leading,
+        lead: BatchPrefix,
     ) -> Tensor:
         gradient, inputs, mean, scale = map(lead.first, (gradient, inputs, mean, scale))
         found = project(gradient, inputs, weight, mean, scale, shape)

@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harmonizer.derivatives import apply_mlp, apply_self_attention, leading, twice_differentiable
+from harmonizer.fast.blocks.functional import apply_mlp, apply_self_attention
+from harmonizer.fast.blocks.prefix import batch_prefix
+from harmonizer.fast.second_order import second_order_mode
 
 SHAPES = {"x": (5, 4, 6), "w1": (12, 6), "b1": (12,), "w2": (6, 4), "b2": (6,), "w": (6,), "b": (6,)}
 HEADS = 2
@@ -69,7 +71,7 @@ def test_values_and_all_derivatives_are_those_of_torch(part, biased, branch, lea
     ours, torchs, settings = PARTS[part]
     values = arguments(part, biased=biased, branch=branch, tokens=tokens)
     expected = differentiate(torchs, values, lead, settings)
-    with twice_differentiable(), leading(lead):
+    with second_order_mode(), batch_prefix(lead):
         found = differentiate(ours, values, lead, settings)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
@@ -147,6 +149,6 @@ def test_a_layer_norm_differentiates_the_first_samples_alone(lead):
         return F.layer_norm(x, (6,), w, b, 0.1)
 
     expected = differentiate(norm, values, lead)
-    with twice_differentiable(), leading(lead):
+    with second_order_mode(), batch_prefix(lead):
         found = differentiate(norm, values, lead)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)

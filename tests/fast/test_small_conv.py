@@ -7,8 +7,10 @@ import torch.nn.functional as F
 
 from harmonizer.attacks import minimal_radius
 from harmonizer.data.batch import Batch
-from harmonizer.derivatives import differentiable, image_differentiable, small_maps, twice_differentiable
-from harmonizer.derivatives.small_maps import TapProducts, WindowProducts, suits
+from harmonizer.fast.cpu import small_conv
+from harmonizer.fast.cpu.small_conv import TapProducts, WindowProducts, is_supported
+from harmonizer.fast.first_order import input_gradient_mode, parameter_gradient_mode
+from harmonizer.fast.second_order import second_order_mode
 from harmonizer.models import PixelModel
 from harmonizer.saliency_batch import logits_and_gradient
 
@@ -33,7 +35,7 @@ WAYS = [
 @pytest.mark.parametrize(("way", "layout", "few"), WAYS)
 @pytest.mark.parametrize(("kernel", "stride", "padding", "size"), GEOMETRIES)
 def test_any_geometry(kernel, stride, padding, size, way, layout, few, monkeypatch):
-    monkeypatch.setattr(small_maps, "COPY_BACK", 10**9 if few else -1)
+    monkeypatch.setattr(small_conv, "COPY_BACK", 10**9 if few else -1)
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape):
@@ -76,18 +78,18 @@ HERE = ((1, 1), (1, 1), (1, 1), 1)
 
 def test_what_suits():
     last = torch.channels_last
-    assert suits(*shaped((2, 256, 3, 3), (256, 256, 3, 3)), *HERE)
-    assert suits(*shaped((2, 256, 4, 4), (256, 256, 3, 3), last), *HERE)
-    assert not suits(*shaped((2, 256, 4, 4), (256, 256, 3, 3)), *HERE)
-    assert not suits(*shaped((2, 256, 5, 5), (256, 256, 3, 3), last), *HERE)
-    assert not suits(*shaped((2, 128, 2, 2), (256, 128, 3, 3)), *HERE)
-    assert not suits(*shaped((1, 256, 2, 2), (256, 256, 3, 3)), *HERE)
-    assert suits(*shaped((1, 256, 1, 1), (256, 256, 3, 3)), *HERE)
-    assert not suits(*shaped((0, 256, 2, 2), (256, 256, 3, 3)), *HERE)
-    assert not suits(*shaped((2, 256, 2, 2), (256, 256, 5, 5)), *HERE)  # torch's error
-    assert not suits(*shaped((2, 256, 2, 2), (256, 256, 3, 3)), *HERE[:3], 2)
-    assert not suits(*shaped((2, 256, 2, 2), (256, 256, 3, 3)), (1, 1), (2, 2), (2, 2), 1)
-    assert not suits(*shaped((2, 256, 2, 2), (256, 256, 3, 3), dtype=torch.bfloat16), *HERE)
+    assert is_supported(*shaped((2, 256, 3, 3), (256, 256, 3, 3)), *HERE)
+    assert is_supported(*shaped((2, 256, 4, 4), (256, 256, 3, 3), last), *HERE)
+    assert not is_supported(*shaped((2, 256, 4, 4), (256, 256, 3, 3)), *HERE)
+    assert not is_supported(*shaped((2, 256, 5, 5), (256, 256, 3, 3), last), *HERE)
+    assert not is_supported(*shaped((2, 128, 2, 2), (256, 128, 3, 3)), *HERE)
+    assert not is_supported(*shaped((1, 256, 2, 2), (256, 256, 3, 3)), *HERE)
+    assert is_supported(*shaped((1, 256, 1, 1), (256, 256, 3, 3)), *HERE)
+    assert not is_supported(*shaped((0, 256, 2, 2), (256, 256, 3, 3)), *HERE)
+    assert not is_supported(*shaped((2, 256, 2, 2), (256, 256, 5, 5)), *HERE)  # torch's error
+    assert not is_supported(*shaped((2, 256, 2, 2), (256, 256, 3, 3)), *HERE[:3], 2)
+    assert not is_supported(*shaped((2, 256, 2, 2), (256, 256, 3, 3)), (1, 1), (2, 2), (2, 2), 1)
+    assert not is_supported(*shaped((2, 256, 2, 2), (256, 256, 3, 3), dtype=torch.bfloat16), *HERE)
 
 
 BAD = {
@@ -101,7 +103,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("mode", [twice_differentiable, image_differentiable])
+@pytest.mark.parametrize("mode", [second_order_mode, input_gradient_mode])
 def test_mistakes_are_torchs_to_name(name, mode):
     weight, bias, stride, padding = BAD[name]
     arguments = torch.rand(2, 256, 2, 2, requires_grad=True), torch.rand(weight), bias, stride, padding
@@ -113,7 +115,7 @@ def test_mistakes_are_torchs_to_name(name, mode):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("mode", [twice_differentiable, image_differentiable])
+@pytest.mark.parametrize("mode", [second_order_mode, input_gradient_mode])
 def test_weights_that_depend_on_the_images_are_no_constants(mode, count):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(256, 256, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -143,12 +145,12 @@ def test_weights_that_depend_on_the_images_are_no_constants(mode, count):
 def test_few_images_take_whole_windows(count, size, layout, trained, way):
     maps = torch.rand(count, 256, size, size).contiguous(memory_format=layout).requires_grad_()
     weight = torch.rand(256, 256, 3, 3).contiguous(memory_format=layout).requires_grad_(trained)
-    assert type(small_maps.as_products(maps, weight, None, *HERE).grad_fn.products) is way
+    assert type(small_conv.conv_as_matmul(maps, weight, None, *HERE).grad_fn.products) is way
 
 
 def test_lower_precision_is_left_to_torch(products_made):
     backbone = timm.create_model("resnet18", num_classes=4).train()
-    with torch.autocast("cpu", torch.bfloat16), differentiable():
+    with torch.autocast("cpu", torch.bfloat16), parameter_gradient_mode():
         backbone(torch.rand(3, 3, 64, 64))
     assert not products_made
 
@@ -182,7 +184,7 @@ def products_made(monkeypatch):
             made.append(tuple(shape))
             super().__init__(shape, *geometry)
 
-    monkeypatch.setattr("harmonizer.derivatives.small_maps.TapProducts", Counted)
+    monkeypatch.setattr("harmonizer.fast.cpu.small_conv.TapProducts", Counted)
     return made
 
 
@@ -195,7 +197,7 @@ def test_a_residual_networks_last_layers(products_made, layout):
     for ours in (False, True):
         leaf = images.clone().requires_grad_()
         model.zero_grad()
-        with twice_differentiable() if ours else torch.enable_grad():
+        with second_order_mode() if ours else torch.enable_grad():
             logits = model(leaf)
         (gradient,) = torch.autograd.grad(logits[:, 0].sum(), leaf, create_graph=True)
         (gradient.square().sum() + logits.square().sum()).backward()
@@ -212,7 +214,7 @@ def test_attacks_use_them_and_reach_the_same_radii(products_made, monkeypatch):
     labels = model(images).argmax(1)
     ours = minimal_radius(model, images, labels, attack="linsley2023")
     assert len(products_made) > 8
-    monkeypatch.setattr(small_maps, "suits", lambda *args, **kwargs: False)
+    monkeypatch.setattr(small_conv, "is_supported", lambda *args, **kwargs: False)
     plain = minimal_radius(model, images, labels, attack="linsley2023")
     torch.testing.assert_close(ours.eps, plain.eps, rtol=0, atol=0.1, equal_nan=True)  # a bracket: rounding may flip
     assert ours.status.tolist() == plain.status.tolist()
@@ -221,7 +223,7 @@ def test_attacks_use_them_and_reach_the_same_radii(products_made, monkeypatch):
 def test_no_gradients_are_needed(products_made):
     layer = torch.nn.Conv2d(256, 256, 3, padding=1)
     maps = torch.rand(2, 256, 2, 2)
-    with torch.no_grad(), image_differentiable():
+    with torch.no_grad(), input_gradient_mode():
         outputs = layer(maps)
     assert len(products_made) == 1
     torch.testing.assert_close(outputs, layer(maps).detach(), rtol=1e-5, atol=1e-6)

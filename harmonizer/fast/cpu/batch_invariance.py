@@ -7,16 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LONE_WEIGHTS, LONE_KERNEL = 20_480, 3  # torch, on one thread, convolves an image alone by kernels of its own up to here
+SINGLE_WEIGHTS, SINGLE_KERNEL = (
+    20_480,
+    3,
+)  # torch, on one thread, convolves an image alone by kernels of its own up to here
 ROWS = 64  # of each product: the order in which BLAS adds up a row depends on how many there are
 
 
-def is_lone(inputs: Tensor, weight: Tensor) -> bool:
+def is_single(inputs: Tensor, weight: Tensor) -> bool:
     """Tell whether torch would treat this one image (1,C,H,W) in another way than several."""
-    return len(inputs) == 1 and max(weight.shape[2:]) <= LONE_KERNEL and weight.numel() <= LONE_WEIGHTS
+    return len(inputs) == 1 and max(weight.shape[2:]) <= SINGLE_KERNEL and weight.numel() <= SINGLE_WEIGHTS
 
 
-def convolve_lone(inputs: Tensor, weight: Tensor, bias: Tensor | None, *geometry: object) -> Tensor:
+def conv2d_single(inputs: Tensor, weight: Tensor, bias: Tensor | None, *geometry: object) -> Tensor:
     """Do as ``torch.conv2d`` of one image, with its double beside it; no gradient comes from that."""
     outputs: Tensor = torch.conv2d(torch.cat([inputs, inputs]), weight, bias, *geometry)  # type: ignore[call-overload]
     return outputs[:1]

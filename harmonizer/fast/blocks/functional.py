@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from harmonizer.derivatives.casting import cast
-from harmonizer.derivatives.chain import Chain, Link
-from harmonizer.derivatives.mlp import Mlp
-from harmonizer.derivatives.self_attention import SelfAttention
+from harmonizer.fast.autocast import cast
+from harmonizer.fast.blocks.mlp import Mlp
+from harmonizer.fast.blocks.self_attention import SelfAttention
+from harmonizer.fast.cpu.conv_relu import Chain, Link
 
 Pair = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
 Norm = tuple[Tensor, Tensor, float]

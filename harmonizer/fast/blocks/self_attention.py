@@ -1,4 +1,4 @@
-"""Self-attention between its projections, as one function with both derivatives; see :mod:`harmonizer.derivatives.mlp`.
+"""Self-attention between its projections, as one function with both derivatives; see :mod:`harmonizer.fast.blocks.mlp`.
 
 The heads' q, k and v are copied once in a pass, and not by each product.
 """
@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.derivatives import attention
-from harmonizer.derivatives.branch import (
+from harmonizer.fast import attention
+from harmonizer.fast.blocks.prefix import BatchPrefix, prefix_of
+from harmonizer.fast.blocks.residual import (
     Norm,
     asking,
     differentiate,
@@ -23,7 +24,6 @@ from harmonizer.derivatives.branch import (
     project,
     summed,
 )
-from harmonizer.derivatives.leads import Leading, leading_of
 
 
 class Heads(NamedTuple):
@@ -93,7 +93,7 @@ class SelfAttention(Function):
         p = attention.probabilities(q, k, factor) if attention.is_small(k) else None
         rows = shape.joined(attention.fused(q, k, v, factor, heads) if p is None else torch.bmm(p, v))
         outputs = F.linear(rows, w2, b2).view(len(x), shape.queries, len(w2))
-        ctx.lead = leading_of(x)
+        ctx.lead = prefix_of(x)
         handles = ctx.lead.first(qkv, 1), w1.detach(), w2.detach(), ctx.lead.first(x.detach())
         ctx.mark_non_differentiable(*frozen(handles[1:], (w1, w2, x)))
         ctx.save_for_backward(x, w, mean, scale, inputs, qkv, p, rows, *handles)
@@ -150,7 +150,7 @@ class SelfAttentionGradient(Function):
         w1: Tensor,
         w2: Tensor,
         shape: Heads,
-        lead: Leading,
+        lead: BatchPrefix,
         *norm: Any,  # noqa: ANN401 - of Norm; its x is that of the first samples
     ) -> Tensor:
         g = lead.first(g)

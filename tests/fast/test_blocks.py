@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from harmonizer import blocks
 from harmonizer.attacks import Status, minimal_radius
 from harmonizer.data.batch import Batch
+from harmonizer.fast.blocks import timm_blocks as blocks
 from harmonizer.models import PixelModel, build_model
 from harmonizer.saliency_batch import logits_and_gradient
 
@@ -50,7 +50,7 @@ def gradients(model, batch, *, joint, timms=False):
     """Logits, the gradient of the images that have a map, and all parameters' gradients, of both."""
     if timms:
         model = copy.deepcopy(model)
-        model.blocks, model.second_order = None, False
+        model.fast, model.second_order = None, False
     model.zero_grad()
     with sdpa_kernel(SDPBackend.MATH if timms else [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION]):
         logits, gradient = logits_and_gradient(model, batch._replace(images=batch.images.clone()), joint=joint)
@@ -74,7 +74,7 @@ def test_a_networks_gradients_are_those_of_timms_blocks(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_so_are_those_of_a_split_batch(name):
     model = network(**NETWORKS[name])
-    assert model.can_lead == (name in ALL_PARTS)
+    assert model.supports_prefix == (name in ALL_PARTS)
     batch = batch_for(model)
     assert_equal(gradients(model, batch, joint=False), gradients(model, batch, joint=False, timms=True))
 
@@ -136,7 +136,7 @@ def test_so_it_is_in_an_attack(shortened):
     model = network(img_size=32).eval()
     found = attacked(model)
     assert len(shortened) > 20
-    model.blocks = None
+    model.fast = None
     before = len(shortened)
     torch.testing.assert_close(found, attacked(model), equal_nan=True)
     assert len(shortened) == before
@@ -178,7 +178,7 @@ def test_a_model_that_was_changed_runs_as_it_is_now(change, second_order):
     torch.testing.assert_close(model(images), expected)
     if not second_order:
         radii = attacked(model.eval())
-        model.blocks = None
+        model.fast = None
         torch.testing.assert_close(radii, attacked(model), equal_nan=True)
 
 
@@ -213,10 +213,10 @@ def test_samples_that_are_coupled_run_apart_when_split():
 
 
 @pytest.mark.parametrize("leads", [0, 6])
-def test_more_or_fewer_leads_than_images_are_refused(leads):
+def test_more_or_fewer_mapped_than_images_are_refused(leads):
     model = network(img_size=32)
-    with pytest.raises(ValueError, match=rf"leads in \[1,5\], as many as there are images, got {leads}"):
-        model(batch_for(model).images.requires_grad_(), leads=leads)
+    with pytest.raises(ValueError, match=rf"num_mapped in \[1,5\], as many as there are images, got {leads}"):
+        model(batch_for(model).images.requires_grad_(), num_mapped=leads)
 
 
 def test_whole_tokens_where_the_head_reads_them():
@@ -236,16 +236,16 @@ def test_hooks_of_inner_layers_are_called():
         layer.register_forward_hook(lambda module, inputs, outputs: seen.append(module))
     found = gradients(model, batch, joint=True)
     assert [id(layer) for layer in seen] == [id(layers[1]), id(layers[0]), id(layers[2])]
-    assert not model.can_lead
+    assert not model.supports_prefix
     assert_equal(found, gradients(model, batch, joint=True, timms=True))
 
 
 def test_dropout_is_not_left_out():
     model = network(img_size=32, proj_drop_rate=0.5)
     images = batch_for(model).images.requires_grad_()
-    assert not model.can_lead
+    assert not model.supports_prefix
     assert (model(images) - model(images)).abs().max() > 1e-3
-    assert model.eval().blocks.can_lead
+    assert model.eval().fast.blocks.supports_prefix
 
 
 def test_layers_that_compute_their_weights_run_as_always():
@@ -264,7 +264,7 @@ def test_parameters_that_depend_on_the_images_carry_their_gradient(name):
     gradients = []
     for timms in (False, True):
         if timms:
-            model.blocks, model.second_order = None, False
+            model.fast, model.second_order = None, False
         images = batch_for(model).images.requires_grad_()
         logits = torch.func.functional_call(model, {key: value + images.mean()}, (images,))
         gradients.append(torch.autograd.grad(logits[:, 0].sum(), images)[0])
@@ -281,7 +281,7 @@ def test_a_model_is_left_as_it_was_found():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    assert copied.blocks.parts[0] is copied.backbone.blocks[0].attn
+    assert copied.fast.blocks.parts[0] is copied.backbone.blocks[0].attn
     assert copied(batch.images).abs().max() > 0 and not model(batch.images).any()
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.derivatives.image_gradient import image_gradient, is_large, suits
+from harmonizer.fast.cpu.stem_gradient import image_gradient, is_large, is_supported
 
 Pair = tuple[int, int]
 
@@ -99,7 +99,7 @@ def _backward(
     """Return the gradients of input, weight and bias that are wanted."""
     stride, padding, dilation, groups = geometry
     images_alone = wanted == (True, False, False)
-    if images_alone and suits(gradient, weight, *geometry) and is_large(weight, stride, padding):
+    if images_alone and is_supported(gradient, weight, *geometry) and is_large(weight, stride, padding):
         return image_gradient(gradient, weight, inputs.shape[2:], stride[0], padding[0]), None, None
     return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
         gradient, inputs, weight, [weight.shape[0]], stride, padding, dilation, False, [0, 0], groups, list(wanted)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harmonizer.derivatives import normalisation
-from harmonizer.derivatives.leads import Leading
+from harmonizer.fast import normalisation
+from harmonizer.fast.blocks.prefix import BatchPrefix
 
 Kept = Sequence[Tensor | None]
 
@@ -48,7 +48,7 @@ def differentiate(
     return to_x, to_w, to_b
 
 
-def project(to_inputs: Tensor, g: Tensor, norm: Norm, lead: Leading) -> tuple[Tensor, Kept]:
+def project(to_inputs: Tensor, g: Tensor, norm: Norm, lead: BatchPrefix) -> tuple[Tensor, Kept]:
     """Return the gradient of x for the first samples, and what :func:`differentiate_twice` needs of the norm."""
     x, w, mean, scale, eps = norm
     if eps is None or mean is None or scale is None:

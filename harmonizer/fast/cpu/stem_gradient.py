@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.derivatives import company
+from harmonizer.fast.cpu import batch_invariance
+from harmonizer.fast.switch import enabled
 
 Pair = tuple[int, int]
 
@@ -20,11 +21,12 @@ LANES = 16  # kernels compute this many output channels at once, wanted or not
 LARGE = 4  # taps of the convolution of the gradient, along a side, from which a harmonized step gains by it, too
 
 
-def suits(tensor: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
+def is_supported(tensor: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
     """Tell whether :func:`image_gradient` is faster for such a convolution of ``tensor``, or for such a gradient."""
     (_, channels, *kernel), step = weight.shape, stride[0]
     return (
-        tensor.device.type == "cpu"
+        enabled("stem_gradient")
+        and tensor.device.type == "cpu"
         and channels <= FEW
         and kernel[0] == kernel[1] > step == stride[1]
         and padding[0] == padding[1]
@@ -34,7 +36,7 @@ def suits(tensor: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation:
 
 
 def is_large(weight: Tensor, stride: Pair, padding: Pair) -> bool:
-    """Tell whether a convolution that suits takes a large share of a step: its stride above 1, its kernel large."""
+    """Return whether a supported convolution takes a large share of a step: stride above 1, a large kernel."""
     return stride[0] > 1 and len(_offsets(weight.shape[2], stride[0], padding[0], stride[0])) >= LARGE
 
 
@@ -52,8 +54,8 @@ class ImageConvolution(Function):
     ) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.rest = (images.shape[2:], stride, padding)
-        if company.is_lone(images, weight):  # no view leaves a Function: autograd forbids to change it in place
-            return company.convolve_lone(images, weight, bias, stride, padding).clone()
+        if batch_invariance.is_single(images, weight):  # a Function must not return a view
+            return batch_invariance.conv2d_single(images, weight, bias, stride, padding).clone()
         return torch.conv2d(images, weight, bias, stride, padding)
 
     @staticmethod
@@ -87,7 +89,7 @@ def image_gradient(gradient: Tensor, weight: Tensor, size: Sequence[int], stride
     margin = max(-first, *(end - length for end, length in zip(reach, gradient.shape[2:], strict=True)), 0)
     margin += -(margin + first) % step
     skip = (margin + first) // step
-    convolve = company.convolve_lone if company.is_lone(gradient, spread) else torch.conv2d
+    convolve = batch_invariance.conv2d_single if batch_invariance.is_single(gradient, spread) else torch.conv2d
     values = convolve(gradient, spread, None, step, margin).permute(0, 2, 3, 1)
     channels = weight.shape[1]
     values = values[:, skip : skip + blocks[0], skip : skip + blocks[1], : block * block * channels]

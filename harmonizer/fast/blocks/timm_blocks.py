@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
-from harmonizer.derivatives import apply_mlp, apply_self_attention
-from harmonizer.substitution import Forward, is_watched, running
+from harmonizer.fast.blocks.functional import apply_mlp, apply_self_attention
+from harmonizer.fast.patch import Forward, has_hooks_or_override, patched_forward
 
 
 class Blocks:
@@ -31,8 +31,8 @@ class Blocks:
         self.whole = [module for module in backbone.modules() if type(module) is Block]
 
     @property
-    def can_lead(self) -> bool:
-        """Whether :func:`harmonizer.derivatives.leading` saves the work that it is for.
+    def supports_prefix(self) -> bool:
+        """Whether :func:`harmonizer.fast.blocks.prefix.batch_prefix` saves the work that it is for.
 
         Samples then lie along the first dimension throughout, and nearly all work is done in parts that know of it.
         """
@@ -40,19 +40,19 @@ class Blocks:
         if type(model) is not VisionTransformer or not all(type(block) is Block for block in model.blocks):
             return False
         parts = {part for block in model.blocks for part in (block.attn, block.mlp)}
-        return parts <= set(self.parts) and all(map(_suits, parts))
+        return parts <= set(self.parts) and all(map(_is_supported, parts))
 
     def shortened(self, *, twice: bool) -> AbstractContextManager[None]:
         """Run the model with these shortcuts; ``twice`` where the gradient of the images is differentiated."""
         forwards: dict[nn.Module, Forward] = {}
         if twice:
-            parts = set(filter(_suits, self.parts))
+            parts = set(filter(_is_supported, self.parts))
             whole = [block for block in self.whole if {block.attn, block.mlp} <= parts and _is_residual(block)]
             forwards |= dict.fromkeys(parts, _part) | dict.fromkeys(whole, _residual)
         last = _last(self.backbone)
         if last is not None:
             forwards[last] = _residual_class_token if forwards.get(last) is _residual else _class_token
-        return running(forwards)
+        return patched_forward(forwards)
 
 
 def _last(model: Any) -> Any:  # noqa: ANN401 - timm's
@@ -62,23 +62,28 @@ def _last(model: Any) -> Any:  # noqa: ANN401 - timm's
         return None
     *before, last = model.blocks
     seen = last, *last.children(), model.norm
-    if last in before or type(last) is not Block or type(last.attn) is not Attention or any(map(is_watched, seen)):
+    if (
+        last in before
+        or type(last) is not Block
+        or type(last.attn) is not Attention
+        or any(map(has_hooks_or_override, seen))
+    ):
         return None
     each_token = isinstance(model.norm, (nn.Identity, nn.LayerNorm, timm.layers.RmsNorm))
-    return last if each_token and _suits(last.attn) else None
+    return last if each_token and _is_supported(last.attn) else None
 
 
-def _suits(part: Any) -> bool:  # noqa: ANN401 - an Attention or Mlp
+def _is_supported(part: Any) -> bool:  # noqa: ANN401 - an Attention or Mlp
     """Tell whether a part is what its class says and nothing more: two linear layers, others doing nothing now."""
     known = (part.qkv, part.proj) if type(part) is Attention else (part.fc1, part.fc2, part.act)
     linear, activations = known[:2], known[2:]
     if not all(type(layer) in (nn.GELU, timm.layers.GELU) and _is_exact(layer) for layer in activations):
         return False
     return (
-        not is_watched(part)
+        not has_hooks_or_override(part)
         and all(type(layer) is nn.Linear and _owns_parameters(layer) for layer in linear)
         and all(layer in known or _idle(layer) for layer in part.children())
-        and not any(map(is_watched, part.children()))
+        and not any(map(has_hooks_or_override, part.children()))
     )
 
 
@@ -90,7 +95,7 @@ def _is_residual(block: Any) -> bool:  # noqa: ANN401 - timm's Block
         all(type(norm) in (nn.LayerNorm, timm.layers.LayerNorm) and norm.bias is not None for norm in norms)
         and all(_owns_parameters(norm) and norm.weight.dtype == block.mlp.fc1.weight.dtype for norm in norms)
         and all(layer in inside or _idle(layer) for layer in block.children())
-        and not any(map(is_watched, block.children()))
+        and not any(map(has_hooks_or_override, block.children()))
     )
 
 

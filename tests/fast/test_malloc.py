@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from harmonizer import allocation
-from harmonizer.allocation import freed_memory_kept, keep_freed_memory, release_freed_memory
 from harmonizer.attacks import minimal_radius
-from harmonizer.cli import command_line
+from harmonizer.fast import set_fast, switch
+from harmonizer.fast.cpu import malloc as allocation
+from harmonizer.fast.cpu.malloc import freed_memory_kept, keep_freed_memory, release_freed_memory
 
 FAULTS = """
 import ctypes
 import resource
-from harmonizer.allocation import keep_freed_memory, release_freed_memory
+from harmonizer.fast.cpu.malloc import keep_freed_memory, release_freed_memory
 
 SIZE = 2**24
 library = ctypes.CDLL(None)
@@ -90,18 +90,28 @@ def test_the_users_own_settings_stay(monkeypatch):
             assert not allocation._set(allocation.KEPT)
 
 
-def test_programs_and_attacks_keep_memory(monkeypatch):
+def test_attacks_keep_memory(monkeypatch):
     monkeypatch.setattr(allocation, "_holders", 0)
-    monkeypatch.setattr(sys, "argv", ["program"])
     held = []
 
     def model(images):
         held.append(allocation._holders)
         return images.mean((2, 3))
 
-    command_line(lambda: held.append(allocation._holders))
     network = nn.Sequential(nn.Flatten(1))
     network.forward = model
     minimal_radius(network, torch.rand(1, 3, 4, 4), torch.zeros(1, dtype=torch.int64), attack="linsley2023")
     assert set(held) == {1}
     assert allocation._holders == 0
+
+
+def test_programs_keep_memory_unless_it_is_switched_off(monkeypatch):
+    monkeypatch.setattr(allocation, "_holders", 0)
+    held = []
+    for mode in ("auto", "auto", "core", "off", "auto", "off"):
+        set_fast(mode)
+        held.append(allocation._holders)
+    assert held == [1, 1, 0, 0, 1, 0]
+    set_fast("auto")  # as it was
+    release_freed_memory()
+    monkeypatch.setattr(switch, "_keeps_memory", False)

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from harmonizer.attacks.sequences import sequences
-from harmonizer.derivatives import image_differentiable
-from harmonizer.substitution import running
+from harmonizer.fast.cpu.conv_relu_patch import sequences
+from harmonizer.fast.first_order import input_gradient_mode
+from harmonizer.fast.patch import patched_forward
 
 
 def conv(inputs, outputs, *arguments, **settings):
@@ -39,7 +39,7 @@ NETWORKS = {
 
 def results(model, images, *, rows):
     leaf = images.clone(memory_format=torch.channels_last).requires_grad_()
-    with running(sequences(model) if rows else {}), image_differentiable():
+    with patched_forward(sequences(model) if rows else {}), input_gradient_mode():
         outputs = model(leaf)
     return outputs.detach(), torch.autograd.grad(outputs.sin().sum(), leaf)[0]
 

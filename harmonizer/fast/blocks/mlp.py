@@ -17,9 +17,18 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.derivatives.activation import GELU, bend_of_gelu
-from harmonizer.derivatives.branch import Norm, differentiate, differentiate_twice, enter, flat, frozen, project, summed
-from harmonizer.derivatives.leads import Leading, leading_of
+from harmonizer.fast.activation import GELU, bend_of_gelu
+from harmonizer.fast.blocks.prefix import BatchPrefix, prefix_of
+from harmonizer.fast.blocks.residual import (
+    Norm,
+    differentiate,
+    differentiate_twice,
+    enter,
+    flat,
+    frozen,
+    project,
+    summed,
+)
 
 
 class Mlp(Function):
@@ -45,7 +54,7 @@ class Mlp(Function):
         hidden = F.linear(flat(inputs), w1, b1)
         active = F.gelu(hidden)
         outputs = F.linear(active, w2, b2).view(*x.shape[:-1], len(w2))
-        ctx.lead = leading_of(x)
+        ctx.lead = prefix_of(x)
         handles = ctx.lead.first(hidden), w1.detach(), w2.detach(), ctx.lead.first(x.detach())
         ctx.mark_non_differentiable(*frozen(handles[1:], (w1, w2, x)))
         ctx.save_for_backward(x, w, mean, scale, inputs, hidden, active, *handles)
@@ -107,7 +116,7 @@ class MlpGradient(Function):
         slope: Tensor | None,
         w1: Tensor,
         w2: Tensor,
-        lead: Leading,
+        lead: BatchPrefix,
         *norm: Any,  # noqa: ANN401 - of Norm; its x is that of the first samples
     ) -> Tensor:
         g = lead.first(g)

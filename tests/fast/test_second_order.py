@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from harmonizer.derivatives import twice_differentiable
+from harmonizer.fast.second_order import second_order_mode
 
 
 def tensors(*shapes):
@@ -109,7 +109,7 @@ def test_values_and_all_derivatives_are_those_of_torch(name):
     inputs, *parameters = tensors(shape, *others)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         expected = second_order(layer, inputs, parameters)
-    with twice_differentiable():
+    with second_order_mode():
         found = second_order(layer, inputs, parameters)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
@@ -133,11 +133,11 @@ def test_derivatives_are_those_of_finite_differences(name):
     arguments = tensors(shape, *others)
 
     def input_gradient(*values):
-        with twice_differentiable():
+        with second_order_mode():
             outputs = layer(*values)
         return torch.autograd.grad(outputs.tanh().sum(), values[0], create_graph=True)[0]
 
-    with twice_differentiable():
+    with second_order_mode():
         assert torch.autograd.gradcheck(layer, arguments)
     assert torch.autograd.gradcheck(input_gradient, arguments)
 
@@ -161,7 +161,7 @@ def test_a_networks_gradients_are_those_of_torch(name):
     model = timm.create_model(name, num_classes=4, drop_rate=0.0, drop_path_rate=0.0, **settings).double().train()
     images = torch.rand(3, 3, 64, 64, dtype=torch.float64)
     found = []
-    for context in (torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), twice_differentiable()):
+    for context in (torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), second_order_mode()):
         copied, leaf = copy.deepcopy(model), images.clone().requires_grad_()
         with context:
             logits = copied(leaf)
@@ -176,7 +176,7 @@ def test_a_networks_gradients_are_those_of_torch(name):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_bound_that_rounds_is_a_bound_all_the_same(dtype):
     values = torch.tensor([5.0, 0.1, -5.0], dtype=dtype, requires_grad=True)
-    with twice_differentiable():
+    with second_order_mode():
         outputs = F.hardtanh(values, -0.35, 0.35)
     (gradient,) = torch.autograd.grad(outputs.sum(), values)
     assert gradient.tolist() == [0, 1, 0]
@@ -185,12 +185,12 @@ def test_a_bound_that_rounds_is_a_bound_all_the_same(dtype):
 def test_hard_sigmoids_can_be_differentiated_twice():
     model = timm.create_model("mobilenetv3_small_050", num_classes=4).train()
     images = torch.rand(3, 3, 32, 32, requires_grad=True)
-    with twice_differentiable():
+    with second_order_mode():
         logits = model(images)
     (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images, create_graph=True)
     gradient.square().sum().backward()
     x = torch.linspace(-5, 5, 11)
-    with twice_differentiable():
+    with second_order_mode():
         torch.testing.assert_close(F.hardsigmoid(x), torch.nn.Hardsigmoid()(x))
         y = x.clone()
         F.hardsigmoid(y, inplace=True)
@@ -200,7 +200,7 @@ def test_hard_sigmoids_can_be_differentiated_twice():
 
 def test_a_parameters_gradient_with_create_graph_is_an_error_and_a_third_derivative_too():
     layer, images = nn.Conv2d(3, 2, 3), torch.rand(1, 3, 5, 5, requires_grad=True)
-    with twice_differentiable():
+    with second_order_mode():
         outputs = layer(images).sigmoid().sum()
     with pytest.raises(RuntimeError, match="not have been used"):
         torch.autograd.grad(outputs, layer.weight, create_graph=True)
@@ -216,7 +216,7 @@ def test_under_autocast_layers_run_in_the_same_precision(name):
     size = {"img_size": 32} if name.startswith("vit") else {}
     model, images = timm.create_model(name, num_classes=4, **size).train(), torch.rand(3, 3, 32, 32)
     found = []
-    for context in (torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), twice_differentiable()):
+    for context in (torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), second_order_mode()):
         copied, leaf = copy.deepcopy(model), images.clone().requires_grad_()
         types = []
         for module in copied.modules():
@@ -246,5 +246,5 @@ def test_attention_keeps_no_matrix_of_tokens_by_tokens_unless_it_must(options):
             torch.autograd.grad(outputs.square().sum(), q, create_graph=True)
         return max(sizes)
 
-    assert kept(twice_differentiable()) == (2 * 3 * 40 * 40 if options.get("is_causal") else 2 * 3 * 40 * 4)
+    assert kept(second_order_mode()) == (2 * 3 * 40 * 40 if options.get("is_causal") else 2 * 3 * 40 * 4)
     assert kept(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)) >= 2 * 3 * 40 * 40

@@ -1,16 +1,17 @@
-"""An image's values alone and in company."""
+"""An image's values alone and in batch_invariance."""
 
 import pytest
 import torch
 from torch import nn
 
-from harmonizer.derivatives import company, image_differentiable
+from harmonizer.fast.cpu import batch_invariance
+from harmonizer.fast.first_order import input_gradient_mode
 
 
 def values(model, images):
     """Outputs, and the images' gradient, as an attack takes them."""
     leaf = images.contiguous(memory_format=torch.channels_last).requires_grad_()
-    with image_differentiable():
+    with input_gradient_mode():
         outputs = model(leaf)
     return outputs.detach(), torch.autograd.grad(outputs.sin().sum(), leaf)[0]
 
@@ -36,7 +37,7 @@ def test_linear_is_torchs_for_any_shape(shape, bias):
     layer = nn.Linear(8, 5, bias=bias).double()
     rows = torch.rand(shape, dtype=torch.float64, requires_grad=True)
     expected = layer(rows)
-    with image_differentiable():
+    with input_gradient_mode():
         found = layer(rows)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
     for outputs in (expected, found):
@@ -50,4 +51,4 @@ def test_linear_is_torchs_for_any_shape(shape, bias):
     [((16, 3, 3, 3), 1, True), ((16, 3, 3, 3), 2, False), ((16, 3, 5, 5), 1, False), ((64, 64, 3, 3), 1, False)],
 )
 def test_which_images_get_company(weight, count, lone):
-    assert company.is_lone(torch.rand(count, weight[1], 8, 8), torch.rand(weight)) is lone
+    assert batch_invariance.is_single(torch.rand(count, weight[1], 8, 8), torch.rand(weight)) is lone

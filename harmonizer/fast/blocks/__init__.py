@@ -1,0 +1,1 @@
+"""Transformer blocks of timm's models as fewer functions, and without work that nothing reads."""

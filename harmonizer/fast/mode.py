@@ -1,0 +1,64 @@
+"""Torch function modes: layers that run as functions of ours, where those take the arguments."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+Replacement = Callable[..., Tensor | None]  # None leaves the call to torch
+Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]  # stride, padding, dilation and groups
+
+
+class LayerMode(TorchFunctionMode):
+    """Run some functions of torch as others of ours, where ours take the arguments."""
+
+    replacements: Mapping[Callable[..., Any], Replacement]
+    without_gradients = False  # replace where gradients are off, too
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever func returns
+        named = dict(kwargs or {})
+        replacement = self.replacements.get(func)
+        if replacement is not None and (self.without_gradients or torch.is_grad_enabled()):
+            if "input" in named:
+                args = (named.pop("input"), *args)
+            outputs = replacement(*args, **named)
+            if outputs is not None:
+                return outputs
+        return func(*args, **named)
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    first, *rest = (value,) if isinstance(value, int) else value
+    return (first, *rest) if rest else (first, first)  # type: ignore[return-value]
+
+
+def computed(*parameters: Tensor | None) -> bool:
+    """Tell whether a layer's parameters come out of a computation: they may depend on the images themselves."""
+    return any(parameter is not None and parameter.grad_fn is not None for parameter in parameters)
+
+
+def replaced_conv2d(replacement: Callable[[Tensor, Tensor, Tensor | None, Geometry], Tensor | None]) -> Replacement:
+    """Return a stand-in for ``torch.conv2d`` that passes its arguments on in one form, where they have it."""
+
+    def conv2d(
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+    ) -> Tensor | None:
+        if isinstance(padding, str) or inputs.ndim != 4 or computed(weight, bias):
+            return None
+        return replacement(inputs, weight, bias, (_pair(stride), _pair(padding), _pair(dilation), groups))
+
+    return conv2d
