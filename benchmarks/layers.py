@@ -1,4 +1,4 @@
-"""Time single layers by torch and by harmonizer.derivatives: ``python -m benchmarks.layers [--repeats 20]``.
+"""Time single layers by torch and by harmonizer.fast: ``python -m benchmarks.layers [--repeats 20]``.
 
 The first table is harmonizing's: forward, the gradient of a layer's input, and the backward pass through both. The
 second is an attack's, channels last: forward, and backward to the input alone. The two ways take turns; times are each

@@ -149,6 +149,7 @@ def test_a_timm_model_as_it_is(place):
     results = load_results(place / "results/test_resnet-untrained")
     summary = results.summary
     assert {"harmonizer", "torch", "torchvision", "timm", "lightning", "python"} <= summary["software"].keys()
+    assert summary["fast"] == "auto"
     assert {"name", "label", "family", "weights_sha256", "input_size", "crop_ratio", "interpolation"} <= summary[
         "model"
     ].keys()
