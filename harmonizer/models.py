@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harmonizer.attention import fuse, fused_attention
 from harmonizer.fast import FastPath
 from harmonizer.functional import input_saliency
+from harmonizer.logits import Caller
 from harmonizer.weights import read_weights
 
 
@@ -217,7 +218,7 @@ def evaluation_saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Ten
     gradient is touched.
 
     Args:
-        model: Maps images (B,3,H,W) in [0,1] to logits (B,K).
+        model: Maps images (B,3,H,W) in [0,1] to logits (B,K), as :func:`harmonizer.attacks.minimal_radius` takes it.
         images: (B,3,H,W).
         labels: (B,) int64.
 
@@ -229,7 +230,7 @@ def evaluation_saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Ten
     try:
         with torch.inference_mode(False), torch.enable_grad():
             images = images.detach().clone().requires_grad_()
-            return input_saliency(model(images), images, labels.clone(), reduction="absmax")
+            return input_saliency(Caller(model)(images), images, labels.clone(), reduction="absmax")
     finally:
         for module, training in modes:
             module.training = training

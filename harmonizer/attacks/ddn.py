@@ -1,22 +1,35 @@
 """The targeted minimal-norm search: linearised walks to several wrong classes, then DDN towards the nearest ones."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from harmonizer.attacks.l2 import norms, per_row, unit
-from harmonizer.attacks.linearise import linearised_walk
+from harmonizer.attacks.linearise import Walk
 from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import margin_to
-from harmonizer.attacks.result import Finding
-from harmonizer.attacks.verdict import Best, judge
+from harmonizer.attacks.result import Finding, Status
+from harmonizer.attacks.verdict import Best, judge, status_before
 
 # Both start large to leave poor basins; still larger steps are chaotic, and rounding then moves single radii by 2 %.
 STEP, STEP_END = 2.0, 0.02  # length of a DDN step in radii, relative: large and small radii converge alike
 GAMMA, GAMMA_END = 0.1, 0.005  # relative change of the radius in a step
+START = 0.01  # first radius of a refinement that has none, in eps_max: the steps change it up to 80 times either way
 BLIND_TRIES = 8  # random directions for an image without any usable gradient
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much to search: wrong classes walked to, passes of a walk, classes refined, passes of a refinement."""
+
+    targets: int = 5
+    walk_steps: int = 8
+    refined: int = 2
+    steps: int = 46
 
 
 def ddn(
@@ -52,28 +65,7 @@ def ddn(
     Reference:
         Rony et al. 2019 (arXiv 1811.09600), algorithm 1; the choice of class and the walks are ours.
     """
-    everything = torch.arange(len(images), device=images.device)
-    clean = net.logits(images, everything)
-    best = Best(images, labels)
-    rows = (clean.argmax(1) == labels).nonzero()[:, 0]
-    x, y = images[rows], labels[rows]
-    wrong = clean[rows].scatter(1, y[:, None], -torch.inf).topk(min(targets, clean.shape[1] - 1), dim=1).indices
-    walks = [linearised_walk(net, x, y, target, rows, steps=walk_steps, eps_max=eps_max) for target in wrong.unbind(1)]
-    offsets, distances = torch.stack([walk[0] for walk in walks], 1), torch.stack([walk[1] for walk in walks], 1)
-    nearest = distances.topk(min(refined, distances.shape[1]), dim=1, largest=False).indices
-    net.report(walk_steps * targets / (walk_steps * targets + refined * steps))
-    for choice in nearest.unbind(1):
-        start = offsets[torch.arange(len(x), device=x.device), choice]
-        target = wrong.gather(1, choice[:, None])[:, 0]
-        _refine(net, best, x, y, target, rows, start, steps=steps, eps_max=eps_max)
-    had_gradient = torch.zeros_like(labels, dtype=torch.bool)
-    had_gradient[rows] = distances.isfinite().any(1)
-    lost = rows[~(had_gradient[rows] | best.radius[rows].isfinite())]
-    for i in range(BLIND_TRIES if len(lost) else 0):
-        direction = eps_max * unit(noise.normal(lost, f"direction/{i}"))[0]
-        offset = (images[lost] + direction).clamp(0, 1) - images[lost]
-        best.offer(lost, offset, net.logits(images[lost] + offset, lost))
-    return judge(net, images, labels, clean, best, had_gradient, eps_max)
+    return _search(net, images, labels, noise, [Budget(targets, walk_steps, refined, steps)], eps_max)
 
 
 def ddn_full(
@@ -85,21 +77,50 @@ def ddn_full(
     eps_max: float = 10.0,
     targets: int = 9,
     walk_steps: int = 15,
-    refined: int = 4,
+    refined: int = 3,
     steps: int = 110,
 ) -> Finding:
-    """Search as :func:`ddn` does, with four times its passes: for figures that go to print."""
-    return ddn(
-        net,
-        images,
-        labels,
-        noise,
-        eps_max=eps_max,
-        targets=targets,
-        walk_steps=walk_steps,
-        refined=refined,
-        steps=steps,
-    )
+    """Search as :func:`ddn` does, then on with more passes: for figures that go to print.
+
+    The candidates of :func:`ddn` at its own settings are among this search's, so that no radius is above its. Passes
+    an image, at most: those of :func:`ddn`, its walks lengthened, the other walks, refined x steps, and 7 forwards.
+    """
+    return _search(net, images, labels, noise, [Budget(), Budget(targets, walk_steps, refined, steps)], eps_max)
+
+
+def _search(
+    net: Network, images: Tensor, labels: Tensor, noise: Noise, budgets: Sequence[Budget], eps_max: float
+) -> Finding:
+    """Search with each budget in turn, the walks of one resumed by the next, and keep each image's best."""
+    everything = torch.arange(len(images), device=images.device)
+    clean = net.logits(images, everything)
+    rows = (status_before(clean, labels) == Status.CENSORED).nonzero()[:, 0]
+    x, y = images[rows], labels[rows]
+    others = clean[rows].scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :-1]
+    bests = [Best(images, labels, clean) for _ in budgets]
+    walks: list[Walk] = []
+    done, total = 0, sum(budget.targets * budget.walk_steps + budget.refined * budget.steps for budget in budgets)
+    for budget, best in zip(budgets, bests, strict=True):
+        walks += [Walk(x, y, target, rows) for target in others[:, len(walks) : budget.targets].unbind(1)]
+        for walk in walks:
+            walk.go(net, steps=budget.walk_steps, eps_max=eps_max)
+        done += budget.targets * budget.walk_steps
+        net.report(done / total)
+        distances = torch.stack([walk.estimate for walk in walks], 1)
+        offsets = torch.stack([walk.offset for walk in walks], 1)
+        for choice in distances.topk(min(budget.refined, len(walks)), dim=1, largest=False).indices.unbind(1):
+            start = offsets[torch.arange(len(x), device=x.device), choice]
+            target = others.gather(1, choice[:, None])[:, 0]
+            _refine(net, best, x, y, target, rows, start, steps=budget.steps, eps_max=eps_max)
+        done += budget.refined * budget.steps
+    had_gradient = torch.zeros_like(labels, dtype=torch.bool)
+    had_gradient[rows] = torch.stack([walk.estimate for walk in walks], 1).isfinite().any(1)
+    lost = rows[~(had_gradient[rows] | best.radius[rows].isfinite())]
+    for i in range(BLIND_TRIES if len(lost) else 0):
+        direction = eps_max * unit(noise.normal(lost, f"direction/{i}"))[0]
+        offset = (images[lost] + direction).clamp(0, 1) - images[lost]
+        best.offer(lost, offset, net.logits(images[lost] + offset, lost))
+    return judge(net, images, labels, clean, bests, had_gradient, eps_max)
 
 
 def _refine(
@@ -116,6 +137,7 @@ def _refine(
 ) -> None:
     """Run DDN from ``offset`` (n,3,H,W) and offer what fools to ``best``."""
     radius = norms(offset)
+    radius = torch.where(radius > 0, radius, START * eps_max)  # a tie of logits: the walk had nowhere to go
     objective = margin_to(labels, targets)
     for step in range(steps):
         cosine = (1 + math.cos(math.pi * step / steps)) / 2
@@ -126,5 +148,6 @@ def _refine(
         radius = torch.where(fools, (1 - gamma) * torch.minimum(radius, norms(offset)), (1 + gamma) * radius)
         radius = radius.clamp(max=eps_max)
         moved = offset + per_row(length * radius) * unit(gradient)[0]
-        scale = radius / norms(moved).clamp_min(torch.finfo(radius.dtype).tiny)
+        reach = norms(moved)
+        scale = radius / torch.where(reach > torch.finfo(reach.dtype).tiny, reach, 1.0)
         offset = (images + per_row(scale) * moved).clamp(0, 1) - images

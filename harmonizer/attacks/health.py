@@ -12,7 +12,8 @@ from harmonizer.attacks.network import Network, frozen
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import cross_entropy_of, margin_of
 from harmonizer.attacks.radius import minimal_radius
-from harmonizer.attacks.result import AttackResult
+from harmonizer.attacks.result import AttackResult, Status
+from harmonizer.attacks.verdict import fooled, scale, status_before
 
 RANDOM_DIRECTIONS = 4
 RANDOM_REACH = 32.0  # radii up to which random directions are followed, by factors of two from half a radius
@@ -21,7 +22,8 @@ RANDOM_SHARE = 0.05  # of images that noise fools within the attack's radius
 MORE_EFFORT = 0.7  # median radius ratio below which more steps and restarts should not be able to push it
 CE_RATIO = 1.5  # median radius ratio above which the cross-entropy is a bad guide
 BF16_COSINE = 0.5
-REPEAT_DIFFERENCE = 1e-3  # of the largest logit
+REPEAT_DIFFERENCE = 1e-3  # of the largest centred logit
+RESOLUTION = 1e-3  # of the margin; the radius is as coarse as the margin is
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class GradientHealth:
             none fooled within 32 radii.
         effort_ratio: Median of the radius with four times the steps and three restarts over that without, by ``pgd``.
         bf16_cosine: Median cosine of the margin's gradients in bfloat16 and in the images' precision.
-        repeat_difference: Largest change of a logit between two passes of one input, over the largest logit.
+        repeat_difference: Largest change of a logit between two passes of one input, over the largest centred logit.
+        failed: Share whose ``pgd`` attack failed: it met no usable gradient, or an answer that is not finite.
+        resolution: Median of one step of the largest logit, in the type that the model returns, over the margin.
         masked: Whether the radii of this model should not be trusted.
         reasons: Why, one sentence a sign; empty for a healthy model.
     """
@@ -52,6 +56,8 @@ class GradientHealth:
     effort_ratio: float
     bf16_cosine: float
     repeat_difference: float
+    failed: float
+    resolution: float
     masked: bool
     reasons: tuple[str, ...]
 
@@ -93,17 +99,20 @@ def gradient_health(
         images = images.detach().clone()
         everything = torch.arange(len(images), device=images.device)
         clean = Network(model, len(images), images.device, batch_size=batch_size).logits(images, everything)
-    rows = (clean.argmax(1) == labels).nonzero()[:limit, 0]
+    rows = (status_before(clean, labels) == Status.CENSORED).nonzero()[:limit, 0]
     x, y = images[rows], labels[rows]
     if not len(rows):
         nan = float("nan")
-        return GradientHealth(0, nan, nan, nan, nan, nan, nan, nan, nan, masked=False, reasons=())
+        return GradientHealth(0, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, masked=False, reasons=())
 
-    def radius(**settings: Any) -> Tensor:  # noqa: ANN401 - of pgd
-        found = minimal_radius(model, x, y, attack="pgd", batch_size=batch_size, seed=seed, eps_max=eps_max, **settings)
-        return found.l2.nan_to_num(nan=torch.inf)
+    def attacked(**settings: Any) -> AttackResult:  # noqa: ANN401 - of pgd
+        return minimal_radius(model, x, y, attack="pgd", batch_size=batch_size, seed=seed, eps_max=eps_max, **settings)
 
-    base = radius()
+    def radius(**settings: Any) -> Tensor:  # noqa: ANN401 - as above
+        return attacked(**settings).l2.nan_to_num(nan=torch.inf)
+
+    plain = attacked()
+    base = plain.l2.nan_to_num(nan=torch.inf)
     radii = base if result is None else result.l2.to(x.device)[rows].nan_to_num(nan=torch.inf)
     effort = radius(steps=28, restarts=3)
     by_cross_entropy = radius(objective="cross_entropy")
@@ -116,6 +125,7 @@ def gradient_health(
         _, ce_gradient = net.gradient(x, places, cross_entropy_of(y))
         _, low_gradient = low.gradient(x, places, margin_of(y))
         at_random = _random_radius(net, x, y, radii.clamp(max=eps_max), Noise(x, None, seed))
+    steps = torch.finfo(again.dtype).eps * again.abs().amax(1)
     usable = is_usable(gradient)
     cosine = (unit(gradient)[0] * unit(low_gradient)[0]).flatten(1).sum(1)[usable]
     return _card(
@@ -127,7 +137,9 @@ def gradient_health(
         random_ratio=_median_ratio(at_random, radii),
         effort_ratio=_median_ratio(effort, base),
         bf16_cosine=float(cosine.median()) if len(cosine) else float("nan"),
-        repeat_difference=float((again - logits).abs().max() / logits.abs().max().clamp_min(1e-30)),
+        repeat_difference=float((again - logits).abs().max() / scale(logits).max().clamp_min(1e-30)),
+        failed=_share(plain.status == Status.FAILED),
+        resolution=float((steps / (-margin_of(y)(again, slice(None))).clamp_min(1e-30)).median()),
     )
 
 
@@ -140,9 +152,9 @@ def _random_radius(net: Network, images: Tensor, labels: Tensor, radius: Tensor,
         factor = 0.5
         while factor <= RANDOM_REACH:
             moved = (images + per_row((factor * radius).to(images.dtype)) * direction).clamp(0, 1)
-            fooled = net.logits(moved, rows).argmax(1) != labels
+            fools = fooled(net.logits(moved, rows), labels)
             reached = norms((moved - images).double())  # the box may have shortened it
-            smallest = torch.where(fooled, torch.minimum(smallest, reached), smallest)
+            smallest = torch.where(fools, torch.minimum(smallest, reached), smallest)
             factor *= 2
     return smallest
 
@@ -162,6 +174,8 @@ SIGNS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("random_within", lambda v: v > RANDOM_SHARE, "random directions fool {:.0%} of the images within the radius"),
     ("effort_ratio", lambda v: v < MORE_EFFORT, "more steps and restarts shrink the radius to {:.2f} times"),
     ("bf16_cosine", lambda v: v < BF16_COSINE, "bfloat16 gradients have a cosine of only {:.2f} with exact ones"),
+    ("failed", lambda v: v > SILENT_SHARE, "the attack fails on {:.0%} of the images"),
+    ("resolution", lambda v: v > RESOLUTION, "one step of the logits' float type is {:.1%} of the margin"),
     ("repeat_difference", lambda v: v > REPEAT_DIFFERENCE, "the same input twice moves the logits by {:.1%}"),
 )
 

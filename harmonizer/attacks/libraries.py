@@ -13,8 +13,8 @@ from harmonizer.attacks.l2 import is_usable, per_row
 from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import margin_of
-from harmonizer.attacks.result import Finding
-from harmonizer.attacks.verdict import Best, judge
+from harmonizer.attacks.result import Finding, Status
+from harmonizer.attacks.verdict import Best, judge, status_before
 
 Settings = Mapping[str, Any]
 Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -81,18 +81,28 @@ def feng2025(
 
 
 class _Exposed(nn.Module):
-    """The model as a library may use it: parameters out of reach of ``backward``, passes counted."""
+    """The model as a library may use it: parameters out of reach of ``backward``, passes counted.
 
-    def __init__(self, net: Network) -> None:
+    Attributes:
+        unanswered: (n,) bool, which of the n images that the library attacks had logits that are not finite.
+    """
+
+    def __init__(self, net: Network, images: int) -> None:
         super().__init__()
         self._net = [net]  # in a list: not a submodule's concern
         self._state = {name: value.detach() for name, value in net.model.named_parameters()}
         self.forwards = self.backwards = 0  # rows
+        self.unanswered = torch.zeros(images, dtype=torch.bool, device=net.forwards.device)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = functional_call(self._net[0].model, self._state, (images,))
+        net = self._net[0]
+        # A copy: the model may change its input in place.
+        logits = net.call(images.clone(), lambda inputs: functional_call(net.model, self._state, (inputs,)))
         self.forwards += len(images)
+        undefined = ~logits.detach().isfinite().all(1)
+        # A library may attack in batches of its own making: then nobody knows whose answers these are.
+        self.unanswered |= undefined if len(images) == len(self.unanswered) else undefined.any()
         if logits.requires_grad:
             logits.register_hook(self._count)  # type: ignore[no-untyped-call]
         return logits
@@ -104,20 +114,21 @@ class _Exposed(nn.Module):
 def _through_verdict(net: Network, images: Tensor, labels: Tensor, run: Run, eps_max: float) -> Finding:
     everything = torch.arange(len(images), device=images.device)
     clean, gradient = net.start(images, everything, margin_of(labels))
-    best = Best(images, labels)
-    correct = (clean.argmax(1) == labels).nonzero()[:, 0]
+    best = Best(images, labels, clean)
+    correct = (status_before(clean, labels) == Status.CENSORED).nonzero()[:, 0]
     for rows in torch.split(correct, net.batch_size or max(len(correct), 1)):
         if not len(rows):
             continue
-        exposed = _Exposed(net)
+        exposed = _Exposed(net, len(rows))
         found = run(exposed, images[rows].contiguous(), labels[rows]).detach().to(images.dtype)
         # Libraries attack in batches of their own making: an image's passes are the batch's mean, rounded up.
         net.forwards[rows] += -(-exposed.forwards // len(rows))
         net.backwards[rows] += -(-exposed.backwards // len(rows))
         finite = found.flatten(1).isfinite().all(1)
+        net.unanswered[rows] += (exposed.unanswered | ~finite).long()
         found = torch.where(per_row(finite), found, images[rows]).clamp(0, 1)
         best.offer(rows, found - images[rows], net.logits(found, rows))
-    return judge(net, images, labels, clean, best, is_usable(gradient), eps_max)
+    return judge(net, images, labels, clean, [best], is_usable(gradient), eps_max)
 
 
 def _library(module: str, package: str) -> Any:  # noqa: ANN401 - a module without type information

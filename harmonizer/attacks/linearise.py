@@ -43,50 +43,55 @@ def nearest_on_plane(images: Tensor, normal: Tensor, level: Tensor) -> Tensor:
     return (per_row(multiplier) * normal).clamp(-images, 1 - images)
 
 
-def linearised_walk(
-    net: Network, images: Tensor, labels: Tensor, targets: Tensor, rows: Tensor, *, steps: int, eps_max: float
-) -> tuple[Tensor, Tensor]:
-    """Approach the nearest point where the logit of ``targets`` reaches that of ``labels``.
+class Walk:
+    """Approach the nearest point where the logit of ``targets`` reaches that of ``labels``, in any number of goes.
 
     Each step replaces the margin by its linearisation (with the recent steps' gradients averaged), solves that
     problem exactly, box included, and goes part of the way to the solution.
 
     Args:
-        net: The frozen model.
         images: (n,3,H,W) in [0,1].
         labels: (n,) int64.
         targets: (n,) int64, other classes.
         rows: (n,) int64, the images' places in the call.
-        steps: Passes, at least 1.
-        eps_max: Largest radius.
 
-    Returns:
-        Offsets (n,3,H,W), near the boundary on either side, and the estimate (n,) of the distance; the estimate is
-        infinite where no gradient was usable.
+    Attributes:
+        offset: (n,3,H,W), near the boundary on either side.
+        estimate: (n,), the distance; infinite while no gradient was usable.
 
     Reference:
         Moosavi-Dezfooli et al. 2016 (arXiv 1511.04599) for the linearisation; Croce and Hein 2020 (arXiv
         1907.02044) for its box constraint.
     """
-    offset = torch.zeros_like(images)
-    estimate = torch.full_like(labels, torch.inf, dtype=images.dtype)
-    objective = margin_to(labels, targets)
-    mean = torch.zeros_like(images)
-    for step in range(steps):
-        logits, gradient = net.gradient(images + offset, rows, objective)
+
+    def __init__(self, images: Tensor, labels: Tensor, targets: Tensor, rows: Tensor) -> None:
+        self.offset = torch.zeros_like(images)
+        self.estimate = torch.full_like(labels, torch.inf, dtype=images.dtype)
+        self._images, self._rows = images, rows
+        self._objective = margin_to(labels, targets)
+        self._mean = torch.zeros_like(images)
+        self._steps = 0
+
+    def go(self, net: Network, *, steps: int, eps_max: float) -> None:
+        """Walk on, up to ``steps`` passes since the start, and no further than ``eps_max``."""
+        for step in range(self._steps, steps):
+            self._step(net, first=step == 0, eps_max=eps_max)
+        self._steps = max(self._steps, steps)
+
+    def _step(self, net: Network, *, first: bool, eps_max: float) -> None:
+        logits, gradient = net.gradient(self._images + self.offset, self._rows, self._objective)
         usable = is_usable(gradient)
         gradient = torch.where(per_row(usable), gradient, 0.0)
-        mean = MEMORY * mean + (1 - MEMORY) * gradient if step else gradient
-        scale = largest(mean)  # squares of tiny gradients underflow
+        self._mean = gradient if first else MEMORY * self._mean + (1 - MEMORY) * gradient
+        scale = largest(self._mean)  # squares of tiny gradients underflow
         usable &= scale > 0
-        normal = mean / per_row(torch.where(usable, scale, 1.0))
-        rise = -objective(logits, slice(None)) / torch.where(usable, scale, 1.0)
-        level = rows_of(normal * offset).sum(1) + rise
-        goal = nearest_on_plane(images, torch.where(per_row(usable), normal, 1.0), level * (1 + OVERSHOOT))
+        normal = self._mean / per_row(torch.where(usable, scale, 1.0))
+        rise = -self._objective(logits, slice(None)) / torch.where(usable, scale, 1.0)
+        level = rows_of(normal * self.offset).sum(1) + rise
+        goal = nearest_on_plane(self._images, torch.where(per_row(usable), normal, 1.0), level * (1 + OVERSHOOT))
         reach = norms(goal)
         usable &= reach.isfinite()
         goal = goal * per_row(eps_max / reach.clamp_min(eps_max))
-        share = DAMPING if step else 1.0
-        offset = torch.where(per_row(usable), offset + share * (goal - offset), offset)
-        estimate = torch.where(usable, reach, estimate)
-    return offset, estimate
+        share = 1.0 if first else DAMPING
+        self.offset = torch.where(per_row(usable), self.offset + share * (goal - self.offset), self.offset)
+        self.estimate = torch.where(usable, reach, self.estimate)

@@ -10,7 +10,7 @@ from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import cross_entropy_of
 from harmonizer.attacks.result import Finding, Status
-from harmonizer.attacks.verdict import is_constant
+from harmonizer.attacks.verdict import fail_unanswered, fooled, is_constant, status_before
 
 STEPS = 3
 STEP_LENGTH = 0.5  # in pixel units
@@ -54,7 +54,7 @@ def bisect(net: Network, images: Tensor, labels: Tensor, place: Placement) -> Fi
     clean_logits, gradient = net.start(images, everything, cross_entropy_of(labels))
     first_step, usable = unit(gradient)
     prediction = clean_logits.argmax(1)
-    status = torch.where(prediction == labels, int(Status.CENSORED), int(Status.WRONG))
+    status = status_before(clean_logits, labels)
     blocked = ((status == Status.CENSORED) & ~usable).nonzero()[:, 0]
     if len(blocked):
         constant = is_constant(net, images[blocked], clean_logits[blocked], blocked)
@@ -69,20 +69,21 @@ def bisect(net: Network, images: Tensor, labels: Tensor, place: Placement) -> Fi
         radius = eps[active]
         everyone = len(active) == len(images)  # as most times; without copies then
         some = (images, labels, first_step) if everyone else (images[active], labels[active], first_step[active])
-        moved, answer = _attack(net, place, *some, radius, active)
-        fooled = answer != labels[active]
-        hits = active[fooled]
-        adversarial[hits], best[hits], prediction[hits] = moved[fooled], radius[fooled], answer[fooled]
+        moved, logits = _attack(net, place, *some, radius, active)
+        fools = fooled(logits, labels[active])
+        hits = active[fools]
+        adversarial[hits], best[hits], prediction[hits] = moved[fools], radius[fools], logits[fools].argmax(1)
         status[hits] = int(Status.FOUND)
 
-        high[active] = torch.where(fooled, radius, high[active])
-        low[active] = torch.where(fooled, low[active], radius)
-        low[active] = torch.where(fooled & (radius == EPS_SPLIT), EPS_MIN, low[active])
+        high[active] = torch.where(fools, radius, high[active])
+        low[active] = torch.where(fools, low[active], radius)
+        low[active] = torch.where(fools & (radius == EPS_SPLIT), EPS_MIN, low[active])
         width = torch.where(high[active] <= EPS_SPLIT, FINE, COARSE)
         first = radius == EPS_MAX
         eps[active] = torch.where(first, EPS_SPLIT, (low[active] + high[active]) / 2)
-        active = active[torch.where(first, fooled, high[active] - low[active] > width)]
+        active = active[torch.where(first, fools, high[active] - low[active] > width)]
         net.report(1 - len(active) / len(images))
+    fail_unanswered(net, status)
     return Finding(status, best, prediction, adversarial, EPS_MAX)
 
 
@@ -95,7 +96,7 @@ def _attack(
     radius: Tensor,
     rows: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Return the attacked images (n,3,H,W) at ``radius`` (n,), and the model's answers (n,)."""
+    """Return the attacked images (n,3,H,W) at ``radius`` (n,), and the model's logits (n,K)."""
     radius = radius.to(images.dtype)
     step = first_step
     moved = images
@@ -103,4 +104,4 @@ def _attack(
         if i:
             step, _ = unit(net.gradient(moved, rows, cross_entropy_of(labels))[1])
         moved = place(images, moved.add(step, alpha=STEP_LENGTH), radius)
-    return moved, net.logits(moved, rows).argmax(1)
+    return moved, net.logits(moved, rows)

@@ -12,6 +12,7 @@ from harmonizer.attacks.linsley2023 import bisect
 from harmonizer.attacks.network import Network, Objective
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.result import Finding, Status
+from harmonizer.logits import Caller
 
 SCALINGS = ("minmax", "standardized")
 NEVER_FOOLED = ("dropped", "counted")
@@ -107,6 +108,7 @@ class _Published(Network):
     def __init__(self, net: Network, model: nn.Module) -> None:
         self.__dict__.update(net.__dict__)  # the same counters
         self.model = model
+        self.call = Caller(model)
         self.blank = torch.zeros_like(net.forwards, dtype=torch.bool)
 
     def gradient(self, inputs: Tensor, rows: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harmonizer.fast import FastPath
+from harmonizer.logits import Caller
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,9 @@ class Network:
         amp: Lower-precision dtype of the gradient passes, or None.
         classes: Least number of logits that the labels need.
         progress: Called with (images finished, images).
+
+    Attributes:
+        forwards, backwards, unanswered: (images,) int64; an image's passes, and those with a logit that is not finite.
     """
 
     def __init__(
@@ -89,12 +93,14 @@ class Network:
         self._width = self._classes  # logits of an image, once a pass has shown it
         self._progress = progress
         self.model = model
+        self.call = Caller(model)
         own = getattr(model, "fast", None)
         self._fast = own if isinstance(own, FastPath) else FastPath(model)
         self.amp = amp
         self.batch_size = batch_size
         self.forwards = torch.zeros(images, dtype=torch.int64, device=device)
         self.backwards = torch.zeros_like(self.forwards)
+        self.unanswered = torch.zeros_like(self.forwards)
 
     def logits(self, inputs: Tensor, rows: Tensor) -> Tensor:
         """Return the logits (n,K) of ``inputs`` (n,3,H,W), in full precision; ``rows`` (n,) are their images."""
@@ -104,10 +110,10 @@ class Network:
         def infer(part: slice) -> tuple[Tensor]:
             copied = inputs[part].clone(memory_format=self.layout(inputs))  # a model may change its input in place
             with torch.no_grad(), self._fast_layers(inputs):
-                return (self._checked(self.model(copied)),)
+                return (self._checked(self.call(copied)),)
 
         self._count(self.forwards, rows)
-        return self._in_batches(infer, inputs)[0]
+        return self._seen(self._in_batches(infer, inputs)[0], rows)
 
     def gradient(self, inputs: Tensor, rows: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
         """Return the logits (n,K), and the gradient (n,3,H,W) of the objective with respect to ``inputs``.
@@ -124,7 +130,7 @@ class Network:
                 self._fast_layers(inputs),
                 torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None),
             ):
-                logits = self._checked(self.model(leaf))
+                logits = self._checked(self.call(leaf))
             logits = logits.to(inputs.dtype)
             gradient = None  # of a model that does not use its input
             if logits.requires_grad:
@@ -135,7 +141,7 @@ class Network:
         self._count(self.forwards, rows)
         self._count(self.backwards, rows)
         logits, gradient = self._in_batches(differentiate, inputs)
-        return logits, gradient
+        return self._seen(logits, rows), gradient
 
     def start(self, images: Tensor, rows: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
         """Return the logits of the clean images in full precision, and the gradient there: one pass unless ``amp``."""
@@ -164,6 +170,11 @@ class Network:
                 f"label {self._classes - 1}"
             )
         self._width = logits.shape[1]
+        return logits
+
+    def _seen(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Note which of the logits (n,K) of ``rows`` are not finite."""
+        self.unanswered.index_add_(0, rows, (~logits.isfinite().all(1)).long())
         return logits
 
     def _count(self, counter: Tensor, rows: Tensor) -> None:

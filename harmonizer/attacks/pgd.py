@@ -7,8 +7,8 @@ from harmonizer.attacks.l2 import norms, per_row, rows_of, unit
 from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import OBJECTIVES, margin_of
-from harmonizer.attacks.result import Finding
-from harmonizer.attacks.verdict import Best, judge
+from harmonizer.attacks.result import Finding, Status
+from harmonizer.attacks.verdict import Best, judge, status_before
 
 REACH = 2.5  # the steps' lengths add up to this many radii; Madry et al. 2018
 FIRST_GUESS = 2.0  # times the linearised distance to the boundary
@@ -63,10 +63,10 @@ def pgd(
     # The cross-entropy's slope says little of the distance; its guess is corrected by the rounds that follow.
     distance = -margin_of(labels)(clean, slice(None)) / torch.where(had_gradient, slope, 1.0)
     guess = torch.where(had_gradient & distance.isfinite(), FIRST_GUESS * distance, eps_max).clamp(max=eps_max)
-    best = Best(images, labels)
+    best = Best(images, labels, clean)
 
     low = torch.zeros_like(guess)
-    rows = (clean.argmax(1) == labels).nonzero()[:, 0]
+    rows = (status_before(clean, labels) == Status.CENSORED).nonzero()[:, 0]
     for round_ in range(rounds):
         found = best.radius[rows].isfinite()
         open_ = torch.where(found, best.radius[rows] - low[rows] > tolerance * best.radius[rows], low[rows] < eps_max)
@@ -92,7 +92,7 @@ def pgd(
             had_gradient[part] |= usable
         low[rows] = torch.where(fooled, low[rows], radius)
         net.report((round_ + 1) / rounds)
-    return judge(net, images, labels, clean, best, had_gradient, eps_max)
+    return judge(net, images, labels, clean, [best], had_gradient, eps_max)
 
 
 def _attack(

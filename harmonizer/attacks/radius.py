@@ -52,7 +52,9 @@ def minimal_radius(
     device's kernels.
 
     Args:
-        model: Maps images (n,3,H,W) in [0,1] to logits (n,K); its normalisation is inside it. Not wrapped by DDP.
+        model: Maps images (n,3,H,W) in [0,1] to logits (n,K), or to something that holds them as
+            :func:`harmonizer.logits.as_logits` says; its normalisation is inside it. Not wrapped by DDP. It gets
+            the images in its own type, with a logged warning, when it is float64 and they are not, or the reverse.
         images: (B,3,H,W) float32 or float64 in [0,1], on the model's device.
         labels: (B,) int64 in [0,K).
         attack: ``"linsley2023"``, ``"pgd"``, ``"ddn"``, ``"ddn_full"``, ``"feng2025"``, or ``"foolbox:NAME"`` and
@@ -71,7 +73,8 @@ def minimal_radius(
         One row an image.
 
     Raises:
-        ValueError: Attack or setting unknown, or tensors that do not fit.
+        TypeError: The model is no module, or returns no logits.
+        ValueError: Attack or setting unknown, tensors that do not fit, or a model that is not exact: bfloat16 or half.
         ImportError: The attack's library is not installed.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2, bias=False)).double()
@@ -80,6 +83,8 @@ def minimal_radius(
     >>> Status(result.status.item()).name
     'WRONG'
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}; try a module whose forward calls it")
     search = _find(attack)
     _check_settings(attack, search, settings)
     _check_tensors(images, labels, keys, batch_size)
@@ -140,6 +145,10 @@ def _check_settings(attack: str, search: Attack, settings: Mapping[str, object])
 
 
 def _check_tensors(images: Tensor, labels: Tensor, keys: Sequence[str] | None, batch_size: int | None) -> None:
+    if images.ndim == 4 and images.shape[3] == 3 != images.shape[1]:
+        raise ValueError(
+            f"expected images (B,3,H,W), got {tuple(images.shape)}, channels last; try images.permute(0, 3, 1, 2)"
+        )
     if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise ValueError(
             f"expected images (B,C,H,W) and labels (B,) int64, got {tuple(images.shape)} and {tuple(labels.shape)} "

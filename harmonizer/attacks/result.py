@@ -13,7 +13,8 @@ class Status(IntEnum):
         WRONG: Misclassified before any attack.
         CENSORED: Correct, and never fooled within ``eps_max``.
         FOUND: Correct, and fooled by ``adversarial`` within ``eps_max``.
-        FAILED: Correct, and not fooled by an attack that had no usable gradient: nothing is known of its radius.
+        FAILED: Not fooled by an attack that had no usable gradient, or met logits that are not finite, be it the clean
+            image's own: nothing is known of its radius.
     """
 
     WRONG = 0

@@ -226,3 +226,41 @@ def test_one_round_of_pgd_is_one_attack_at_eps_max(golden, golden_net):
     found = result.status == Status.FOUND
     assert found.sum() >= 9
     assert result.forwards.max() <= 1 + 7 + 7
+
+
+class Small(nn.Module):
+    """A random convolutional network with many classes, so that the two searches choose different ones."""
+
+    def __init__(self, seed, activation, classes=24):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(3, 12, 3, stride=2), activation(), nn.Conv2d(12, 16, 3, stride=2), activation()),
+            *(nn.Flatten(), nn.Linear(16 * 9, classes)),
+        )
+        for weight in self.parameters():
+            weight.data.mul_(3)
+
+    def forward(self, images):
+        return self.layers(images - 0.5)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.SiLU])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_ddn_full_is_never_above_ddn(activation, seed):
+    model = Small(seed, activation).eval()
+    images = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    labels = model(images).argmax(1)
+    ddn, full = (minimal_radius(model, images, labels, attack=attack) for attack in ("ddn", "ddn_full"))
+    assert (ddn.status == Status.FOUND).sum() > 20
+    assert (full.l2.nan_to_num(torch.inf) <= ddn.l2.nan_to_num(torch.inf)).all()
+    fewer = minimal_radius(model, images, labels, attack="ddn_full", targets=2, refined=1, steps=5)
+    assert (fewer.l2.nan_to_num(torch.inf) <= ddn.l2.nan_to_num(torch.inf)).all()
+
+
+def test_ddn_full_finds_what_ddn_does_not(golden, golden_net):
+    images, labels = golden["images"], golden["labels"]
+    ddn, full = (minimal_radius(golden_net, images, labels, attack=attack) for attack in ("ddn", "ddn_full"))
+    found = ddn.status == Status.FOUND
+    assert (full.l2 <= ddn.l2)[found].all()
+    assert full.l2[found].mean() < 0.995 * ddn.l2[found].mean()
