@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonizer.statistics import STATUSES
+from harmonizer.statistics import STATUSES, stated
 
 VERSION = 1
 NUMBERS = (
@@ -100,7 +100,10 @@ def check_examples(examples: Mapping[str, NDArray[Any]], name: str) -> None:
 
 
 def numbers(content: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Turn null and "inf" back into numbers, in the blocks of a summary that hold numbers."""
+    """Turn null and "inf" back into numbers, in the blocks of a summary that hold numbers.
+
+    Bootstrapped intervals of too few values, which earlier versions wrote, are left out.
+    """
     if not isinstance(content, dict):
         return content
     return {key: _decoded(value) if key in NUMBERS and value is not None else value for key, value in content.items()}
@@ -109,7 +112,9 @@ def numbers(content: Any) -> Any:  # noqa: ANN401 - any JSON value
 def _decoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Turn null and "inf" back into numbers, at any depth."""
     if isinstance(value, dict):
-        return {key: _decoded(item) for key, item in value.items()}
+        block = {key: _decoded(item) for key, item in value.items()}
+        share = {"value", "se"} <= block.keys()  # its interval is Wilson's, for any number of images
+        return block if share or "low" not in block else stated(block)
     if isinstance(value, list):
         return [_decoded(item) for item in value]
     return np.nan if value is None else float(value) if value in ("inf", "-inf") else value

@@ -1,12 +1,20 @@
 """Aggregates of per-image results with their uncertainty: one truth for metrics, results and report (NumPy, SciPy).
 
 Every summary is a dictionary of plain numbers, ready for JSON. An aggregate over nothing is ``nan`` with ``n`` 0, never
-an error or a warning. Intervals are percentile bootstraps (Efron 1979) from a generator seeded by the caller.
+an error or a warning. Intervals are percentile bootstraps (Efron 1979) from a generator seeded by the caller, and
+``nan`` below ten values; those of shares are Wilson's, for any number.
 """
 
 from harmonizer.statistics.as_published import AS_PUBLISHED, NAN_EPS, as_published_summary
+from harmonizer.statistics.bootstrap import FEWEST, stated
 from harmonizer.statistics.budgets import BOUND, BUDGETS, robust_accuracy
-from harmonizer.statistics.comparison import pair_keys, paired_difference, paired_tolerance, rank_correlation
+from harmonizer.statistics.comparison import (
+    FEWEST_RANKED,
+    pair_keys,
+    paired_difference,
+    paired_tolerance,
+    rank_correlation,
+)
 from harmonizer.statistics.summaries import (
     CENSORED,
     FAILED,
@@ -27,6 +35,8 @@ __all__ = [
     "BUDGETS",
     "CENSORED",
     "FAILED",
+    "FEWEST",
+    "FEWEST_RANKED",
     "FOUND",
     "HUMAN_CEILING",
     "NAN_EPS",
@@ -41,6 +51,7 @@ __all__ = [
     "proportion",
     "rank_correlation",
     "robust_accuracy",
+    "stated",
     "survival",
     "tolerance_summary",
 ]

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from harmonizer.statistics.bootstrap import Array, Summary, as_vector, bootstrap, interval, without
+from harmonizer.statistics.bootstrap import FEWEST, Array, Summary, as_vector, bootstrap, interval, without
 
 STATUSES = ("wrong", "censored", "found", "failed")  # the name of status code i is STATUSES[i]
 WRONG, CENSORED, FOUND, FAILED = range(4)
@@ -113,7 +113,8 @@ def mean_summary(
             where the ceiling is not above 0.
 
     Returns:
-        ``mean``, ``se``, ``low``, ``high``, ``n``, ``n_undefined``.
+        ``mean``, ``se``, ``low``, ``high``, ``n``, ``n_undefined``. The interval is NaN below ten values
+        (``bootstrap.FEWEST``), the standard error below two.
 
     >>> summary = mean_summary([1.0, 3.0, np.nan])
     >>> summary["mean"], summary["se"], summary["n"], summary["n_undefined"]
@@ -175,7 +176,8 @@ def alignment_summary(
 def proportion(successes: int, n: int, *, confidence: float = 0.95) -> Summary:
     """Estimate a share, such as accuracy, with its Wilson interval.
 
-    ``se = sqrt(p (1 - p) / n)``; the interval stays inside [0,1] and is right near 0 and 1 too.
+    The interval stays inside [0,1], and is right for any n and near 0 and 1 too. ``se = sqrt(p (1 - p) / n)``, but NaN
+    for shares of 0 and 1, where that would claim certainty.
 
     Raises:
         ValueError: Not ``0 <= successes <= n``.
@@ -193,7 +195,7 @@ def proportion(successes: int, n: int, *, confidence: float = 0.95) -> Summary:
         return {"value": np.nan, "se": np.nan, "low": np.nan, "high": np.nan, "n": 0}
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
     share = successes / n
-    se = (share * (1 - share) / n) ** 0.5
+    se = (share * (1 - share) / n) ** 0.5 if 0 < successes < n else np.nan
     return {"value": share, "se": se, "low": float(interval.low), "high": float(interval.high), "n": int(n)}
 
 
@@ -229,6 +231,7 @@ def _median_summary(values: Array, resamples: int, seed: int, confidence: float)
     n = len(values)
     if n == 0:
         return {"value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+    resamples = resamples if n >= FEWEST else 0
     ordered, rng, k = np.sort(values), np.random.default_rng(seed), (n + 1) // 2
     lower = rng.beta(k, n + 1 - k, resamples)
     upper = lower if n % 2 else 1 - (1 - lower) * rng.random(resamples) ** (1 / (n - k))
