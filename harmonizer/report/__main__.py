@@ -8,7 +8,9 @@ from pathlib import Path
 from harmonizer.report.build import Look, build_replay, build_report
 from harmonizer.report.sensitivity import MASKS
 
-ACCURACY = "CSV with columns model and top1, as timm publishes: accuracy in place of the measured one"
+ACCURACY = (
+    "CSV with columns model and top1, as timm publishes: in place of the measured accuracy, where it has the model"
+)
 
 REPLAY = "only compare the 2023 protocol as published (attack=linsley2023_as_published) with the corrected one"
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             more = {"pairs": given.compare, "look": look, "insert": given.insert}
             report = build_report(given.results, given.out, **read, **more)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     sys.stderr.writelines(f"note: {text}\n" for text in report.notes)

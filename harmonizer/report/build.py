@@ -13,7 +13,7 @@ from harmonizer.files import temporary_name
 from harmonizer.report.correlations import correlations
 from harmonizer.report.curves import survival_curves
 from harmonizer.report.grid import choose_models, qualitative_grid
-from harmonizer.report.insert import insert_table, pairs_markdown
+from harmonizer.report.insert import insert_table, inserted, pairs_markdown
 from harmonizer.report.models import Model, Source, input_sizes, load_models
 from harmonizer.report.page import page_html
 from harmonizer.report.paired import compare, default_pairs, named_pair, records
@@ -115,7 +115,6 @@ def build_report(
         titles=titles,
         grid=(in_grid, look.images),
     )
-    out.mkdir(parents=True, exist_ok=True)  # only now: nothing is written when something is wrong
     texts = {
         "table.md": markdown(models),
         "table.csv": comma_separated(models),
@@ -128,14 +127,19 @@ def build_report(
         "comparisons.md": pairs_markdown(comparisons),
         "report.html": page,
     }
-    files = [_write(out / name, text) for name, text in texts.items()]
+    table = texts["comparisons.md" if comparisons else "table.md"]
     if insert is not None:
-        insert_table(insert, texts["comparisons.md" if comparisons else "table.md"])
+        inserted(insert, table)  # raises what is wrong with it
     with styled():
-        for name, figure in _figures(models, in_grid, found, titles, look, _warning(sources)):
+        figures = dict(_figures(models, in_grid, found, titles, look, _warning(sources)))
+        out.mkdir(parents=True, exist_ok=True)  # only now: nothing is written when something is wrong
+        files = [_write(out / name, text) for name, text in texts.items()]
+        for name, figure in figures.items():
             if any(attack_of(model) == AS_PUBLISHED for model in models):
                 mark(figure, MARK)
             files += save(figure, out / name)
+    if insert is not None:
+        insert_table(insert, table)
     return Report(files, notes)
 
 
@@ -152,9 +156,10 @@ def build_replay(results: Sequence[Path], out: Path) -> Report:
     """
     pairs = replayed(load_models(find_results(results))[0])
     text = replay_markdown(pairs)
-    out.mkdir(parents=True, exist_ok=True)
     with styled():
-        files = save(replay_figure(pairs), out / "replay")
+        figure = replay_figure(pairs)
+        out.mkdir(parents=True, exist_ok=True)
+        files = save(figure, out / "replay")
     return Report([_write(out / "replay.md", text), *files], [])
 
 
@@ -188,7 +193,11 @@ def read_models(
         for path in reversed(accuracy):
             known |= read_accuracy(path)
         models, unmatched = with_accuracy(models, known)
-        notes.append(f"{len(models) - len(unmatched)} of {len(models)} models have an accuracy in the table.")
+        own = [model.name for model in models if model.own_accuracy]
+        matching = len(models) - len(unmatched) - len(own)
+        notes.append(f"{matching} of {len(models)} models have an accuracy in the table.")
+        if own:
+            notes.append(f"{len(own)} have none there and keep their own, which is marked: {', '.join(own)}.")
         if unmatched:
             notes.append(f"{len(unmatched)} have none, and are left out where it is needed: {', '.join(unmatched)}.")
     if failures := load_failures(results):

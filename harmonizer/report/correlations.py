@@ -1,6 +1,6 @@
 """Rank correlations between scores, over all models and over groups of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -8,24 +8,35 @@ import numpy as np
 
 from harmonizer.report.families import FAMILIES
 from harmonizer.report.models import Model
-from harmonizer.statistics import rank_correlation
+from harmonizer.statistics import FEWEST_RANKED, rank_correlation
 
 CORRELATED = ("accuracy", "tolerance", "alignment")
-FEWEST = 3  # models that have a rank correlation
 
 
-def comparable(models: Sequence[Model]) -> list[Model]:
-    """Keep the models that have every score which any of their source has: correlations are over the same models."""
-    had = {(model.source, axis) for model in models for axis in CORRELATED if not np.isnan(model.value(axis))}
+def comparable(
+    models: Sequence[Model], axes: Iterable[str] = CORRELATED, value: Callable[[Model, str], float] = Model.value
+) -> list[Model]:
+    """Keep the models that count: those that have every score which any of their source has.
 
-    def complete(model: Model) -> bool:
-        return not any(np.isnan(model.value(axis)) for axis in CORRELATED if (model.source, axis) in had)
+    Tables, figures, statistics and the web page all ask this function, so that all correlations are over the same
+    models; a figure that draws others shows them grey.
 
-    return [model for model in models if complete(model)]
+    Args:
+        models: All of them.
+        axes: The scores.
+        value: Returns a model's score, NaN where it has none.
+    """
+    scores = {id(model): {axis: value(model, axis) for axis in axes} for model in models}
+    had = {(model.source, axis) for model in models for axis, score in scores[id(model)].items() if not np.isnan(score)}
+    return [
+        model
+        for model in models
+        if not any(np.isnan(score) and (model.source, axis) in had for axis, score in scores[id(model)].items())
+    ]
 
 
 def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
-    """Correlate each pair of scores over all models, each family and each source with at least three models.
+    """Correlate each pair of scores over all models, each family and each source with at least four models.
 
     The group "all" is always there.
 
@@ -40,7 +51,7 @@ def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
     found = []
     for x, y in combinations(CORRELATED, 2):
         for group, members in groups.items():
-            if group == "all" or len(members) >= FEWEST:
+            if group == "all" or len(members) >= FEWEST_RANKED:
                 summary = rank_correlation([model.value(x) for model in members], [model.value(y) for model in members])
                 found.append({"x": x, "y": y, "group": group} | summary)
     return found

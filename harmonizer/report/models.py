@@ -85,6 +85,8 @@ class Model:
         scores: By the keys of :data:`AXES` and :data:`RMS`; what was not measured is not there.
         control: Name of the model that differs only in not being harmonized, if that is in the report.
         results: Its results folder, when it was measured here.
+        own_accuracy: Whether its accuracy is its own, measured here or of its own table, although a table of accuracies
+            was given: that has no row for it.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Model:
     scores: Mapping[str, Score] = field(default_factory=dict)
     control: str | None = None
     results: Results | None = None
+    own_accuracy: bool = False
 
     def value(self, axis: str) -> float:
         """Return a score's value, NaN when it was not measured."""

@@ -73,20 +73,22 @@ def with_accuracy(models: Sequence[Model], accuracy: Mapping[str, float]) -> tup
     """Put a table's accuracy in place of the measured one, matched on the name.
 
     Models trained here are matched on their full name only: another one's accuracy for their architecture says nothing.
+    A model that has no match keeps the accuracy that it has, and is marked so.
 
     Returns:
-        The models, those without a match having no accuracy; and the names of the latter.
+        The models, and the names of those that have no accuracy.
     """
     matched, unmatched = [], []
     for model in models:
         trained = model.results is not None and model.results.summary.get("training") is not None
         value = accuracy.get(model.name, np.nan if trained else accuracy.get(model.architecture, np.nan))
-        scores = {axis: score for axis, score in model.scores.items() if axis != "accuracy"}
-        if np.isnan(value):
+        if not np.isnan(value):
+            matched.append(replace(model, scores={**model.scores, "accuracy": Score(value)}))
+        elif np.isnan(model.value("accuracy")):
             unmatched.append(model.name)
+            matched.append(model)
         else:
-            scores["accuracy"] = Score(value)
-        matched.append(replace(model, scores=scores))
+            matched.append(replace(model, own_accuracy=True))
     return matched, unmatched
 
 

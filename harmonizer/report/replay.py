@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from harmonizer.report.models import Model
+from harmonizer.report.scatter import correlation_text
 from harmonizer.report.sensitivity import attack_of
 from harmonizer.report.style import COLORS, FAINT, INK, WARNING, mark, new_figure
 from harmonizer.results import RADIUS
@@ -109,12 +110,11 @@ def replay_figure(pairs: Sequence[Replayed]) -> Figure:
             places = ((first, row + SHIFT, color, "o"), (second, row - SHIFT, WARNING, "X"))
             axes.plot([first["mean"], second["mean"]], [row + SHIFT, row - SHIFT], color=FAINT, linewidth=3, zorder=1)
             for score, height, shade, marker in places:
-                error = [[score["mean"] - score["low"]], [score["high"] - score["mean"]]]
+                error = [[np.nan_to_num(score["mean"] - score["low"])], [np.nan_to_num(score["high"] - score["mean"])]]
                 style = {"color": shade, "marker": marker, "markersize": 7, "linewidth": 1.1, "zorder": 3}
                 axes.errorbar(score["mean"], height, xerr=error, **style)
         found = agreement(pairs, panel)
-        rho = "undefined" if np.isnan(found["rho"]) else f"{found['rho']:.2f}".replace("-", "\N{MINUS SIGN}")
-        axes.set_title(f"rank correlation of the two protocols:\n{rho} over {found['n']} models", fontsize=8.5)
+        axes.set_title(f"The two protocols:\n{correlation_text(found)}", fontsize=8.5)
         axes.set_xlabel(PANELS[panel])
         axes.grid(axis="x", color=FAINT, linewidth=0.5)
     tolerance = panels[0]

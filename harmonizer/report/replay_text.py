@@ -12,7 +12,8 @@ from harmonizer.report.replay import (
     columns_of,
     share_correct,
 )
-from harmonizer.report.text import escaped
+from harmonizer.report.scatter import correlation_text
+from harmonizer.report.text import escaped, estimate
 from harmonizer.results import RADIUS
 from harmonizer.statistics import FAILED, FOUND
 
@@ -36,21 +37,17 @@ def replay_markdown(pairs: Sequence[Replayed]) -> str:
         made = pair.average()
         cells = [
             escaped(str(pair.corrected.name)),
-            *(f"{score['mean']:.3f}" for score in (first, second)),
+            *(_shown(score["mean"]) for score in (first, second)),
             f"{made['n_never_fooled']} {pair.never_fooled}",
             *(str(int((columns_of(model)["status"] == FAILED).sum())) for model in (pair.corrected, pair.published)),
             str(made["n_nan_fooled"]),
             str(second["n"]),
-            *(f"{score['mean']:.3f}" for score in (third, fourth)),
+            *(_shown(score["mean"]) for score in (third, fourth)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
     for panel in ("tolerance", "alignment"):
-        found = agreement(pairs, panel)
-        lines.append(
-            f"Rank correlation of the two protocols, {panel}: {found['rho']:.3f} [{found['low']:.3f}, "
-            f"{found['high']:.3f}] over {found['n']} models."
-        )
+        lines.append(f"The two protocols, {panel}: {correlation_text(agreement(pairs, panel))}.")
     for title, paragraph in _defects(pairs):
         lines += ["", f"**{title}** {paragraph}"]
     return "\n".join(lines) + "\n"
@@ -101,7 +98,7 @@ def _never_fooled(pairs: Sequence[Replayed]) -> str:
     for pair in pairs:
         dropped, counted = (pair.average(choice)["mean"] for choice in ("dropped", "counted"))
         number = pair.average()["n_never_fooled"]
-        parts.append(f"{pair.corrected.name}: {dropped:.2f} or {counted:.2f} ({number} images)")
+        parts.append(f"{pair.corrected.name}: {_shown(dropped, 2)} or {_shown(counted, 2)} ({number} images)")
     return (
         "Timm models lost these images from their average, which makes the most tolerant models look "
         "worse; the harmonized "
@@ -139,10 +136,15 @@ def _zero_gradients(pairs: Sequence[Replayed]) -> str:
             parts.append(
                 f"{pair.corrected.name}: {failed} failed images, of which {made['n_nan_fooled']} were "
                 f"published as fooled "
-                f"at {made['nan_eps']:.4f}: the mean is {made['mean']:.3f} with them and {without} without"
+                f"at {made['nan_eps']:.4f}: the mean is {_shown(made['mean'])} with them and {without} without"
             )
     return (
         "Dividing by its norm made the image NaN; the answer to that is class 0, wrong unless the label is 0, at the "
         "smallest eps. A model that hides its gradient so scored as the least robust. Here such images have status "
         "failed, under both protocols. " + ("; ".join(parts) if parts else "There are none among these models") + "."
     )
+
+
+def _shown(mean: float, digits: int = 3) -> str:
+    """Show a mean, a dash for that of nothing."""
+    return estimate(mean, np.nan, np.nan, digits)

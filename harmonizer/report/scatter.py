@@ -12,14 +12,19 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from harmonizer.report.correlations import comparable
 from harmonizer.report.families import FAMILIES
 from harmonizer.report.labels import outstanding, place_labels
 from harmonizer.report.models import AXES, Model, score_range
 from harmonizer.report.style import AREA, COLORS, FAINT, INK, MARKERS, MEASURED_AREA, PUBLISHED_AREA, new_figure
+from harmonizer.report.text import estimate, own_accuracy
+from harmonizer.statistics import FEWEST_RANKED
 
 WIDTH, HEIGHT = 7.2, 5.0  # inches
 LABEL_SIZE = 6.5  # points
 MOST_LABELS = 18  # of published models; measured ones always have theirs
+UNCOUNTED: dict[str, Any] = {"s": 14.0, "facecolor": "none", "edgecolor": "#9A9A9A", "linewidth": 0.7}
+OWN_AREA = 9.0  # of the dot in a point whose accuracy is not the table's, in points^2
 Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -37,7 +42,8 @@ def scatter(
     """Draw one score against another, a point a model.
 
     Args:
-        models: Those that lack either score are left out.
+        models: All that the report is about. Those that lack either score are left out; those that do not count (see
+            :func:`harmonizer.report.correlations.comparable`) are grey.
         x: Key of ``AXES``.
         y: Key of ``AXES``.
         correlations: Objects of ``correlations`` to state above the plot.
@@ -49,7 +55,10 @@ def scatter(
     Returns:
         The figure.
     """
+    counting = set(map(id, comparable(models)))
     models = [model for model in models if np.isfinite(model.value(x)) and np.isfinite(model.value(y))]
+    counted = [model for model in models if id(model) in counting]
+    uncounted = [model for model in models if id(model) not in counting]
     figure = new_figure(WIDTH, HEIGHT)
     axes = figure.add_subplot()
     for key, axis, set_scale in ((x, axes.xaxis, axes.set_xscale), (y, axes.yaxis, axes.set_yscale)):
@@ -64,23 +73,25 @@ def scatter(
     axes.grid(color=FAINT, linewidth=0.5, alpha=0.7)
     axes.set_axisbelow(True)
     published = list(dict.fromkeys(model.source for model in models if model.results is None))
+    _draw_uncounted(axes, uncounted, x, y)
     for source in [*published, None]:  # measured models on top
         for family in FAMILIES:
-            group = [m for m in models if m.family == family and (m.source if m.results is None else None) == source]
+            group = [m for m in counted if m.family == family and (m.source if m.results is None else None) == source]
             if group:
                 _draw(axes, group, x, y, bars, published)
+    own = [model for model in models if model.own_accuracy and "accuracy" in (x, y)]
+    axes.scatter([m.value(x) for m in own], [m.value(y) for m in own], s=OWN_AREA, color="white", zorder=5)
     arrows = _arrows(axes, models, x, y)
     axes.margins(0.06)
     if y in ("alignment", "feature_alignment") and axes.get_ylim()[0] < 0 < axes.get_ylim()[1]:
         axes.axhline(0, color="#999999", linewidth=0.8, zorder=0.5)
-    _legend(figure, models, published, bool(arrows))
-    stated = [item for item in correlations if np.isfinite(item["rho"])]
-    lines = [correlation_text(item) for item in stated]
+    _legend(figure, counted, published, bool(arrows), len(uncounted), own)
+    lines = [correlation_text(item) for item in correlations]
     if len(correlations) > 1:
-        lines = [f"{item['group']}: {line}" for item, line in zip(stated, lines, strict=True)]
+        lines = [f"{item['group']}: {line}" for item, line in zip(correlations, lines, strict=True)]
     axes.set_title("\n".join(lines), loc="left", fontsize=9 if len(lines) < 2 else 7.5).set_parse_math(False)
     if len(correlations) == 1 and correlations[0]["n"] < len(models):
-        note = " ".join(filter(None, [note, "Correlation over the models that have all scores."]))
+        note = " ".join(filter(None, [note, "Correlation over the models that have all scores; others are grey."]))
     if note:
         figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#555555").set_parse_math(False)
     _label(figure, axes, models, x, y, arrows)
@@ -88,15 +99,18 @@ def scatter(
 
 
 def correlation_text(correlation: dict[str, Any]) -> str:
-    """Say a rank correlation in one line.
+    """Say a rank correlation in one line, or why there is none.
 
     >>> correlation_text({"rho": 0.8245, "low": 0.786, "high": 0.855, "p": 6.5e-77, "n": 305})[11:]
     '= 0.825 [0.786, 0.855], p < 0.001, n = 305'
     """
+    n = correlation["n"]
+    if np.isnan(correlation["rho"]):
+        reason = f"it takes {FEWEST_RANKED}" if n < FEWEST_RANKED else "a score is the same for all"
+        return f"No rank correlation of {n} model{'' if n == 1 else 's'}: {reason}"
     p = f"p = {correlation['p']:.3f}" if correlation["p"] >= 0.001 else "p < 0.001"
-    low, high = (f"{correlation[end]:.3f}".replace("-", "\N{MINUS SIGN}") for end in ("low", "high"))
-    rho = f"{correlation['rho']:.3f}".replace("-", "\N{MINUS SIGN}")
-    return f"Spearman \N{GREEK SMALL LETTER RHO} = {rho} [{low}, {high}], {p}, n = {correlation['n']}"
+    rho = estimate(correlation["rho"], correlation["low"], correlation["high"])
+    return f"Spearman \N{GREEK SMALL LETTER RHO} = {rho}, {p}, n = {n}"
 
 
 def _draw(axes: Axes, group: Sequence[Model], x: str, y: str, bars: str, published: Sequence[str]) -> None:
@@ -134,6 +148,14 @@ def _draw(axes: Axes, group: Sequence[Model], x: str, y: str, bars: str, publish
     ring.set_linestyle((0, (2, 1.5)))
 
 
+def _draw_uncounted(axes: Axes, models: Sequence[Model], x: str, y: str) -> None:
+    """Draw the points of models that lack a score: grey and hollow, under the others, without error bars."""
+    for family in FAMILIES:
+        values = np.array([(model.value(x), model.value(y)) for model in models if model.family == family])
+        if len(values):
+            axes.scatter(*values.T, marker=MARKERS[family], zorder=1.5, **UNCOUNTED)
+
+
 def _arrows(axes: Axes, models: Sequence[Model], x: str, y: str) -> list[Segment]:
     """Draw an arrow from each control to the model harmonized from it; return their ends."""
     points = {(model.source, model.name): (model.value(x), model.value(y)) for model in models}
@@ -149,8 +171,15 @@ def _arrows(axes: Axes, models: Sequence[Model], x: str, y: str) -> list[Segment
     return ends
 
 
-def _legend(figure: Figure, models: Sequence[Model], published: Sequence[str], arrows: bool) -> None:
-    """Name the families with their numbers of models, the sources and the other signs, beside the plot."""
+def _legend(
+    figure: Figure,
+    models: Sequence[Model],
+    published: Sequence[str],
+    arrows: bool,
+    uncounted: int,
+    own: Sequence[Model],
+) -> None:
+    """Name the families with their numbers of models that count, the sources and the other signs, beside the plot."""
     measured = any(model.results is not None for model in models)
 
     def key(marker: str, face: str, edge: str, size: float, label: str) -> Line2D:
@@ -173,6 +202,11 @@ def _legend(figure: Figure, models: Sequence[Model], published: Sequence[str], a
         handles.append(
             Line2D([], [], color=COLORS["harmonized"], linewidth=1.3, marker=">", label="control \u2192 harmonized")
         )
+    if uncounted:
+        edge = UNCOUNTED["edgecolor"]
+        handles.append(key("o", "none", edge, 5.5, f"lacks a score,\nnot in \N{GREEK SMALL LETTER RHO} ({uncounted})"))
+    for origin, count in Counter(map(own_accuracy, own)).items():
+        handles.append(key("o", "white", "#888888", 4.5, f"white dot: accuracy\n{origin}, not the\ntable's ({count})"))
     if any(model.masked for model in models):
         handles.append(key("$\\bigcirc$", INK, "none", 11, "gradients look masked"))
     if handles:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from harmonizer.report.correlations import comparable
 from harmonizer.report.models import AXES, Model, Score, ceiling_of
-from harmonizer.report.text import escaped
-from harmonizer.statistics import AS_PUBLISHED, FOUND, mean_summary, rank_correlation
+from harmonizer.report.text import NONE, escaped, estimate
+from harmonizer.statistics import AS_PUBLISHED, FEWEST_RANKED, FOUND, mean_summary, rank_correlation
 
 # Mask -> its column of the per-image rows. The names are harmonizer.functional.attack_map's.
 MASKS: Mapping[str, str] = {
@@ -19,7 +20,6 @@ MASKS: Mapping[str, str] = {
     "l2": "alignment_l2",
 }
 COMPARED = ("tolerance", "alignment")  # scores whose ranking is compared between attacks
-FEWEST = 3  # models that have a rank correlation
 
 
 def alignment_of_mask(model: Model, mask: str) -> float:
@@ -39,16 +39,17 @@ def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
     no part.
 
     Returns:
-        One object a pair with at least three models: ``x``, ``y``, ``group``, ``rho``, ``p``, ``n``, ``low``, ``high``.
+        One object a pair with at least four models: ``x``, ``y``, ``group``, ``rho``, ``p``, ``n``, ``low``, ``high``.
     """
-    measured = [model for model in models if model.results is not None and attack_of(model) != AS_PUBLISHED]
+    measured = [m for m in comparable(models) if m.results is not None and attack_of(m) != AS_PUBLISHED]
     sources = {
         source: {model.name: model for model in measured if model.source == source}
         for source in dict.fromkeys(model.source for model in measured)
     }
     found: list[dict[str, Any]] = []
     for source, members in sources.items():
-        scores = {mask: [alignment_of_mask(model, mask) for model in members.values()] for mask in MASKS}
+        counted = comparable(list(members.values()), MASKS, alignment_of_mask)
+        scores = {mask: [alignment_of_mask(model, mask) for model in counted] for mask in MASKS}
         for a, b in combinations(MASKS, 2):
             found.append(
                 {"x": f"alignment ({a})", "y": f"alignment ({b})", "group": f"masks, {source}"}
@@ -60,7 +61,7 @@ def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
             values = [[sources[source][name].value(score) for name in shared] for source in (a, b)]
             names = {"x": f"{score} ({a})", "y": f"{score} ({b})", "group": "attacks"}
             found.append(names | rank_correlation(*values))
-    return [record for record in found if record["n"] >= FEWEST]
+    return [record for record in found if record["n"] >= FEWEST_RANKED]
 
 
 def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, Any]]) -> str:
@@ -78,19 +79,24 @@ def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, A
             for mask in MASKS:
                 value = alignment_of_mask(model, mask)
                 rivals = [alignment_of_mask(other, mask) for other in measured if other.source == model.source]
-                cells.append(f"{value:.3f} ({1 + sum(rival > value for rival in rivals)})")
+                rank = 1 + sum(rival > value for rival in rivals)
+                cells.append(NONE if np.isnan(value) else f"{value:.3f} ({rank})")
             lines.append(f"| {escaped(model.name)} | {escaped(model.source)} | {' | '.join(cells)} |")
         lines.append("")
     if found:
-        lines += ["Spearman correlation over models, with its bootstrap 95 % interval: 1 means the same ranking.", ""]
-        lines += ["| first | second | group | rho | 95 % | models |", "|---|---|---|---:|---|---:|"]
         lines += [
-            f"| {escaped(r['x'])} | {escaped(r['y'])} | {escaped(r['group'])} | {r['rho']:.3f} "
-            f"| {r['low']:.3f} to {r['high']:.3f} | {r['n']} |"
+            "Spearman correlation over models, with its bootstrap 95 % interval from ten models on: 1 means the same "
+            "ranking.",
+            "",
+        ]
+        lines += ["| first | second | group | rho | models |", "|---|---|---|---|---:|"]
+        lines += [
+            f"| {escaped(r['x'])} | {escaped(r['y'])} | {escaped(r['group'])} "
+            f"| {estimate(r['rho'], r['low'], r['high'])} | {r['n']} |"
             for r in found
         ]
     else:
-        lines.append(f"Fewer than {FEWEST} models share an attack, or two attacks: no ranking to compare.")
+        lines.append(f"Fewer than {FEWEST_RANKED} models share an attack, or two attacks: no ranking to compare.")
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from harmonizer.report.correlations import comparable
 from harmonizer.report.models import AXES, Model, Score
 from harmonizer.results import RADIUS, text_cell
 from harmonizer.statistics import BOUND, BUDGETS, STATUSES, robust_accuracy
@@ -36,6 +37,7 @@ def header() -> list[str]:
 def line(model: Model) -> list[str]:
     """Return a model's line of the table for people: scores with standard errors, a dash for what is not known."""
     scores = [show(model.scores.get(key), axis.digits) for key, axis in AXES.items()]
+    scores[0] += f" ({own_accuracy(model)})" if model.own_accuracy else ""
     images = str(model.scores["tolerance"].n or NONE) if "tolerance" in model.scores else NONE
     health = NONE if model.results is None or model.results.summary.get("health") is None else "ok"
     health = MASKED if model.masked else health
@@ -52,6 +54,25 @@ def show(score: Score | None, digits: int) -> str:
         return NONE
     value = "∞" if np.isinf(score.value) else f"{score.value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
     return value if np.isnan(score.se) else f"{value} ± {score.se:.{digits}f}"
+
+
+def own_accuracy(model: Model) -> str:
+    """Return where an accuracy is from that stands beside those of a table; empty for all others."""
+    return "" if not model.own_accuracy else "measured" if model.results is not None else "of its own table"
+
+
+def estimate(value: float, low: float, high: float, digits: int = 3, sign: str = "-") -> str:
+    """Show a number with its interval, as far as they are known; ``sign`` is "+" for differences.
+
+    >>> estimate(0.8245, 0.786, 0.855), estimate(0.5, np.nan, np.nan, sign="+"), estimate(np.nan, 0, 0) == NONE
+    ('0.825 [0.786, 0.855]', '+0.500', True)
+    """
+    if np.isnan(value):
+        return NONE
+    shown = f"{value:{sign}.{digits}f}"
+    if not np.isnan(low):
+        shown += f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+    return shown.replace("-", "\N{MINUS SIGN}")
 
 
 def median(model: Model) -> str:
@@ -87,19 +108,21 @@ def table(models: Sequence[Model]) -> list[list[str]]:
 def comma_separated(models: Sequence[Model]) -> str:
     """Write every number of the table, unrounded, as CSV: an empty cell is a number that is not known.
 
-    A name that a spreadsheet would take for a formula has a ``'`` before it.
+    ``own_accuracy`` says where an accuracy is from that the table of accuracies does not have; ``counted`` is 1 for the
+    models that correlations are over. A name that a spreadsheet would take for a formula has a ``'`` before it.
     """
     ends = ("value", "se", "low", "high", "n")
     counts = [f"n_{status}" for status in STATUSES]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    names = ["model", "architecture", "family", "source", "control", "masked"]
+    names = ["model", "architecture", "family", "source", "control", "masked", "own_accuracy", "counted"]
+    counted = set(map(id, comparable(models)))
     scores = [f"{axis}{'' if end == 'value' else '_' + end}" for axis in AXES for end in ends]
     robust = [f"robust_accuracy_{eps:g}" for eps in BUDGETS]  # upper bounds, by our own attack
     writer.writerow([*names, *scores, "tolerance_median", *robust, *counts])
     for model in models:
         texts = (model.name, model.architecture, model.family, model.source, model.control or "")
-        cells = [*map(text_cell, texts), int(model.masked)]
+        cells = [*map(text_cell, texts), int(model.masked), own_accuracy(model), int(id(model) in counted)]
         known = [getattr(model.scores[axis], end) if axis in model.scores else np.nan for axis in AXES for end in ends]
         tolerance = model.results.summary["tolerance"] if model.results else {}
         middle = tolerance.get("median", {}).get("value", np.nan)
@@ -113,12 +136,14 @@ def comma_separated(models: Sequence[Model]) -> str:
 
 def robust_markdown(models: Sequence[Model]) -> str:
     """Write the share of images still correct at fixed budgets as Markdown, for the measured models."""
+    if not any(map(robust_of, models)):
+        return "No model was measured here: published scores do not say how many images withstand a budget.\n"
     lines = [f"Correct (%) at an L2 budget. {BOUND[0].upper()}{BOUND[1:]}.", ""]
     lines += [f"| Model | Attack | {' | '.join(f'L2 {eps:g}' for eps in BUDGETS)} | Images | Failed |"]
     lines += [f"|---|---|{'---:|' * (len(BUDGETS) + 2)}"]
     for model in models:
         if shares := robust_of(model):
-            known = {share["eps"]: f"{100 * share['value']:.1f} ± {100 * share['se']:.1f}" for share in shares}
+            known = {share["eps"]: show(Score(100 * share["value"], 100 * share["se"]), 1) for share in shares}
             cells = [known.get(eps, NONE) for eps in BUDGETS]
             counts = [str(shares[0]["n"]), str(shares[0]["n_failed"])]
             lines.append(f"| {' | '.join([escaped(model.name), escaped(model.source), *cells, *counts])} |")

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from harmonizer.report.correlations import comparable
 from harmonizer.report.curves import last_radius, survival_of
 from harmonizer.report.families import FAMILIES
 from harmonizer.report.grid import Example, magnification_for, read_examples, shared_keys
 from harmonizer.report.models import AXES, RMS, Model, Source, input_sizes
 from harmonizer.report.page.pictures import PictureBook
 from harmonizer.report.paired import TEST, Comparison
-from harmonizer.report.text import robust_of
+from harmonizer.report.text import own_accuracy, robust_of
 from harmonizer.results import RADIUS
-from harmonizer.statistics import BOUND, CENSORED, FOUND, HUMAN_CEILING, STATUSES
+from harmonizer.statistics import BOUND, CENSORED, FEWEST_RANKED, FOUND, HUMAN_CEILING, STATUSES
 
 BINS, POINTS = 24, 61  # of the histogram of radii; of the survival curve
 MOST_PICTURED = 600  # examples in the page: about 15 kB each
@@ -53,11 +54,12 @@ def payload(
     shown = [read_examples(model) for model in grid[0]]
     factor = magnification_for([e for own in [*examples, *(list(own.values()) for own in shown)] for e in own])
     controls = {(model.source, model.name): i for i, model in enumerate(models)}
-    described = []
+    described, counted = [], set(map(id, comparable(models)))
     for model, own in zip(models, examples, strict=True):
         control = controls.get((model.source, model.control or ""))
         pictured = [_pictured(example, factor, book) for example in own]
-        described.append(_model(model, sources) | {"control": control, "examples": pictured})
+        more = {"control": control, "counted": id(model) in counted, "examples": pictured}
+        described.append(_model(model, sources) | more)
     shown_axes = AXES | (RMS if len(input_sizes(models)) > 1 else {})
     content: dict[str, Any] = _plain(
         {
@@ -72,6 +74,7 @@ def payload(
             "comparisons": [_comparison(pair, index) for pair in comparisons],
             "test": TEST,
             "bound": BOUND,
+            "fewest": FEWEST_RANKED,
             "grid": _grid(grid[0], shown, grid[1], factor, book),
             "magnification": factor,
             "pictures": book.pages,
@@ -94,6 +97,7 @@ def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
         "measured": model.results is not None,
         "hollow": model.results is None and published.index(model.source) % 2 == 1,
         "masked": model.masked,
+        "ownAccuracy": own_accuracy(model),
         "scores": {axis: [s.value, s.se, s.low, s.high, s.n] for axis, s in model.scores.items()},
         **dict.fromkeys(
             ("reasons", "counts", "median", "robust", "survival", "histogram", "parameters", "input", "training")

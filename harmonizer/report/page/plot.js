@@ -10,6 +10,7 @@ const toScale = (axis, value) => (onLog(axis) ? Math.log10(value) : value);
 const plottable = (axis, value) => known(value) && (!onLog(axis) || value > 0);
 const has = (model, axis) => model.scores[axis] && plottable(axis, model.scores[axis][0]);
 const matches = (model) => !state.query || [model.name, model.architecture, model.family].join(" ").toLowerCase().includes(state.query);
+const ownAccuracy = (model) => model.ownAccuracy && [state.x, state.y].includes("accuracy");
 const isShown = (model) => !state.hidden.has("family " + model.family) && !state.hidden.has("source " + model.source);
 
 function fullDomain(axis, shown) {
@@ -40,7 +41,7 @@ function draw() {
   const clip = svg("clipPath", { id: "clip" }, svg("rect", { x: ranges[0][0], y: ranges[1][1], width: ranges[0][1] - ranges[0][0], height: ranges[1][0] - ranges[1][1] }));
   plot.replaceChildren(svg("defs", {}, clip), axesOf(ranges, sx, sy), svg("g", { "clip-path": "url(#clip)" }, errorBars(sx, sy), arrows(), markers(), names(ranges)), svg("g", { id: "over", "clip-path": "url(#clip)" }));
   highlight();
-  describe(points.filter((point) => matches(point.model)).map((point) => point.model));
+  describe(points.filter((point) => matches(point.model)).length);
 }
 
 function axesOf(ranges, sx, sy) {
@@ -60,7 +61,7 @@ function axesOf(ranges, sx, sy) {
 }
 
 function errorBars(sx, sy) {
-  return points.flatMap(({ model, x, y }) => {
+  return points.filter(({ model }) => model.counted).flatMap(({ model, x, y }) => {
     const style = "bar " + familyClass(model.family) + (model.measured ? " measured" : "") + (matches(model) ? "" : " faded");
     const across = ends(model.scores[state.x]).filter((value) => plottable(state.x, value)).map((value) => sx(toScale(state.x, value)));
     const up = ends(model.scores[state.y]).filter((value) => plottable(state.y, value)).map((value) => sy(toScale(state.y, value)));
@@ -86,10 +87,12 @@ function arrows() {
 
 function markers() {
   return points.flatMap(({ model, x, y }) => {
-    const style = "point " + familyClass(model.family) + (model.measured ? " measured" : model.hollow ? " hollow" : "") + (matches(model) ? "" : " faded");
-    const size = model.measured ? 6.5 : 4.4;
+    const look = !model.counted ? " uncounted" : model.measured ? " measured" : model.hollow ? " hollow" : "";
+    const style = "point " + familyClass(model.family) + look + (matches(model) ? "" : " faded");
+    const size = !model.counted ? 3.6 : model.measured ? 6.5 : 4.4;
+    const dot = ownAccuracy(model) ? [svg("circle", { class: "own" + (matches(model) ? "" : " faded"), cx: x, cy: y, r: 2 })] : [];
     const ring = model.masked ? [svg("circle", { class: "ring" + (matches(model) ? "" : " faded"), cx: x, cy: y, r: size + 6 })] : [];
-    return [marker(model.family, x, y, size, { class: style }), ...ring];
+    return [marker(model.family, x, y, size, { class: style }), ...dot, ...ring];
   });
 }
 
@@ -117,12 +120,18 @@ function outstanding() { // points by the distance to their third nearest neighb
   return points.map((point) => [near(point), point]).sort((a, b) => b[0] - a[0]).map(([, point]) => point);
 }
 
+// The correlation is over the models that count, as everywhere in the report: harmonizer.report.correlations.comparable.
 function describe(shown) {
-  const rho = spearman(shown.map((m) => m.scores[state.x][0]), shown.map((m) => m.scores[state.y][0]));
-  const text = shown.length > 2 && known(rho) && state.x !== state.y ? ", Spearman ρ = " + show(rho, 3) : "";
-  const sources = new Set(shown.map((model) => model.source)).size;
-  const mixed = text && sources > 1 ? " across " + sources + " protocols" : "";
-  byId("correlation").textContent = shown.length + " of " + models.length + " models shown" + text + mixed;
+  const drawn = models.filter((m) => isShown(m) && matches(m) && [state.x, state.y].every((axis) => m.scores[axis] && known(m.scores[axis][0])));
+  const counted = drawn.filter((model) => model.counted);
+  const rho = spearman(...[state.x, state.y].map((axis) => counted.map((m) => m.scores[axis][0])));
+  const sources = new Set(counted.map((model) => model.source)).size;
+  let text = "";
+  if (state.x !== state.y && counted.length < data.fewest) text = ", no rank correlation of " + counted.length + " (it takes " + data.fewest + ")";
+  else if (state.x !== state.y && known(rho)) text = ", Spearman ρ = " + show(rho, 3) + " over " + counted.length + (sources > 1 ? " across " + sources + " protocols" : "");
+  const lacking = drawn.length - counted.length;
+  const signs = [lacking && lacking + " grey: they lack a score and are not in the correlation", drawn.some(ownAccuracy) && "white dot: accuracy measured here or of its own table, not the table’s"].filter(Boolean);
+  byId("correlation").textContent = [shown + " of " + models.length + " models shown" + text, ...signs].join("; ");
 }
 
 // Hover, focus, choice.

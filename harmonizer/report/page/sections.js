@@ -35,7 +35,7 @@ function drawModelTable() {
     { title: "Model", text: true, wrap: true, cell: (m) => [icon(m.family), " ", link(m), m.masked ? " ⚠" : ""], value: (m) => m.name },
     { title: "Family", text: true, cell: (m) => m.family, value: (m) => m.family },
     { title: "Source", text: true, cell: (m) => m.source, value: (m) => m.source },
-    ...axes.map(([axis, { short, digits }]) => ({ title: short, cell: (m) => plusMinus(m.scores[axis], digits), value: (m) => (m.scores[axis] ? m.scores[axis][0] : NaN) })),
+    ...axes.map(([axis, { short, digits }]) => ({ title: short, cell: (m) => plusMinus(m.scores[axis], digits) + (axis === "accuracy" && m.ownAccuracy ? " (" + m.ownAccuracy + ")" : ""), value: (m) => (m.scores[axis] ? m.scores[axis][0] : NaN) })),
   ];
   if (models.some((model) => model.measured)) {
     columns.push({ title: "Median (L2)", cell: (m) => (m.median ? show(m.median[0], 3) : "–"), value: (m) => (!m.median ? NaN : m.median[0] === "inf" ? Infinity : m.median[0]) });
@@ -61,9 +61,10 @@ function drawCorrelations() {
   const forest = (item) => {
     if (!known(item.rho)) return "–";
     const at = (value) => 80 + 76 * value;
-    return svg("svg", { viewBox: "0 0 160 16", width: 160, height: 16, role: "img", "aria-label": "from " + show(item.low, 2) + " to " + show(item.high, 2) },
+    const label = known(item.low) ? "from " + show(item.low, 2) + " to " + show(item.high, 2) : show(item.rho, 2);
+    return svg("svg", { viewBox: "0 0 160 16", width: 160, height: 16, role: "img", "aria-label": label },
       svg("line", { class: "rule", x1: 4, x2: 156, y1: 8, y2: 8 }), svg("line", { class: "zero", x1: 80, x2: 80, y1: 2, y2: 14 }),
-      svg("line", { class: "arrow", x1: at(item.low), x2: at(item.high), y1: 8, y2: 8 }), svg("circle", { class: "arrow-head", cx: at(item.rho), cy: 8, r: 4 }));
+      known(item.low) ? svg("line", { class: "arrow", x1: at(item.low), x2: at(item.high), y1: 8, y2: 8 }) : null, svg("circle", { class: "arrow-head", cx: at(item.rho), cy: 8, r: 4 }));
   };
   const columns = [
     { title: "Scores", text: true, cell: (c) => c.x + " – " + c.y, value: (c) => c.x + c.y },
@@ -76,7 +77,7 @@ function drawCorrelations() {
   ];
   const groups = new Set(data.sources.length > 1 ? [] : data.sources.map((source) => source.name)); // the same as "all"
   const rows = data.correlations.filter((item) => !groups.has(item.group));
-  byId("correlations").append(html("p", { class: "quiet" }, "Over the models that have all scores; intervals by bootstrap over models; “alignment” is adversarial alignment."), html("div", { class: "scroll" }, sortable(columns, rows).table));
+  byId("correlations").append(html("p", { class: "quiet" }, "Over the models that have all scores, from " + data.fewest + " on; p is exact up to 9 models; intervals by bootstrap over models, from 10 on; “alignment” is adversarial alignment."), html("div", { class: "scroll" }, sortable(columns, rows).table));
 }
 
 function drawGrid() {
