@@ -85,7 +85,7 @@ def scatter(
     axes.margins(0.06)
     if y in ("alignment", "feature_alignment") and axes.get_ylim()[0] < 0 < axes.get_ylim()[1]:
         axes.axhline(0, color="#999999", linewidth=0.8, zorder=0.5)
-    _legend(figure, counted, published, bool(arrows), len(uncounted), own)
+    _legend(figure, counted, published, bool(arrows), uncounted, own)
     lines = [correlation_text(item) for item in correlations]
     if len(correlations) > 1:
         lines = [f"{item['group']}: {line}" for item, line in zip(correlations, lines, strict=True)]
@@ -176,7 +176,7 @@ def _legend(
     models: Sequence[Model],
     published: Sequence[str],
     arrows: bool,
-    uncounted: int,
+    uncounted: Sequence[Model],
     own: Sequence[Model],
 ) -> None:
     """Name the families with their numbers of models that count, the sources and the other signs, beside the plot."""
@@ -193,6 +193,8 @@ def _legend(
         if count:
             size = 11 if family == "harmonized" else 7
             handles.append(key(MARKERS[family], COLORS[family], COLORS[family], size, f"{family} ({count})"))
+        elif any(model.family == family for model in uncounted):
+            handles.append(key(MARKERS[family], "none", UNCOUNTED["edgecolor"], 5.5, f"{family} (0)"))
     if measured and published:
         handles.append(key("o", "#888888", INK, 7.5, "measured here"))
     for i, source in enumerate(published):
@@ -203,8 +205,8 @@ def _legend(
             Line2D([], [], color=COLORS["harmonized"], linewidth=1.3, marker=">", label="control \u2192 harmonized")
         )
     if uncounted:
-        edge = UNCOUNTED["edgecolor"]
-        handles.append(key("o", "none", edge, 5.5, f"lacks a score,\nnot in \N{GREEK SMALL LETTER RHO} ({uncounted})"))
+        text = f"grey: lacks a score,\nnot in \N{GREEK SMALL LETTER RHO} ({len(uncounted)})"
+        handles.append(key("o", "none", UNCOUNTED["edgecolor"], 5.5, text))
     for origin, count in Counter(map(own_accuracy, own)).items():
         handles.append(key("o", "white", "#888888", 4.5, f"white dot: accuracy\n{origin}, not the\ntable's ({count})"))
     if any(model.masked for model in models):

@@ -1,5 +1,8 @@
 """What figures state, and which models a correlation is over."""
 
+import csv
+import io
+
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
@@ -10,6 +13,7 @@ from harmonizer.report.grid import choose_models, magnification_for, qualitative
 from harmonizer.report.models import Model, Score, load_models
 from harmonizer.report.scatter import scatter
 from harmonizer.report.style import styled
+from harmonizer.report.text import comma_separated
 from harmonizer.results import find_results
 
 
@@ -32,6 +36,40 @@ def test_models_that_lack_a_score_of_their_source_are_not_correlated():
     assert found["tolerance", "alignment", "all"]["n"] == 9
     assert found["tolerance", "alignment", "a"]["rho"] == pytest.approx(-1)
     assert found["tolerance", "alignment", "b"]["rho"] == pytest.approx(1)
+
+
+def test_what_a_scatter_draws_beyond_the_correlation_is_grey_and_the_legend_says_so():
+    counted = [published("a", f"m{i}", accuracy=i, tolerance=i**2, alignment=-i) for i in range(5)]
+    lacking = [published("a", f"l{i}", tolerance=3.0 + i, alignment=9.0) for i in range(2)]
+    found = [item for item in correlations(counted + lacking) if item["group"] == "all"]
+    with styled():
+        figure = scatter(counted + lacking, "tolerance", "alignment", correlations=found[2:])
+    grey = [
+        points
+        for points in figure.axes[0].collections
+        if isinstance(points, PathCollection) and points.get_zorder() < 2
+    ]
+    assert sorted(map(tuple, grey[0].get_offsets())) == [(3.0, 9.0), (4.0, 9.0)]
+    assert len(grey) == 1 and grey[0].get_facecolor().size == 0
+    assert figure.axes[0].get_title(loc="left").endswith("n = 5")
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "CNN (5)" in texts and any(text.startswith("grey: lacks a score") and "(2)" in text for text in texts)
+    rows = {row["model"]: row["counted"] for row in csv.DictReader(io.StringIO(comma_separated(counted + lacking)))}
+    assert [name for name, counts in rows.items() if counts == "0"] == ["l0", "l1"]
+
+
+@pytest.mark.parametrize(
+    ("n", "text"), [(1, "of 1 model: it takes 4"), (3, "of 3 models: it takes 4"), (4, "p = 0.083")]
+)
+def test_nothing_is_concluded_from_three_models(n, text):
+    """Three models cannot show a rank correlation, four cannot show a significant one."""
+    few = [published("a", str(i), accuracy=i, tolerance=i, alignment=i) for i in range(n)]
+    found = correlations(few)
+    with styled():
+        title = scatter(few, "accuracy", "tolerance", correlations=found[:1]).axes[0].get_title(loc="left")
+    assert text in title
+    assert "[" not in title and ("p <" not in title)
+    assert all(np.isnan(item["rho"]) and np.isnan(item["p"]) for item in found) == (n < 4)
 
 
 def test_a_scatter_states_one_correlation_or_one_a_source(models):

@@ -35,6 +35,35 @@ def test_only_what_is_between_the_marks_changes(zoo, tmp_path):
     assert page.read_text() == once
 
 
+@pytest.mark.parametrize("text", [None, "no marks"])
+def test_an_insert_that_cannot_be_done_leaves_nothing_half_made(zoo, tmp_path, capsys, text):
+    page = tmp_path / "README.md"
+    if text is not None:
+        page.write_text(text)
+    before = sorted(tmp_path.iterdir())
+    assert main([str(zoo), "--out", str(tmp_path / "out"), "--insert", str(page)]) == 2
+    assert "README.md" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_no_pairs_are_a_sentence_and_no_empty_table(zoo, tmp_path):
+    assert main([str(zoo / "resnet18"), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "comparisons.md").read_text().startswith("No pairs: ")
+    (tmp_path / "table.csv").write_text("model,pt,aa,pt_sem,aa_sem\nresnet50,1.5,0.2,0.1,0.01\n")
+    assert main(["--external", str(tmp_path / "table.csv"), "--out", str(tmp_path / "published")]) == 0
+    for name in ("comparisons.md", "robust_accuracy.md", "sensitivity.md"):
+        assert "|---" not in (tmp_path / "published" / name).read_text()
+
+
+def test_few_shared_images_have_a_difference_without_an_interval(make, tmp_path):
+    for name, harmonize in (("a", False), ("b", True)):
+        make(tmp_path / name, "vit", label=name, images=6, accuracy=1.0, training={"harmonize": harmonize, "seed": 0})
+    models, *_ = read_models([tmp_path], [], [])
+    (pair,) = [compare(a, b) for a, b in default_pairs(models)]
+    cell = pairs_markdown([pair]).splitlines()[2].split(" | ")[3]
+    assert re.fullmatch(r"[+\N{MINUS SIGN}][\d.]+, n = \d", cell)
+
+
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END} {BEGIN}", f"{BEGIN}{END}" * 2])
 def test_a_document_without_the_marks_is_left_alone(tmp_path, text):
     page = tmp_path / "README.md"

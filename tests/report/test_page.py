@@ -23,6 +23,8 @@ SWITCHES = (
 )
 PUBLISHED = 293  # with the seven measured ones: 300 models
 FIRST_PAINT = 2.0  # seconds
+ROWS = "[...document.querySelectorAll('#correlations tbody tr')]"
+CORRELATIONS = f"{ROWS}.map((r) => [...r.cells].map((c) => c.textContent))"
 MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
@@ -154,6 +156,52 @@ def test_the_correlation_in_the_page_is_that_of_the_statistics(opened, page):
     text = run(opened, "document.getElementById('correlation').textContent")
     assert text.endswith("across 2 protocols")
     assert float(text.split("= ")[1].split(" ")[0].replace(MINUS, "-")) == pytest.approx(overall["rho"], abs=6e-4)
+
+
+@pytest.fixture
+def few(browser, tmp_path):
+    """Open the page of three models with all scores and one that has no accuracy; nothing may be complained of."""
+    table = "model,pt,aa,pt_sem,aa_sem,top1\na,1,0.1,,,70\nb,2,0.2,,,80\nc,3,0.3,,,90\nlacking,9,-0.5,,,\n"
+    (tmp_path / "table.csv").write_text(table)
+    assert main(["--external", str(tmp_path / "table.csv"), "--out", str(tmp_path / "out")]) == 0
+    resize(browser, 1280, 900)
+    browser.get_log("browser")
+    browser.get((tmp_path / "out" / "report.html").as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def test_three_models_have_no_correlation_in_the_page_and_a_fourth_that_does_not_count_is_grey(few):
+    def text():
+        return run(few, "document.getElementById('correlation').textContent")
+
+    assert text() == "3 of 4 models shown, no rank correlation of 3 (it takes 4)"
+    script = (
+        "for (const [id, value] of [['x', 'tolerance'], ['y', 'alignment']]) { const e = document.getElementById(id);"
+    )
+    few.execute_script(script + " e.value = value; e.dispatchEvent(new Event('change')); }")
+    assert text().startswith("4 of 4 models shown, no rank correlation of 3 (it takes 4); 1 grey: ")
+    assert run(few, "document.querySelectorAll('.point.uncounted').length") == 1
+    for row in run(few, CORRELATIONS):
+        assert row[2:4] == [NONE, NONE] and row[5] == NONE
+
+
+def test_the_published_models_have_one_number_in_chart_table_and_statistics(browser, published, tmp_path):
+    arguments = ["--external", published / "feng2025_l2fmn.csv", "--accuracy", published / "timm_results_imagenet.csv"]
+    assert main([*map(str, arguments), "--out", str(tmp_path)]) == 0
+    found = {
+        (item["x"], item["y"], item["group"]): item for item in json.loads((tmp_path / "statistics.json").read_text())
+    }
+    resize(browser, 1280, 900)
+    browser.get((tmp_path / "report.html").as_uri())
+    for x, y in (("accuracy", "tolerance"), ("accuracy", "alignment"), ("tolerance", "alignment")):
+        script = f"for (const [id, value] of [['x', '{x}'], ['y', '{y}']]) {{ const e = document.getElementById(id);"
+        browser.execute_script(script + " e.value = value; e.dispatchEvent(new Event('change')); }")
+        text = run(browser, "document.getElementById('correlation').textContent")
+        rho = f"{found[x, y, 'all']['rho']:.3f}".replace("-", MINUS)
+        assert f"Spearman \N{GREEK SMALL LETTER RHO} = {rho} over 305" in text
+        (row,) = [row for row in run(browser, CORRELATIONS) if row[0] == f"{x} {NONE} {y}" and row[1] == "all"]
+        assert (row[2], row[6]) == (rho, "305")
 
 
 def test_axes_bars_and_scale_can_be_chosen(opened):

@@ -1,11 +1,17 @@
 """Tables of others: columns, citations, joins, and a clear word on what is wrong."""
 
+import csv
+import json
 import re
 
 import pytest
+from matplotlib.collections import PathCollection
 
+from harmonizer.report.__main__ import main
 from harmonizer.report.models import load_models
 from harmonizer.report.published import read_accuracy, read_external, with_accuracy
+from harmonizer.report.scatter import OWN_AREA, scatter
+from harmonizer.report.style import styled
 from harmonizer.results import find_results
 
 TABLE = """\
@@ -75,7 +81,42 @@ def test_a_model_trained_here_does_not_get_the_accuracy_of_its_architecture(zoo)
     matched, unmatched = with_accuracy(models, {"convnext_tiny": 82.0, "resnet18.a1_in1k": 71.0})
     values = {model.name: model.value("accuracy") for model in matched}
     assert values["resnet18.a1_in1k"] == 71
-    assert "convnext_tiny control" in unmatched
+    assert unmatched == []
+    before = {model.name: model.scores["accuracy"] for model in models}
+    for model in matched:
+        assert model.own_accuracy == (model.name != "resnet18.a1_in1k")
+        if model.own_accuracy:
+            assert model.scores["accuracy"] == before[model.name]
+
+
+def test_own_accuracies_stay_in_tables_and_figures_and_are_marked(zoo, tmp_path, capsys):
+    table = write(
+        tmp_path / "timm.csv", "model,img_size,top1\nresnet18.a1_in1k,224,71\nmaxvit_tiny_tf_224.in1k,224,83\n"
+    )
+    assert main([str(zoo), "--accuracy", str(table), "--out", str(tmp_path / "out")]) == 0
+    notes = capsys.readouterr().err
+    assert "2 of 7 models have an accuracy in the table." in notes
+    assert "5 have none there and keep their own, which is marked: " in notes
+    rows = {row["model"]: row for row in csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines())}
+    assert [row["own_accuracy"] for row in rows.values()].count("measured") == 5
+    assert (rows["resnet18.a1_in1k"]["own_accuracy"], rows["resnet18.a1_in1k"]["accuracy_se"]) == ("", "")
+    assert all(row["accuracy"] and row["counted"] == "1" for row in rows.values())
+    lines = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert sum("(measured)" in line for line in lines) == 5
+    found = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    assert {item["n"] for item in found} == {7}
+    models, _ = with_accuracy(load_models(find_results([zoo]))[0], read_accuracy(table))
+    with styled():
+        figure = scatter(models, "accuracy", "tolerance")
+    assert sum(len(points.get_offsets()) for points in dots(figure)) == 5
+    assert any("accuracy\nmeasured" in text.get_text() for text in figure.legends[0].get_texts())
+    with styled():
+        assert sum(len(points.get_offsets()) for points in dots(scatter(models, "tolerance", "alignment"))) == 0
+
+
+def dots(figure):
+    markers = [points for points in figure.axes[0].collections if isinstance(points, PathCollection)]
+    return [points for points in markers if list(points.get_sizes()) == [OWN_AREA]]
 
 
 def test_published_tables_of_2025(published):

@@ -82,6 +82,15 @@ def test_the_command_writes_only_the_replay_and_marks_it(both, tmp_path, capsys)
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 
+def test_a_replay_of_one_model_says_that_there_is_no_rank_correlation(both, tmp_path):
+    folder, _ = both
+    places = [str(folder / kind / NAMES[0]) for kind in ("proper", "published")]
+    assert main([*places, "--replay", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "replay.md").read_text()
+    assert "The two protocols, tolerance: No rank correlation of 1 model: it takes 4." in text
+    assert "nan" not in text
+
+
 def test_figures_with_a_replay_are_marked(both):
     folder, _ = both
     figure = replay_figure(replayed(load_models(find_results([folder]))[0]))
