@@ -314,6 +314,17 @@ def test_a_number_that_no_column_holds_names_its_line(folder, number):
         load_results(folder)
 
 
+def test_intervals_of_few_images_in_old_results_are_left_out(folder):
+    for path in (("tolerance", "paper_mean"), ("tolerance", "median"), ("accuracy",)):
+        edit(folder, (*path, "low"), 0.1)
+    summary = load_results(folder).summary
+    assert math.isnan(summary["tolerance"]["paper_mean"]["low"]) and math.isnan(summary["tolerance"]["median"]["low"])
+    assert summary["tolerance"]["paper_mean"]["mean"] == 1 / 3
+    assert summary["accuracy"]["low"] == 0.1  # Wilson's, right for any number
+    edit(folder, ("tolerance", "paper_mean", "n"), 10)
+    assert load_results(folder).summary["tolerance"]["paper_mean"]["low"] == 0.1
+
+
 def test_no_results_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         find_results([tmp_path / "nowhere"])
