@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from harmonizer.report.text import NONE, estimate
 from harmonizer.results import Results, load_results
 from harmonizer.statistics import pair_keys, paired_difference, paired_tolerance
 
@@ -51,8 +52,7 @@ def show_comparison(control: Path, harmonized: Path) -> None:
         "score",
         "control",
         "harmonized",
-        "paired difference",
-        "95 % interval",
+        "paired difference, 95 %",
         "p",
         "images",
         caption=f"attack {protocol['attack']}, {protocol['images']} images; "
@@ -64,10 +64,9 @@ def show_comparison(control: Path, harmonized: Path) -> None:
         means = [_mean(results, score) for results in (before, after)]
         table.add_row(
             score.replace("_", " "),
-            *(f"{value:.3f}" for value in means),
-            f"{difference['mean']:+.3f}",
-            f"[{difference['low']:+.3f}, {difference['high']:+.3f}]",
-            f"{difference['p']:.2g}",
+            *(estimate(value, np.nan, np.nan) for value in means),
+            estimate(difference["mean"], difference["low"], difference["high"], sign="+"),
+            NONE if np.isnan(difference["p"]) else f"{difference['p']:.2g}",
             str(difference["n"]),
         )
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
@@ -76,4 +75,6 @@ def show_comparison(control: Path, harmonized: Path) -> None:
 def _mean(results: Results, score: str) -> float:
     """Return a score's mean over the model's own images."""
     summary = results.summary[score]
+    if summary is None:  # there are no human maps
+        return np.nan
     return float(summary["restricted_mean"]["mean"] if score == "tolerance" else summary["mean"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harmonizer.pair import show_comparison
 from harmonizer.report.models import load_models
 from harmonizer.report.page.payload import _facts
 from harmonizer.report.paired import compare, default_pairs, named_pair
@@ -80,3 +81,14 @@ def test_alignments_are_shares_of_the_datas_own_ceiling_where_it_is_known(make, 
     difference = b.results.columns["alignment"] - a.results.columns["alignment"]
     assert compare(a, b).differences["alignment"]["mean"] == pytest.approx(2 * np.nanmean(difference))
     assert "measured here" in dict(_facts([a, b], []))["Scores"]
+
+
+def test_the_terminals_table_of_few_images_without_maps_has_dashes_and_no_nan(make, tmp_path, capsys):
+    for name in ("a", "b"):
+        make(tmp_path / name, "resnet18", label=name, images=5, accuracy=1.0)
+        path = tmp_path / name / "summary.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"adversarial_alignment": None}))
+    show_comparison(tmp_path / "a", tmp_path / "b")
+    out = capsys.readouterr().out
+    assert "nan" not in out and "[" not in out
+    assert "\N{EN DASH}" in next(line for line in out.splitlines() if "adversarial alignment" in line)
