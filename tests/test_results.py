@@ -321,6 +321,9 @@ def test_intervals_of_few_images_in_old_results_are_left_out(folder):
     assert math.isnan(summary["tolerance"]["paper_mean"]["low"]) and math.isnan(summary["tolerance"]["median"]["low"])
     assert summary["tolerance"]["paper_mean"]["mean"] == 1 / 3
     assert summary["accuracy"]["low"] == 0.1  # Wilson's, right for any number
+    edit(folder, ("accuracy", "value"), 1.0)
+    edit(folder, ("accuracy", "se"), 0.0)
+    assert math.isnan(load_results(folder).summary["accuracy"]["se"])
     edit(folder, ("tolerance", "paper_mean", "n"), 10)
     assert load_results(folder).summary["tolerance"]["paper_mean"]["low"] == 0.1
 

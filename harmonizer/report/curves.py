@@ -37,7 +37,7 @@ def survival_curves(models: Sequence[Model]) -> Figure:
         (line,) = axes.plot(radii, 100 * share, color=color, linestyle=style, linewidth=width, alpha=alpha)
         line.set_label(label)
         if named:
-            bands = [proportion(round(value * n), n) for value in share]
+            bands = [proportion(round(value * n) if n else 0, n) for value in share]
             low, high = ([100 * band[end] for band in bands] for end in ("low", "high"))
             axes.fill_between(radii, low, high, color=color, alpha=0.08, linewidth=0)
     axes.set_xlabel("Perturbation radius (L2)")

@@ -114,7 +114,9 @@ def _decoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, dict):
         block = {key: _decoded(item) for key, item in value.items()}
         share = {"value", "se"} <= block.keys()  # its interval is Wilson's, for any number of images
-        return block if share or "low" not in block else stated(block)
+        if share:
+            return block | ({"se": np.nan} if block["value"] in (0, 1) else {})  # 0 in earlier versions
+        return stated(block) if "low" in block else block
     if isinstance(value, list):
         return [_decoded(item) for item in value]
     return np.nan if value is None else float(value) if value in ("inf", "-inf") else value

@@ -18,6 +18,7 @@ from harmonizer.report.__main__ import main
 from harmonizer.report.models import Model, Score, load_models
 from harmonizer.report.text import comma_separated, latex, markdown
 from harmonizer.results import find_results
+from harmonizer.statistics import FAILED, tolerance_summary
 from harmonizer.sweep.failures import Failures
 
 FIGURES = ("tolerance", "alignment", "tolerance-alignment", "survival", "grid")
@@ -174,6 +175,22 @@ def test_one_model_and_nothing_to_correlate(zoo, tmp_path):
     assert main([str(zoo / "resnet18"), "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "statistics.json").read_text())
     assert [item["rho"] for item in found] == [None] * 3
+
+
+def test_a_model_of_which_every_image_failed_has_no_score_and_no_zero(make, tmp_path):
+    folder = make(tmp_path / "in" / "broken", "broken")
+    table = (folder / "images.csv").read_text()
+    (folder / "images.csv").write_text(re.sub(",(wrong|found|censored),", ",failed,", table))
+    summary = json.loads((folder / "summary.json").read_text())
+    status = [FAILED] * summary["tolerance"]["n"]
+    summary["tolerance"] = tolerance_summary(status, [0.0] * len(status), eps_max=10)
+    (folder / "summary.json").write_text(json.dumps(summary).replace("NaN", "null"))
+    assert main([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    for name in ("table.md", "robust_accuracy.md", "sensitivity.md", "comparisons.md"):
+        assert "nan" not in (tmp_path / "out" / name).read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    (model,) = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])["models"]
+    assert model["robust"] == [] and model["survival"] is None  # null times 100 is 0 in a page
 
 
 def test_a_model_of_which_nothing_is_known_but_censored_images(make, tmp_path):

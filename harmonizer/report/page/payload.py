@@ -107,13 +107,14 @@ def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
         return described
     summary = model.results.summary
     tolerance, training = summary["tolerance"], summary.get("training")
+    counted = tolerance["n"] - tolerance["n_failed"]  # images that the curve is over
     middle, radii = tolerance["median"], np.linspace(0, last_radius(model), POINTS)
     return described | {
         "reasons": [str(reason) for reason in (summary.get("health") or {}).get("reasons", [])],
         "counts": [tolerance[f"n_{status}"] for status in STATUSES],
         "median": [middle[key] for key in ("value", "low", "high", "n")],
-        "robust": [[share[key] for key in ("eps", "value", "low", "high")] for share in robust_of(model)],
-        "survival": [radii.tolist(), survival_of(model, radii)[0].tolist()],
+        "robust": [[s[key] for key in ("eps", "value", "low", "high")] for s in robust_of(model) if s["n"]],
+        "survival": [radii.tolist(), survival_of(model, radii)[0].tolist()] if counted else None,
         "histogram": _histogram(model),
         "parameters": summary["model"]["parameters"],
         "input": summary["model"]["input_size"],
