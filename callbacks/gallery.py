@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from callbacks.robustness import Robustness
+from harmonizer.data.picture import decode_rgb
 from harmonizer.files import temporary_name
 from harmonizer.functional import attack_map
 from harmonizer.models import evaluation_saliency
@@ -70,7 +70,7 @@ def _send(trainer: L.Trainer, name: str, path: Path) -> None:
     """Give a picture to the loggers that take images."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            picture = np.asarray(Image.open(path).convert("RGB"))
+            picture = decode_rgb(path.read_bytes())
             logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")
         elif isinstance(logger, WandbLogger):
             logger.log_image(name, [str(path)], step=trainer.global_step)

@@ -133,7 +133,10 @@ class ShardDataset(Dataset[Item]):
         size = (image.shape[1], image.shape[0])
         if human is not None and not _same_shape(size, human.size):
             raise DamagedSample(f"{sample}: image is {size} and its human map {human.size} pixels")
-        self.transform.write(image, human, seed=position.seed, pixels=pixels, importance=importance)
+        try:
+            self.transform.write(image, human, seed=position.seed, pixels=pixels, importance=importance)
+        except ValueError as error:
+            raise DamagedSample(f"{sample}: {error}") from None
         return label, human is not None, f"{sample.shard}/{sample.key}" if len(self.folders) > 1 else sample.name
 
 

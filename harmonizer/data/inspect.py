@@ -105,6 +105,9 @@ def describe(manifest: Manifest | None, surveys: Sequence[Survey]) -> Iterator[t
         common_sizes = (f"{width}x{height} ({count})" for (width, height), count in sizes.most_common(FEW))
         more = f" and {len(sizes) - FEW} more" if len(sizes) > FEW else ""
         yield title, (", ".join(common_sizes) or "-") + more
+    turned = sum(survey.turned for survey in surveys)
+    if turned:
+        yield "turned", f"{turned} images or maps, shown upright by their EXIF orientation"
     if manifest is not None and manifest.ceilings is not None:
         ceilings = manifest.ceilings
         yield "ceiling", f"{ceilings.overall}, floor {ceilings.floor}, over {len(ceilings.per_image)} images"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harmonizer.data.manifest import Shard, file_sha256
-from harmonizer.data.picture import decode_picture
+from harmonizer.data.picture import ORIENTATION, decode_picture
 from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.data.tar import Member
 from harmonizer.data.tar_index import ROLES, Sample, dotted_images, has, read_contents
@@ -28,6 +28,7 @@ class Survey:
         labels: How often each occurs.
         images: How often each (width, height) occurs; empty unless pictures were decoded.
         heatmaps: The same of the human maps.
+        turned: Images and maps with an EXIF orientation that was undone; 0 unless images were decoded.
         ignored: How often each extension occurs that the loader does not read.
         passed_over: Names of members that belong to no sample.
         dotted: Names of pictures that are not read for a dot in them.
@@ -40,6 +41,7 @@ class Survey:
     labels: Counter[int] = field(default_factory=Counter)
     images: Counter[tuple[int, int]] = field(default_factory=Counter)
     heatmaps: Counter[tuple[int, int]] = field(default_factory=Counter)
+    turned: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
     passed_over: list[str] = field(default_factory=list)
     dotted: list[str] = field(default_factory=list)
@@ -131,6 +133,7 @@ def _check_pictures(sample: Sample, file: BinaryIO, decode: bool, survey: Survey
             yield f"has a damaged .{name} ({error})"
             continue
         counter[picture.size] += 1
+        survey.turned += ORIENTATION in picture.info
         sizes.append(picture.size)
         if name == HEATMAP and picture.mode not in MAP_MODES:
             yield f"has a map of mode {picture.mode}, expected 8- or 16-bit grey"

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from harmonizer.data.augment import jitter, random_box, rotate
-from harmonizer.data.picture import Pixels
+from harmonizer.data.picture import MOST_PIXELS, Pixels
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 Box = tuple[int, int, int, int]
@@ -99,6 +99,9 @@ class JointTransform:
             seed: As for a call.
             pixels: (3,size,size) float32, written.
             importance: (size,size) float32, written; zeros.
+
+        Raises:
+            ValueError: The image is so narrow that the evaluation geometry would enlarge it without bound.
         """
         generator = torch.Generator().manual_seed(seed)
         array = np.asarray(image)
@@ -149,6 +152,11 @@ class JointTransform:
         """Bring a picture to (size,size) by the evaluation geometry, as timm has it."""
         shorter = math.floor(self.size / self.crop_ratio)
         width, height = (int(shorter * length / min(picture.size)) for length in picture.size)
+        if width * height > MOST_PIXELS:
+            raise ValueError(
+                f"an image of {picture.width}x{picture.height} pixels is too narrow: "
+                f"with {shorter} pixels for its shorter side it has more than {MOST_PIXELS}"
+            )
         picture = _resize(picture, width, height, resampling)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         return _crop(picture, (left, top, left + self.size, top + self.size))

@@ -220,7 +220,7 @@ def test_damaged_pictures_and_maps_of_folders_and_tables(convert, encode, tmp_pa
     cases = [
         ("cut.jpg,0,", "cannot decode the image"),
         ("empty.jpg,0,", "empty.jpg is empty"),
-        ("text.jpg,0,", "it is no picture"),
+        ("text.jpg,0,", "it is not an image in one of the formats JPEG, PNG, WEBP, BMP"),
         ("deep.png,0,", "expected 8 bits a channel"),
         ("absent.jpg,0,", "cannot read absent.jpg (No such file"),
         ("good.jpg,0,absent.npy", "cannot read absent.npy"),

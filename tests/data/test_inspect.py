@@ -71,7 +71,10 @@ def damage(folder, name, **changes):
         ({"jpg": None}, "sample 's0' has no image"),
         ({"cls": None}, "sample 's0' has no .cls"),
         ({"cls": 2}, "sample 's0' has label 2, out of range of 2 classes"),
-        ({"heatmap_png": b"PNG"}, "sample 's0' has a damaged .heatmap.png (it is no picture)"),
+        (
+            {"heatmap_png": b"PNG"},
+            "sample 's0' has a damaged .heatmap.png (it is not an image in one of",
+        ),
         ({"heatmap_png": grey(32, 32)}, "of 96x64 and a map of another shape, 32x32"),
         ({"heatmap_png": "RGB"}, "map of mode RGB"),
     ],
