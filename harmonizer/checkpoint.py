@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from harmonizer.checkpoint_file import read_checkpoint
+from harmonizer.data.convert.sources.classes import check_imagenet_order, imagenet_classes
 from harmonizer.models import check_model_name, model_classes, model_image_size
 from harmonizer.module import HarmonizerModule
+from harmonizer.run import say
 
 EMA = "ema_state_dict"  # where callbacks.ema keeps the averaged weights in a checkpoint
 WEIGHTS = ("raw", "ema")
@@ -40,7 +42,7 @@ class Subject:
             classes: Class names of the data.
 
         Raises:
-            ValueError: The model does not know these classes.
+            ValueError: The model does not know these classes, or ImageNet's are in another order than its own.
         """
         if self.checkpoint is not None:
             return restore(self.checkpoint, classes, weights=self.weights)
@@ -50,6 +52,10 @@ class Subject:
                 f"{self.model} tells {known} classes apart and the data have {len(classes)}; "
                 "choose data with the model's classes, or train a head for these with train.py --pretrained"
             )
+        if self.pretrained and known == len(imagenet_classes()):
+            doubt = check_imagenet_order(classes)
+            if doubt is not None:
+                say(f"{self.label}: {doubt}")
         return HarmonizerModule(self.model, classes, self.image_size, pretrained=self.pretrained)
 
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +16,7 @@ from harmonizer.data.ceilings import CEILING_SPLITS, measure_ceilings
 from harmonizer.data.convert.download import fetch_all
 from harmonizer.data.convert.job import PARTICIPANTS, Job, Options, Report
 from harmonizer.data.convert.sources.classes import parse_classes
-from harmonizer.data.convert.sources.find import Found, find
+from harmonizer.data.convert.sources.find import Found, find, fingerprint
 from harmonizer.data.convert.sources.pictures import Encoding
 from harmonizer.data.convert.staging import Staging
 from harmonizer.data.convert.workers import run_jobs
@@ -28,6 +27,7 @@ from harmonizer.data.tfrecord import RecordError
 from harmonizer.results import text_cell
 
 LEFT_OUT = "left_out.csv"  # beside the shards
+VERSION = 2  # of what is written: an interrupted conversion is gone on with by the same only
 SAMPLES_PER_SHARD = 1000
 PREPARED = {
     "fel2022": "fel2022: 256 -> 64, 10-tap window of sigma 10 (moves by -0.46,-0.54 of 64), -> 224",
@@ -67,6 +67,7 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
         raise found.problems[0]
     if not found.items:
         raise ValueError(f"no samples in {', '.join(given.sources)}")
+    sys.stdout.writelines(f"{note}\n" for note in found.notes)
     options = Options(
         classes=len(found.classes),
         prepare=given.prepare,
@@ -76,7 +77,12 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
         resize=given.resize,
         on_error=given.on_error,
     )
-    plan = {"options": asdict(options), "shard_size": given.shard_size, "sources": _fingerprint(found)}
+    plan = {
+        "version": VERSION,
+        "options": asdict(options),
+        "shard_size": given.shard_size,
+        "sources": fingerprint(found),
+    }
     with Staging(given.out, plan, restart=given.restart) as staging:
         try:
             reports = _run(staging, found, options, given, progress)
@@ -94,6 +100,9 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
         if left_out:
             _write_left_out(staging.data / LEFT_OUT, left_out)
         staging.publish(manifest)
+    turned = sum(report.turned for report in reports)
+    if turned:
+        sys.stdout.write(f"{turned} images are shown upright by their EXIF orientation, as maps must have them\n")
     return manifest, left_out
 
 
@@ -112,28 +121,6 @@ def _run(
             reports[job.number] = report
             advance(len(job.items))
     return [reports[number] for number in range(len(parts))]
-
-
-def _fingerprint(found: Found) -> str:
-    """Return what identifies the sources: classes, samples, and each file's size and time of change."""
-    digest = sha256(repr(found.classes).encode())
-    states: dict[str, tuple[int, int]] = {}
-    for item in found.items:
-        digest.update(repr(item).encode())
-        for name in (item.file, item.picture, item.human):
-            if name is not None and name not in states:
-                states[name] = _state(Path(name))
-                digest.update(repr(states[name]).encode())
-    return digest.hexdigest()
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """Return a file's size and time of change; -1 for one that is missing."""
-    try:
-        status = path.stat()
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
 
 
 def _describe_maps(reports: Sequence[Report], options: Options) -> str:

@@ -60,11 +60,29 @@ class Report:
         shard: What was written; without samples there is no file.
         problems: (file, record, reason) of what was left out.
         kept_maps: How many maps had the size of prepared ones already, and were kept as they were.
+        turned: How many images are shown upright by their EXIF orientation.
     """
 
     shard: Shard
     problems: list[tuple[str, int | None, str]] = field(default_factory=list)
     kept_maps: int = 0
+    turned: int = 0
+
+
+class Converted(NamedTuple):
+    """A sample for a shard.
+
+    Attributes:
+        sample: As shards have it.
+        stack: Its participants' prepared maps (P,H,W), if there are several.
+        kept_map: Whether its map was kept as it was though preparation was asked for.
+        turned: Whether its image was shown upright by its EXIF orientation.
+    """
+
+    sample: dict[str, Any]
+    stack: Values | None
+    kept_map: bool
+    turned: bool
 
 
 def convert_job(job: Job, folder: Path, options: Options) -> Report:
@@ -85,24 +103,21 @@ def _samples(job: Job, folder: Path, options: Options, report: Report) -> Iterat
     """Yield the usable samples, and note the others."""
     for item in job.items:
         try:
-            sample, stack, kept = convert_item(item, options)
+            converted = convert_item(item, options)
         except RecordError as error:
             if options.on_error == "fail":
                 raise
             report.problems.append((error.path, error.record, error.reason))
             continue
-        if stack is not None:
-            _write_stack(folder / PARTICIPANTS / f"{item.key}.npy", stack)
-        report.kept_maps += kept
-        yield sample
+        if converted.stack is not None:
+            _write_stack(folder / PARTICIPANTS / f"{item.key}.npy", converted.stack)
+        report.kept_maps += converted.kept_map
+        report.turned += converted.turned
+        yield converted.sample
 
 
-def convert_item(item: Item, options: Options) -> tuple[dict[str, Any], Values | None, bool]:
+def convert_item(item: Item, options: Options) -> Converted:
     """Convert one sample.
-
-    Returns:
-        The sample as shards have it; its participants' prepared maps (P,H,W), if there are several; and whether its
-        map was kept as it was though preparation was asked for.
 
     Raises:
         RecordError: The sample cannot be used.
@@ -110,10 +125,11 @@ def convert_item(item: Item, options: Options) -> tuple[dict[str, Any], Values |
     record = read(item)
     if not 0 <= record.label < options.classes:
         raise item.error(f"label {record.label} is out of range; there are {options.classes} classes")
-    extension, image, (width, height) = encode_picture(
+    image = encode_picture(
         record.image, item, encoding=options.encoding, quality=options.quality, resize=options.resize
     )
-    sample: dict[str, Any] = {"__key__": item.key, extension: image, LABEL: record.label}
+    width, height = image.size
+    sample: dict[str, Any] = {"__key__": item.key, image.extension: image.content, LABEL: record.label}
     human, stack, kept = record.human, None, False
     notes = dict(record.notes)
     if human is not None:
@@ -128,7 +144,7 @@ def convert_item(item: Item, options: Options) -> tuple[dict[str, Any], Values |
             notes["heatmap_white"] = human.full_scale
     if notes:
         sample["json"] = json.dumps(notes, sort_keys=True).encode()
-    return sample, stack, kept
+    return Converted(sample, stack, kept, image.turned)
 
 
 def _prepare(values: Values, item: Item, method: Method) -> tuple[Values, bool]:

@@ -119,7 +119,7 @@ class Staging:
             tar = self.data / shard.file
             if shard.samples == 0 or (tar.is_file() and file_sha256(tar) == shard.sha256):
                 problems = [(file, record, reason) for file, record, reason in content["problems"]]
-                reports[int(path.stem)] = Report(shard, problems, content["kept_maps"])
+                reports[int(path.stem)] = Report(shard, problems, content["kept_maps"], content["turned"])
         known = {report.shard.file for report in reports.values() if report.shard.samples}
         for path in self.data.iterdir():
             if path.is_file() and path.name not in known:

@@ -9,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harmonizer.data.convert.sources.files import MOST_BYTES, check_arrays, read_file
 from harmonizer.data.convert.sources.item import HumanMap, Item, Pixels, Record
 from harmonizer.data.convert.sources.pictures import PICTURE_SUFFIXES, open_picture
+from harmonizer.data.picture import MOST_PIXELS
 
 SAMPLE_SUFFIXES = (".npz", ".pth", ".pt")
 MAP_SUFFIXES = (".npy", *SAMPLE_SUFFIXES, *PICTURE_SUFFIXES)
@@ -48,9 +50,10 @@ def read_map(path: Path, item: Item) -> HumanMap:
     """
     if path.suffix.lower() in PICTURE_SUFFIXES:
         try:
-            return decode_map(path.read_bytes(), item)
-        except OSError as error:
-            raise item.error(f"cannot read the map {path} ({error.strerror})") from None
+            encoded = read_file(path)
+        except (OSError, ValueError) as error:
+            raise item.error(f"cannot read the map {path} ({getattr(error, 'strerror', error)})") from None
+        return decode_map(encoded, item)
     content = _load(path, item)
     if isinstance(content, Mapping):
         names = [name for name in content if name in MAP_NAMES] or list(content)
@@ -77,6 +80,8 @@ def to_map(array: NDArray[Any], item: Item) -> HumanMap:
         array = array[..., 0]
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise item.error(f"the heatmap has shape {array.shape}, expected (H,W) or a stack (participants,H,W)")
+    if array.size > MOST_PIXELS:
+        raise item.error(f"the heatmap has shape {array.shape}, expected at most {MOST_PIXELS} values")
     values = array.astype(np.float64)
     if not np.isfinite(values).all() or values.min() < 0:
         raise item.error("the heatmap holds values that are negative or not finite")
@@ -92,6 +97,8 @@ def to_pixels(array: NDArray[Any], item: Item) -> Pixels:
         array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
         raise item.error(f"the image has shape {array.shape}, expected (H,W,3) or (3,H,W)")
+    if array.size > 3 * MOST_PIXELS:
+        raise item.error(f"the image has shape {array.shape}, expected at most {MOST_PIXELS} pixels")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype.kind not in "fiu":
@@ -114,6 +121,7 @@ def _full_scale(largest: float) -> float:
 def _load(path: Path, item: Item) -> Any:  # noqa: ANN401 - arrays, tensors or a mapping of them
     """Load a file of arrays without unpickling objects."""
     try:
+        check_arrays(path)
         if path.suffix.lower() in (".pth", ".pt"):
             return torch.load(path, map_location="cpu", weights_only=True)
         content = np.load(path, allow_pickle=False)
@@ -129,6 +137,8 @@ def _load(path: Path, item: Item) -> Any:  # noqa: ANN401 - arrays, tensors or a
 def _array(value: object, item: Item, name: str) -> NDArray[Any]:
     """Return an array, tensor or number as array."""
     if isinstance(value, Tensor):
+        if value.numel() * value.element_size() > MOST_BYTES:  # a view repeats what the file holds once
+            raise item.error(f"{name} has shape {tuple(value.shape)}: more than {MOST_BYTES} bytes")
         return value.detach().float().numpy() if value.dtype == torch.bfloat16 else value.detach().numpy()
     if isinstance(value, np.ndarray | int | float):
         return np.asarray(value)

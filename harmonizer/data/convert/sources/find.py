@@ -1,22 +1,17 @@
 """List the samples of sources without reading them."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
-from harmonizer.data.convert.sources.arrays import MAP_SUFFIXES, SAMPLE_SUFFIXES
-from harmonizer.data.convert.sources.classes import imagenet_classes, name_classes, number_names
+from harmonizer.data.convert.sources.class_folders import find_pictures
+from harmonizer.data.convert.sources.classes import describe_order, imagenet_classes
 from harmonizer.data.convert.sources.item import Item
-from harmonizer.data.convert.sources.names import make_key, walk, with_unique_keys
-from harmonizer.data.convert.sources.pictures import PICTURE_SUFFIXES
+from harmonizer.data.convert.sources.listing import TFRECORD_SUFFIX, list_source
+from harmonizer.data.convert.sources.names import make_key, with_unique_keys
 from harmonizer.data.convert.sources.table import read_table
 from harmonizer.data.tfrecord import RecordError, index_records
-
-TFRECORD_SUFFIX = re.compile(r"\.tfrecords?$", re.IGNORECASE)
-TFRECORD_OF_MANY = re.compile(r"-\d{5}-of-\d{5}$")
-TABLE = ".csv"
-SPLITS = {"train", "val", "valid", "validation", "test"}
 
 
 @dataclass
@@ -27,11 +22,13 @@ class Found:
         items: What can be read.
         problems: What cannot, as seen so far.
         classes: Class names.
+        notes: The order of the classes and what was passed over, in words.
     """
 
     items: list[Item] = field(default_factory=list)
     problems: list[RecordError] = field(default_factory=list)
     classes: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
 
 def find(
@@ -51,55 +48,68 @@ def find(
 
     Raises:
         FileNotFoundError: A source does not exist.
-        ValueError: A source is of no known kind, or two name different classes.
+        ValueError: A source is of no known kind, two hold the same files, or two name different classes.
     """
+    _refuse_repeated(sources)
     found = Found()
     for source in sources:
-        items, problems, names = _find_source(source, classes, maps)
+        items, problems, names = _find_source(source, classes, maps, found.notes)
         if found.classes not in ((), names):
             raise ValueError(f"{source} has other classes than the sources before it; name all of them with --classes")
         found.classes = names
         found.items += [item._replace(wants_map=item.wants_map and not allow_missing_map) for item in items]
         found.problems += problems
+    before = [item.key for item in found.items]
     found.items = list(with_unique_keys(found.items))
+    renamed = [(key, item.key) for key, item in zip(before, found.items, strict=True) if item.key != key]
+    if renamed:
+        found.notes.append(f"{len(renamed)} keys occur before and get a number; first {' -> '.join(renamed[0])}")
+    found.notes.insert(0, describe_order(found.classes, given=classes is not None))
     return found
 
 
 def _find_source(
-    source: Path, classes: tuple[str, ...] | None, maps: Path | None
+    source: Path, classes: tuple[str, ...] | None, maps: Path | None, notes: list[str]
 ) -> tuple[list[Item], list[RecordError], tuple[str, ...]]:
-    """List one source's samples, problems and classes."""
-    if not source.exists():
-        raise FileNotFoundError(f"no file or folder {source}")
-    files = list(walk(source)) if source.is_dir() else [source]
-    kinds = {
-        kind: [file for file in files if _kind(file) == kind] for kind in ("TFRecord", "array", "picture", "table")
-    }
-    kinds = {kind: members for kind, members in kinds.items() if members}
-    if len(kinds) != 1:
-        listed = " and ".join(f"{len(members)} {kind} files" for kind, members in kinds.items()) or "none"
-        raise ValueError(f"{source}: expected files of one kind (TFRecord, NPZ, .pth, pictures, CSV), got {listed}")
-    kind, members = kinds.popitem()
+    """List one source's samples, problems and classes; add to the notes."""
+    kind, members, problems, passed_over = list_source(source)
+    notes += passed_over
     if kind == "picture":
         if not source.is_dir():
             raise ValueError(f"{source} is a lone picture without a label; give its folder, or a CSV table")
-        items, names = _find_pictures(source, members, classes, maps)
-        return items, [], names
+        items, of_maps, names = find_pictures(source, members, classes, maps, notes)
+        return items, problems + of_maps, names
     if maps is not None:
         raise ValueError(f"--maps goes with folders of pictures; {source} holds {kind} files")
     if kind == "table":
         if len(members) > 1:
             raise ValueError(f"{source} holds {len(members)} tables; give them one by one")
-        return read_table(members[0], classes)
+        items, of_rows, names = read_table(members[0], classes)
+        return items, problems + of_rows, names
     names = classes or imagenet_classes()
     if kind == "array":
         relative = [file.relative_to(source) if source.is_dir() else Path(file.name) for file in members]
         pairs = zip(members, relative, strict=True)
-        return [Item("arrays", make_key(name), str(file), wants_map=True) for file, name in pairs], [], names
-    found = Found()
+        items = [Item("arrays", make_key(name), str(file), wants_map=True) for file, name in pairs]
+        return items, problems, names
+    found = Found(problems=problems)
     for file in members:
         _index(file, found)
     return found.items, found.problems, names
+
+
+def _refuse_repeated(sources: Sequence[Path]) -> None:
+    """Refuse sources that hold another, whose samples would be there twice."""
+    places: dict[Path, Path] = {}
+    for source in sources:
+        place = source.resolve()
+        for other, known in places.items():
+            if place == other:
+                raise ValueError(f"{known} and {source} are the same source; give it once")
+            if place in other.parents or other in place.parents:
+                inner, outer = (source, known) if other in place.parents else (known, source)
+                raise ValueError(f"{inner} lies in {outer}, which is a source too; give one of them")
+        places[place] = source
 
 
 def _index(file: Path, found: Found) -> None:
@@ -117,49 +127,23 @@ def _index(file: Path, found: Found) -> None:
             found.problems.append(RecordError(str(file), None, "the file is empty"))
 
 
-def _find_pictures(
-    folder: Path, files: list[Path], classes: tuple[str, ...] | None, maps: Path | None
-) -> tuple[list[Item], tuple[str, ...]]:
-    """List the pictures of a folder with one subfolder a class."""
-    relative = [file.relative_to(folder) for file in files]
-    loose = next((name for name in relative if len(name.parts) < 2), None)
-    if loose is not None:
-        raise ValueError(f"{folder / loose} is in no class folder; expected FOLDER/CLASS/IMAGE, or a CSV with labels")
-    found = {name.parts[0] for name in relative}
-    if found <= SPLITS:
-        raise ValueError(f"{folder} holds the splits {', '.join(sorted(found))}; convert each into a folder of its own")
-    names = classes or name_classes(sorted(found))
-    numbers = number_names(names)
-    unknown = sorted(found - numbers.keys())
-    if unknown:
-        raise ValueError(f"{folder / unknown[0]} is none of the {len(names)} classes of --classes")
-    by_name: dict[Path, str] = {}
-    if maps is not None:
-        if not maps.is_dir():
-            raise FileNotFoundError(f"--maps {maps}: no such folder")
-        mapped = (file for file in walk(maps) if file.suffix.lower() in MAP_SUFFIXES)
-        by_name = {file.relative_to(maps).with_suffix(""): str(file) for file in mapped}
-    items = [
-        Item(
-            "picture",
-            make_key(name),
-            str(file),
-            label=numbers[name.parts[0]],
-            human=by_name.get(name.with_suffix("")),
-            wants_map=maps is not None,
-        )
-        for file, name in zip(files, relative, strict=True)
-    ]
-    return items, names
+def fingerprint(found: Found) -> str:
+    """Return what identifies the sources: classes, samples, and each file's size and time of change."""
+    digest = sha256(repr(found.classes).encode())
+    states: dict[str, tuple[int, int]] = {}
+    for item in found.items:
+        digest.update(repr(item).encode())
+        for name in (item.file, item.picture, item.human):
+            if name is not None and name not in states:
+                states[name] = _state(Path(name))
+                digest.update(repr(states[name]).encode())
+    return digest.hexdigest()
 
 
-def _kind(file: Path) -> str:
-    """Tell a file's kind by its name."""
-    suffix = file.suffix.lower()
-    if TFRECORD_SUFFIX.search(file.name) or TFRECORD_OF_MANY.search(file.name):
-        return "TFRecord"
-    if suffix in SAMPLE_SUFFIXES:
-        return "array"
-    if suffix in PICTURE_SUFFIXES:
-        return "picture"
-    return "table" if suffix == TABLE else "other"
+def _state(path: Path) -> tuple[int, int]:
+    """Return a file's size and time of change; -1 for one that is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

@@ -1,6 +1,5 @@
-"""Names of files, in their order, and the keys made of them."""
+"""The keys made of names of files, and the order of names."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
@@ -9,14 +8,6 @@ from pathlib import Path
 from harmonizer.data.convert.sources.item import Item
 
 KEY_LENGTH = 80  # characters; with a number and an extension it stays below the 100 of a tar header
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder: hidden ones left out, links followed, train-2 before train-10."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
-        for name in sorted((name for name in files if not name.startswith(".")), key=natural):
-            yield Path(parent, name)
 
 
 def make_key(name: Path) -> str:

@@ -1,17 +1,33 @@
 """Encoded pictures: check, decode, resize and encode."""
 
 import io
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from PIL import Image
 
 from harmonizer.data.convert.sources.item import Item, Pixels
-from harmonizer.data.picture import decode_picture
+from harmonizer.data.picture import ORIENTATION, SOURCE_FORMATS, decode_picture
 
 Encoding = Literal["keep", "jpeg", "png", "webp"]
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # pictures that shards hold, by Pillow's name
 LOSSLESS = "PNG"
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # of files to read
+
+
+class Encoded(NamedTuple):
+    """An image as a shard has it.
+
+    Attributes:
+        extension: Of its member.
+        content: The encoded image.
+        size: Width and height as viewers show it.
+        turned: Whether it was shown upright by its EXIF orientation.
+    """
+
+    extension: str
+    content: bytes
+    size: tuple[int, int]
+    turned: bool
 
 
 def open_picture(encoded: bytes, item: Item, name: str, *, header_only: bool = False) -> Image.Image:
@@ -21,14 +37,14 @@ def open_picture(encoded: bytes, item: Item, name: str, *, header_only: bool = F
         RecordError: It cannot be decoded.
     """
     try:
-        return decode_picture(encoded, header_only=header_only)
+        return decode_picture(encoded, formats=SOURCE_FORMATS, header_only=header_only)
     except ValueError as error:
         raise item.error(f"cannot decode {name} ({error})") from None
 
 
 def encode_picture(
     image: bytes | Pixels, item: Item, *, encoding: Encoding, quality: int, resize: int | None
-) -> tuple[str, bytes, tuple[int, int]]:
+) -> Encoded:
     """Check an image by decoding all of it, and encode it where that is asked for or needed.
 
     Args:
@@ -39,17 +55,18 @@ def encode_picture(
         resize: Shorter side in pixels of larger pictures; smaller ones are left alone.
 
     Returns:
-        Extension, encoded picture, and (width, height).
+        The encoded image. One that is left as it is keeps its EXIF orientation, which readers of shards apply.
 
     Raises:
         RecordError: The image cannot be decoded, or has 16 bits or floats a channel.
     """
     picture = _decode(image, item)
+    turned = ORIENTATION in picture.info
     old = picture.format if picture.format in EXTENSIONS else LOSSLESS
     kind = old if encoding == "keep" else encoding.upper()
     small = resize is None or min(picture.size) <= resize
     if isinstance(image, bytes) and small and kind == picture.format:
-        return EXTENSIONS[kind], image, picture.size
+        return Encoded(EXTENSIONS[kind], image, picture.size, turned)
     picture = picture if picture.mode in ("RGB", "L") else picture.convert("RGB")
     if resize is not None and not small:
         scale = resize / min(picture.size)
@@ -60,7 +77,7 @@ def encode_picture(
         picture.save(buffer, kind)
     else:
         picture.save(buffer, kind, quality=quality)
-    return EXTENSIONS[kind], buffer.getvalue(), picture.size
+    return Encoded(EXTENSIONS[kind], buffer.getvalue(), picture.size, turned)
 
 
 def _decode(image: bytes | Pixels, item: Item) -> Image.Image:

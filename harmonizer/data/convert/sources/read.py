@@ -4,6 +4,7 @@ from pathlib import Path
 
 from harmonizer.data.convert.sources.arrays import read_arrays, read_map
 from harmonizer.data.convert.sources.examples import read_example
+from harmonizer.data.convert.sources.files import read_file
 from harmonizer.data.convert.sources.item import Item, Record
 
 
@@ -25,9 +26,9 @@ def _read_picture(item: Item) -> Record:
     assert item.label is not None
     path = Path(item.picture or item.file)
     try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise item.error(f"cannot read {path.name} ({error.strerror})") from None
+        encoded = read_file(path)
+    except (OSError, ValueError) as error:
+        raise item.error(f"cannot read {path.name} ({getattr(error, 'strerror', error)})") from None
     if not encoded:
         raise item.error(f"{path.name} is empty" if item.picture else "the file is empty")
     human = None if item.human is None else read_map(Path(item.human), item)

@@ -50,6 +50,12 @@ def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item],
             raise ValueError(f"{path}: labels are numbers; say of how many with --classes (a number, imagenet, a file)")
         classes = name_classes(sorted(labels))
     numbers = number_names(classes)
+    for label in labels:
+        if re.fullmatch(r"\d+", label) and numbers.get(label, int(label)) != int(label):
+            raise ValueError(
+                f"{path}: label {label} could be the class of that name, which is number {numbers[label]}, or of that "
+                "number; order the numbers in the file of --classes"
+            )
     items, problems = [], []
     for line, row in rows:
         try:
