@@ -108,8 +108,9 @@ def describe_order(classes: Sequence[str], *, given: bool) -> str:
             f"so {classes[first]} is label {first}; {other}"
         )
     text = f"{len(classes)} classes in alphabetical order"
-    for key in (natural, str.casefold):
-        swapped = next(((a, b) for a, b in itertools.pairwise(classes) if key(a) > key(b)), None)
+    pairs = list(itertools.pairwise(classes))
+    for inverted in ([natural(a) > natural(b) for a, b in pairs], [a.casefold() > b.casefold() for a, b in pairs]):
+        swapped = next(itertools.compress(pairs, inverted), None)
         if swapped is not None:
             return f"{text}, {swapped[0]} before {swapped[1]}; {other}"
     return text
