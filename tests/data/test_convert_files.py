@@ -1,0 +1,258 @@
+"""What lies in folders besides images: links, pipes, archives, hidden files, and files that are not what they seem."""
+
+import csv
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import EpsImagePlugin
+
+from harmonizer.data.convert.command import main
+from harmonizer.data.convert.sources.files import MOST_BYTES
+from harmonizer.data.picture import MOST_PIXELS
+from harmonizer.data.shards import write_shard
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.fixture
+def images(encode, tmp_path):
+    """A class folder with two images."""
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    for number in range(2):
+        (tmp_path / "images" / "cat" / f"{number}.jpg").write_bytes(encode(seed=number))
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def left_out(images, tmp_path, capsys, read_shards):
+    """Return a function that converts the images: keys, what is left out (file -> reason), and what was said."""
+
+    def run(*options):
+        arguments = [str(option) for option in ("--workers", 1, "--out", tmp_path / "out", *options)]
+        failed = main([str(images), *arguments])
+        said, message = capsys.readouterr()
+        status = main([str(images), *arguments, "--on-error", "skip"]) if failed else 0
+        again, listed = capsys.readouterr(), {}
+        if failed:
+            assert (failed, status, "Traceback" in message) == (1, 3, False), again.err
+            with (tmp_path / "out" / "left_out.csv").open() as file:
+                listed = {row["file"]: row["reason"] for row in csv.DictReader(file)}
+            assert next(iter(listed)) in message  # the error names it, too
+        return list(read_shards(tmp_path / "out")), listed, said + again.out
+
+    return run
+
+
+def link(place: Path, target: str | Path) -> str:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(target)
+    return str(place)
+
+
+TWO = ["cat-0", "cat-1"]
+
+
+@pytest.mark.parametrize("target", [".", "..", "../cat"])
+def test_a_loop_is_named_and_multiplies_nothing(target, images, left_out):
+    place = link(images / "cat" / "self", target)
+    keys, listed, _ = left_out()
+    assert (keys, list(listed)) == (TWO, [place])
+    assert "a loop; remove the link" in listed[place]
+
+
+def test_links_that_lead_nowhere_are_named(images, left_out):
+    places = [link(images / "cat" / "a", "b"), link(images / "cat" / "b", "a"), link(images / "cat" / "c.jpg", "no")]
+    keys, listed, _ = left_out()
+    assert (keys, list(listed)) == (TWO, places)
+    assert all("leads nowhere" in reason for reason in listed.values())
+
+
+def test_nothing_outside_of_a_source_is_taken(images, left_out, encode, tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "x.jpg").write_bytes(encode())
+    (tmp_path / "secret" / "x.txt").touch()
+    link(images / "cat" / "readme.txt", tmp_path / "secret" / "x.txt")  # nothing that is read
+    places = {link(images / "cat" / "x.jpg", tmp_path / "secret" / "x.jpg"), link(images / "dog", "../secret")}
+    keys, listed, _ = left_out()
+    assert (keys, set(listed)) == (TWO, places)
+    assert all(f"outside of {images}; copy it (cp -rL)" in reason for reason in listed.values())
+
+
+def test_links_to_what_is_there_already_are_named(images, left_out):
+    places = {link(images / "cat" / "2.jpg", "1.jpg"), link(images / "dog", "cat")}
+    keys, listed, _ = left_out()
+    assert (keys, set(listed)) == (TWO, places)
+    assert all("is taken already" in reason for reason in listed.values())
+
+
+def test_links_into_a_hidden_folder_are_followed_once(images, left_out, encode):
+    (images / ".pool" / "deep").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg", "deep/c.jpg"):
+        (images / ".pool" / name).write_bytes(encode())
+    link(images / ".pool" / "deep" / "up", "..")
+    link(images / "cat" / "a.jpg", "../.pool/a.jpg")
+    link(images / "dog", ".pool")
+    keys, listed, said = left_out()
+    assert keys == [*TWO, "cat-a", "dog-b", "dog-deep-c"]
+    assert list(listed) == [str(images / "dog" / "a.jpg"), str(images / "dog" / "deep" / "up")]
+    assert "1 hidden, for a name that begins with a dot; first" in said
+
+
+def test_a_source_may_be_a_link_itself(images, convert, read_shards, tmp_path):
+    (tmp_path / "link").symlink_to(images)
+    assert convert(tmp_path / "link", "--out", tmp_path / "out") == (0, "")
+    assert list(read_shards(tmp_path / "out")) == TWO
+
+
+def test_pipes_and_devices_are_not_opened(images, left_out, convert, tmp_path):
+    os.mkfifo(images / "cat" / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "table.csv").write_text("image,label,map\nimages/cat/0.jpg,0,/dev/zero\nimages/cat/pipe.jpg,0,\n")
+    keys, listed, _ = left_out()
+    assert (keys, listed) == (TWO, {str(images / "cat" / "pipe.jpg"): "is a pipe, socket or device, not a file"})
+    status, message = convert(tmp_path / "pipe.csv", "--out", tmp_path / "x")
+    assert (status, "pipe.csv is a pipe, socket or device" in message) == (1, True)
+    for row, name in ((2, "zero"), (3, "pipe.jpg")):
+        table = (tmp_path / "table.csv", "--out", tmp_path / "x", "--classes", "1", "--allow-missing-map")
+        status, message = convert(*table)
+        assert (status, f"record {row}: cannot read" in message, name in message) == (1, True, True), message
+        assert "it is a folder, pipe or device" in message
+        (tmp_path / "table.csv").write_text("image,label,map\nimages/cat/0.jpg,0,\nimages/cat/pipe.jpg,0,\n")
+
+
+def test_hidden_files_archives_and_other_kinds_are_named(images, left_out):
+    for name in ("._0.jpg", ".x.jpg", ".DS_Store", "n1.tar", "n2.tar.gz", "a.jfif", "b.jfif", "notes"):
+        (images / "cat" / name).touch()
+    keys, listed, said = left_out()
+    assert (keys, listed) == (TWO, {})
+    assert f"2 hidden, for a name that begins with a dot; first {images}/cat/._0.jpg\n" in said
+    assert (
+        f"2 archives or compressed, which are not opened; unpack those that hold samples; first {images}/cat/n1" in said
+    )
+    assert f"3 files of other kinds, .jfif (2), no suffix (1); first {images}/cat/a.jfif\n" in said
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.tgz", "x.zip", "train.tfrecords.gz"])
+def test_archives_as_sources_are_named(name, convert, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).write_bytes(bytes(9))
+    for source in (tmp_path / "folder" / name, tmp_path / "folder"):
+        status, message = convert(source, "--out", tmp_path / "out")
+        assert (status, f"{tmp_path / 'folder' / name}" in message, "unpack it" in message) == (1, True, True), message
+
+
+def test_sources_that_hold_each_other_are_refused(images, convert, tmp_path):
+    (tmp_path / "again").symlink_to(images)
+    for other in (images, tmp_path / "again"):
+        status, message = convert(images, other, "--out", tmp_path / "out")
+        assert (status, "are the same source; give it once" in message) == (1, True)
+    status, message = convert(images, images / "cat", "--out", tmp_path / "out")
+    assert (status, f"{images / 'cat'} lies in {images}, which is a source too" in message) == (1, True)
+
+
+def test_keys_of_two_sources_get_numbers_and_this_is_said(images, convert, read_shards, encode, capsys, tmp_path):
+    (tmp_path / "other" / "cat").mkdir(parents=True)
+    (tmp_path / "other" / "cat" / "1.jpg").write_bytes(encode(seed=9))
+    assert main([str(images), str(tmp_path / "other"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert "1 keys occur before and get a number; first cat-1 -> cat-1_2" in capsys.readouterr().out
+    samples = read_shards(tmp_path / "out")
+    assert [*samples] == [*TWO, "cat-1_2"]
+    assert samples["cat-1_2"]["jpg"] == encode(seed=9)
+
+
+def test_a_shard_holds_each_key_once(tmp_path):
+    with pytest.raises(ValueError, match=r"000000\.tar: two samples have the key 'a'"):
+        write_shard(tmp_path / "000000.tar", [{"__key__": "a", "cls": 0}] * 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_maps_of_one_image_and_maps_of_none(images, left_out, convert, tmp_path):
+    (tmp_path / "maps" / "cat").mkdir(parents=True)
+    for name in ("0.npy", "1.npy", "2.npy"):
+        np.save(tmp_path / "maps" / "cat" / name, np.ones((256, 256)))
+    options = ("--maps", tmp_path / "maps")
+    keys, listed, said = left_out(*options)
+    assert (keys, listed) == (TWO, {})
+    assert f"1 maps belong to no image; first {tmp_path}/maps/cat/2.npy" in said
+    np.savez(tmp_path / "maps" / "cat" / "0.npz", map=np.ones((256, 256)))
+    status, message = convert(images, "--out", tmp_path / "x", *options)
+    assert (status, "0.npz are maps of one image; remove one of them" in message) == (1, True)
+
+
+def test_a_link_among_maps_is_named(images, left_out, tmp_path):
+    (tmp_path / "maps" / "cat").mkdir(parents=True)
+    np.save(tmp_path / "1.npy", np.ones((256, 256)))
+    for name in ("0.npy", "1.npy"):
+        np.save(tmp_path / "maps" / "cat" / name, np.ones((256, 256)))
+    (tmp_path / "maps" / "cat" / "1.npy").unlink()
+    place = link(tmp_path / "maps" / "cat" / "1.npy", "../../1.npy")
+    keys, listed, _ = left_out("--maps", tmp_path / "maps")
+    assert (keys, list(listed)) == (["cat-0"], [place, str(images / "cat" / "1.jpg")])
+
+
+def test_a_picture_starts_no_program(images, left_out, monkeypatch):
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("started Ghostscript"))
+    (images / "cat" / "x.jpg").write_bytes(EPS)
+    keys, listed, _ = left_out()
+    assert (keys, list(listed)) == (TWO, [str(images / "cat" / "x.jpg")])
+    assert (
+        "not an image in one of the formats JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM" in listed[str(images / "cat/x.jpg")]
+    )
+
+
+def header(shape, kind="<f4"):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": kind, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def pack(path, content, kind=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("map.npy", content)
+
+
+SIDE = 1 << 15
+HUGE = {
+    "announced.npy": lambda path: path.write_bytes(header((SIDE, SIDE)) + bytes(64)),
+    "announced.npz": lambda path: pack(path, header((1 << 40, 1 << 40)) + bytes(64)),
+    "compressed.npz": lambda path: pack(path, header((SIDE, SIDE // 4), "|u1") + bytes(SIDE * SIDE // 4)),
+    "polyglot.npy": lambda path: path.write_bytes(header((SIDE, SIDE)) + zipped(bytes(9))),
+    "expanded.pth": lambda path: torch.save(torch.ones(1, 1).expand(1 << 20, 1 << 20), path),
+    "sparse.npy": lambda path: grow(path, header((256, 256)), MOST_BYTES + 1),
+    "sparse.png": lambda path: grow(path, b"\x89PNG", MOST_BYTES + 1),
+}
+
+
+def zipped(content):
+    buffer = io.BytesIO()
+    pack(buffer, content)
+    return buffer.getvalue()
+
+
+def grow(path, content, size):
+    path.write_bytes(content)
+    os.truncate(path, size)
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_maps_of_absurd_size_are_not_loaded(name, images, left_out, monkeypatch, tmp_path):
+    (tmp_path / "maps" / "cat").mkdir(parents=True)
+    np.save(tmp_path / "maps" / "cat" / "0.npy", np.ones((256, 256)))
+    HUGE[name](tmp_path / "maps" / "cat" / f"1{Path(name).suffix}")
+    keys, listed, _ = left_out("--maps", tmp_path / "maps")
+    assert (keys, list(listed)) == (["cat-0"], [str(images / "cat" / "1.jpg")])
+    reason = listed[str(images / "cat" / "1.jpg")]
+    assert "expected at most" in reason or f"more than {MOST_BYTES} bytes" in reason
+
+
+def test_images_in_arrays_have_the_same_bound(convert, tmp_path):
+    assert MOST_PIXELS < 1 << 27
+    image = torch.zeros(1, 1, 3, dtype=torch.uint8).expand(1 << 14, 1 << 13, 3)
+    torch.save({"image": image, "label": 0}, tmp_path / "x.pth")
+    status, message = convert(tmp_path / "x.pth", "--out", tmp_path / "out", "--allow-missing-map")
+    assert (status, "expected at most 89478485 pixels" in message) == (1, True), message

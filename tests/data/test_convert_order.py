@@ -1,0 +1,126 @@
+"""Which label a class gets, and what is said where another order could have been meant."""
+
+import random
+
+import pytest
+
+from harmonizer.checkpoint import choose
+from harmonizer.data.convert.command import main
+from harmonizer.data.convert.sources.classes import check_imagenet_order, imagenet_classes
+from harmonizer.data.manifest import read_manifest
+
+IDENTIFIERS = [name.split()[0] for name in imagenet_classes()]
+WORDS = [name.split(" ", 1)[1] for name in imagenet_classes()]
+
+
+@pytest.fixture
+def label_of(encode, tmp_path, capsys, read_shards):
+    """Return a function that converts folders of these names: label by folder, and what was said."""
+
+    def run(names, *options):
+        for name in names:
+            (tmp_path / "images" / name).mkdir(parents=True)
+            (tmp_path / "images" / name / "x.png").write_bytes(encode(8, 8, kind="PNG"))
+        out = tmp_path / "out"
+        arguments = ["--workers", "1", "--out", str(out), *(str(option) for option in options)]
+        status = main([str(tmp_path / "images"), *arguments])
+        captured = capsys.readouterr()
+        assert status == 0, captured.err
+        labels = {key.removesuffix("-x"): int(sample["cls"]) for key, sample in read_shards(out).items()}
+        assert read_manifest(out).samples == len(names)
+        return labels, captured.out
+
+    return run
+
+
+def test_a_thousand_numbers_are_the_labels(label_of):
+    names = [str(number) for number in range(1000)]
+    labels, said = label_of(random.Random(0).sample(names, 1000))
+    assert labels == {name: int(name) for name in names}
+    assert "in the order of their numbers, which are the labels; --classes imagenet names them" in said
+
+
+def test_numbers_with_gaps_say_which_label_they_get(label_of):
+    labels, said = label_of(["1", "10", "9"])
+    assert labels == {"1": 0, "9": 1, "10": 2}
+    assert "labels count from 0 without gaps, so 1 is label 0; --classes FILE gives another order" in said
+
+
+@pytest.mark.parametrize("names", [["0", "7", "999"], ["000", "007", "999"]])
+def test_numbers_can_be_those_of_imagenet(names, label_of, tmp_path):
+    labels, said = label_of(names, "--classes", "imagenet")
+    assert labels == {name: int(name) for name in names}
+    assert "1000 classes in ImageNet's order" in said
+    assert read_manifest(tmp_path / "out").classes == imagenet_classes()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["class1", "class2", "class10"], "in alphabetical order, class10 before class2; --classes FILE"),
+        (["ant", "Bee", "cat"], "in alphabetical order, Bee before ant; --classes FILE"),
+        (["ant", "bee"], "2 classes in alphabetical order\n"),
+        (IDENTIFIERS[5:8], "3 of ImageNet's classes, labels from 0; --classes imagenet gives them ImageNet's labels"),
+    ],
+)
+def test_text_is_sorted_as_text_and_the_doubt_said(names, message, label_of):
+    labels, said = label_of(names)
+    assert labels == {name: label for label, name in enumerate(sorted(names))}
+    assert message in said
+
+
+def test_a_folder_without_images_is_named(label_of, tmp_path):
+    (tmp_path / "images" / "1").mkdir(parents=True)
+    labels, said = label_of(["0", "2"])
+    assert labels == {"0": 0, "2": 1}
+    assert f"1 folders hold no image and are no classes; first {tmp_path / 'images' / '1'}" in said
+    assert "so 2 is label 1" in said
+
+
+@pytest.mark.parametrize("names", [["0", "1000"], ["0", "00"], ["0", "cat"]])
+def test_a_number_that_is_no_class_is_refused(names, convert, encode, tmp_path):
+    for name in names:
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "x.jpg").write_bytes(encode())
+    status, message = convert(tmp_path / "images", "--out", tmp_path / "out", "--classes", "imagenet")
+    assert (status, "is none of the 1000 classes of --classes" in message) == (1, True)
+
+
+def test_a_label_that_is_name_and_number_is_refused(convert, encode, tmp_path):
+    (tmp_path / "x.jpg").write_bytes(encode())
+    (tmp_path / "table.csv").write_text("image,label\nx.jpg,10\n")
+    (tmp_path / "names").write_text("\n".join(sorted(str(number) for number in range(11))))
+    command = (tmp_path / "table.csv", "--out", tmp_path / "out", "--classes")
+    status, message = convert(*command, tmp_path / "names")
+    assert (status, "label 10 could be the class of that name, which is number 2, or" in message) == (1, True)
+    assert convert(*command, "11") == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("classes", "doubt"),
+    [
+        (imagenet_classes(), None),
+        (IDENTIFIERS, None),
+        (WORDS, None),
+        ([name.replace(" ", "_").title() for name in WORDS], None),
+        ([str(number) for number in range(1000)], "their labels are taken as ImageNet's, 0 as 'n01440764 tench'"),
+        ([f"thing {number}" for number in range(1000)], "only 0 of the data's 1000 class names are known"),
+    ],
+)
+def test_what_is_known_of_imagenets_order(classes, doubt):
+    found = check_imagenet_order(classes)
+    assert found is None if doubt is None else doubt in found
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        sorted(str(number) for number in range(1000)),
+        sorted(WORDS),
+        [*IDENTIFIERS[1:], IDENTIFIERS[0]],
+        [IDENTIFIERS[1], IDENTIFIERS[0], *imagenet_classes()[2:]],
+    ],
+)
+def test_another_order_is_not_measured(classes):
+    with pytest.raises(ValueError, match=r"not in .*order.*convert the data again with --classes imagenet"):
+        choose(model="resnet18", pretrained=True).build(classes)
