@@ -14,7 +14,6 @@ from PIL import EpsImagePlugin
 from harmonizer.data.convert.command import main
 from harmonizer.data.convert.sources.files import MOST_BYTES
 from harmonizer.data.picture import MOST_PIXELS
-from harmonizer.data.shards import write_shard
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -163,12 +162,6 @@ def test_keys_of_two_sources_get_numbers_and_this_is_said(images, convert, read_
     samples = read_shards(tmp_path / "out")
     assert [*samples] == [*TWO, "cat-1_2"]
     assert samples["cat-1_2"]["jpg"] == encode(seed=9)
-
-
-def test_a_shard_holds_each_key_once(tmp_path):
-    with pytest.raises(ValueError, match=r"000000\.tar: two samples have the key 'a'"):
-        write_shard(tmp_path / "000000.tar", [{"__key__": "a", "cls": 0}] * 2)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_maps_of_one_image_and_maps_of_none(images, left_out, convert, tmp_path):
