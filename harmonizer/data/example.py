@@ -7,6 +7,7 @@ Values = tuple[bytes, ...] | tuple[float, ...] | tuple[int, ...]
 
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5  # protobuf wire types; groups (3 and 4) do not occur
 BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3  # fields of tf.train.Feature
+MOST_NUMBERS = 1 << 22  # bytes of a list: as Python numbers it takes up to 36 times as much memory
 
 
 def parse_example(payload: bytes) -> dict[str, Values]:
@@ -52,6 +53,8 @@ def _parse_feature(message: memoryview) -> Values:
     for field, wire, value in _fields(message):
         if wire != DELIMITED or not isinstance(value, memoryview):
             continue
+        if field != BYTES_LIST and len(value) > MOST_NUMBERS:
+            raise ValueError(f"a list of numbers has {len(value)} bytes, expected at most {MOST_NUMBERS}")
         if field == BYTES_LIST:
             result = tuple(bytes(item) for item in _delimited(value, 1))
         elif field == FLOAT_LIST:

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import struct
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from PIL import EpsImagePlugin
 
 from harmonizer.data.convert.command import main
 from harmonizer.data.convert.sources.files import MOST_BYTES
+from harmonizer.data.example import build_example
 from harmonizer.data.picture import MOST_PIXELS
+from harmonizer.data.tfrecord import masked_crc32c, write_records
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -249,3 +252,14 @@ def test_images_in_arrays_have_the_same_bound(convert, tmp_path):
     torch.save({"image": image, "label": 0}, tmp_path / "x.pth")
     status, message = convert(tmp_path / "x.pth", "--out", tmp_path / "out", "--allow-missing-map")
     assert (status, "expected at most 89478485 pixels" in message) == (1, True), message
+
+
+def test_records_of_absurd_size_are_not_read(convert, clickme_features, tmp_path):
+    path = tmp_path / "a.tfrecords"
+    write_records(path, [build_example(clickme_features() | {"boxes": [1 << 20] * (3 << 20)})])
+    status, message = convert(path, "--out", tmp_path / "out")
+    assert (status, "record 0: is no tf.train.Example (a list of numbers has" in message) == (1, True), message
+    length = struct.pack("<Q", MOST_BYTES + 1)
+    grow(path, length + struct.pack("<I", masked_crc32c(length)), MOST_BYTES + 17)
+    status, message = convert(path, "--out", tmp_path / "out")
+    assert (status, f"record 0: has {MOST_BYTES + 1} bytes, expected at most" in message) == (1, True), message

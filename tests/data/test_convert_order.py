@@ -124,3 +124,12 @@ def test_what_is_known_of_imagenets_order(classes, doubt):
 def test_another_order_is_not_measured(classes):
     with pytest.raises(ValueError, match=r"not in .*order.*convert the data again with --classes imagenet"):
         choose(model="resnet18", pretrained=True).build(classes)
+
+
+def test_what_is_not_known_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("harmonizer.checkpoint.HarmonizerModule", lambda *_, **__: None)
+    subject = choose(model="resnet18", pretrained=True)
+    subject.build(imagenet_classes())
+    assert capsys.readouterr().out == ""
+    subject.build([str(number) for number in range(1000)])
+    assert "resnet18: the data number their classes; their labels are taken" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from harmonizer.data.convert.sources.arrays import decode_map, to_map, to_pixels
+from harmonizer.data.convert.sources.files import MOST_BYTES
 from harmonizer.data.convert.sources.item import HumanMap, Item, Pixels, Record
 from harmonizer.data.convert.sources.pictures import open_picture
 from harmonizer.data.example import Values, parse_example
@@ -22,6 +23,8 @@ def read_example(item: Item) -> Record:
         RecordError: The record is damaged, a feature is missing, or of a wrong kind or size.
     """
     assert item.extent is not None
+    if item.extent.length > MOST_BYTES:
+        raise item.error(f"has {item.extent.length} bytes, expected at most {MOST_BYTES}")
     try:
         with Path(item.file).open("rb") as file:
             payload = read_record(file, item.extent, path=item.file, record=item.record or 0)
