@@ -92,22 +92,23 @@ def describe_order(classes: Sequence[str], *, given: bool) -> str:
     '3 classes in alphabetical order, class10 before class2; --classes FILE gives another order'
     """
     other = "--classes FILE gives another order"
+    count = f"{len(classes)} class{'es' if len(classes) > 1 else ''}"
     if tuple(classes) == imagenet_classes():
         return "1000 classes in ImageNet's order"
     if given:
-        return f"{len(classes)} classes in the order of --classes"
+        return f"{count} in the order of --classes"
     if all(WORDNET_ID.fullmatch(name) for name in classes):
         return f"{len(classes)} of ImageNet's classes, labels from 0; --classes imagenet gives them ImageNet's labels"
     if _are_numbers(classes):
         first = next((label for label, name in enumerate(classes) if int(name) != label), None)
         if first is None:
             imagenet = "; --classes imagenet names them, if the numbers are ImageNet's" if len(classes) == 1000 else ""
-            return f"{len(classes)} classes in the order of their numbers, which are the labels{imagenet}"
+            return f"{count} in the order of their numbers, which are the labels{imagenet}"
         return (
-            f"{len(classes)} classes in the order of their numbers; labels count from 0 without gaps, "
+            f"{count} in the order of their numbers; labels count from 0 without gaps, "
             f"so {classes[first]} is label {first}; {other}"
         )
-    text = f"{len(classes)} classes in alphabetical order"
+    text = f"{count} in alphabetical order"
     pairs = list(itertools.pairwise(classes))
     for inverted in ([natural(a) > natural(b) for a, b in pairs], [a.casefold() > b.casefold() for a, b in pairs]):
         swapped = next(itertools.compress(pairs, inverted), None)
