@@ -9,7 +9,7 @@ between two ways unless ``malloc`` is on.
 import argparse
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import timm
 import torch
@@ -39,7 +39,12 @@ ATTACKS = (  # network, pixels, images
     ("resnet50", 224, 4),
     ("vit_tiny_patch16_224", 224, 4),
 )
-WAYS = {"core": ("core", ()), **{piece: ("core", (piece,)) for piece in PIECES}, "auto": ("auto", ()), "off": ("off", ())}
+WAYS = {
+    "core": ("core", ()),
+    **{piece: ("core", (piece,)) for piece in PIECES},
+    "auto": ("auto", ()),
+    "off": ("off", ()),
+}
 
 
 def main() -> None:
