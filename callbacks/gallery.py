@@ -16,6 +16,7 @@ from harmonizer.files import temporary_name
 from harmonizer.functional import attack_map
 from harmonizer.models import evaluation_saliency
 from harmonizer.module import HarmonizerModule
+from harmonizer.results import folder_name
 
 PANEL = 2.2  # inches
 DPI = 150
@@ -59,7 +60,7 @@ class Gallery(L.Callback):
                 },
                 {f"attacked: {classes[row['prediction']]}": adversarial[0]},
             )
-            path = self.folder / f"{key.replace('/', '_')}.png"
+            path = self.folder / f"{folder_name(key)}.png"
             temporary = temporary_name(path)
             figure.savefig(temporary, dpi=DPI, format="png")
             temporary.replace(path)

@@ -1,6 +1,7 @@
 """Two samples of one key in two shards are two samples: measured, kept, resumed and compared as two."""
 
 import json
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -11,6 +12,7 @@ import torch.multiprocessing as mp
 from shard_data import CLASSES, sample
 
 from callbacks.alignment import FeatureAlignment
+from callbacks.gallery import Gallery
 from callbacks.results import ResultsWriter, _gathered
 from callbacks.robustness import Robustness
 from harmonizer.checkpoint import Subject
@@ -145,6 +147,20 @@ def test_a_remote_folder_says_it_in_its_manifest(folders, tmp_path):
     with pytest.raises(ValueError, match=f"two samples of {remote(folders[1])}/val are named '000000'; put"):
         list(silent.val_dataloader())
     assert isinstance(silent.val_dataloader(), BatchLoader)
+
+
+def test_pictures_of_names_that_look_alike_get_files_of_their_own(tmp_path):
+    robustness = Robustness("pgd")
+    robustness.selection.due = True
+    for key in ("a", "d/a", "d_a", "x" * 400):
+        image = torch.rand(3, 32, 32)
+        arrays = {"image": image, "adversarial": image.flip(1), "human": image[0]}
+        robustness.examples[key] = arrays | {"label": 0}
+        robustness.rows[key] = {"label": 0, "prediction": 1, "l2": 1.0}
+    trainer = SimpleNamespace(callbacks=[robustness], is_global_zero=True, sanity_checking=False, loggers=[])
+    Gallery(tmp_path).on_validation_end(trainer, HarmonizerModule("test_vit", CLASSES, 32))
+    assert len(list(tmp_path.iterdir())) == 4
+    assert (tmp_path / "a.png").is_file()
 
 
 def gather(rank, folder):

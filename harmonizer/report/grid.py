@@ -24,6 +24,7 @@ class Example:
 
     Attributes:
         key: The sample's name.
+        data: Digest of the data set that has it: other data may have another image of that name.
         image: (H,W,3) in [0,1].
         human: (H,W) map, scaled to [0,1].
         change: (H,W,3) adversarial - image.
@@ -31,6 +32,7 @@ class Example:
     """
 
     key: str
+    data: str
     image: Pictures
     human: Pictures
     change: Pictures
@@ -58,8 +60,9 @@ def read_examples(model: Model, most: int | None = None) -> dict[str, Example]:
     image = np.moveaxis(arrays["image"][:most].astype(float), 1, -1)
     change = np.moveaxis(arrays["adversarial"][:most].astype(float), 1, -1) - image
     human = arrays["human"][:most].astype(float)
+    data = str(model.results.summary["data"]["manifest_sha256"]) if model.results is not None else ""
     return {
-        str(key): Example(str(key), image[i], scaled(human[i]), change[i], float(np.linalg.norm(change[i])))
+        str(key): Example(str(key), data, image[i], scaled(human[i]), change[i], float(np.linalg.norm(change[i])))
         for i, key in enumerate(arrays["keys"][:most])
     }
 
@@ -107,7 +110,8 @@ def shared_keys(examples: Sequence[Mapping[str, Example]], keys: Sequence[str] =
     Raises:
         ValueError: An image that was asked for is not an example of all the models.
     """
-    shared = [key for key in (examples[0] if examples else ()) if all(key in own for own in examples)]
+    first = examples[0] if examples else {}
+    shared = [key for key in first if all(key in own and own[key].data == first[key].data for own in examples)]
     if missing := [key for key in keys if key not in shared]:
         raise ValueError(f"expected an example of all models of the grid, got {missing[0]!r}; try {', '.join(shared)}")
     return list(keys) or shared[:MOST_IMAGES]

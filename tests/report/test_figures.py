@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from matplotlib.collections import PathCollection
 
 from harmonizer.report.correlations import comparable, correlations
 from harmonizer.report.curves import last_radius, survival_curves, survival_of
-from harmonizer.report.grid import choose_models, magnification_for, qualitative_grid, read_examples
+from harmonizer.report.grid import choose_models, magnification_for, qualitative_grid, read_examples, shared_keys
 from harmonizer.report.models import Model, Score, load_models
 from harmonizer.report.scatter import scatter
 from harmonizer.report.style import styled
@@ -112,6 +113,14 @@ def test_the_grid_shows_pairs_and_states_its_magnification(models):
         figure = qualitative_grid(chosen)
     assert f"magnified {factor}\N{MULTIPLICATION SIGN}" in figure.get_supxlabel()
     assert len(figure.axes) % (2 + 2 * 4) == 0
+
+
+def test_pictures_of_other_data_are_not_shared_by_their_name(models):
+    examples = [read_examples(model) for model in models[:2]]
+    shared = shared_keys(examples)
+    assert len(shared) > 1
+    examples[1][shared[0]] = replace(examples[1][shared[0]], data="other")
+    assert shared_keys(examples) == shared[1:]
 
 
 def test_examples_keep_their_radius(models):
