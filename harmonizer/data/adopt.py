@@ -21,7 +21,7 @@ from harmonizer.data.manifest import NAME, Manifest, read_manifest, write_manife
 from harmonizer.data.progress import show_progress
 from harmonizer.data.survey import Survey, survey_shard
 from harmonizer.data.tar_index import any_repeated
-from harmonizer.results import is_name
+from harmonizer.printable import is_name
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 import webdataset
 
 from harmonizer.data.manifest import Manifest, Shard, file_sha256, write_manifest
-from harmonizer.results import is_name
+from harmonizer.printable import is_name
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 LABEL = "cls"  # text integer

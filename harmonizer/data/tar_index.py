@@ -9,7 +9,7 @@ from typing import NamedTuple
 from harmonizer.data.manifest import Shard
 from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL
 from harmonizer.data.tar import Member, scan_tar
-from harmonizer.results import is_name
+from harmonizer.printable import is_name
 
 ROLES = (*IMAGE_EXTENSIONS, LABEL, HEATMAP)  # the members that are read
 

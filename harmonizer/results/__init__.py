@@ -23,7 +23,7 @@ from harmonizer.results.folder import (
     refuse_existing,
     write_results,
 )
-from harmonizer.results.rows import COLUMNS, RADIUS, OpenRows, is_name, open_rows, read_rows, write_rows
+from harmonizer.results.rows import COLUMNS, RADIUS, OpenRows, open_rows, read_rows, write_rows
 from harmonizer.results.schema import VERSION
 from harmonizer.results.work import Work, claimed, clear_leftovers
 
@@ -41,7 +41,6 @@ __all__ = [
     "different_settings",
     "find_results",
     "folder_name",
-    "is_name",
     "load_failures",
     "load_results",
     "open_rows",

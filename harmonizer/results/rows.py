@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonizer.printable import is_name
 from harmonizer.results.cells import cell_text, text_cell
 from harmonizer.statistics import STATUSES
 
@@ -42,17 +42,6 @@ ADDED = ("alignment_mean_of_abs", "alignment_max_of_abs", "alignment_l2")  # lat
 RADIUS = "l2"  # the column that tolerance is computed from
 Row = Mapping[str, Any]
 Columns = dict[str, NDArray[Any]]
-
-
-def is_name(text: str) -> bool:
-    r"""Return whether a text can stand for an image: valid Unicode without control characters and line breaks.
-
-    A line break would make a torn line look whole, and a control character is an instruction to a terminal.
-
-    >>> is_name("a b\u202fc"), is_name("a\nb"), is_name("a\udcff")
-    (True, False, False)
-    """
-    return text.isprintable() or not any(category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

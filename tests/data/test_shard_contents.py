@@ -164,7 +164,7 @@ PAX = b"30 GNU.sparse.realsize=100000\n"
 HEADERS = {
     "negative, binary": (broken(b"\xff" * 12), "not a readable tar file"),
     "negative, minus one block": (broken((-512).to_bytes(12, "big", signed=True)), "not a readable tar file"),
-    "negative, octal": (broken(b"-0000000512\0"), "not a readable tar file"),
+    "negative, octal": (broken(b"-0000001000\0"), "not a readable tar file"),
     "with underscores": (broken(b"0_000000010\0"), "not a readable tar file"),
     "beyond the file": (broken(b"00000100000\0"), "cut short in 'a.png': 32768 bytes are announced, 1024 are there"),
     "beyond any file": (broken(b"\x80" + HUGE), "cut short in 'a.png'"),
