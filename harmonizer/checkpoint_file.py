@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from harmonizer.files import temporary_name
 from harmonizer.run import LAST, PREVIOUS
@@ -61,6 +62,8 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; train.py writes best.ckpt and last.ckpt into the run folder")
+    if path.suffix == ".safetensors":
+        raise ValueError(_no_checkpoint(path))
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not look at the sums
             broken = archive.testzip()
@@ -76,6 +79,19 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
         raise ValueError(f"{path} is not a checkpoint of train.py; expected its weights and hyper-parameters")
     return content
+
+
+def _no_checkpoint(path: Path) -> str:
+    """Return what a ``.safetensors`` file is, which holds no model's name and no classes, and what to type."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            count = len(file.keys())
+    except (SafetensorError, OSError) as error:
+        return f"{path} is truncated or damaged ({_reason(error)})"
+    return (
+        f"{path} holds weights alone (safetensors, {count} tensors); ckpt=FILE takes a checkpoint of train.py; "
+        f"try train.py --model NAME weights={path} to start from them"
+    )
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:

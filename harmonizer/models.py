@@ -14,7 +14,7 @@ from harmonizer.attention import fuse, fused_attention
 from harmonizer.fast import FastPath
 from harmonizer.functional import input_saliency
 from harmonizer.logits import Caller
-from harmonizer.weights import read_weights
+from harmonizer.weights import loading_all_but_head, read_weights
 
 
 class PixelModel(nn.Module):
@@ -90,7 +90,7 @@ def build_model(
         num_classes: Size of the head; None keeps the model's own.
         pretrained: Load timm's published weights.
         weights: Load the weights in this file instead; see :func:`harmonizer.weights.read_weights`. A head for another
-            number of classes is left out, as with timm's own.
+            number of classes is left out, as with timm's own; all else must be in the file.
         image_size: Input height and width in pixels, for the models whose input size is fixed when they are built;
             None keeps the model's own.
         second_order: Choose attention that has second derivatives where they are needed; see :class:`PixelModel`.
@@ -108,14 +108,19 @@ def build_model(
     config = _own_config(name)
     # Only models with a fixed input size take one; the others follow their input.
     size: dict[str, Any] = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
-    source = _source(config, weights)
+    state = None if weights is None else read_weights(weights)
+    source = None if state is None else _source(config, state)
     try:
-        backbone: Any = timm.create_model(
-            name, pretrained=pretrained or bool(source), pretrained_cfg_overlay=source, num_classes=num_classes, **size
-        )
+        with nullcontext() if state is None else loading_all_but_head(str(weights), state, _heads(config)):
+            backbone: Any = timm.create_model(
+                name,
+                pretrained=pretrained or bool(source),
+                pretrained_cfg_overlay=source,
+                num_classes=num_classes,
+                **size,
+            )
         if source is not None:
             backbone.pretrained_cfg["state_dict"] = None  # not a second copy for the model's life
-            _check_loaded(backbone, source["state_dict"])
         if checkpoint_gradients:
             backbone.set_grad_checkpointing(True)
         model = PixelModel(
@@ -131,27 +136,15 @@ def build_model(
     return model
 
 
-def _source(config: PretrainedCfg, weights: str | None) -> dict[str, Any] | None:
-    """Return what tells timm to take the weights from a file, with the number of classes of the head in it."""
-    if weights is None:
-        return None
-    state = read_weights(weights)
-    heads = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
-    sizes = [len(state[f"{head}.weight"]) for head in heads if f"{head}.weight" in state]
+def _heads(config: PretrainedCfg) -> list[str]:
+    """Return the names of the classifier's layers; models for distillation have two."""
+    return [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
+
+
+def _source(config: PretrainedCfg, state: dict[str, Tensor]) -> dict[str, Any]:
+    """Return what tells timm to take these weights, with the number of classes of the head among them."""
+    sizes = [len(state[f"{head}.weight"]) for head in _heads(config) if f"{head}.weight" in state]
     return {"state_dict": state, "num_classes": sizes[0] if sizes else 0, "label_offset": 0}
-
-
-def _check_loaded(backbone: Any, state: dict[str, Tensor]) -> None:  # noqa: ANN401 - a timm model
-    """Raise when a file has left weights as they were drawn: without its head, timm loads whatever fits by name."""
-    values = {(value.shape, float(value.double().sum())) for value in state.values()}
-    head = {id(value) for value in backbone.get_classifier().parameters()}
-    drawn = [
-        name
-        for name, value in backbone.named_parameters()
-        if id(value) not in head and (value.shape, float(value.detach().double().sum())) not in values
-    ]
-    if len(drawn) > len(list(backbone.parameters())) // 2:
-        raise ValueError(f"the file has no weights for {', '.join(drawn[:3])}, ...; is it another model's?")
 
 
 def _own_config(name: str) -> PretrainedCfg:
