@@ -1,22 +1,21 @@
 """``last.ckpt``: written at intervals, at the end of each epoch and at signals; a stopped run exits with a code."""
 
-import signal
-import sys
-import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from torch.utils.hooks import RemovableHandle
 
+from callbacks.interrupt import take_signals
 from harmonizer.checkpoint_file import read_checkpoint, write_checkpoint
+from harmonizer.module import HarmonizerModule
 from harmonizer.run import LAST, PREVIOUS
+from harmonizer.signals import Signals
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SLURM sends them before it takes a machine away
 GO_ON, SAVE, STOP = 0, 1, 2  # what the processes agree on after a step; STOP + n stops at signal n
 
 
@@ -42,16 +41,13 @@ class BestCheckpoint(ModelCheckpoint):
         self.current_score = state_dict.get("current_score")
 
 
-class Stopped(SystemExit):
-    """A signal ended the run after a save; the exit code is 128 + the signal's number, as a shell has it."""
-
-
 class LastCheckpoint(Checkpoint):
     """Keep ``last.ckpt``, from which the same command goes on, and ``last-previous.ckpt``.
 
     A checkpoint is taken between two optimiser steps or at the end of an epoch, never inside a validation: these are
-    the places from which a run goes on bit for bit. A signal that arrives in a validation ends the run at its next
-    batch; a checkpoint from before the epoch's last step is there.
+    the places from which a run goes on bit for bit. A signal that arrives in a validation ends the run at the model's
+    next pass; a checkpoint from before the epoch's last step is there. The other processes of a run that Lightning
+    started end with the first one.
 
     Args:
         folder: Of the run.
@@ -66,21 +62,18 @@ class LastCheckpoint(Checkpoint):
             raise ValueError(f"expected checkpoint_minutes > 0, got {minutes}")
         self.path = Path(folder) / LAST
         self.minutes = minutes
-        self.signal = 0
+        self.signals = Signals()
         self.saved_at = 0.0
         self.saved_step: int | None = None
-        self._handlers: dict[signal.Signals, Any] = {}
-        self._trainer: L.Trainer | None = None
+        self._hook: RemovableHandle | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take the signals."""
         if stage == "fit":
-            self._trainer = trainer
-            self._take_signals()
+            take_signals(trainer, self.signals)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the signals again: Lightning has set handlers of its own in between."""
-        self._take_signals()
+        """Start the clock."""
         self.saved_at = time.monotonic()
 
     def on_train_batch_end(
@@ -99,42 +92,46 @@ class LastCheckpoint(Checkpoint):
         if decision != GO_ON:
             self._save(trainer)
         if decision >= STOP:
-            self._leave(trainer, decision - STOP)
+            self._leave(decision - STOP, f" at step {trainer.global_step}")
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - not needed
-        batch: Any,  # noqa: ANN401 - not needed
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """End the run at once when a signal has come; each process has got it."""
-        if self.signal and trainer.state.fn == "fit":
-            self._leave(trainer, self.signal)
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Watch the model's passes: an attack takes many."""
+        assert isinstance(pl_module, HarmonizerModule)
+
+        def look(*_: Any) -> None:  # noqa: ANN401 - a hook's arguments; not needed
+            if self.signals.number:
+                self._leave(self.signals.number, f" in the validation at step {trainer.global_step}")
+
+        if trainer.state.fn == "fit":
+            self._hook = pl_module.model.register_forward_pre_hook(look)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Watch no more."""
+        self._unwatch()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save."""
         decision = self._agree(trainer, self._wish(before_validation=False))
         self._save(trainer)
         if decision >= STOP:
-            self._leave(trainer, decision - STOP)
+            self._leave(decision - STOP, f" at step {trainer.global_step}")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        self._give_back()
+        """Give the signals back; stop before another run."""
+        self.signals.give_back()
+        self.signals.stop(f" after the last step; the run in {self.path.parent} is complete")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
-        self._give_back()
+        self._unwatch()
+        self.signals.give_back()
 
     def _wish(self, *, before_validation: bool) -> int:
         """Return what this process wants after a step."""
         # A validation may be long and cannot be resumed: a checkpoint is due sooner before one.
         longest = self.minutes * 60 * (0.1 if before_validation else 1.0)
         due = time.monotonic() - self.saved_at > longest
-        return STOP + self.signal if self.signal else SAVE if due else GO_ON
+        return STOP + self.signals.number if self.signals.number else SAVE if due else GO_ON
 
     def _agree(self, trainer: L.Trainer, wish: int) -> int:
         """Return the strongest wish of all processes."""
@@ -149,29 +146,13 @@ class LastCheckpoint(Checkpoint):
         self.saved_at = time.monotonic()
         self.saved_step = trainer.global_step
 
-    def _leave(self, trainer: L.Trainer, number: int) -> None:
-        if trainer.is_global_zero:
-            sys.stderr.write(
-                f"stopped by {signal.Signals(number).name} at step {trainer.global_step}; "
-                f"the same command goes on from {self.path.parent}\n"
-            )
-        raise Stopped(128 + number)
+    def _leave(self, number: int, where: str) -> None:
+        self.signals.number = number  # that another process may have got
+        saved = any(path.exists() for path in (self.path, self.path.with_name(PREVIOUS)))
+        resume = f"resume from {self.path.parent}" if saved else "start again: nothing is saved yet"
+        self.signals.stop(f"{where}; rerun the same command to {resume}")
 
-    def _take_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in SIGNALS:
-            before = signal.signal(number, self._note)
-            self._handlers.setdefault(number, before)
-
-    def _give_back(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        """Remember a signal, and pass it on to the processes that Lightning started from this one."""
-        first, self.signal = not self.signal, self.signal or number
-        launcher = None if self._trainer is None else self._trainer.strategy.launcher
-        if first and launcher is not None and hasattr(launcher, "kill"):
-            launcher.kill(number)
+    def _unwatch(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None

@@ -79,6 +79,8 @@ class ResultsWriter(L.Callback):
             return False
         summary = load_results(self.folder).summary
         wanted = request_of(self.subject, data, find(callbacks, Robustness))
+        if wanted["model"]["seed"] == 0:  # the default, which earlier versions did not write down
+            summary["model"].setdefault("seed", 0)
         different = different_settings(wanted, summary)
         if different and not self.overwrite:
             raise FileExistsError(

@@ -142,6 +142,7 @@ def request_of(subject: Subject, data: ShardData, robustness: Robustness) -> dic
             "name": subject.model,
             "checkpoint_sha256": None if path is None else _digest(path),
             "weights": subject.weights,
+            "seed": subject.seed,
             "input_size": data.image_size,
             "crop_ratio": transform.crop_ratio,
             "interpolation": transform.interpolation,

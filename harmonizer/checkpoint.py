@@ -26,6 +26,7 @@ class Subject:
         checkpoint: Its checkpoint's path; None for a timm model as it is.
         pretrained: The timm model's weights are loaded.
         weights: Of a checkpoint, ``"raw"`` or ``"ema"``, the moving average.
+        seed: Of the weights of an untrained timm model; None for all others.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Subject:
     checkpoint: Path | None = None
     pretrained: bool = False
     weights: str = "raw"
+    seed: int | None = None
 
     def build(self, classes: Sequence[str]) -> HarmonizerModule:
         """Return the module, with its weights.
@@ -67,6 +69,7 @@ def choose(
     image_size: int | None = None,
     label: str | None = None,
     weights: str = "raw",
+    seed: int = 0,
 ) -> Subject:
     """Return the model that a checkpoint or a timm name stands for.
 
@@ -77,6 +80,7 @@ def choose(
         image_size: Of a timm model; None takes its own.
         label: None makes one of the model's name, its condition and seed.
         weights: Which weights of the checkpoint, ``"raw"`` or ``"ema"``.
+        seed: Of the weights of a timm model that is not pretrained.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
@@ -98,8 +102,9 @@ def choose(
         return Subject(settings["model"], settings["image_size"], label or made, checkpoint=path, weights=weights)
     assert model is not None
     check_model_name(model)
-    made = model if pretrained else f"{model}-untrained"
-    return Subject(model, image_size or model_image_size(model), label or made, pretrained=pretrained)
+    made = model if pretrained else f"{model}-untrained" + f"-seed-{seed}" * bool(seed)
+    own = None if pretrained else seed
+    return Subject(model, image_size or model_image_size(model), label or made, pretrained=pretrained, seed=own)
 
 
 def restore(path: Path, classes: Sequence[str] | None = None, *, weights: str = "raw") -> HarmonizerModule:

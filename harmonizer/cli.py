@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
+from harmonizer.signals import end_with_parent, interruptible
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -139,6 +141,7 @@ def _quoted(key: str, value: str, several: bool) -> str:
 
 def command_line(main: Callable[[], None]) -> None:
     """Run a program's Hydra main on the translated command line, without the chatter of the libraries."""
+    end_with_parent()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
@@ -148,7 +151,8 @@ def command_line(main: Callable[[], None]) -> None:
         _leave(error)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors, and leaves their looks to us
     try:
-        main()
+        with interruptible():
+            main()
     except Exception as error:
         mistake = _of_settings(error)
         if mistake is None or os.environ.get(TRACEBACK):

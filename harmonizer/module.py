@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torchmetrics.classification import MulticlassAccuracy
 
 from harmonizer.data.batch import Batch
@@ -159,6 +160,22 @@ class HarmonizerModule(L.LightningModule):
         torch.manual_seed(sample_seed(self.hparams["seed"], number, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch.
+
+        Raises:
+            ValueError: The batch is a single image, of which batch normalisation has no statistics.
+        """
+        try:
+            return self._loss(batch)
+        except ValueError as error:
+            if len(batch.labels) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"expected at least 2 images in each batch for the batch normalisation of {self.hparams['model']}, "
+                f"got {batch.keys[0]} alone; try recipe.batch_size=2 or more"
+            ) from None
+
+    def _loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
         factor = self._factor()
         # Without any map the harmonizer loss and its gradient are exactly zero. The contrastive loss compares the
@@ -221,6 +238,17 @@ class HarmonizerModule(L.LightningModule):
             warmup_epochs=warmup,
             updates_per_epoch=self._updates_per_epoch() if warmup else 1,
         )
+
+    def on_validation_start(self) -> None:
+        """Give all processes the running statistics of the first one.
+
+        DDP does so in a validation's first forward, for which the others would wait forever where one has no sample.
+        """
+        model = self.trainer.model
+        if isinstance(model, DistributedDataParallel) and model.will_sync_module_buffers():  # type: ignore[no-untyped-call]
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+            model.require_forward_param_sync = False
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the logits (B,K) of one batch, for the callbacks."""

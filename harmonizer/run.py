@@ -19,7 +19,7 @@ INDIFFERENT = (
     *("data.num_workers", "data.start_method", "data.eval_batch_size"),
     *("data.cache", "data.cache_gb", "data.verify", "data.allow_pipe"),
 )
-RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
+RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
 WRITTEN = (  # patterns of the files of a run; the settings go last, which make it one
     *(LAST, PREVIOUS, BEST, f"{LAST}.damaged", f"{PREVIOUS}.damaged", LOG),

@@ -35,7 +35,8 @@ def logits_and_gradient(
         batch: B samples.
         joint: Run all samples together, as published. Otherwise only those with a map pay for the gradient. They run
             apart, which is exact where samples do not depend on each other (:func:`couples_samples`; dropout draws
-            other random numbers); with batch normalisation each part has statistics of its own. Vision transformers
+            other random numbers); with batch normalisation each part has statistics of its own, and a part of one
+            sample, which has none, runs with the others. Vision transformers
             run them before the others in one forward, to the same result (:class:`harmonizer.fast.FastPath`).
         score: What is differentiated; see :func:`harmonizer.functional.maps.class_score`.
 
@@ -43,7 +44,8 @@ def logits_and_gradient(
         Logits (B,K), and the gradient (B,3,H,W) of the true class's score, zero where a split batch has no map.
     """
     mapped = batch.has_map
-    if joint or bool(mapped.all()) or not bool(mapped.any()):
+    alone = 1 in (int(mapped.sum()), int((~mapped).sum())) and couples_samples(model)
+    if joint or alone or bool(mapped.all()) or not bool(mapped.any()):
         images = batch.images.requires_grad_()
         logits = model(images)
         return logits, _gradient(logits, images, batch, score)

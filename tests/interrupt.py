@@ -1,8 +1,10 @@
 """Run a training in a process of its own, kill it again and again, and compare what it leaves."""
 
 import csv
+import importlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,29 +20,36 @@ VARYING = "speed/"  # values of the machine, not of the run
 
 
 class Run:
-    """A training in a process group of its own; its output goes to a file.
+    """A program of ours in a process group of its own; its output goes to a file.
 
     Args:
         place: Folder to work in.
-        words: Command line of train.py.
+        words: Command line.
         fork: Fork this process, which has imported everything, instead of starting Python anew.
+        program: ``"train"`` or ``"evaluate"``.
     """
 
-    def __init__(self, place, words, *, fork):
+    def __init__(self, place, words, *, fork, program="train"):
         self.output = place / "output"
         if fork:
-            self.process = multiprocessing.get_context("fork").Process(target=_train, args=(place, words, self.output))
+            arguments = place, words, self.output, program
+            self.process = multiprocessing.get_context("fork").Process(target=_run, args=arguments)
             self.process.start()
         else:
             with self.output.open("w") as file:
                 self.process = subprocess.Popen(
-                    [sys.executable, str(ROOT / "train.py"), *words],
+                    [sys.executable, str(ROOT / f"{program}.py"), *words],
                     cwd=place,
                     env=os.environ | {"OMP_NUM_THREADS": "1"},
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
+
+    def runs(self):
+        """Return whether the program has not ended."""
+        is_child = isinstance(self.process, subprocess.Popen)
+        return self.process.poll() is None if is_child else self.process.is_alive()
 
     def wait(self):
         """Return the exit code and the output."""
@@ -53,28 +62,31 @@ class Run:
         """Send a signal to the process group, ``moment`` seconds after the log first changes."""
         log = folder / "logs/csv/metrics.csv"
         before = log.stat().st_mtime_ns if log.exists() else None
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and (not log.exists() or log.stat().st_mtime_ns == before):
-            time.sleep(0.01)
+        self.until(lambda: log.exists() and log.stat().st_mtime_ns != before)
         time.sleep(moment)
         os.killpg(self.process.pid, number)
         return self.wait()
 
+    def until(self, happened):
+        """Wait for something to happen, for at most two minutes, while the program runs."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self.runs() and not happened():
+            time.sleep(0.01)
 
-def _train(place, words, output):
-    """Train, in a forked process."""
+
+def _run(place, words, output, program):
+    """Run a program, in a forked process."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     with output.open("w") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1) for descriptor in (1, 2))
     os.chdir(place)
     sys.path.insert(0, str(ROOT))
-    sys.argv = ["train.py", *words]
+    sys.argv = [f"{program}.py", *words]
     warnings.simplefilter("ignore")
-    from train import main
-
-    command_line(main)
+    command_line(importlib.import_module(program).main)
 
 
 def rows(folder):

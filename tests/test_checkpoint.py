@@ -83,3 +83,10 @@ def test_choosing_a_subject():
     with pytest.raises(ValueError, match="tells 1000 classes apart and the data have 3"):
         subject.build(CLASSES)
     assert choose(model="test_resnet", image_size=32).build(CLASSES).hparams["classes"] == list(CLASSES)
+
+
+def test_the_seed_belongs_to_an_untrained_model():
+    subjects = [choose(model="test_resnet", seed=seed) for seed in (0, 1)]
+    assert [subject.label for subject in subjects] == ["test_resnet-untrained", "test_resnet-untrained-seed-1"]
+    assert [subject.seed for subject in subjects] == [0, 1]
+    assert choose(model="test_resnet.r160_in1k", pretrained=True, seed=1).seed is None

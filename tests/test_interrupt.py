@@ -1,7 +1,10 @@
 """Runs that are killed and started again by the same command leave what an undisturbed run leaves, bit for bit."""
 
+import os
 import random
+import re
 import signal
+import time
 
 import pytest
 from interrupt import Run, differences, rows
@@ -63,7 +66,9 @@ def cut_into_pieces(place, epochs, signals, longest, *, seed, fork):
             assert code == -number, f"not interrupted: {out}"
         else:
             assert code == 128 + number, out
-            assert f"stopped by {number.name} at step" in out
+            assert re.search(
+                rf"stopped by {number.name} (in the validation )?at step \d+; rerun the same command to resume", out
+            )
             assert "Traceback" not in out
             read_checkpoint(run / LAST)
         for path in (run / LAST, run / PREVIOUS):
@@ -76,7 +81,30 @@ def cut_into_pieces(place, epochs, signals, longest, *, seed, fork):
 
 
 def test_a_killed_and_a_stopped_run_equal_an_undisturbed_one(place):
-    cut_into_pieces(place, 4, [signal.SIGKILL, signal.SIGTERM], 0.5, seed=3, fork=True)
+    cut_into_pieces(place, 4, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], 0.5, seed=3, fork=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_evaluation_stops_within_an_attack_and_keeps_its_rows(place, number):
+    """Images that are classified wrongly, two of three, are done at once; each other one is attacked for long."""
+    words = ["--model", "test_resnet", "--data", "folder", "data.folder=shards", "data.image_size=32", "health=0"]
+    words += ["seed=1", "data.num_workers=2", "+callbacks.robustness.at_once=1"]
+    words += ["attack=pgd", "attack.settings.steps=2000", "attack.settings.rounds=3"]
+    run = Run(place, words, fork=True, program="evaluate")
+    table = place / "results/.test_resnet-untrained-seed-1.part/images-0-of-1.csv"
+    run.until(lambda: table.exists() and len(table.read_text().splitlines()) > 1)
+    time.sleep(1)
+    start = time.monotonic()
+    os.killpg(run.process.pid, number)
+    code, out = run.wait()
+    assert code == 128 + number, out
+    assert time.monotonic() - start < 60
+    assert (
+        f"stopped by {number.name}; results keeps the images measured so far: rerun the same command to resume" in out
+    )
+    assert "Traceback" not in out
+    assert len(table.read_text().splitlines()) > 1
+    assert not (place / "results/test_resnet-untrained-seed-1").exists()
 
 
 @pytest.mark.slow

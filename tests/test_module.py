@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from shard_data import CLASSES, write_folder
 from timm.layers import use_fused_attn
 
+from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.functional import harmonizer_loss, input_saliency
 from harmonizer.models import build_model
 from harmonizer.module import HarmonizerModule
 from harmonizer.optimization import weight_decay_groups
+from harmonizer.saliency_batch import logits_and_gradient
 
 MODELS = ("test_resnet", "test_vit", "test_efficientnet")
 
@@ -233,3 +235,20 @@ def test_a_step_of_the_modern_recipe_is_the_sum_of_its_parts(folder, saliency_ba
     loss.backward()
     for (name, a), b in zip(module.model.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=2e-4, atol=1e-6, msg=name)
+
+
+def test_a_batch_of_one_is_refused_where_its_normalisation_needs_more(folder):
+    batch = next(iter(data_of(folder).train_dataloader()))
+    single = Batch(*(part[:1] for part in batch[:5]))
+    with pytest.raises(ValueError, match=rf"at least 2 images .* test_resnet, got {single.keys[0]} alone; try recipe"):
+        built("test_resnet").training_step(single, 0)
+
+
+def test_a_single_map_runs_with_the_others_where_normalisation_needs_company(folder):
+    batch = next(iter(data_of(folder).train_dataloader()))
+    batch = batch._replace(has_map=torch.arange(8) == 3)
+    gradients = [
+        logits_and_gradient(built("test_resnet", harmonize=True).model, batch, joint=joint)[1]
+        for joint in (True, False)
+    ]
+    assert torch.equal(gradients[0][3], gradients[1][3])

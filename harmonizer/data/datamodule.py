@@ -61,9 +61,6 @@ class ShardData(L.LightningDataModule):
         ValueError: A manifest is damaged, folders name other classes, or a setting is out of range.
     """
 
-    # A rank without a validation batch is fine: no collective runs inside the loops.
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         folder: str | Path | None = None,

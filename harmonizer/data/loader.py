@@ -18,7 +18,7 @@ from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 
 log = logging.getLogger(__name__)
 
-HELD_BACK = {signal.SIGTERM, signal.SIGUSR1}
+HELD_BACK = {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
 REPEATED = 'put "repeated_keys": true into their manifest, so that samples are named by shard and key'
 NAMED = 5  # damaged samples that the log names, for each pass over the data
 
@@ -57,6 +57,9 @@ class BatchLoader(DataLoader[Any]):
             multiprocessing_context=start_method if num_workers else None,
         )
         self.skipped = 0
+
+    def __len__(self) -> int:
+        return max(1, super().__len__())  # at 0, Lightning leaves out the loop and, on this rank only, its collectives
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         self.skipped = 0

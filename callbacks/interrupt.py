@@ -1,0 +1,62 @@
+"""An evaluation stops at a signal: at the model's next pass, with what is measured kept."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch.utils.hooks import RemovableHandle
+
+from harmonizer.module import HarmonizerModule
+from harmonizer.signals import Signals
+
+
+def take_signals(trainer: L.Trainer, signals: Signals) -> None:
+    """Install handlers that stay: Lightning's own would take part in a collective inside a handler, and hang."""
+    signals.take()
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+
+
+class StopAtSignal(L.Callback):
+    """End an evaluation at the model's next pass once a signal has come; an attack takes many passes.
+
+    The results writer keeps the rows of all images that were measured before.
+
+    Args:
+        results: Folder of results folders, for the message.
+    """
+
+    def __init__(self, results: str | Path) -> None:
+        self.results = results
+        self.signals = Signals()
+        self._hook: RemovableHandle | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Take the signals."""
+        take_signals(trainer, self.signals)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Watch the model's passes."""
+        assert isinstance(pl_module, HarmonizerModule)
+        self._hook = pl_module.model.register_forward_pre_hook(self._look)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let what is complete be written."""
+        self._unwatch()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give the signals back; stop before another model's evaluation."""
+        self.signals.give_back()
+        self.signals.stop(f" after the last image; the results are in {self.results}")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._unwatch()
+        self.signals.give_back()
+
+    def _look(self, *_: Any) -> None:  # noqa: ANN401 - a hook's arguments; not needed
+        self.signals.stop(f"; {self.results} keeps the images measured so far: rerun the same command to resume")
+
+    def _unwatch(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
