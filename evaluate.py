@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
+from configs.build import build, build_all
 from harmonizer.cli import clear_errors, command_line
 from harmonizer.results import claimed
 from harmonizer.run import say
@@ -16,22 +16,22 @@ from harmonizer.run import say
 
 def evaluate(config: DictConfig) -> Path:
     """Measure one model; return the results folder that it wrote."""
-    subject = instantiate(config.subject)
+    subject = build(config.subject)
     with claimed(Path(config.results), subject.label, ranks=True):
         return measure(config, subject)
 
 
 def measure(config: DictConfig, subject: Any, *, skip_done: bool = False, **details: object) -> Path | None:  # noqa: ANN401
     """Measure a subject, going on where an interrupted evaluation stopped; None when it is done already."""
-    data = instantiate(config.data, model=subject.model, image_size=subject.image_size)
-    callbacks = list(instantiate(config.callbacks).values())
-    writer = instantiate(config.writer, subject=subject, **details)
+    data = build(config.data, model=subject.model, image_size=subject.image_size)
+    callbacks = build_all(config.callbacks)
+    writer = build(config.writer, subject=subject, **details)
     if skip_done and writer.is_done(data, callbacks):
         return None
-    instantiate(config.numerics)
-    instantiate(config.seeding)
+    build(config.numerics)
+    build(config.seeding)
     module = subject.build(data.classes)
-    trainer = instantiate(config.trainer, callbacks=[*callbacks, writer], logger=False)
+    trainer = build(config.trainer, callbacks=[*callbacks, writer], logger=False)
     trainer.validate(module, data, verbose=False)
     return Path(writer.folder)
 
@@ -43,8 +43,8 @@ def sweep(config: DictConfig) -> int:
     with open_dict(config):
         config.trainer.enable_progress_bar = False
         del config.callbacks.progress, config.callbacks.table
-    choose, one = partial(instantiate, config.subject), partial(measure, config, skip_done=True)
-    return int(instantiate(config.sweeper, choose=choose, measure=one))
+    choose, one = partial(build, config.subject), partial(measure, config, skip_done=True)
+    return int(build(config.sweeper, choose=choose, measure=one))
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")

@@ -4,9 +4,9 @@ import operator
 from pathlib import Path
 
 import hydra
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from configs.build import build, build_all
 from evaluate import evaluate
 from harmonizer.cli import clear_errors, command_line, translate
 from harmonizer.pair import show_comparison
@@ -17,17 +17,17 @@ OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a re
 
 def fit(config: DictConfig) -> Path:
     """Train one model, going on where an interrupted run stopped; return its last checkpoint."""
-    instantiate(config.numerics)
-    instantiate(config.seeding)
-    data = instantiate(config.data)
+    build(config.numerics)
+    build(config.seeding)
+    data = build(config.data)
     if config.harmonize or config.pair:
         data.require_maps()
-    module = instantiate(config.module, classes=list(data.classes), image_size=data.image_size)
-    callbacks, loggers = (list(instantiate(part).values()) for part in (config.callbacks, config.logger))
-    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+    module = build(config.module, classes=list(data.classes), image_size=data.image_size)
+    callbacks, loggers = build_all(config.callbacks), build_all(config.logger)
+    trainer = build(config.trainer, callbacks=callbacks, logger=loggers)
     module.check_trainer(trainer)
     with claimed(Path(config.folder), OmegaConf.to_container(config, resolve=True), overwrite=config.overwrite):
-        trainer.fit(module, data, ckpt_path=None if config.overwrite else instantiate(config.resume), weights_only=True)
+        trainer.fit(module, data, ckpt_path=None if config.overwrite else build(config.resume), weights_only=True)
     return Path(config.folder) / LAST
 
 

@@ -15,6 +15,7 @@ from harmonizer.checkpoint_file import read_checkpoint, write_checkpoint
 from harmonizer.module import HarmonizerModule
 from harmonizer.run import LAST, PREVIOUS
 from harmonizer.signals import Signals
+from harmonizer.untrusted import inside
 
 GO_ON, SAVE, STOP = 0, 1, 2  # what the processes agree on after a step; STOP + n stops at signal n
 
@@ -37,8 +38,21 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the state of a checkpoint."""
+        # A better checkpoint removes those named here: a file names files of its own folder only.
+        state_dict = state_dict | {
+            name: self._own(state_dict[name])
+            for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+            if name in state_dict
+        }
+        if isinstance(state_dict.get("best_k_models"), dict):
+            kept = state_dict["best_k_models"]
+            state_dict["best_k_models"] = {self._own(path): score for path, score in kept.items()}
         super().load_state_dict(state_dict)
         self.current_score = state_dict.get("current_score")
+
+    def _own(self, path: object) -> str:
+        """Return a file in the run folder with the name that a checkpoint gives; nothing for nothing."""
+        return str(inside(Path(str(self.dirpath)), Path(str(path)).name)) if path else ""
 
 
 class LastCheckpoint(Checkpoint):

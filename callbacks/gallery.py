@@ -16,7 +16,7 @@ from harmonizer.files import temporary_name
 from harmonizer.functional import attack_map
 from harmonizer.models import evaluation_saliency
 from harmonizer.module import HarmonizerModule
-from harmonizer.results import folder_name
+from harmonizer.untrusted import file_name, inside
 
 PANEL = 2.2  # inches
 DPI = 150
@@ -60,7 +60,7 @@ class Gallery(L.Callback):
                 },
                 {f"attacked: {classes[row['prediction']]}": adversarial[0]},
             )
-            path = self.folder / f"{folder_name(key)}.png"
+            path = inside(self.folder, f"{file_name(key)}.png")
             temporary = temporary_name(path)
             figure.savefig(temporary, dpi=DPI, format="png")
             temporary.replace(path)
@@ -85,7 +85,7 @@ def _panels(image: Tensor, maps: dict[str, Tensor], pictures: dict[str, Tensor])
     figure = Figure(figsize=(PANEL * len(panels), PANEL + 0.25), layout="constrained")
     for axes, (title, picture) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         axes.imshow(picture, interpolation="lanczos")
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=9, parse_math=False)
         axes.set_axis_off()
     return figure
 

@@ -10,7 +10,20 @@ from harmonizer.data.convert.sources.classes import check_imagenet_order, imagen
 from harmonizer.models import check_model_name, model_classes, model_image_size
 from harmonizer.module import HarmonizerModule
 from harmonizer.run import say
+from harmonizer.tensors import check_weights
+from harmonizer.untrusted import LONGEST_TEXT, MOST_CLASSES, MOST_SIDE, plain_text, shortened
 
+# The hyper-parameters of every checkpoint.
+KINDS: dict[str, type] = {
+    "model": str,
+    "classes": list,
+    "image_size": int,
+    "harmonize": bool,
+    "seed": int,
+    "pretrained": bool,
+}
+MOST_VALUES = 1000  # of a setting that is a list
+LONGEST_PATH = 4096  # characters
 EMA = "ema_state_dict"  # where callbacks.ema keeps the averaged weights in a checkpoint
 WEIGHTS = ("raw", "ema")
 
@@ -90,7 +103,7 @@ def choose(
         raise ValueError("expected either ckpt=FILE or model=NAME; see --help")
     if weights not in WEIGHTS or (weights == "ema" and ckpt is None):
         raise ValueError(f"expected weights of {' or '.join(WEIGHTS)}, and ema with ckpt=FILE only, got {weights!r}")
-    label = None if label is None else str(label)  # a number, on the command line
+    label = None if label is None else plain_text(str(label), "label")  # a number, on the command line
     if ckpt is not None:
         path = Path(ckpt)
         content = read_checkpoint(path, mmap=True)
@@ -127,9 +140,13 @@ def restore(path: Path, classes: Sequence[str] | None = None, *, weights: str = 
             f"{path} was trained on the classes {', '.join(settings['classes'][:4])}, ... "
             f"({len(settings['classes'])}); the data have {', '.join(classes[:4])}, ... ({len(classes)})"
         )
+    check_weights(state, path)
     try:
         # The weights are in the checkpoint: nothing to download.
         module = HarmonizerModule(**(settings | {"pretrained": False, "weights": None}))
+        for name, value in module.state_dict().items():
+            if name in state and state[name].is_floating_point() != value.is_floating_point():
+                raise TypeError(f"{name} is {state[name].dtype}, expected {value.dtype}")
         module.load_state_dict(state)
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit the model that it names: {error}") from None
@@ -139,12 +156,43 @@ def restore(path: Path, classes: Sequence[str] | None = None, *, weights: str = 
 
 def _state(path: Path, content: Mapping[str, Any], weights: str) -> dict[str, Any]:
     """Return the weights that are asked for, of a checkpoint that must be one of ours."""
-    needed = {"model", "classes", "image_size", "harmonize", "seed", "pretrained"}
     settings = content["hyper_parameters"]
-    if not isinstance(settings, dict) or not needed <= settings.keys():
+    if not isinstance(settings, dict) or not KINDS.keys() <= settings.keys():
         raise ValueError(f"{path} is not a checkpoint of train.py; expected its weights and hyper-parameters")
+    _check_settings(path, settings)
     key = EMA if weights == "ema" else "state_dict"
     if key not in content:
         raise ValueError(f"{path} holds no averaged weights; train with ema=0.999, or measure weights=raw")
-    state: dict[str, Any] = content[key]
+    state = content[key]
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: expected {key} to be tensors by name, got {type(state).__name__}")
+    check_weights(state, path, finite=False)
+    rows = len(settings["classes"])
+    if not any(value.ndim and len(value) == rows for value in state.values()):
+        raise ValueError(f"{path} names {rows} classes, and none of its weights has so many rows")
     return state
+
+
+def _check_settings(path: Path, settings: Mapping[Any, Any]) -> None:
+    """Check kinds and limits of a checkpoint's hyper-parameters: they are data until then.
+
+    Raises:
+        ValueError: One is of another kind or out of range; the message names it.
+    """
+    for name, kind in KINDS.items():
+        value = settings[name]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ValueError(f"{path}: expected {name} to be a {kind.__name__}, got {shortened(value)}")
+    for name, value in settings.items():
+        plain_text(name, f"{path}: name of a setting")
+        parts = value if isinstance(value, list | tuple) else [value]
+        if len(parts) > (MOST_CLASSES if name == "classes" else MOST_VALUES):
+            raise ValueError(f"{path}: {name} has {len(parts)} values")
+        for part in parts:
+            if isinstance(part, str):
+                plain_text(part or "-", f"{path}: {name}", most=LONGEST_PATH if name == "weights" else LONGEST_TEXT)
+            elif (part is not None and not isinstance(part, int | float)) or name == "classes":
+                raise ValueError(f"{path}: expected plain values for {name}, got {shortened(part)}")
+    if not 0 < settings["image_size"] <= MOST_SIDE or abs(settings["seed"]) >= 2**64:
+        size, seed = (shortened(settings[name]) for name in ("image_size", "seed"))
+        raise ValueError(f"{path}: expected an image_size from 1 to {MOST_SIDE} and a seed, got {size} and {seed}")

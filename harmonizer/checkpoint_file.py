@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from harmonizer.files import temporary_name
 from harmonizer.run import LAST, PREVIOUS
+from harmonizer.untrusted import check_zip
 
 ADVICE = "it is not loaded, take an earlier checkpoint"
 
@@ -65,6 +66,7 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         raise ValueError(_no_checkpoint(path))
     try:
+        check_zip(path)
         with zipfile.ZipFile(path) as archive:  # torch.load does not look at the sums
             broken = archive.testzip()
         content = None if broken else torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)

@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -192,6 +193,15 @@ def clear_errors(function: Callable[P, R]) -> Callable[P, R]:
             _leave(_of_the_wrong_kind(place[1], cause) if place else cause)
 
     return wrapped
+
+
+@contextmanager
+def settings_of(place: str) -> Iterator[None]:
+    """Say of a TypeError in a ``with`` block which settings, below ``place``, it comes from."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(_of_the_wrong_kind(place, error)) from error
 
 
 def _of_the_wrong_kind(place: str, cause: BaseException) -> str:

@@ -20,6 +20,7 @@ from harmonizer.checkpoint_file import read_checkpoint
 from harmonizer.cli import clear_errors, translate, unquoted
 from harmonizer.models import weights_digest
 from harmonizer.results import load_results
+from harmonizer.untrusted import plain_text, shortened
 
 OPTIONS = ("ckpt", "out", "weights", "results")
 USAGE = "usage: python -m harmonizer.export ckpt=FILE [out=DIR] [weights=raw|ema] [results=RESULTS_FOLDER]"
@@ -57,7 +58,7 @@ def export(ckpt: Path, out: Path, *, weights: str = "raw", results: Path | None 
         backbone.pretrained_cfg["input_size"] = (3, size, size)
         labels = {"label_names": list(settings["classes"])}
         save_for_hf(backbone, str(temporary), model_config=labels, model_args=arguments, safe_serialization=True)
-        data = read_checkpoint(ckpt, mmap=True).get("data_sha256", {})
+        data = _digests(ckpt)
         (temporary / "README.md").write_text(
             model_card(settings, digest=digest, data=data, scores=scores), encoding="utf-8"
         )
@@ -65,6 +66,15 @@ def export(ckpt: Path, out: Path, *, weights: str = "raw", results: Path | None 
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _digests(ckpt: Path) -> dict[str, str]:
+    """Return the sha256 of the manifests that a checkpoint names, by folder."""
+    data = read_checkpoint(ckpt, mmap=True).get("data_sha256", {})
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{ckpt}: expected data_sha256 to name folders, got {shortened(data)}")
+    where = f"{ckpt}: data_sha256"
+    return {plain_text(name, where, most=4096): plain_text(value, where) for name, value in data.items()}
 
 
 def model_card(

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from harmonizer.untrusted import parse_json
+
 try:
     import fcntl
 except ImportError:  # Windows: one process at a time
@@ -72,7 +74,7 @@ def locked(path: Path, what: str, advice: str) -> Iterator[None]:
 def _holder(descriptor: int) -> str:
     """Name the process that a lock file names; its content is checked like that of any file."""
     with suppress(ValueError, KeyError, TypeError):
-        found = json.loads(os.pread(descriptor, HOLDER_BYTES, 0))
+        found = parse_json(os.pread(descriptor, HOLDER_BYTES, 0))
         host, since = (str(found[name])[:80] for name in ("host", "since"))
         if host.isprintable() and since.isprintable():
             return f"process {int(found['process'])} on {host} since {since}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harmonizer.report.text import NONE, estimate
@@ -55,7 +56,7 @@ def show_comparison(control: Path, harmonized: Path) -> None:
         "paired difference, 95 %",
         "p",
         "images",
-        caption=f"attack {protocol['attack']}, {protocol['images']} images; "
+        caption=f"attack {escape(protocol['attack'])}, {protocol['images']} images; "
         "tolerance: mean of min(L2, maximum), paired over images that both classify correctly",
     )
     accuracy = [results.summary["accuracy"]["value"] for results in (before, after)]

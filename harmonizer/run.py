@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonizer.files import locked, remove_temporaries, temporary_name
+from harmonizer.untrusted import parse_json
 
 SETTINGS, LOCK, LOG = "config.json", ".lock", "logs/csv/metrics.csv"
 MARK = "harmonizer_run"  # key of the settings file, which makes the folder a run folder
@@ -73,7 +74,7 @@ def _enter(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Non
     if overwrite:
         _remove_run(folder)
     if path.exists() and any((folder / name).exists() for name in (LAST, PREVIOUS)):
-        kept = json.loads(path.read_text())
+        kept = parse_json(path.read_text())
         different = [text for part in DECISIVE for text in _differences(_part(kept, part), _part(settings, part), part)]
         if different:
             raise FileExistsError(
@@ -98,8 +99,8 @@ def _is_run(folder: Path) -> bool:
     if not path.is_file() or path.stat().st_size > SETTINGS_BYTES:
         return False
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError:
         return False
     # Runs of earlier versions have no mark.
     return _part(content, MARK) is True or _part(content, "module._target_") == "harmonizer.module.HarmonizerModule"

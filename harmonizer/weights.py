@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harmonizer.run import BEST, say
+from harmonizer.tensors import check_weights
+from harmonizer.untrusted import check_zip
 
 # Where checkpoints keep their weights: Lightning and timm's train.py, others, and averages where there is nothing else.
 HOLDERS = ("state_dict", "model", "model_state_dict", "net", "module", "state_dict_ema", "model_ema")
@@ -43,6 +45,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = _file(Path(path))
     try:
+        check_zip(path)
         # timm's train.py keeps its arguments in a Namespace: attributes of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content: Any = (
@@ -62,9 +65,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     weights = _without_prefixes(content) if isinstance(content, dict) else {}
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{path} holds no weights; expected tensors by their names in a timm model")
-    for name, value in weights.items():
-        if value.is_complex() or (value.is_floating_point() and not bool(value.isfinite().all())):
-            raise ValueError(f"{path} holds numbers in {name} that are not real and finite; it is not loaded")
+    check_weights(weights, path)
     return weights
 
 

@@ -34,6 +34,7 @@ LAYERS = {
     "harmonizer.precision": 0,
     "harmonizer.saliency_batch": 1,
     "harmonizer.weights": 0,
+    "harmonizer.tensors": 0,
     "harmonizer.attention": 0,
     "harmonizer.fast": 0,
     "harmonizer.checkpoint": 2,

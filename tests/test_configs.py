@@ -5,11 +5,11 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from shard_data import write_folder
 
 import train  # noqa: F401 - knows the resolver that recipes use
+from configs.build import build, build_all
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -49,20 +49,20 @@ def test_every_choice_is_built(program, choice, folder, tmp_path, monkeypatch):
         monkeypatch.setattr("harmonizer.data.datamodule.ensure_demo", lambda: folder)
     config = compose(program, *overrides)
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    data = instantiate(config.data)
+    data = build(config.data)
     if program == "train":
-        module = instantiate(config.module, classes=list(data.classes), image_size=data.image_size)
+        module = build(config.module, classes=list(data.classes), image_size=data.image_size)
         assert sum(parameter.numel() for parameter in module.parameters()) > 0
-        loggers = list(instantiate(config.logger).values())
+        loggers = build_all(config.logger)
         assert loggers
     else:
-        subject = instantiate(config.subject)
-        writer = instantiate(config.writer, subject=subject)
+        subject = build(config.subject)
+        writer = build(config.writer, subject=subject)
         assert writer.folder.parent.name == "results"
-    callbacks = list(instantiate(config.callbacks).values())
+    callbacks = build_all(config.callbacks)
     if choice == "trainer=ddp":
         config.trainer.devices = 1  # a CPU has no number of its own
-    trainer = instantiate(config.trainer, callbacks=callbacks, logger=False)
+    trainer = build(config.trainer, callbacks=callbacks, logger=False)
     assert trainer.num_devices == 1
 
 

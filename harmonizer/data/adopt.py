@@ -22,6 +22,7 @@ from harmonizer.data.progress import show_progress
 from harmonizer.data.survey import Survey, survey_shard
 from harmonizer.data.tar_index import any_repeated
 from harmonizer.printable import is_name
+from harmonizer.untrusted import MOST_CLASSES, shortened
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ def load_manifest(
         if found:
             log.warning("%s: %s: %s", folder, title, name_some(found))
     labels = {label for survey in surveys for label in survey.labels}
+    if max(labels, default=0) >= MOST_CLASSES:
+        raise ValueError(f"{folder}: expected labels below {MOST_CLASSES}, got {shortened(max(labels))}")
     names = tuple(classes) if classes is not None else tuple(str(n) for n in range(max(labels, default=-1) + 1))
     maps = "as found in the shards" if any(survey.shard.maps for survey in surveys) else "no maps"
     manifest = Manifest(

@@ -54,7 +54,7 @@ class ShardData(L.LightningDataModule):
             need then hold few at a time. None shuffles all samples.
         cache: Folder of fetched shards; None is the user's cache.
         cache_gb: Bound of its size, in 10^9 bytes.
-        allow_pipe: Take addresses ``pipe:COMMAND``, whose COMMAND a shell runs, with ``{}`` for the file's name.
+        allow_pipe: Take addresses ``pipe:COMMAND``; COMMAND is run by no shell, with ``{}`` for the file's name.
 
     Raises:
         FileNotFoundError: A folder or its manifest is missing.

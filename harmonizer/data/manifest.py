@@ -9,8 +9,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_origin
 
+from harmonizer.untrusted import MOST_CLASSES, parse_json, plain_text, safe_name, shortened
+
 NAME = "manifest.json"
 VERSION = 1
+MOST_SAMPLES = 10**8  # of a shard
+MOST_SHARDS = 10**6
 
 
 @dataclass(frozen=True)
@@ -109,27 +113,29 @@ def parse_manifest(text: bytes, path: str) -> Manifest:
         ValueError: It is damaged or of another version; the message names the field.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); write the folder again") from None
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ValueError(f"{path}: expected version {VERSION} of the manifest; write the folder again")
     try:
-        if not isinstance(content["classes"], list) or not isinstance(content["maps"], str):
-            raise TypeError("classes must be a list and maps a text")
+        for field, most in (("classes", MOST_CLASSES), ("shards", MOST_SHARDS)):
+            if not isinstance(content[field], list) or len(content[field]) > most:
+                raise TypeError(f"{field} must be a list of at most {most}")
         if not isinstance(content.get("repeated_keys", False), bool):
             raise TypeError("repeated_keys must be true or false")
-        files = Counter(item["file"] for item in content["shards"])
+        shards = tuple(parse_shard(item) for item in content["shards"])
+        files = Counter(shard.file for shard in shards)
         if repeated := [file for file, count in files.items() if count > 1]:
             raise TypeError(f"the shard {repeated[0]!r} is listed twice")
         return Manifest(
-            classes=tuple(str(name) for name in content["classes"]),
-            maps=content["maps"],
-            shards=tuple(Shard(**_checked(Shard, item)) for item in content["shards"]),
-            ceilings=Ceilings(**_checked(Ceilings, content["ceilings"])) if "ceilings" in content else None,
+            classes=tuple(plain_text(name, "classes") for name in content["classes"]),
+            maps=plain_text(content["maps"], "maps"),
+            shards=shards,
+            ceilings=_ceilings(content["ceilings"]) if "ceilings" in content else None,
             repeated_keys=content.get("repeated_keys", False),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: missing or wrong field ({error}); write the folder again") from None
 
 
@@ -156,10 +162,32 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     return content
 
 
-def _checked(kind: type, content: dict[str, Any]) -> dict[str, Any]:
+def parse_shard(content: object) -> Shard:
+    """Return the entry of a shard when its name is safe and its counts are possible."""
+    shard = Shard(**_checked(Shard, content))
+    safe_name(shard.file)
+    if not 0 <= shard.maps <= shard.samples <= MOST_SAMPLES:
+        raise ValueError(f"{shard.file} has {shard.maps} maps of {shard.samples} samples")
+    return shard
+
+
+def _ceilings(content: object) -> Ceilings:
+    """Return ceilings when all of them are numbers."""
+    ceilings = Ceilings(**_checked(Ceilings, content))
+    for value in (ceilings.overall, *ceilings.per_image.values()):
+        is_number = isinstance(value, float | int) and not isinstance(value, bool)
+        if value is not None and not (is_number and math.isfinite(value)):
+            raise TypeError(f"a ceiling is {shortened(value)}, expected a number")
+    return ceilings
+
+
+def _checked(kind: type, content: object) -> dict[str, Any]:
     """Return the fields of the dataclass ``kind`` when they have its types."""
+    if not isinstance(content, dict):
+        raise TypeError(f"{shortened(content)} is no {kind.__name__}")
     for field in fields(kind):
         allowed: Any = dict if get_origin(field.type) is dict else field.type
-        if not isinstance(content[field.name], allowed):
-            raise TypeError(f"{field.name} is {content[field.name]!r}, expected {allowed}")
+        value = content[field.name]
+        if not isinstance(value, allowed) or isinstance(value, bool):
+            raise TypeError(f"{field.name} is {shortened(value)}, expected {allowed}")
     return {field.name: content[field.name] for field in fields(kind)}

@@ -3,6 +3,8 @@
 import fcntl
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,15 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
 import fsspec
 
 from harmonizer.data.cache import cache_folder
 from harmonizer.data.convert.download import fetch, is_url
 from harmonizer.data.manifest import file_sha256
+from harmonizer.untrusted import inside, safe_name, shortened
 
 GIGABYTE = 10**9
+KEPT = 150  # characters of a name that its name in the cache ends with
 PIPE = "pipe:"
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+=@-]*")  # names that no shell, not even a distant one, takes apart
 
 
 def is_remote(place: str | Path) -> bool:
@@ -41,7 +47,7 @@ def subfolder(place: str | Path, name: str) -> str | Path:
 
 @dataclass(frozen=True)
 class RemoteCache:
-    """Fetch files over http(s), by any protocol of fsspec, or, where that is allowed, through a shell command.
+    """Fetch files over http(s), by any protocol of fsspec, or, where that is allowed, through a command.
 
     A file appears under its name when it is whole and has the expected checksum. Before one is put in place the least
     recently used others make room. Processes share the cache: each file is fetched by one of them, and one that is
@@ -50,7 +56,7 @@ class RemoteCache:
     Args:
         folder: Of the cache; None is the user's.
         max_bytes: That the files in place may have together; the newest is kept in any case.
-        allow_pipe: Take addresses ``pipe:COMMAND``, whose COMMAND a shell runs.
+        allow_pipe: Take addresses ``pipe:COMMAND``, whose COMMAND is run, by no shell.
     """
 
     folder: Path | None = None
@@ -67,12 +73,13 @@ class RemoteCache:
             sha256: That it must have.
 
         Raises:
-            ValueError: Its checksum is another, or the address is not allowed.
+            ValueError: Its checksum is another, its name is not safe, or the address is not allowed.
             OSError: It cannot be had.
         """
         address = self._address(place, name)
         root = self.folder or cache_folder("shards")
-        path = root / f"{hashlib.sha256(f'{address} {sha256}'.encode()).hexdigest()[:32]}-{Path(name).name}"
+        digest = hashlib.sha256(f"{address} {sha256}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        path = inside(root, f"{digest}-{name[-KEPT:]}")
         if _touch(path):
             return path
         root.mkdir(parents=True, exist_ok=True)
@@ -102,12 +109,20 @@ class RemoteCache:
 
     def _address(self, place: str, name: str) -> str:
         """Return a file's address; refuse those that run commands, unless they are asked for."""
+        try:
+            safe_name(name)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
         if not place.startswith(PIPE):
-            return f"{place.rstrip('/')}/{name}"
+            if "::" in name:  # fsspec would take what follows for another address
+                raise ValueError(f"{place}: expected the name of a file without '::', got {shortened(name)}")
+            return f"{place.rstrip('/')}/{quote(name, errors='surrogateescape') if is_url(place) else name}"
         if not self.allow_pipe:
-            raise ValueError(f"{place} would run a shell command; set data.allow_pipe=true if that is what you want")
+            raise ValueError(f"{place} would run a command; set data.allow_pipe=true if that is what you want")
         if "{}" not in place:
             raise ValueError(f"{place} does not say where the file's name goes; put {{}} there")
+        if not PLAIN.fullmatch(name):
+            raise ValueError(f"{place}: expected a name of letters, digits and .,_+=@- only, got {shortened(name)}")
         return place.replace("{}", name)
 
     def _make_room(self, root: Path, size: int) -> None:
@@ -130,9 +145,12 @@ def _receive(address: str, folder: Path) -> Path:
     path = folder / "received"
     if address.startswith(PIPE):
         with path.open("wb") as file:
-            status = subprocess.run(address.removeprefix(PIPE), shell=True, stdout=file, check=False).returncode
-        if status:
-            raise OSError(f"{address}: the command ended with status {status}")
+            try:
+                done = subprocess.run(_words(address), stdin=subprocess.DEVNULL, stdout=file, check=False)
+            except OSError as error:
+                raise OSError(f"{address}: the command cannot be run ({error.strerror})") from None
+        if done.returncode:
+            raise OSError(f"{address}: the command ended with status {done.returncode}")
         return path
     try:
         with fsspec.open(address, "rb") as source, path.open("wb") as file:
@@ -142,6 +160,23 @@ def _receive(address: str, folder: Path) -> Path:
     except OSError as error:
         raise OSError(f"{address}: {error}") from None
     return path
+
+
+def _words(address: str) -> list[str]:
+    """Split the command of a ``pipe:`` address into arguments, by the rules of quoting of POSIX.
+
+    Raises:
+        ValueError: A quote is not closed, or it needs a shell.
+    """
+    lexer = shlex.shlex(address.removeprefix(PIPE), posix=True, punctuation_chars="|&;<>()")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        words = list(lexer)
+    except ValueError as error:
+        raise ValueError(f"{address}: {error}") from None
+    if not words or any(set(word) <= set("|&;<>()") for word in words):
+        raise ValueError(f"{address}: no shell runs the command; for a pipeline try pipe:sh -c 'A \"$1\" | B' - {{}}")
+    return [str(Path(word).expanduser()) if word.startswith("~") else word for word in words]
 
 
 def _touch(path: Path) -> bool:

@@ -1,10 +1,10 @@
 """Models that a sweep could not measure: one small file each, beside the results."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harmonizer.results.folder import walk
+from harmonizer.untrusted import parse_json
 
 FAILURES = "failed"  # folder in that of the results
 
@@ -17,7 +17,7 @@ def read_failure(path: Path) -> tuple[str, str]:
         ValueError: The record is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged, expected JSON: {error}; delete it") from None
     if not isinstance(content, Mapping) or not all(isinstance(content.get(key), str) for key in ("model", "reason")):
@@ -35,5 +35,5 @@ def load_failures(paths: Sequence[Path]) -> dict[str, str]:
         ValueError: A record is damaged; the message names it.
     """
     folders = {folder.resolve() for path in paths for folder in walk(path) if folder.name == FAILURES}
-    records = {file for folder in folders for file in folder.glob("*.json") if not file.name.startswith(".")}
+    records = {file for folder in folders for file in folder.glob("[!.]*.json") if file.is_file()}
     return dict(sorted(read_failure(record) for record in records))

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,17 +11,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harmonizer.results.rows import Columns, Row, read_rows, write_rows
-from harmonizer.results.schema import check_examples, check_summary, numbers
+from harmonizer.results.schema import check_examples, check_summary, load_arrays, numbers
 from harmonizer.statistics import STATUSES
+from harmonizer.untrusted import file_name, parse_json
 
 SUMMARY, IMAGES, EXAMPLES = "summary.json", "images.csv", "examples.npz"
-NAME_LENGTH = 100  # characters of a folder's name that are kept
 
 
 @dataclass
@@ -69,11 +67,7 @@ class Results:
         path = self.folder / EXAMPLES
         if not self.has_examples:
             return {}
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                examples = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise ValueError(f"{path}: expected an archive of arrays ({error}); measure again") from None
+        examples = load_arrays(path)
         check_examples(examples, str(path))
         return examples
 
@@ -132,9 +126,9 @@ def refuse_existing(folder: Path, *, overwrite: bool = False) -> None:
     if not folder.exists():
         return
     try:
-        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        content = parse_json((folder / SUMMARY).read_text(encoding="utf-8"))
         ours = isinstance(content, Mapping) and {"version", "model", "protocol"} <= content.keys()
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         ours = False
     others = sorted(path.name for path in folder.iterdir() if path.name not in (SUMMARY, IMAGES, EXAMPLES))
     if not ours or others:
@@ -155,7 +149,7 @@ def load_results(folder: Path) -> Results:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {SUMMARY}; expected a results folder as evaluate.py writes it")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        content = parse_json(path.read_text(encoding="utf-8"), strict=True)
     except ValueError as error:
         raise ValueError(f"{path}: expected strict JSON ({error}); measure again") from None
     summary = numbers(content)
@@ -201,18 +195,12 @@ def walk(path: Path) -> Iterator[Path]:
 def folder_name(model: str) -> str:
     """Turn a model's name into a stable folder name that every file system takes.
 
-    A name that had to be changed gets a digest of the original, so that two models never share a folder.
+    See :func:`harmonizer.untrusted.file_name`.
 
     Raises:
         ValueError: The name is empty.
-
-    >>> folder_name("resnet50.a1_in1k"), folder_name("hf-hub:timm/resnet50")
-    ('resnet50.a1_in1k', 'hf-hub_timm_resnet50-a8b88b3e')
     """
-    if not model:
-        raise ValueError("expected the name of a model, got an empty one")
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", model)[:NAME_LENGTH].strip(".")
-    return safe if safe == model else f"{safe}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+    return file_name(model)
 
 
 def protocol_hash(settings: Mapping[str, Any]) -> str:
@@ -273,8 +261,3 @@ def encoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value
-
-
-def _refuse(constant: str) -> None:
-    """Refuse the literals that Python's parser takes and JSON does not have."""
-    raise ValueError(f"{constant} is no JSON")

@@ -1,14 +1,20 @@
 """What a results folder must hold: fields of ``summary.json`` and arrays of ``examples.npz``, with their checks."""
 
+import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harmonizer.statistics import STATUSES, stated
+from harmonizer.untrusted import CONTROLS, check_zip, shortened
 
 VERSION = 1
+MOST_BYTES = 2**31  # of the arrays in a file
+LONGEST = 4096  # characters of a text: data are named by addresses
 NUMBERS = (
     *("accuracy", "tolerance", "adversarial_alignment", "feature_alignment", "survival", "health", "cost"),
     *("robust_accuracy", "alignment_by_mask", "as_published"),
@@ -99,6 +105,20 @@ def check_examples(examples: Mapping[str, NDArray[Any]], name: str) -> None:
             raise ValueError(f"{name}, array {field}: expected finite values")
 
 
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read an archive of arrays; nothing in it is unpickled.
+
+    Raises:
+        ValueError: It is damaged, or holds more than :data:`MOST_BYTES`.
+    """
+    try:
+        check_zip(path, most=MOST_BYTES)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, BadZipFile, TypeError, NotImplementedError, zlib.error) as error:
+        raise ValueError(f"{path}: expected an archive of arrays ({error}); measure again") from None
+
+
 def numbers(content: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Turn null and "inf" back into numbers, in the blocks of a summary that hold numbers.
 
@@ -126,14 +146,20 @@ def _check(content: Any, schema: Any, name: str, field: str) -> None:  # noqa: A
     """Check a value against a type, or a mapping against a schema, recursively."""
     if not isinstance(schema, dict):
         wrong = not isinstance(content, schema) or (isinstance(content, bool) and schema is not bool)
-        if wrong or (schema in (COUNT, NUMBER) and _beyond(content)) or (schema is COUNT and content < 0):
-            expected = {NUMBER: "a number", COUNT: "a count >= 0", TEXT: "text", LIST: "a list"}.get(
-                schema, "true or false"
-            )
-            raise ValueError(f"{name}, field {field}: expected {expected}, got {content!r:.60}; measure again")
+        unfit = schema is TEXT and not wrong and (len(content) > LONGEST or CONTROLS.search(content))
+        if wrong or unfit or (schema in (COUNT, NUMBER) and _beyond(content)) or (schema is COUNT and content < 0):
+            expected = {
+                NUMBER: "a number",
+                COUNT: "a count >= 0",
+                TEXT: f"text of at most {LONGEST} characters without control characters" if unfit else "text",
+                LIST: "a list",
+            }.get(schema, "true or false")
+            raise ValueError(f"{name}, field {field}: expected {expected}, got {shortened(content)}; measure again")
         return
     if not isinstance(content, Mapping):
-        raise ValueError(f"{name}, field {field}: expected fields {', '.join(schema)}, got {content!r}; measure again")
+        raise ValueError(
+            f"{name}, field {field}: expected fields {', '.join(schema)}, got {shortened(content)}; measure again"
+        )
     for key, kind in schema.items():
         path = f"{field}.{key}" if field else key
         if key not in content:

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from harmonizer.files import locked, temporary_name
 from harmonizer.results.folder import encoded, folder_name
 from harmonizer.results.rows import COLUMNS, OpenRows, Row, open_rows
+from harmonizer.results.schema import load_arrays
 from harmonizer.run import first_process
 from harmonizer.statistics import STATUSES
+from harmonizer.untrusted import parse_json
 
 LOCKS, REQUEST, STATE, EXAMPLE = ".locks", "request.json", "state.json", "example-*.npz"
 Example = Mapping[str, NDArray[Any]]
@@ -95,18 +97,30 @@ class Work:
         Raises:
             ValueError: The rows are damaged before their last line; the message names the file.
         """
+        self.state = self._read_state()
         self._open = open_rows(self._table)
         done = self._open.done
         for values in zip(*(done[name].tolist() for name in COLUMNS), strict=True):
             row = dict(zip(COLUMNS, values, strict=True))
             self.rows[row["key"]] = row | {"status": STATUSES[row["status"]]}
-        self.state = json.loads(_text(self.folder / STATE) or "{}")
         for path in sorted(self.folder.glob(EXAMPLE)):
-            with np.load(path, allow_pickle=False) as archive:
-                example = {name: archive[name] for name in archive.files}
-            if str(example["key"]) in self.rows:  # else its batch comes again
+            example = load_arrays(path)
+            if str(example.get("key")) in self.rows:  # else its batch comes again
                 self.examples[str(example.pop("key"))] = example
         self._kept = len(self.examples)
+
+    def _read_state(self) -> dict[str, Any]:
+        """Read the numbers that were kept."""
+        path = self.folder / STATE
+        try:
+            state = parse_json(_text(path) or "{}")
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged, expected JSON: {error}; delete {self.folder}") from None
+        if not isinstance(state, dict) or not all(
+            isinstance(state.get(name, 0.0), float | int) for name in ("eps_max", "seconds")
+        ):
+            raise ValueError(f"{path} is damaged, expected numbers; delete {self.folder}")
+        return state
 
     def keep(self, rows: Iterable[Row], examples: Mapping[str, Example], state: Mapping[str, Any]) -> None:
         """Put finished images on the disk: their rows last, for they say that the rest is there.

@@ -7,8 +7,13 @@ from typing import Any
 
 import yaml
 
+from harmonizer.untrusted import LONGEST_TEXT, MOST_SIDE, plain_text, shortened
+
 CHECKPOINT = ".ckpt"
 SETTINGS = ("model", "ckpt", "weights", "pretrained", "image_size", "label", "family")
+MOST_MODELS = 10_000
+LONGEST_PATH = 4096  # characters
+MOST_BYTES = 10**7  # of a list
 
 
 @dataclass(frozen=True)
@@ -50,23 +55,28 @@ def read_models(listed: object, file: str | Path | None = None, *, pretrained: b
     if file is not None:
         content = _yaml(Path(file))
         if isinstance(content, Mapping) and "models" in content:
-            pretrained = bool(content.get("pretrained", pretrained))
+            pretrained = _checked("pretrained", content.get("pretrained", pretrained), str(file))
             content = content["models"]
         entries += _entries(content, None, pretrained, str(file))
     if not entries:
         raise ValueError("expected models to sweep, got none; try sweep=timm, sweep=FILE.yaml or sweep.models=[a,b]")
-    subjects = [dict(entry.subject) for entry in entries]
-    if twice := [entry.name for i, entry in enumerate(entries) if subjects[i] in subjects[:i]]:
-        raise ValueError(f"expected each model once, got {twice[0]} again")
+    if len(entries) > MOST_MODELS:
+        raise ValueError(f"expected at most {MOST_MODELS} models to sweep, got {len(entries)}")
+    seen = set()
+    for entry in entries:
+        subject = tuple(sorted(entry.subject.items()))
+        if subject in seen:
+            raise ValueError(f"expected each model once, got {entry.name} again")
+        seen.add(subject)
     return entries
 
 
 def _entries(listed: object, family: str | None, pretrained: bool, where: str) -> list[Entry]:
     """Read a list, or lists by family."""
-    if isinstance(listed, Mapping) and not set(SETTINGS) & {str(key) for key in listed}:
+    if family is None and isinstance(listed, Mapping) and not set(SETTINGS) & {str(key) for key in listed}:
         return [e for name, part in listed.items() for e in _entries(part, str(name), pretrained, f"{where}.{name}")]
     if isinstance(listed, str) or not isinstance(listed, Sequence):
-        raise ValueError(f"{where}: expected a list of models, or lists by family, got {listed!r}")
+        raise ValueError(f"{where}: expected a list of models, or lists by family, got {shortened(listed)}")
     return [_entry(item, family, pretrained, where) for item in listed]
 
 
@@ -75,23 +85,43 @@ def _entry(item: object, family: str | None, pretrained: bool, where: str) -> En
     if isinstance(item, str):
         item = {"ckpt" if item.endswith(CHECKPOINT) else "model": item}
     if not isinstance(item, Mapping):
-        raise ValueError(f"{where}: expected a timm name, a checkpoint or a mapping, got {item!r}")
-    settings = {str(key): value for key, value in item.items()}
-    if unknown := settings.keys() - set(SETTINGS):
-        raise ValueError(f"{where}: expected {', '.join(SETTINGS)} of a model, got {sorted(unknown)[0]!r}")
+        raise ValueError(f"{where}: expected a timm name, a checkpoint or a mapping, got {shortened(item)}")
+    if unknown := {str(key) for key in item} - set(SETTINGS):
+        raise ValueError(f"{where}: expected {', '.join(SETTINGS)} of a model, got {shortened(min(unknown))}")
+    settings = {str(key): _checked(str(key), value, where) for key, value in item.items() if value is not None}
     if ("model" in settings) == ("ckpt" in settings):
-        raise ValueError(f"{where}: expected either model or ckpt, got {settings!r}")
+        raise ValueError(f"{where}: expected either model or ckpt, got {shortened(settings)}")
     family = settings.pop("family", family)
     if "model" in settings:
         settings.setdefault("pretrained", pretrained)
     return Entry(settings, family)
 
 
+def _checked(name: str, value: object, where: str) -> Any:  # noqa: ANN401 - a text, a number or a switch
+    """Return the value of a setting if it is of its kind: a list is data, nothing in it is resolved or made."""
+    where = f"{where}: {name}"
+    if name == "pretrained":
+        if not isinstance(value, bool):
+            raise ValueError(f"{where}: expected true or false, got {shortened(value)}")
+    elif name == "image_size":
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MOST_SIDE:
+            raise ValueError(f"{where}: expected a whole number from 1 to {MOST_SIDE}, got {shortened(value)}")
+    else:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        text = str(value) if name == "label" and is_number else value
+        return plain_text(text, where, most=LONGEST_PATH if name == "ckpt" else LONGEST_TEXT)
+    return value
+
+
 def _yaml(path: Path) -> object:
     """Read a YAML file; only plain values come out."""
     if not path.is_file():
         raise FileNotFoundError(f"no list of models at {path}; expected a YAML file, or sweep=NAME of configs/sweep/")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path}: expected a list of at most {MOST_BYTES} bytes, got {path.stat().st_size}")
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise ValueError(f"{path}: expected a list of models, got one that is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: expected YAML ({' '.join(str(error).split())})") from None

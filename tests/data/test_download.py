@@ -27,13 +27,17 @@ class Handler(BaseHTTPRequestHandler):
         if wanted and server.ranges and self.headers.get("If-Range") == server.tag:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(server.content) - start))
+        stop = server.stops.pop(0) if server.stops else len(server.content)
+        if start:
+            honest = f"bytes {start}-{stop - 1}/{len(server.content)}"
+            self.send_header("Content-Range", honest if server.sends is None else server.sends)
+        self.send_header("Content-Length", str(stop - start))
         for name, value in (("ETag", server.tag), ("x-goog-hash", server.hash)):
             if value:
                 self.send_header(name, value)
         self.end_headers()
         end = server.breaks.pop(0) if server.breaks else len(server.content)
-        self.wfile.write(server.content[start:end])
+        self.wfile.write(server.content[start : min(stop, end)])
 
     def log_message(self, *_):
         pass
@@ -44,7 +48,7 @@ def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(download, "PAUSE", 0.0)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.requests, server.errors, server.breaks = [], [], []
+        server.requests, server.errors, server.breaks, server.stops, server.sends = [], [], [], [], None
         server.content, server.ranges, server.tag, server.hash = CONTENT, True, '"one"', None
         server.url = f"http://127.0.0.1:{server.server_port}/data/train-0.tfrecords"
         thread = threading.Thread(target=server.serve_forever)
@@ -125,3 +129,33 @@ def test_the_converter_takes_addresses(server, convert, read_shards, golden_tfre
     server.errors = [404]
     status, message = convert(f"{server.url}2", "--out", tmp_path / "x", "--cache", tmp_path / "cache")
     assert (status, "answers 404" in message) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "sends", ["bytes 0-299999/300000", "bytes 100001-299999/300000", "bytes */300000", "100000", ""], ids=repr
+)
+def test_a_server_that_sends_another_part_is_started_again(server, tmp_path, sends):
+    server.breaks, server.sends = [100_000], sends
+    assert fetch(server.url, tmp_path).read_bytes() == CONTENT
+    assert ranges(server) == [None, "bytes=100000-", None]
+
+
+def test_a_part_that_ends_before_the_file_is_not_the_file(server, tmp_path):
+    server.breaks, server.stops = [100_000], [300_000, 150_000]
+    assert fetch(server.url, tmp_path).read_bytes() == CONTENT
+    assert ranges(server) == [None, "bytes=100000-", "bytes=150000-"]
+
+
+KEPT = ["[]", "not JSON", "[" * 100_000, '{"etag": 3}', '{"etag": "a\\r\\nX: y"}']
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=range(5))
+def test_what_is_kept_of_a_server_is_data(server, tmp_path, monkeypatch, kept):
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    server.breaks = [100_000]
+    with pytest.raises(OSError, match="broke off"):
+        fetch(server.url, tmp_path)
+    (state,) = tmp_path.rglob("*.headers")
+    state.write_text(kept)
+    assert fetch(server.url, tmp_path).read_bytes() == CONTENT
+    assert ranges(server) == [None, None]

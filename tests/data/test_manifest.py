@@ -40,7 +40,7 @@ def test_digest_names_the_content():
     [
         (lambda content: content.pop("classes"), "classes"),
         (lambda content: content.update(classes="ab"), "classes must be a list"),
-        (lambda content: content.update(maps=None), "maps a text"),
+        (lambda content: content.update(maps=None), "maps: expected a text"),
         (lambda content: content.update(version=99), "expected version 1"),
         (lambda content: content["shards"][0].pop("sha256"), "sha256"),
         (lambda content: content["shards"][0].update(samples="3"), "samples is '3'"),

@@ -1,7 +1,9 @@
 """Shards at an address: fetched once, checked, kept within bounds, by several processes at once."""
 
 import functools
+import hashlib
 import http.server
+import json
 import os
 import threading
 import time
@@ -192,9 +194,9 @@ def test_threads_share_the_cache(folder, server, tmp_path):
 def test_commands_run_only_when_asked_for(folder, tmp_path):
     place = f"pipe:cat {folder}/{{}}"
     assert subfolder(place, "val") == f"pipe:cat {folder}/val/{{}}"
-    with pytest.raises(ValueError, match=r"would run a shell command; set data\.allow_pipe=true"):
+    with pytest.raises(ValueError, match=r"would run a command; set data\.allow_pipe=true"):
         ShardData(place, **SETTINGS)
-    with pytest.raises(ValueError, match="would run a shell command"):
+    with pytest.raises(ValueError, match="would run a command"):
         ShardData(f"pipe:touch {tmp_path}/mark", **SETTINGS)
     assert not (tmp_path / "mark").exists()
     data = ShardData(place, allow_pipe=True, cache=tmp_path / "cache", **SETTINGS)
@@ -202,4 +204,70 @@ def test_commands_run_only_when_asked_for(folder, tmp_path):
     with pytest.raises(ValueError, match="does not say where the file's name goes"):
         ShardData("pipe:cat", allow_pipe=True, **SETTINGS)
     with pytest.raises(OSError, match="the command ended with status 3"):
-        ShardData("pipe:exit 3 {}", allow_pipe=True, **SETTINGS)
+        ShardData("pipe:sh -c 'exit 3' {}", allow_pipe=True, **SETTINGS)
+
+
+OUTSIDE = [
+    *("..%2f..%2f..%2fescaped", "%2e%2e%2fescaped", "../escaped", "/tmp/escaped", "a/../../escaped", ".bash_login"),
+    *("a\nb", "a\x00b", ""),
+]
+
+
+@pytest.mark.parametrize("kind", ["http", "file", "disk"])
+def test_a_manifest_writes_and_reads_in_its_folder_only(folder, server, tmp_path, kind):
+    """A percent sign is taken as it stands: there is no such file, and nothing is written."""
+    path = folder / "val/manifest.json"
+    content = json.loads(path.read_text())
+    cache = RemoteCache(tmp_path / "deep" / "er" / "cache")
+    place = {"http": f"{server.url}/val", "file": f"file://{folder}/val", "disk": folder / "val"}[kind]
+    before = set(tmp_path.rglob("*"))
+    for name in OUTSIDE:
+        content["shards"][0]["file"] = name
+        path.write_text(json.dumps(content))
+        with pytest.raises((ValueError, OSError), match=r"expected the name of a file|404|No such file|is missing"):
+            read_all(place, cache)
+    written = {path for path in set(tmp_path.rglob("*")) - before if path.is_file()}
+    assert {path.parent for path in written} <= {cache.folder}
+
+
+def test_names_are_decoded_before_they_are_checked(server, folder, tmp_path):
+    """The address of a download names the file that is written, after decoding."""
+    with pytest.raises(ValueError, match=r"%2fescaped\.txt: expected the name of a file"):
+        download.fetch(f"{server.url}/..%2f..%2f..%2fescaped.txt", tmp_path / "cache")
+    assert not list(tmp_path.rglob("*escaped*"))
+    (folder / "val/a b%.tar").write_bytes(b"abc")
+    assert download.fetch(f"{server.url}/val/a%20b%25.tar", tmp_path / "cache").name == "a b%.tar"
+    cache = RemoteCache(tmp_path / "shards")
+    assert cache.fetch(f"{server.url}/val", "a b%.tar", hashlib.sha256(b"abc").hexdigest()).read_bytes() == b"abc"
+
+
+def test_a_name_is_no_second_address(tmp_path):
+    with pytest.raises(ValueError, match="without '::'"):
+        RemoteCache(tmp_path).fetch("memory://x", "a.tar::memory:", "0" * 64)
+
+
+@pytest.mark.parametrize("command", ["cat {}", "sh -c 'cat {}' -", 'sh -c "cat {}"', "cat '{}'"])
+def test_a_shards_name_is_never_run(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    cache = RemoteCache(tmp_path / "cache", allow_pipe=True)
+    for name in ("x; touch INJECTED #", "$(touch INJECTED)", "`touch INJECTED`", "a b", "'", "-n", "a|b"):
+        with pytest.raises(ValueError, match="expected a name of letters, digits and"):
+            cache.fetch(f"pipe:{command}", name, "0" * 64)
+    assert not (tmp_path / "INJECTED").exists()
+
+
+def test_no_shell_runs_a_command(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cache = RemoteCache(tmp_path / "cache", allow_pipe=True)
+    for command in ("cat {}; touch INJECTED", "cat {} | cat", "cat < {}", "cat {} && touch INJECTED", "cat '{}"):
+        with pytest.raises(ValueError, match=r"no shell runs the command|No closing quotation"):
+            cache.read(f"pipe:{command}", "manifest.json")
+    with pytest.raises(OSError, match="the command cannot be run"):
+        cache.read("pipe:nothing-of-this-name {}", "manifest.json")
+    assert cache.read("pipe:echo $HOME * {}", "a.tar") == b"$HOME * a.tar\n"
+    spaced = tmp_path / "two words"
+    spaced.mkdir()
+    (spaced / "a.tar").write_bytes(b"abc")
+    for command in (f"cat '{spaced}/{{}}'", f"sh -c 'cat \"{spaced}/$1\" | cat' - {{}}"):
+        assert cache.read(f"pipe:{command}", "a.tar") == b"abc"
+    assert not (tmp_path / "INJECTED").exists()

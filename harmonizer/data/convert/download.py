@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -16,12 +17,14 @@ from urllib.parse import unquote, urlsplit
 
 from harmonizer.data.manifest import file_sha256
 from harmonizer.data.progress import Progress
+from harmonizer.untrusted import inside, parse_json
 
 ATTEMPTS = 6  # of a file, each going on where the last broke off
 PAUSE = 0.5  # seconds before the second attempt, doubled for each later one
 TIMEOUT = 60  # seconds without a byte
 CHUNK = 1 << 20  # bytes
 PARALLEL = 4  # files
+DIGITS = re.compile(r"\d{1,18}", re.ASCII)
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses worth another attempt
 
 
@@ -55,13 +58,16 @@ def fetch(url: str, cache: Path, *, advance: Callable[[int], None] = lambda amou
         The file, under its own name in a folder of its own.
 
     Raises:
-        ValueError: The checksum or the length is wrong.
+        ValueError: The checksum or the length is wrong, or the address does not end with the name of a file.
         OSError: The server cannot be reached, or refuses.
     """
     address, _, fragment = url.partition("#")
     wanted = fragment.removeprefix("sha256=").lower() if fragment.startswith("sha256=") else None
     name = unquote(urlsplit(address).path.rpartition("/")[2]) or "index"
-    path = cache / hashlib.sha256(address.encode()).hexdigest()[:16] / name
+    try:
+        path = inside(cache / hashlib.sha256(address.encode()).hexdigest()[:16], name)
+    except ValueError as error:
+        raise ValueError(f"{address}: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at the same file
@@ -103,14 +109,20 @@ def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
     start, request = _resume_point(part), urllib.request.Request(address)
     if start:
         request.add_header("Range", f"bytes={start}-")
-        request.add_header("If-Range", _version(json.loads(_state(part).read_text())))
+        request.add_header("If-Range", _version(_headers(part)))
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
         headers = {name.lower(): value for name, value in response.headers.items()}
-        if response.status != 206:
+        length = headers.get("content-length", "")
+        total = int(length) if DIGITS.fullmatch(length) else None
+        if response.status == 206:
+            total = _total(headers, start)
+            if not start or total is None:
+                part.unlink(missing_ok=True)  # the next attempt starts again
+                sent = headers.get("content-range", "a part of the file")
+                raise OSError(f"the server sends {sent!r}, expected bytes from {start}")
+        else:
             start = 0
             _state(part).write_text(json.dumps(headers))
-        length = headers.get("content-length")
-        total = None if length is None else start + int(length)
         with part.open("ab" if start else "wb") as file:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
@@ -120,7 +132,7 @@ def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
     received = part.stat().st_size
     if total is not None and received < total:
         raise OSError(f"the transfer broke off after {received} of {total} bytes")
-    hashes = json.loads(_state(part).read_text()).get("x-goog-hash", "")
+    hashes = _headers(part).get("x-goog-hash", "")
     announced = next((item.strip()[4:] for item in hashes.split(",") if item.strip().startswith("md5=")), None)
     with part.open("rb") as file:
         found = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
@@ -132,19 +144,31 @@ def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
 
 def _resume_point(part: Path) -> int:
     """Return how many bytes are there of a file that can be gone on with."""
-    if not part.is_file() or not _state(part).is_file():
-        return 0
+    return part.stat().st_size if part.is_file() and _version(_headers(part)) else 0
+
+
+def _total(headers: dict[str, str], start: int) -> int | None:
+    """Return how long a file is of which a server sends the bytes from ``start`` on; None if it sends others."""
+    found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", headers.get("content-range", ""), re.ASCII)
+    if found is None or int(found[1]) != start:
+        return None
+    return int(found[2]) + 1 if found[3] == "*" else int(found[3])
+
+
+def _headers(part: Path) -> dict[str, str]:
+    """Return the server's headers of a partial file; none where they are damaged or missing."""
     try:
-        version = _version(json.loads(_state(part).read_text()))
-    except ValueError:
-        return 0
-    return part.stat().st_size if version else 0
+        content = parse_json(_state(part).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) and all(isinstance(value, str) for value in content.values()) else {}
 
 
 def _version(headers: dict[str, str]) -> str:
     """Return what tells whether a file on the server is still the same; empty if nothing does."""
     tag = headers.get("etag", "")
-    return tag if tag and not tag.startswith("W/") else headers.get("last-modified", "")
+    version = tag if tag and not tag.startswith("W/") else headers.get("last-modified", "")
+    return version if version.isascii() and version.isprintable() else ""
 
 
 def _state(part: Path) -> Path:

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from harmonizer.data.convert.job import PARTICIPANTS, Report
-from harmonizer.data.manifest import Manifest, Shard, file_sha256, write_manifest
+from harmonizer.data.manifest import Manifest, file_sha256, parse_shard, write_manifest
+from harmonizer.untrusted import parse_json
 
 PLAN = "plan.json"
 LOCK = "lock"
@@ -114,8 +115,8 @@ class Staging:
         """Return the reports of shards that are whole, and remove everything else."""
         reports: dict[int, Report] = {}
         for path in sorted(self.reports.glob("[0-9]*.json")):
-            content = json.loads(path.read_text())
-            shard = Shard(**content["shard"])
+            content = parse_json(path.read_text())
+            shard = parse_shard(content["shard"])
             tar = self.data / shard.file
             if shard.samples == 0 or (tar.is_file() and file_sha256(tar) == shard.sha256):
                 problems = [(file, record, reason) for file, record, reason in content["problems"]]
