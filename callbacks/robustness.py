@@ -10,7 +10,7 @@ from torch import Tensor
 
 from callbacks.ceilings import image_ceilings
 from callbacks.selection import Selection, parts
-from harmonizer.attacks import AttackResult, minimal_radius
+from harmonizer.attacks import AttackResult, check_attack, minimal_radius
 from harmonizer.data.batch import Batch
 from harmonizer.metrics import AdversarialAlignment, PerturbationTolerance
 from harmonizer.metrics.masks import alignment_by_mask
@@ -62,6 +62,7 @@ class Robustness(L.Callback):
         self.at_once = at_once
         self.attack = attack
         self.settings = dict(settings or {})
+        check_attack(attack, self.settings)  # now, not after the first epochs
         self.selection = Selection(images, every_n_epochs)
         self.tolerance = PerturbationTolerance(self.settings.get("eps_max", 10.0))
         self.alignment = AdversarialAlignment()

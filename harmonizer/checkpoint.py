@@ -9,7 +9,7 @@ from harmonizer.checkpoint_file import read_checkpoint
 from harmonizer.data.convert.sources.classes import check_imagenet_order, imagenet_classes
 from harmonizer.models import check_model_name, model_classes, model_image_size
 from harmonizer.module import HarmonizerModule
-from harmonizer.run import say
+from harmonizer.run import BEST, say
 from harmonizer.tensors import check_weights
 from harmonizer.untrusted import LONGEST_TEXT, MOST_CLASSES, MOST_SIDE, plain_text, shortened
 
@@ -87,7 +87,7 @@ def choose(
     """Return the model that a checkpoint or a timm name stands for.
 
     Args:
-        ckpt: File that train.py wrote.
+        ckpt: File that train.py wrote, or the run folder that holds it.
         model: timm name, where there is no checkpoint.
         pretrained: Load timm's weights.
         image_size: Of a timm model; None takes its own.
@@ -105,7 +105,7 @@ def choose(
         raise ValueError(f"expected weights of {' or '.join(WEIGHTS)}, and ema with ckpt=FILE only, got {weights!r}")
     label = None if label is None else plain_text(str(label), "label")  # a number, on the command line
     if ckpt is not None:
-        path = Path(ckpt)
+        path = find_checkpoint(ckpt)
         content = read_checkpoint(path, mmap=True)
         _state(path, content, weights)
         settings = content["hyper_parameters"]
@@ -118,6 +118,25 @@ def choose(
     made = model if pretrained else f"{model}-untrained" + f"-seed-{seed}" * bool(seed)
     own = None if pretrained else seed
     return Subject(model, image_size or model_image_size(model), label or made, pretrained=pretrained, seed=own)
+
+
+def find_checkpoint(place: str | Path) -> Path:
+    """Return the checkpoint that a path names: the file itself, or best.ckpt of a run folder, which is said.
+
+    Raises:
+        FileNotFoundError: The folder holds no best.ckpt.
+        ValueError: It is an address.
+    """
+    if "://" in str(place):
+        raise ValueError(f"expected a checkpoint on this machine, got {place}; download it first, then ckpt=FILE")
+    path = Path(place)
+    if not path.is_dir():
+        return path
+    if not (path / BEST).is_file():
+        others = sorted(str(file) for file in path.rglob("*.ckpt"))[:3]
+        raise FileNotFoundError(f"no {BEST} in the folder {path}; try ckpt={' or ckpt='.join(others) or 'FILE'}")
+    say(f"checkpoint: {path / BEST}, the best of the run in {path}")
+    return path / BEST
 
 
 def restore(path: Path, classes: Sequence[str] | None = None, *, weights: str = "raw") -> HarmonizerModule:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from timm.models import save_for_hf
 
-from harmonizer.checkpoint import restore
+from harmonizer.checkpoint import find_checkpoint, restore
 from harmonizer.checkpoint_file import read_checkpoint
 from harmonizer.cli import clear_errors, translate, unquoted
 from harmonizer.models import weights_digest
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ValueError(
             f"expected ckpt=FILE and of {', '.join(OPTIONS[1:])}, got {' '.join(words) or 'nothing'}; {USAGE}"
         )
-    ckpt = Path(options["ckpt"])
+    ckpt = find_checkpoint(options["ckpt"])
     out = Path(options.get("out", ckpt.parent / "export"))
     results = Path(options["results"]) if "results" in options else None
     export(ckpt, out, weights=options.get("weights", "raw"), results=results)

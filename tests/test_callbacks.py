@@ -8,6 +8,7 @@ from trainings import fit, shards
 
 from callbacks.ema import WeightAverage
 from callbacks.metrics_file import MetricsFile
+from callbacks.robustness import Robustness
 from harmonizer.checkpoint import EMA, choose, restore
 from harmonizer.checkpoint_file import read_checkpoint
 from harmonizer.module import HarmonizerModule
@@ -155,3 +156,16 @@ def test_the_log_forgets_what_a_resumed_run_does_again(tmp_path):
     assert again.rows()[-1] == {"step": "3", "a": "9.0", "c": "2.0"}
     again.rewind(0)
     assert again.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("attack", "settings", "message"),
+    [
+        ("linsley2032", {}, "try 'linsley2023'"),
+        ("ddn", {"eps_mx": 1.0}, "expected settings of ddn"),
+        ("foolbox:L2FMNAttac", {}, "expected an attack of foolbox"),
+    ],
+)
+def test_an_attack_that_does_not_exist_is_refused_before_the_training(attack, settings, message):
+    with pytest.raises(ValueError, match=message):
+        Robustness(attack, settings)

@@ -2,13 +2,14 @@
 
 import os
 import pickle
+import shutil
 
 import lightning as L
 import pytest
 import torch
 from shard_data import CLASSES
 
-from harmonizer.checkpoint import choose, restore
+from harmonizer.checkpoint import choose, find_checkpoint, restore
 from harmonizer.module import HarmonizerModule
 
 
@@ -27,6 +28,20 @@ def test_a_checkpoint_alone_rebuilds_the_model(checkpoint):
     assert all(torch.equal(value, saved[key]) for key, value in module.state_dict().items())
     assert module.hparams["classes"] == list(CLASSES)
     assert choose(ckpt=str(checkpoint)).label == "test_vit-harmonized-seed-5"
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint_and_says_so(checkpoint, tmp_path, capsys):
+    run = tmp_path / "runs/a"
+    run.mkdir(parents=True)
+    shutil.copy(checkpoint, run / "last.ckpt")
+    with pytest.raises(FileNotFoundError, match=r"no best.ckpt in the folder .*; try ckpt=.*last.ckpt"):
+        find_checkpoint(run)
+    shutil.copy(checkpoint, run / "best.ckpt")
+    subject = choose(ckpt=str(run))
+    assert subject.checkpoint == run / "best.ckpt"
+    assert capsys.readouterr().out == f"checkpoint: {run / 'best.ckpt'}, the best of the run in {run}\n"
+    with pytest.raises(ValueError, match=r"on this machine, got s3://x/a.ckpt; download it first"):
+        choose(ckpt="s3://x/a.ckpt")
 
 
 class Payload:

@@ -28,12 +28,12 @@ def foolbox_attack(name: str) -> Callable[..., Finding]:
         ValueError: foolbox has no such attack, or (when it runs) the attack no such setting.
         ImportError: foolbox is not installed.
     """
+    foolbox = _library("foolbox", "foolbox")
+    attack = _member(foolbox.attacks, name, "foolbox")
 
     def search(
         net: Network, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
     ) -> Finding:
-        foolbox = _library("foolbox", "foolbox")
-        attack = _member(foolbox.attacks, name, "foolbox")
         _check(name, attack, settings)
 
         def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -53,11 +53,11 @@ def advlib_attack(name: str) -> Callable[..., Finding]:
         ValueError: The library has no such attack, or (when it runs) the attack no such setting.
         ImportError: The library is not installed.
     """
+    attack = _member(_library("adv_lib.attacks", "adv-lib"), name, "adv-lib")
 
     def search(
         net: Network, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
     ) -> Finding:
-        attack = _member(_library("adv_lib.attacks", "adv-lib"), name, "adv-lib")
         _check(name, attack, settings)
 
         def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -121,6 +121,16 @@ def minimal_radius(
         )
 
 
+def check_attack(attack: str, settings: Mapping[str, object]) -> None:
+    """Raise what :func:`minimal_radius` would raise for this name and these settings, before there are images.
+
+    Raises:
+        ValueError: Attack or setting unknown. The settings of a library's attack are checked when it runs.
+        ImportError: The attack's library is not installed.
+    """
+    _check_settings(attack, _find(attack), settings)
+
+
 def _find(attack: str) -> Attack:
     if attack in ATTACKS:
         return ATTACKS[attack]

@@ -1,0 +1,185 @@
+"""A program's Hydra main, in which a user's mistake becomes one clear line."""
+
+import functools
+import importlib.metadata
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+from harmonizer import __version__
+from harmonizer.cli.suggest import bare_word, unknown_choice, unknown_setting
+from harmonizer.cli.translate import HYDRA_OPTIONS, translate, unquoted
+from harmonizer.signals import end_with_parent, interruptible
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TRACEBACK = "HARMONIZER_TRACEBACK"  # environment variable: show where a mistake was noticed
+USER_ERRORS = (ValueError, TypeError, ArithmeticError, OSError)
+EXTRAS = {  # module -> package to install
+    "adv_lib": "adv-lib (with setuptools below 81; see benchmarks/README.md)",
+    "foolbox": "foolbox",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+}
+
+# Warnings of Lightning that say nothing a user could act on here.
+QUIET = (
+    "Checkpoint directory .* exists and is not empty",  # it holds the run's settings
+    ".*does not have many workers which may be a bottleneck",  # decoding the demo pictures is no bottleneck
+    ".*isinstance.treespec, LeafSpec.. is deprecated",  # its own use of torch
+    ".*recommended to use `self.log\\(.*sync_dist=True",  # the values are reduced before they are logged
+)
+
+_WORKER = re.compile(r"Caught (\w+) in \w+ worker process \d+\.\nOriginal Traceback.*\n[\w.]*\1: (.*)", re.DOTALL)
+_MISSING = re.compile(r"Missing mandatory value: ([\w.]+)")
+_UNKNOWN = re.compile(r"Could not override '([^']+)'")
+
+
+def command_line(main: Callable[[], None]) -> None:
+    """Run a program's Hydra main on the translated command line, without the chatter of the libraries."""
+    end_with_parent()
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+    if "--version" in sys.argv[1:]:
+        sys.stdout.write(f"{version()}\n")
+        return
+    try:
+        sys.argv[1:] = translate(sys.argv[1:])
+        _refuse_bare_words(sys.argv[1:])
+    except ValueError as error:
+        _leave(error)
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors, and leaves their looks to us
+    try:
+        with interruptible():
+            main()
+    except Exception as error:
+        mistake = _of_settings(error)
+        if mistake is None or os.environ.get(TRACEBACK):
+            raise
+        _leave(mistake)
+
+
+def version() -> str:
+    """Return our version with those of the libraries that decide the numbers."""
+    found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "lightning", "timm"))
+    return f"harmonizer {__version__}, {found}"
+
+
+def _refuse_bare_words(words: Sequence[str]) -> None:
+    """Raise for a word that is no setting, which Hydra's grammar would report as a syntax error."""
+    follows_option = False
+    for word in words:
+        if (
+            not follows_option
+            and not re.match(r"[+~]{0,2}[\w./@-]+=|~", word)
+            and word.split("=")[0] not in HYDRA_OPTIONS
+        ):
+            raise ValueError(bare_word(word, _program()))
+        follows_option = "=" not in word and HYDRA_OPTIONS.get(word, ()) != ()
+
+
+def _of_settings(error: BaseException) -> str | None:
+    """Say in one line what is wrong with the settings, where that is what Hydra complains of."""
+    kind = type(error)
+    if kind.__module__.split(".")[0] not in ("hydra", "omegaconf") or kind.__name__ == "InstantiationException":
+        return None
+    details: Any = error
+    if unknown := _UNKNOWN.search(str(error)):
+        return unknown_setting(unknown[1], _program(), _given(unknown[1]))
+    if kind.__name__ == "MissingConfigException" and details.options:
+        group, _, name = details.missing_cfg_file.rpartition("/")
+        return unknown_choice(group, name, details.options)
+    if kind.__name__ == "MissingMandatoryValue" and (missing := _MISSING.search(str(error))):
+        wanted = missing[1].rpartition(".")[2].upper()
+        return f"expected {missing[1]}={wanted}, got none; add it"
+    reason = " ".join(str(error).split("See https")[0].split())
+    if kind.__name__ == "OverrideParseException":
+        return f"expected a value that can be read, got {details.override} ({reason}); try quotes: \"KEY='VALUE'\""
+    return reason
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).stem
+
+
+def _given(key: str) -> str:
+    """Return the value of a setting on the command line."""
+    found = [word.partition("=")[2] for word in sys.argv[1:] if word.partition("=")[0].lstrip("+~") == key]
+    return unquoted(found[0]) if found else "VALUE"
+
+
+def _missing_extra(error: BaseException) -> str | None:
+    """Say how to install the optional package whose absence an ImportError reports."""
+    if not isinstance(error, ImportError):
+        return None
+    missing = [name for name in EXTRAS if re.search(rf"\b{name}\b", str(error))]
+    if not missing or "try: pip install" in str(error):  # our own error says it already
+        return str(error) if missing else None
+    package = EXTRAS[missing[0]]
+    return f"expected {missing[0]} to be installed for this choice, got an import error; try: pip install {package}"
+
+
+def clear_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a program's body: a user's mistake ends it with one line and exit code 2, a bug with its traceback.
+
+    Mistakes are what this project raises for them: ValueError, TypeError, ArithmeticError and OSError, also as the
+    cause of another error (Hydra wraps what a constructor raises); and Lightning's MisconfigurationException. The
+    environment variable HARMONIZER_TRACEBACK=1 shows their traceback too.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            if (mistake := _of_settings(error)) and not os.environ.get(TRACEBACK):
+                _leave(mistake)
+            cause: BaseException | None = error
+            while cause is not None and not _is_mistake(cause):
+                cause = cause.__cause__
+            if cause is None or os.environ.get(TRACEBACK):
+                raise
+            place = re.search(r"full_key: ([\w.]+)", str(error)) if isinstance(cause, TypeError) else None
+            _leave(_missing_extra(cause) or (_of_the_wrong_kind(place[1], cause) if place else cause))
+
+    return wrapped
+
+
+@contextmanager
+def settings_of(place: str) -> Iterator[None]:
+    """Say of a TypeError in a ``with`` block which settings, below ``place``, it comes from."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(_of_the_wrong_kind(place, error)) from error
+
+
+def _of_the_wrong_kind(place: str, cause: BaseException) -> str:
+    """Say that a setting below ``place`` has a value that Python cannot work with, and name those that were given."""
+    given = [word.lstrip("+") for word in sys.argv[1:] if word.lstrip("+").startswith(f"{place}.")]
+    return f"{' or '.join(given) or f'a setting of {place}'} has a value of the wrong kind ({cause})"
+
+
+def _is_mistake(error: BaseException) -> bool:
+    return (
+        isinstance(error, USER_ERRORS)
+        or type(error).__name__ == "MisconfigurationException"
+        or _missing_extra(error) is not None
+    )
+
+
+def _leave(error: BaseException | str) -> NoReturn:
+    """Print a mistake as one line, also one of a loading process, and exit."""
+    text = str(error)
+    if in_worker := _WORKER.match(text):
+        text = in_worker[2].strip()
+    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {text}\n")
+    raise SystemExit(2) from None

@@ -1,0 +1,135 @@
+"""Both spellings of the command line as Hydra overrides, with every path and name as text."""
+
+import difflib
+import re
+from collections.abc import Sequence
+
+SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained"})  # need no value
+WORDS = dict.fromkeys(("true", "yes", "on", "1"), "true") | dict.fromkeys(("false", "no", "off", "0"), "false")
+LIBRARIES = ("foolbox", "advlib")  # attack=LIBRARY:NAME
+NOTHING = "${oc.decode:null}"  # null as an interpolation: translating it again does not make the text "null" of it
+
+# Options of Hydra itself. Each takes no value, any value (None), or one of these if one of these follows.
+HYDRA_OPTIONS: dict[str, tuple[str, ...] | None] = (
+    dict.fromkeys(("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m"), ())
+    | dict.fromkeys(("--shell-completion", "-sc"), ())
+    | dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all"))
+    | dict.fromkeys(("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"))
+    | dict.fromkeys(("--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"), None)
+    | {"--experimental-rerun": None}
+)
+
+_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@-]*=")
+_TEXT = re.compile(
+    r"[+]{0,2}(ckpt|weights|model|folder|results|label|out|attack\.name|sweep\.file|data(\.sources\.\w+)?\.(folder|cache))"
+)
+_OPEN = re.compile(r"(attack\.settings|model_args)\.\w+")  # the attack or timm says which of these there are
+_QUOTED = re.compile(r"""(['"])(\\.|(?!\1)[^\\])*\1""", re.DOTALL)
+_STRUCTURED = re.compile(r"""^(['"\[{]|[a-z_]+\()|\$\{""")  # quoted, list, dictionary, sweep function, interpolation
+_PLAIN = re.compile(r"[\w./\\:+@?|*$% -]*", re.ASCII)  # what Hydra's grammar takes as it is
+
+
+def translate(arguments: Sequence[str]) -> list[str]:
+    """Turn a command line into Hydra's options, which come first, and overrides.
+
+    ``--key value`` and ``--key=value`` mean ``key=value``; a bare ``--switch`` means ``switch=true``. Hydra's own
+    options and overrides pass through. Paths and names become text, whatever they look like; an empty one means none.
+    Other values that Hydra's grammar would trip over are quoted; a comma is one of them unless ``--multirun`` asks for
+    several values. Translating twice changes nothing.
+
+    Args:
+        arguments: Without the program's name.
+
+    Raises:
+        ValueError: A ``--key`` other than a switch has no value, or a switch another than true or false.
+
+    >>> translate(["--model", "resnet50", "--harmonize", "seed=1", "--ckpt=runs/epoch=3.ckpt", "--cfg"])
+    ['--cfg', 'job', 'model=resnet50', 'harmonize=true', 'seed=1', "ckpt='runs/epoch=3.ckpt'"]
+    """
+    options: list[str] = []
+    overrides: list[str] = []
+    waiting = list(arguments)
+    several = any(word in ("--multirun", "-m") for word in waiting)
+    while waiting:
+        word = waiting.pop(0)
+        if word.split("=")[0] in HYDRA_OPTIONS:
+            options += [word, *_option_value(word, waiting)]
+        elif word.startswith("--") and word != "--":
+            key, equals, value = word[2:].partition("=")
+            key = key.replace("-", "_")
+            overrides += _override(key, value if equals else _value(key, waiting), several)
+        elif _OVERRIDE.match(word):
+            key, _, value = word.partition("=")
+            overrides += _override(key, value, several)
+        else:
+            overrides.append(word)
+    return options + overrides
+
+
+def _option_value(option: str, waiting: list[str]) -> list[str]:
+    """Take the value of an option of Hydra's from the words that follow it."""
+    choices = HYDRA_OPTIONS[option.split("=")[0]]
+    if "=" in option or choices == ():
+        return []
+    if choices is None or (waiting and waiting[0] in choices):
+        return [waiting.pop(0)] if waiting else []
+    return [choices[0]]
+
+
+def _value(key: str, waiting: list[str]) -> str:
+    """Take the value of ``--key`` from the words that follow it."""
+    following = waiting[0] if waiting else None
+    if key in SWITCHES:
+        return waiting.pop(0) if following is not None and following.lower() in WORDS else "true"
+    if following is None or following.startswith("--"):
+        meant = difflib.get_close_matches(key, SWITCHES, n=1)
+        hint = f"did you mean --{meant[0]}?" if meant else f"try --{key} VALUE or {key}=VALUE"
+        raise ValueError(f"expected a value after --{key}; {hint}")
+    return waiting.pop(0)
+
+
+def _override(key: str, value: str, several: bool) -> list[str]:
+    """Return the overrides that a setting stands for."""
+    library = value.partition(":")[0]
+    if key == "attack" and library in LIBRARIES and ":" in value:
+        return ["attack=library", f"attack.name={_quoted('attack.name', value, several)}"]
+    if key == "sweep" and unquoted(value).endswith((".yaml", ".yml")):  # a file of the user's, not one of ours
+        key = "sweep.file"
+    elif _OPEN.fullmatch(key):
+        key = f"++{key}"
+    return [f"{key}={_quoted(key, value, several)}"]
+
+
+def unquoted(value: str) -> str:
+    """Return a value of :func:`translate` as it was before it was quoted."""
+    if len(value) < 2 or value[0] != "'" or value[-1] != "'":
+        return value
+    return re.sub(r"(\\+)(\'|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1])
+
+
+def _quoted(key: str, value: str, several: bool) -> str:
+    """Quote a value that Hydra's grammar would trip over, and spell a switch's as Hydra does."""
+    if several and "," in value:
+        return value
+    if key in SWITCHES:
+        if value.lower() not in WORDS:
+            raise ValueError(f"expected {key} true or false, got {value}")
+        return WORDS[value.lower()]
+    text = _TEXT.fullmatch(key)
+    if text and not value:
+        return NOTHING
+    kept = _QUOTED.fullmatch(value) or "${" in value if text else _STRUCTURED.search(value)
+    if kept or (_PLAIN.fullmatch(value) and value == value.strip() and not (text and _is_a_value(value))):
+        return value
+    # The grammar unescapes backslashes only before a quote.
+    escaped = re.sub(r"(\\*)(\'|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"'{escaped}'"
+
+
+def _is_a_value(word: str) -> bool:
+    """Return whether Hydra reads a word as a number, a truth value or nothing, and not as text."""
+    try:
+        float(word)
+    except ValueError:
+        return word.lower() in ("null", "true", "false")
+    return True
