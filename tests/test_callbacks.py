@@ -163,7 +163,6 @@ def test_the_log_forgets_what_a_resumed_run_does_again(tmp_path):
     [
         ("linsley2032", {}, "try 'linsley2023'"),
         ("ddn", {"eps_mx": 1.0}, "expected settings of ddn"),
-        ("foolbox:L2FMNAttac", {}, "expected an attack of foolbox"),
     ],
 )
 def test_an_attack_that_does_not_exist_is_refused_before_the_training(attack, settings, message):
