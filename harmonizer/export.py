@@ -54,10 +54,13 @@ def export(ckpt: Path, out: Path, *, weights: str = "raw", results: Path | None 
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         size = settings["image_size"]
-        arguments = {"img_size": size} if backbone.pretrained_cfg.get("fixed_input_size") else None
+        arguments = {"img_size": size} if backbone.pretrained_cfg.get("fixed_input_size") else {}
+        arguments |= settings["model_args"]
         backbone.pretrained_cfg["input_size"] = (3, size, size)
         labels = {"label_names": list(settings["classes"])}
-        save_for_hf(backbone, str(temporary), model_config=labels, model_args=arguments, safe_serialization=True)
+        save_for_hf(
+            backbone, str(temporary), model_config=labels, model_args=arguments or None, safe_serialization=True
+        )
         data = _digests(ckpt)
         (temporary / "README.md").write_text(
             model_card(settings, digest=digest, data=data, scores=scores), encoding="utf-8"

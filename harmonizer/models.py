@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,6 +15,7 @@ from harmonizer.attention import fuse, fused_attention
 from harmonizer.fast import FastPath
 from harmonizer.functional import input_saliency
 from harmonizer.logits import Caller
+from harmonizer.model_args import checked_model_args
 from harmonizer.weights import loading_all_but_head, read_weights
 
 
@@ -82,6 +84,7 @@ def build_model(
     image_size: int | None = None,
     second_order: bool = False,
     checkpoint_gradients: bool = False,
+    model_args: Mapping[str, object] | None = None,
 ) -> PixelModel:
     """Create a timm model with its normalisation inside.
 
@@ -95,6 +98,7 @@ def build_model(
             None keeps the model's own.
         second_order: Choose attention that has second derivatives where they are needed; see :class:`PixelModel`.
         checkpoint_gradients: Compute activations again in the backward pass instead of keeping them.
+        model_args: Arguments of timm's own, such as ``drop_path_rate``; see :mod:`harmonizer.model_args`.
 
     Returns:
         The model, in training mode as timm creates it.
@@ -106,6 +110,7 @@ def build_model(
     if (image_size is not None and image_size < 1) or (num_classes is not None and num_classes < 2):
         raise ValueError(f"expected image_size >= 1 and num_classes >= 2, got {image_size} and {num_classes}")
     config = _own_config(name)
+    arguments = checked_model_args(name, model_args)
     # Only models with a fixed input size take one; the others follow their input.
     size: dict[str, Any] = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
     state = None if weights is None else read_weights(weights)
@@ -118,6 +123,7 @@ def build_model(
                 pretrained_cfg_overlay=source,
                 num_classes=num_classes,
                 **size,
+                **arguments,
             )
         if source is not None:
             backbone.pretrained_cfg["state_dict"] = None  # not a second copy for the model's life
@@ -132,6 +138,7 @@ def build_model(
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
         settings += f", weights={weights}" * bool(weights) + ", checkpoint_gradients=true" * checkpoint_gradients
+        settings += "".join(f", model_args.{key}={value}" for key, value in arguments.items())
         raise ValueError(f"{name} cannot work with {settings}: {error}") from error
     return model
 

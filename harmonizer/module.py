@@ -1,7 +1,8 @@
 """The LightningModule: cross-entropy plus the harmonizer loss, any timm model, optimiser and schedule by name."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import lightning as L
 import torch
@@ -20,8 +21,17 @@ from harmonizer.functional.loss import ScaleMatch
 from harmonizer.functional.maps import Deviation, Reduction, Score, check_score, reduce_channels, reductions
 from harmonizer.limits import refuse_unsupported
 from harmonizer.models import build_model
-from harmonizer.optimization import build_optimizer, build_schedule, check_epochs, check_settings, harmonizer_factor
+from harmonizer.optimization import (
+    batch_and_rate,
+    build_optimizer,
+    build_schedule,
+    check_epochs,
+    check_settings,
+    harmonizer_factor,
+    scaled_lr,
+)
 from harmonizer.precision import full_precision, promoted
+from harmonizer.run import say
 from harmonizer.saliency_batch import couples_samples, logits_and_gradient
 
 
@@ -56,6 +66,8 @@ class HarmonizerModule(L.LightningModule):
         label_smoothing: Of the cross-entropy.
         optimizer: timm optimiser name, for example ``adamw`` or ``sgd`` (with Nesterov momentum).
         lr: Learning rate after warm-up.
+        lr_batch: Samples of one step, over all processes, that ``lr`` is meant for: the rate grows with the run's own
+            number in proportion; None leaves it as it is. See :func:`harmonizer.optimization.scaled_lr`.
         layer_decay: Factor by which the learning rate falls from each layer to the one below it; None for none.
         weight_decay: Of weights and biases, not of normalisation layers, embeddings and tokens.
         momentum: Of SGD.
@@ -67,6 +79,7 @@ class HarmonizerModule(L.LightningModule):
         checkpoint_gradients: Save memory: compute activations again in the backward pass.
         pretrained: Start from timm's weights.
         weights: Start from the weights in this file, see :func:`harmonizer.weights.read_weights`.
+        model_args: Arguments of timm's own, such as ``drop_path_rate``; see :mod:`harmonizer.model_args`.
         seed: Of dropout and the like; each batch has its own, so that a resumed run draws the same numbers.
 
     Attributes:
@@ -101,6 +114,7 @@ class HarmonizerModule(L.LightningModule):
         label_smoothing: float = 0.1,
         optimizer: str = "adamw",
         lr: float = 1e-3,
+        lr_batch: int | None = None,
         layer_decay: float | None = None,
         weight_decay: float = 1e-5,
         momentum: float = 0.9,
@@ -112,13 +126,15 @@ class HarmonizerModule(L.LightningModule):
         checkpoint_gradients: bool = False,
         pretrained: bool = False,
         weights: str | None = None,
+        model_args: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         classes, milestones = [str(name) for name in classes], [int(epoch) for epoch in milestones]
-        saliency_reduction = reductions(saliency_reduction)
+        saliency_reduction, model_args = reductions(saliency_reduction), dict(model_args or {})
         self.save_hyperparameters()
-        self.hparams.update(classes=classes, milestones=milestones, saliency_reduction=saliency_reduction)
+        plain = {"classes": classes, "milestones": milestones, "model_args": model_args}
+        self.hparams.update(plain, saliency_reduction=saliency_reduction)
         check_settings(dict(self.hparams))
         check_loss_settings(metric=level_metric, scale_match=scale_match, std=std, top_k=top_k)
         check_score(saliency_of)
@@ -130,6 +146,7 @@ class HarmonizerModule(L.LightningModule):
             weights=weights,
             second_order=harmonize,
             checkpoint_gradients=checkpoint_gradients,
+            model_args=model_args,
         )
         self.joint = saliency_batch == "joint" or (saliency_batch == "auto" and couples_samples(self.model))
         self.measured: dict[str, Tensor] = {}
@@ -151,8 +168,11 @@ class HarmonizerModule(L.LightningModule):
         refuse_unsupported(trainer, self, harmonize=self.hparams["harmonize"])
 
     def on_fit_start(self) -> None:
-        """Refuse what would train something else than it says."""
+        """Refuse what would train something else than it says; state batch and rate where several numbers make them."""
         refuse_unsupported(self.trainer, self, harmonize=self.hparams["harmonize"])
+        world, steps, batch = self.trainer.world_size, self.trainer.accumulate_grad_batches, self._step_batch()
+        if world > 1 or steps > 1 or self.hparams["lr_batch"] is not None:
+            say(batch_and_rate(batch, world, steps, self.hparams["lr"], self.hparams["lr_batch"]))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like by (seed, batch, rank)."""
@@ -264,6 +284,7 @@ class HarmonizerModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and schedule; the schedule advances every step."""
         settings = dict(self.hparams)
+        settings["lr"] = scaled_lr(settings["lr"], settings["lr_batch"], self._step_batch())
         optimizer = build_optimizer(self.model.backbone, settings)
         epochs = check_epochs(self.trainer.max_epochs, settings["schedule"])
         scheduler = build_schedule(optimizer, settings, epochs=epochs, updates_per_epoch=self._updates_per_epoch())
@@ -272,6 +293,11 @@ class HarmonizerModule(L.LightningModule):
     def lr_scheduler_step(self, scheduler: Scheduler, metric: object) -> None:  # type: ignore[override]
         """Advance timm's schedule, which counts the updates itself."""
         scheduler.step_update(self.global_step)
+
+    def _step_batch(self) -> int | None:
+        """Return the samples of one optimiser step, over all processes; None where the data do not say."""
+        batch = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
+        return None if batch is None else batch * self.trainer.world_size * self.trainer.accumulate_grad_batches
 
     def _updates_per_epoch(self) -> int:
         """Count an epoch's optimiser steps, from the manifest.

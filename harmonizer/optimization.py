@@ -41,6 +41,9 @@ def check_settings(settings: dict[str, Any]) -> None:
         raise ValueError(f"expected harmonize_every >= 1, got {settings['harmonize_every']}")
     if settings["layer_decay"] is not None and not 0 < settings["layer_decay"] <= 1:
         raise ValueError(f"expected layer_decay in (0,1], or null for none, got {settings['layer_decay']}")
+    lr_batch = settings["lr_batch"]
+    if lr_batch is not None and (isinstance(lr_batch, bool) or not isinstance(lr_batch, int) or lr_batch < 1):
+        raise ValueError(f"expected lr_batch, a number of samples of at least 1, or null, got {lr_batch!r}")
     if settings["saliency_batch"] not in SALIENCY_BATCHES:
         raise ValueError(
             f"expected saliency_batch of {', '.join(SALIENCY_BATCHES)}, got {settings['saliency_batch']!r}"
@@ -99,6 +102,45 @@ def build_optimizer(backbone: nn.Module, settings: dict[str, Any]) -> Optimizer:
         groups, opt=settings["optimizer"], lr=settings["lr"], momentum=settings["momentum"]
     )
     return optimizer
+
+
+def scaled_lr(lr: float, lr_batch: int | None, batch: int | None) -> float:
+    """Return the learning rate for the samples of a step, by the linear scaling rule.
+
+    Args:
+        lr: For ``lr_batch`` samples.
+        lr_batch: None leaves ``lr`` as it is.
+        batch: Samples of one optimiser step, over all processes and accumulated batches; None where it is not known.
+
+    Raises:
+        ValueError: The batch is not known.
+
+    Reference:
+        Goyal et al. 2017 (arXiv 1706.02677), section 2.1.
+
+    >>> scaled_lr(5e-4, 256, 1024), scaled_lr(5e-4, None, 1024)
+    (0.002, 0.0005)
+    """
+    if lr_batch is None:
+        return lr
+    if batch is None:
+        raise ValueError(f"expected data that know their batch_size with lr_batch={lr_batch}; try lr_batch=null")
+    return lr * batch / lr_batch
+
+
+def batch_and_rate(batch: int | None, processes: int, accumulated: int, lr: float, lr_batch: int | None) -> str:
+    """Say how many samples make a step, and at which learning rate.
+
+    >>> batch_and_rate(1024, 32, 1, 5e-4, 256)
+    '1024 samples a step: 32 x 32 processes; learning rate 0.002, scaled from 0.0005 for 256 (lr_batch)'
+    >>> batch_and_rate(64, 2, 2, 1e-3, None)
+    '64 samples a step: 16 x 2 processes x 2 accumulated; learning rate 0.001, whatever their number (lr_batch=null)'
+    """
+    own = "?" if batch is None else batch // (processes * accumulated)
+    parts = f"{own} x {processes} process{'es' * (processes > 1)}" + f" x {accumulated} accumulated" * (accumulated > 1)
+    kept = ", whatever their number (lr_batch=null)"
+    scaled = kept if lr_batch is None else f", scaled from {lr:g} for {lr_batch} (lr_batch)"
+    return f"{batch or '?'} samples a step: {parts}; learning rate {scaled_lr(lr, lr_batch, batch):g}{scaled}"
 
 
 def check_epochs(epochs: object, schedule: str) -> int:

@@ -35,6 +35,7 @@ LAYERS = {
     "harmonizer.saliency_batch": 1,
     "harmonizer.weights": 0,
     "harmonizer.tensors": 0,
+    "harmonizer.model_args": 0,
     "harmonizer.attention": 0,
     "harmonizer.fast": 0,
     "harmonizer.checkpoint": 2,

@@ -6,11 +6,14 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
+import yaml
 from omegaconf import OmegaConf
 from shard_data import write_folder
 
 import train  # noqa: F401 - knows the resolver that recipes use
 from configs.build import build, build_all
+from harmonizer.cli.suggest import _settings, known_settings
+from harmonizer.module import HarmonizerModule
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -51,6 +54,7 @@ def test_every_choice_is_built(program, choice, folder, tmp_path, monkeypatch):
             pytest.importorskip("foolbox", reason="foolbox is an optional extra")
         source += ["attack.name=foolbox:L2FMNAttack"]
     overrides = [choice, *source, "data.image_size=32", "model=test_resnet", f"folder={tmp_path / 'run'}"]
+    overrides += ["pretrained=false"]  # nothing is downloaded
     if choice == "data=demo":
         monkeypatch.setattr("harmonizer.data.datamodule.ensure_demo", lambda: folder)
     config = compose(program, *overrides)
@@ -90,6 +94,30 @@ def test_an_experiment_overrides_the_recipe_and_the_command_line_overrides_both(
 
 
 def test_settings_are_plain_values():
-    settings = OmegaConf.to_container(compose("train").module, resolve=True)
+    settings = OmegaConf.to_container(compose("train", "++model_args.drop_path_rate=0.1").module, resolve=True)
+    settings |= settings.pop("model_args")
+    assert settings["drop_path_rate"] == 0.1
     assert all(value is None or isinstance(value, str | int | float | bool | list) for value in settings.values())
     assert torch.is_grad_enabled()
+
+
+def test_an_experiment_sets_what_there_is_to_set():
+    known = known_settings("train")
+    for path in (CONFIGS / "experiment").glob("*.yaml"):
+        content = yaml.safe_load(path.read_text())
+        groups = [name.removeprefix("override /") for item in content.pop("defaults", []) for name in item]
+        names = {name for name in _settings(content, "") if not name.startswith("model_args.")}
+        assert names <= set(known), path
+        assert set(groups) <= set(known), path
+
+
+def test_the_fine_tuning_of_a_vit_is_its_sources():
+    config = compose("train", "experiment=finetune_vit", "data.folder=x", "harmonize=true")
+    module = OmegaConf.to_container(config.module, resolve=True)
+    expected = {"lr": 5e-4, "lr_batch": 256, "layer_decay": 0.65, "weight_decay": 0.05, "warmup_epochs": 5}
+    expected |= {"optimizer": "adamw", "pretrained": True, "model_args": {"drop_path_rate": 0.1, "global_pool": "avg"}}
+    assert {name: module[name] for name in expected} == expected
+    assert config.trainer.max_epochs == 100
+    vit = HarmonizerModule(**module | {"model": "test_vit", "pretrained": False}, classes=["a", "b"], image_size=32)
+    assert vit.model.backbone.global_pool == "avg"
+    assert [block.drop_path1.drop_prob for block in vit.model.backbone.blocks if hasattr(block.drop_path1, "drop_prob")]

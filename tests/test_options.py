@@ -2,12 +2,15 @@
 
 import lightning as L
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from shard_data import CLASSES, write_folder
 from torch import nn
 from trainings import fit, shards
 
+from harmonizer.checkpoint import restore
+from harmonizer.export import export
 from harmonizer.functional import harmonizer_loss
 from harmonizer.models import build_model
 from harmonizer.module import HarmonizerModule
@@ -172,6 +175,12 @@ def test_layer_decay_lowers_the_rate_of_early_layers_and_keeps_the_decay_rule(fo
     [
         ({"saliency_batch": "both"}, "auto, joint, split, got 'both'"),
         ({"harmonize_every": 0}, "harmonize_every >= 1"),
+        ({"lr_batch": 0}, "expected lr_batch"),
+        ({"model_args": {"drop_path_rat": 0.1}}, "no argument drop_path_rat; try model_args.drop_path_rate"),
+        ({"model_args": {"img_size": 64}}, "got img_size: use data.image_size"),
+        ({"model_args": {"checkpoint_path": "x.pth"}}, "got checkpoint_path: use weights=FILE"),
+        ({"model_args": {"depth": 10**9}}, "model_args.depth of at most 10000"),
+        ({"model_args": {"num_heads": 7}}, "test_vit cannot work with .*model_args.num_heads=7"),
         ({"layer_decay": 0.0}, r"layer_decay in \(0,1\]"),
         ({"harmonizer_warmup_epochs": -1.0}, "harmonizer_warmup_epochs"),
     ],
@@ -179,3 +188,68 @@ def test_layer_decay_lowers_the_rate_of_early_layers_and_keeps_the_decay_rule(fo
 def test_wrong_options_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         built("test_vit", **settings)
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "test_byobnet", "test_efficientnet_gn", "test_convnext"])
+def test_an_argument_that_no_model_has_is_named(model):
+    with pytest.raises(ValueError, match=f"{model} .*no_such_thing"):
+        built(model, model_args={"no_such_thing": 1})
+
+
+def test_an_argument_of_a_model_is_a_plain_value():
+    with pytest.raises(TypeError, match=r"number, true, false or text for model_args.drop_path_rate, got \[0.1\]"):
+        built("test_vit", model_args={"drop_path_rate": [0.1]})
+
+
+def test_arguments_of_a_model_train_and_come_back_from_the_checkpoint(folder, tmp_path):
+    arguments = {"drop_path_rate": 0.3, "global_pool": "avg", "qkv_bias": False}
+    module = built("test_vit", model_args=arguments, saliency_batch="split")
+    assert module.model.backbone.blocks[-1].drop_path1.drop_prob == pytest.approx(0.3)
+    fit(module, shards(folder), tmp_path, max_epochs=1)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["hyper_parameters"]["model_args"]
+    assert saved == arguments
+    restored = restore(tmp_path / "last.ckpt")
+    images = torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        expected = module.eval().cpu()(images)
+        assert torch.equal(restored.eval()(images), expected)
+        out = export(tmp_path / "last.ckpt", tmp_path / "model")
+        loaded = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+        pixel = restored.model
+        torch.testing.assert_close(loaded((images - pixel.mean) / pixel.std), expected)
+    assert loaded.global_pool == "avg"
+    assert loaded.blocks[-1].drop_path1.drop_prob == pytest.approx(0.3)
+
+
+def test_paths_that_are_dropped_scale_the_gradient_as_torchs_own_layers_do(folder):
+    batch = batch_of(folder)
+    model = built("test_vit", model_args={"drop_path_rate": 0.5}).model
+    found = []
+    for second_order in (True, False):
+        model.second_order = second_order
+        for block in model.backbone.blocks:
+            block.attn.fused_attn = second_order  # torch's fused attention has no second derivative
+        torch.manual_seed(7)
+        images = batch.images.clone().requires_grad_()
+        logits = model.train()(images)
+        (gradient,) = torch.autograd.grad(logits.square().sum(), images, create_graph=True)
+        found.append((logits, gradient, torch.autograd.grad(gradient.square().sum(), model.backbone.head.weight)[0]))
+    for fast, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_rate_follows_the_samples_of_a_step(folder, tmp_path, capsys):
+    rates = {}
+
+    class Watch(L.Callback):
+        def on_train_start(self, trainer, pl_module):
+            rates[pl_module.hparams["lr_batch"]] = trainer.lr_scheduler_configs[0].scheduler.base_values[0]
+
+    data = shards(folder)
+    for lr_batch in (None, 4 * data.batch_size):
+        module = built(lr=0.1, lr_batch=lr_batch)
+        fit(module, shards(folder), tmp_path / str(lr_batch), Watch(), max_epochs=1, accumulate_grad_batches=2)
+    assert rates == {None: pytest.approx(0.1), 4 * data.batch_size: pytest.approx(0.05)}
+    out = capsys.readouterr().out
+    assert f"{2 * data.batch_size} samples a step: {data.batch_size} x 1 process x 2 accumulated" in out
+    assert f"learning rate 0.05, scaled from 0.1 for {4 * data.batch_size} (lr_batch)" in out

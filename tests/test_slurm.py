@@ -91,3 +91,20 @@ def test_the_scripts_are_valid():
     for path in (ROOT / "docs/slurm").glob("*.sbatch"):
         subprocess.run(["bash", "-n", str(path)], check=True)
         assert path.read_text().startswith("#!/bin/bash\n")
+
+
+def test_each_task_gets_its_cores_and_its_gpu(tmp_path):
+    (tmp_path / "srun").write_text('#!/bin/bash\necho "$SRUN_CPUS_PER_TASK $@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "python"}
+    environment |= {"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS_PER_NODE": "8", "SLURM_JOB_ID": "7"}
+    for gpus, code in (("8", 0), ("4", 2)):
+        job = ["bash", str(ROOT / "docs/slurm/train.sbatch"), "--harmonize"]
+        settings = environment | {"SLURM_GPUS_ON_NODE": gpus}
+        done = subprocess.run(job, env=settings, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == code
+        if code:
+            assert "got 8 tasks and 4 GPUs on a node; try sbatch --ntasks-per-node=4" in done.stderr
+            assert not done.stdout
+        else:
+            assert done.stdout == "8 --wait=120 python train.py --harmonize trainer=slurm\n"

@@ -1,0 +1,71 @@
+"""Arguments of timm's own for a model, such as ``drop_path_rate``: checked by name before the model is built."""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+
+LARGEST = 10_000  # of a number, and of the characters of a text: larger ones in a checkpoint are damage, not a model
+
+# What build_model decides, or what would load a file or build something that is no classifier -> what to use instead.
+RESERVED = {
+    "num_classes": "the data's classes decide",
+    "in_chans": "images have three channels",
+    "img_size": "use data.image_size",
+    "pretrained": "use --pretrained",
+    "checkpoint_path": "use weights=FILE",
+} | dict.fromkeys(
+    (
+        *("pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "cache_dir", "scriptable", "exportable"),
+        *("no_jit", "features_only", "out_indices", "feature_cfg", "kwargs_filter", "pruned", "device", "dtype"),
+    ),
+    "it is not the architecture's",
+)
+
+
+def checked_model_args(name: str, arguments: Mapping[str, object] | None) -> dict[str, Any]:
+    """Return a timm model's own arguments as plain values.
+
+    Args:
+        name: timm model.
+        arguments: Such as ``{"drop_path_rate": 0.1}``; numbers, truth values and texts.
+
+    Raises:
+        ValueError: The model has no such argument, or it is not to be set here.
+        TypeError: A value is of another kind.
+    """
+    checked: dict[str, bool | int | float | str] = {}
+    for key, value in (arguments or {}).items():
+        if key in RESERVED:
+            raise ValueError(f"expected arguments of {name}'s architecture in model_args, got {key}: {RESERVED[key]}")
+        if not isinstance(value, bool | int | float | str):
+            raise TypeError(f"expected a number, true, false or text for model_args.{key}, got {value!r}")
+        if (len(value) if isinstance(value, str) else abs(value)) > LARGEST or value != value:
+            raise ValueError(f"expected model_args.{key} of at most {LARGEST}, got {str(value)[:20]}")
+        checked[str(key)] = value
+    known = _parameters(name) if checked else None
+    for key in checked if known is not None else ():
+        if key not in (known or ()):
+            nearest = difflib.get_close_matches(key, known or (), n=2)
+            hint = f"model_args.{' or model_args.'.join(nearest)}" if nearest else f"one of {', '.join(known or ())}"
+            raise ValueError(f"{name} has no argument {key}; try {hint}")
+    return checked
+
+
+def _parameters(name: str) -> list[str] | None:
+    """Return what the class of a timm model takes; None where it hands further ones on and timm itself checks them."""
+    with torch.device("meta"):  # nothing is allocated
+        classes = type(timm.create_model(name)).__mro__
+    found: list[str] = []
+    for kind in classes:
+        if kind is torch.nn.Module:
+            return None
+        parameters = inspect.signature(vars(kind).get("__init__", kind)).parameters.values()
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        found += [p.name for p in parameters if p.kind in named and p.name != "self" and p.name not in RESERVED]
+        if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters):
+            break
+    return found
