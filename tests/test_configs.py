@@ -117,7 +117,7 @@ def test_the_fine_tuning_of_a_vit_is_its_sources():
     expected |= {"optimizer": "adamw", "pretrained": True, "model_args": {"drop_path_rate": 0.1, "global_pool": "avg"}}
     assert {name: module[name] for name in expected} == expected
     assert config.trainer.max_epochs == 100
-    config.module |= {"model": "test_vit", "pretrained": False}
-    vit = instantiate(config.module, classes=["a", "b"], image_size=32)
+    small = {"model": "test_vit", "pretrained": False}
+    vit = instantiate(config.module, classes=["a", "b"], image_size=32, **small)
     assert vit.model.backbone.global_pool == "avg"
     assert [block.drop_path1.drop_prob for block in vit.model.backbone.blocks if hasattr(block.drop_path1, "drop_prob")]
