@@ -3,7 +3,7 @@
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from harmonizer.cli import settings_of
 
@@ -19,10 +19,14 @@ def build(config: DictConfig, **values: object) -> Any:  # noqa: ANN401 - whatev
         values: Further arguments; they may come from files, checkpoints and manifests.
 
     Raises:
+        MissingMandatoryValue: A setting that needs a value has none.
         TypeError: A setting has a value of the wrong kind; the message names it.
     """
+    place = str(config._get_full_key(None))
+    for key in sorted(OmegaConf.missing_keys(config)):  # which a partial instantiation would leave out
+        raise MissingMandatoryValue(f"Missing mandatory value: {place}.{key}")
     make = instantiate(config, _partial_=True)
-    with settings_of(str(config._get_full_key(None))):
+    with settings_of(place):
         return make(**values)
 
 

@@ -205,6 +205,8 @@ def _check_settings(path: Path, settings: Mapping[Any, Any]) -> None:
     for name, value in settings.items():
         plain_text(name, f"{path}: name of a setting")
         parts = value if isinstance(value, list | tuple) else [value]
+        if name == "model_args" and isinstance(value, dict):  # checked_model_args looks at the names
+            parts = [*value, *value.values()]
         if len(parts) > (MOST_CLASSES if name == "classes" else MOST_VALUES):
             raise ValueError(f"{path}: {name} has {len(parts)} values")
         for part in parts:

@@ -118,6 +118,6 @@ def test_the_fine_tuning_of_a_vit_is_its_sources():
     assert {name: module[name] for name in expected} == expected
     assert config.trainer.max_epochs == 100
     small = {"model": "test_vit", "pretrained": False}
-    vit = instantiate(config.module, classes=["a", "b"], image_size=32, **small)
+    vit = build(config.module, classes=["a", "b"], image_size=32, **small)
     assert vit.model.backbone.global_pool == "avg"
     assert [block.drop_path1.drop_prob for block in vit.model.backbone.blocks if hasattr(block.drop_path1, "drop_prob")]
