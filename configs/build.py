@@ -24,7 +24,7 @@ def build(config: DictConfig, **values: object) -> Any:  # noqa: ANN401 - whatev
     """
     place = str(config._get_full_key(None))
     for key in sorted(OmegaConf.missing_keys(config)):  # which a partial instantiation would leave out
-        raise MissingMandatoryValue(f"Missing mandatory value: {place}.{key}")
+        raise MissingMandatoryValue(f"Missing mandatory value: {key}")
     make = instantiate(config, _partial_=True)
     with settings_of(place):
         return make(**values)
