@@ -26,12 +26,12 @@ def measure(config: DictConfig, subject: Any, *, skip_done: bool = False, **deta
     data = build(config.data, model=subject.model, image_size=subject.image_size)
     callbacks = build_all(config.callbacks)
     writer = build(config.writer, subject=subject, **details)
-    if skip_done and writer.is_done(data, callbacks):
+    if skip_done and writer.is_done(data, callbacks["evaluation"].protocol):
         return None
     build(config.numerics)
     build(config.seeding)
     module = subject.build(data.classes)
-    trainer = build(config.trainer, callbacks=[*callbacks, writer], logger=False)
+    trainer = build(config.trainer, callbacks=[*callbacks.values(), writer], logger=False)
     trainer.validate(module, data, verbose=False)
     return Path(writer.folder)
 

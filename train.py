@@ -23,7 +23,7 @@ def fit(config: DictConfig) -> Path:
     if config.harmonize or config.pair:
         data.require_maps()
     module = build(config.module, classes=list(data.classes), image_size=data.image_size)
-    callbacks, loggers = build_all(config.callbacks), build_all(config.logger)
+    callbacks, loggers = (list(build_all(part).values()) for part in (config.callbacks, config.logger))
     trainer = build(config.trainer, callbacks=callbacks, logger=loggers)
     module.check_trainer(trainer)
     with claimed(Path(config.folder), OmegaConf.to_container(config, resolve=True), overwrite=config.overwrite):

@@ -39,12 +39,7 @@ ATTACKS = (  # network, pixels, images
     ("resnet50", 224, 4),
     ("vit_tiny_patch16_224", 224, 4),
 )
-WAYS = {
-    "core": ("core", ()),
-    **{piece: ("core", (piece,)) for piece in PIECES},
-    "auto": ("auto", ()),
-    "off": ("off", ()),
-}
+WAYS = {mode: (mode, ()) for mode in ("core", "auto", "off")} | {piece: ("core", (piece,)) for piece in PIECES}
 
 
 def main() -> None:

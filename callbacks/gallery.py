@@ -10,8 +10,9 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.robustness import Robustness
+from callbacks.hooks import EvaluationHooks, Progress
 from harmonizer.data.picture import decode_rgb
+from harmonizer.evaluation.summary import Outcome
 from harmonizer.files import temporary_name
 from harmonizer.functional import attack_map
 from harmonizer.models import evaluation_saliency
@@ -22,43 +23,41 @@ PANEL = 2.2  # inches
 DPI = 150
 
 
-class Gallery(L.Callback):
+class Gallery(L.Callback, EvaluationHooks):
     """Draw the first attacked images of each validation that attacks: PNG files, and TensorBoard or W&B where in use.
 
     Args:
         folder: Made when needed; pictures of an earlier validation are replaced.
-        images: How many, at most what :class:`callbacks.robustness.Robustness` keeps.
+        images: How many, at most what the evaluation keeps.
     """
 
     def __init__(self, folder: str | Path, *, images: int = 6) -> None:
         self.folder = Path(folder)
         self.images = images
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw what this validation attacked."""
-        if not trainer.sanity_checking:
-            self._draw(trainer, pl_module)
-
-    def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        robustness = [callback for callback in trainer.callbacks if isinstance(callback, Robustness)]  # type: ignore[attr-defined]
-        if not robustness or not robustness[0].selection.due or not trainer.is_global_zero:
+    def on_evaluation_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outcome: Outcome, progress: Progress
+    ) -> None:
+        """Draw what this validation attacked, in the first process."""
+        if not trainer.is_global_zero:
             return
+        module = pl_module
         assert isinstance(module, HarmonizerModule)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for key, example in list(robustness[0].examples.items())[: self.images]:
+        for key, example in list(progress.examples.items())[: self.images]:
             image, adversarial = example["image"][None], example["adversarial"][None]
             label = torch.tensor([example["label"]], device=module.device)
             saliency = evaluation_saliency(module.model, image.to(module.device), label)[0].cpu()
-            row = robustness[0].rows[key]
+            row = progress.rows[key]
             classes = module.hparams["classes"]
             figure = _panels(
                 image[0],
                 {
-                    f"{classes[row['label']]}: human map": example["human"],
+                    f"{classes[row.label]}: human map": example["human"],
                     "saliency": saliency,
-                    f"attack, L2 {row['l2']:.2f}": attack_map(adversarial, image)[0],
+                    f"attack, L2 {row.l2:.2f}": attack_map(adversarial, image)[0],
                 },
-                {f"attacked: {classes[row['prediction']]}": adversarial[0]},
+                {f"attacked: {classes[row.prediction]}": adversarial[0]},
             )
             path = inside(self.folder, f"{file_name(key)}.png")
             temporary = temporary_name(path)

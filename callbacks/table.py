@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.ceilings import ceiling_source
+from callbacks.evaluation import data_of
+from harmonizer.evaluation.summary import ceiling_source
 from harmonizer.pair import WIDTH
 
 ROWS = {
@@ -39,17 +40,22 @@ class ScoreTable(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the last epoch's scores."""
-        self._show(trainer, f"last epoch, attack {self.attack}; human ceiling: {ceiling_source(trainer)}")
+        self._show(
+            trainer,
+            "last epoch, ",
+        )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print an evaluation's scores."""
         if trainer.state.fn == "validate":
-            self._show(trainer, f"attack {self.attack}; human ceiling: {ceiling_source(trainer)}")
+            self._show(trainer, "")
 
-    def _show(self, trainer: L.Trainer, caption: str) -> None:
+    def _show(self, trainer: L.Trainer, when: str) -> None:
         scores = {name.removeprefix("val/"): float(value) for name, value in trainer.callback_metrics.items()}
         if not trainer.is_global_zero or "accuracy" not in scores:
             return
+        source = ceiling_source(data_of(trainer).manifest.ceilings)
+        caption = f"{when}attack {self.attack}; human ceiling: {source}"
         table = Table("score", "value", "standard error", caption=caption)
         for name, (title, style) in ROWS.items():
             if name in scores:

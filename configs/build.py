@@ -30,6 +30,6 @@ def build(config: DictConfig, **values: object) -> Any:  # noqa: ANN401 - whatev
         return make(**values)
 
 
-def build_all(config: DictConfig) -> list[Any]:
-    """Make the parts of a config, in their order."""
-    return list(instantiate(config).values())
+def build_all(config: DictConfig) -> dict[str, Any]:
+    """Make the parts of a config, by name."""
+    return {str(name): part for name, part in instantiate(config).items()}

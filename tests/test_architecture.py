@@ -40,6 +40,7 @@ LAYERS = {
     "harmonizer.fast": 0,
     "harmonizer.checkpoint": 2,
     "harmonizer.sweep": 2,
+    "harmonizer.evaluation": 2,
     "callbacks": 3,
     "train": 4,
     "evaluate": 4,

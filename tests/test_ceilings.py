@@ -9,9 +9,8 @@ import pytest
 import torch
 from shard_data import CLASSES, write_folder
 
-from callbacks.alignment import FeatureAlignment
+from callbacks.evaluation import Evaluation
 from callbacks.results import ResultsWriter
-from callbacks.robustness import Robustness
 from callbacks.table import ScoreTable
 from harmonizer.checkpoint import Subject
 from harmonizer.data.datamodule import ShardData
@@ -36,10 +35,10 @@ def measure(folder, ceilings, capsys):
     module = HarmonizerModule("test_vit", CLASSES, 32)
     data = ShardData(folder / "shards", model="test_vit", image_size=32, crop_ratio=1.0, batch_size=4)
     writer = ResultsWriter(folder, subject=Subject("test_vit", 32, "it"), data_name="squares")
-    robustness = Robustness("pgd", {"eps_max": 5.0})
+    evaluation = Evaluation("pgd", {"eps_max": 5.0})
     trainer = L.Trainer(
         accelerator="cpu",
-        callbacks=[FeatureAlignment(), robustness, writer, ScoreTable("pgd")],
+        callbacks=[evaluation, writer, ScoreTable("pgd")],
         logger=False,
         enable_progress_bar=False,
         inference_mode=False,

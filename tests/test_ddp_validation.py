@@ -12,9 +12,8 @@ from shard_data import CLASSES, write_folder
 from test_ddp import free_port
 from trainings import fit, shards
 
-from callbacks.alignment import FeatureAlignment
+from callbacks.evaluation import Evaluation
 from callbacks.results import ResultsWriter
-from callbacks.robustness import Robustness
 from callbacks.skipped import SkippedSamples
 from harmonizer.checkpoint import choose
 from harmonizer.module import HarmonizerModule
@@ -30,7 +29,7 @@ def measure(place, samples, results, **settings):
     torch.manual_seed(0)
     subject = choose(model="test_resnet", image_size=32)
     writer = ResultsWriter(results, subject=subject, data_name="squares")
-    callbacks = [FeatureAlignment(), Robustness("pgd", PGD), SkippedSamples(), writer]
+    callbacks = [Evaluation("pgd", PGD), SkippedSamples(), writer]
     options = {"accelerator": "cpu", "logger": False, "use_distributed_sampler": False, "inference_mode": False}
     options |= {"enable_progress_bar": False, "enable_model_summary": False}
     trainer = L.Trainer(callbacks=callbacks, **options | settings)
@@ -43,7 +42,7 @@ def train(place, samples, folder, world):
     torch.manual_seed(0)
     module = HarmonizerModule("test_resnet", CLASSES, 32, schedule="constant")
     data = shards(place / f"{samples}", steps_per_epoch=2)
-    fit(module, data, folder, Robustness("pgd", PGD), max_epochs=1, devices=world, strategy="ddp")
+    fit(module, data, folder, Evaluation("pgd", PGD), max_epochs=1, devices=world, strategy="ddp")
 
 
 def main(place, world):

@@ -88,7 +88,7 @@ def test_a_killed_and_a_stopped_run_equal_an_undisturbed_one(place):
 def test_an_evaluation_stops_within_an_attack_and_keeps_its_rows(place, number):
     """Images that are classified wrongly, two of three, are done at once; each other one is attacked for long."""
     words = ["--model", "test_resnet", "--data", "folder", "data.folder=shards", "data.image_size=32", "health=0"]
-    words += ["seed=1", "data.num_workers=2", "+callbacks.robustness.at_once=1"]
+    words += ["seed=1", "data.num_workers=2", "+callbacks.evaluation.at_once=1"]
     words += ["attack=pgd", "attack.settings.steps=2000", "attack.settings.rounds=3"]
     run = Run(place, words, fork=True, program="evaluate")
     table = place / "results/.test_resnet-untrained-seed-1.part/images-0-of-1.csv"

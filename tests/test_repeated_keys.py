@@ -11,19 +11,20 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from shard_data import CLASSES, sample
 
-from callbacks.alignment import FeatureAlignment
+from callbacks.evaluation import Evaluation, _gathered
 from callbacks.gallery import Gallery
-from callbacks.results import ResultsWriter, _gathered
-from callbacks.robustness import Robustness
+from callbacks.hooks import Progress
+from callbacks.results import ResultsWriter
 from harmonizer.checkpoint import Subject
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import BatchLoader
 from harmonizer.data.manifest import Manifest, write_manifest
 from harmonizer.data.shards import shard_name, write_shard
+from harmonizer.evaluation.summary import Outcome, Protocol
 from harmonizer.module import HarmonizerModule
 from harmonizer.pair import compare
-from harmonizer.results import load_results
-from harmonizer.statistics import pair_keys
+from harmonizer.results import Row, load_results
+from harmonizer.statistics import Status, pair_keys
 
 EACH = 4  # samples of a shard
 SUBJECT = Subject("test_vit", 32, "it")
@@ -50,11 +51,11 @@ def measure(folder, results, *, seed=0, report=None):
     """Evaluate an untrained network."""
     torch.manual_seed(seed)
     module = HarmonizerModule("test_vit", CLASSES, 32)
-    callbacks = [FeatureAlignment(), Robustness("pgd", {"eps_max": 5.0, "steps": 4, "rounds": 1})]
+    evaluation = Evaluation("pgd", {"eps_max": 5.0, "steps": 4, "rounds": 1})
     writer = ResultsWriter(results, subject=SUBJECT, data_name="squares", report=report)
     trainer = L.Trainer(
         accelerator="cpu",
-        callbacks=[*callbacks, writer],
+        callbacks=[evaluation, writer],
         logger=False,
         enable_progress_bar=False,
         inference_mode=False,
@@ -103,9 +104,9 @@ def test_names_change_the_protocol_only_where_keys_are_repeated(results, folders
     (old / "it").mkdir(parents=True)
     (old / "it/summary.json").write_text(json.dumps(summary))  # of half of the images
     writer = ResultsWriter(old, subject=SUBJECT, data_name="squares")
-    robustness = Robustness("pgd", {"eps_max": 5.0, "steps": 4, "rounds": 1})
+    protocol = Protocol("pgd", {"eps_max": 5.0, "steps": 4, "rounds": 1})
     with pytest.raises(FileExistsError, match=r"protocol\.sample_names \(None, wanted SHARD/KEY\)"):
-        writer.is_done(data, [robustness])
+        writer.is_done(data, protocol)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -149,16 +150,20 @@ def test_a_remote_folder_says_it_in_its_manifest(folders, tmp_path):
     assert isinstance(silent.val_dataloader(), BatchLoader)
 
 
+def row(key):
+    return Row(key=key, label=0, prediction=1, status=Status.FOUND, l2=1.0)
+
+
 def test_pictures_of_names_that_look_alike_get_files_of_their_own(tmp_path):
-    robustness = Robustness("pgd")
-    robustness.selection.due = True
+    protocol, outcome = Protocol("pgd", {}), Outcome([], 0.0, 10.0)
+    progress = Progress(protocol, 4)
     for key in ("a", "d/a", "d_a", "x" * 400):
         image = torch.rand(3, 32, 32)
         arrays = {"image": image, "adversarial": image.flip(1), "human": image[0]}
-        robustness.examples[key] = arrays | {"label": 0}
-        robustness.rows[key] = {"label": 0, "prediction": 1, "l2": 1.0}
-    trainer = SimpleNamespace(callbacks=[robustness], is_global_zero=True, sanity_checking=False, loggers=[])
-    Gallery(tmp_path).on_validation_end(trainer, HarmonizerModule("test_vit", CLASSES, 32))
+        progress.examples[key] = arrays | {"label": 0}
+        progress.rows[key] = row(key)
+    trainer = SimpleNamespace(is_global_zero=True, loggers=[])
+    Gallery(tmp_path).on_evaluation_end(trainer, HarmonizerModule("test_vit", CLASSES, 32), outcome, progress)
     assert len(list(tmp_path.iterdir())) == 4
     assert (tmp_path / "a.png").is_file()
 
@@ -167,7 +172,7 @@ def gather(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     try:
         with pytest.raises(ValueError, match="two samples are named 'a'"):
-            _gathered({"a": {}, f"{rank}": {}})
+            _gathered({key: row(key) for key in ("a", f"{rank}")}, 0)
     finally:
         dist.destroy_process_group()
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from harmonizer.results import COLUMNS, Work
+from harmonizer.results import Row, Work
+from harmonizer.statistics import Status
 
 
 def row(key, **more):
-    return dict.fromkeys(COLUMNS, 0) | {"key": key, "status": "wrong", "eps": np.nan, "alignment": np.nan} | more
+    return Row(key=key, label=0, prediction=0, status=Status.WRONG, **more)
 
 
 def test_work_goes_on_under_the_same_request_only(tmp_path):
@@ -22,8 +23,8 @@ def test_work_goes_on_under_the_same_request_only(tmp_path):
     work.close()
     again = open_work(attack="ddn")
     assert list(again.rows) == ["a", "b"]
-    assert again.rows["a"]["l2"] == 0.1
-    assert again.rows["a"]["status"] == "wrong"
+    assert again.rows["a"].l2 == 0.1
+    assert again.rows["a"].status is Status.WRONG
     assert list(again.examples) == ["a"]
     assert again.state == {"eps_max": 10.0}
     again.close()

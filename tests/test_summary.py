@@ -1,20 +1,25 @@
 """The blocks of a summary that are made of an evaluation's rows."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 
-from callbacks.summary import _by_mask, _replay
-from harmonizer.statistics import AS_PUBLISHED, CENSORED, FAILED, FOUND
+from harmonizer.evaluation.summary import Protocol, _by_mask, _replay
+from harmonizer.results import Row
+from harmonizer.statistics import AS_PUBLISHED, Status
+
+
+def row(status, has_map, label, mean_of_abs, max_of_abs, l2=math.nan):
+    masks = {"alignment_mean_of_abs": mean_of_abs, "alignment_max_of_abs": max_of_abs, "alignment_l2": 0.5}
+    return Row(key="k", label=label, prediction=0, status=status, l2=l2, has_map=has_map, **masks)
+
 
 ROWS = [
-    {"status": "found", "has_map": True, "label": 1, "alignment_mean_of_abs": 0.2, "alignment_max_of_abs": 0.4},
-    {"status": "found", "has_map": True, "label": 1, "alignment_mean_of_abs": 0.4, "alignment_max_of_abs": math.nan},
-    {"status": "failed", "has_map": True, "label": 3, "alignment_mean_of_abs": 9.0, "alignment_max_of_abs": 9.0},
-    {"status": "found", "has_map": False, "label": 1, "alignment_mean_of_abs": 9.0, "alignment_max_of_abs": 9.0},
+    row(Status.FOUND, True, 1, 0.2, 0.4, 2.0),
+    row(Status.FOUND, True, 1, 0.4, math.nan, 4.0),
+    row(Status.FAILED, True, 3, 9.0, 9.0),
+    row(Status.CENSORED, False, 1, 9.0, 9.0),
 ]
-ROWS = [row | {"alignment_l2": 0.5} for row in ROWS]
 
 
 def test_alignment_by_mask_is_over_found_images_with_a_map():
@@ -26,12 +31,11 @@ def test_alignment_by_mask_is_over_found_images_with_a_map():
 
 @pytest.mark.parametrize(("never", "mean"), [("dropped", (2 + 4 + 0.0088) / 3), ("counted", (2 + 4 + 0.0088 + 10) / 4)])
 def test_a_replay_is_marked_and_averaged_as_published(never, mean):
-    robustness = SimpleNamespace(attack=AS_PUBLISHED, settings={"never_fooled": never})
-    block = _replay(robustness, ROWS, [FOUND, FOUND, FAILED, CENSORED], [2.0, 4.0, math.nan, math.nan])
+    block = _replay(Protocol(AS_PUBLISHED, {"never_fooled": never}), ROWS)
     assert "not a measurement" in block["warning"]
     assert block["tolerance"]["mean"] == pytest.approx(mean, abs=1e-4)
     assert block["tolerance"]["n_nan_fooled"] == 1
 
 
 def test_a_measurement_is_not_marked():
-    assert _replay(SimpleNamespace(attack="linsley2023", settings={}), [], [], []) is None
+    assert _replay(Protocol("linsley2023", {}), []) is None

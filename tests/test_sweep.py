@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ import torch
 import yaml
 from shard_data import CLASSES, write_folder
 
-from callbacks.health import Health
+from callbacks.evaluation import Evaluation
+from callbacks.hooks import Progress
 from harmonizer.checkpoint_file import write_checkpoint
+from harmonizer.data.batch import Batch
 from harmonizer.module import HarmonizerModule
 from harmonizer.report.build import build_report
 from harmonizer.results import claimed, load_results
@@ -24,8 +27,9 @@ from harmonizer.sweep.failures import reason_of
 ROOT = Path(__file__).parents[1]
 CHEAP = (
     "data=folder data.folder=shards data.num_workers=0 data.eval_batch_size=8 attack=pgd attack.settings.steps=2 "
-    "attack.settings.rounds=3 +callbacks.robustness.at_once=4 image_size=32"
+    "attack.settings.rounds=3 +callbacks.evaluation.at_once=4 image_size=32"
 )
+TRAINER = SimpleNamespace(is_global_zero=True, global_rank=0, world_size=1, callbacks=[])
 TINY = ("test_resnet", "test_vit", "test_byobnet")
 
 
@@ -242,8 +246,15 @@ def test_a_model_that_fails_elsewhere_meanwhile_is_not_tried_again(tmp_path):
     assert run_sweep(read_models(["a", "b"]), tmp_path, choose=choose, measure=measure) == 1
 
 
-def test_a_health_card_that_was_kept_is_not_made_again():
-    health = Health(images=1)
-    health.card = {"masked": False}
-    health.on_validation_batch_end(None, None, None, None, 0)  # would fail on any of these
-    assert health.card == {"masked": False}
+def empty_batch():
+    return Batch.of(torch.rand(1, 3, 32, 32), torch.zeros(1, dtype=torch.int64))
+
+
+def test_a_health_report_that_was_kept_is_not_made_again(monkeypatch):
+    monkeypatch.setattr("callbacks.evaluation._health", lambda *args: pytest.fail("made again"))
+    evaluation = Evaluation("pgd", images=1, health=1)
+    kept = Progress(evaluation.protocol, 0, health={"masked": False})
+    monkeypatch.setattr(evaluation, "_progress", kept)
+    monkeypatch.setattr(evaluation, "_seen", 1)  # the images are measured, too
+    evaluation.on_validation_batch_end(TRAINER, HarmonizerModule("test_vit", CLASSES, 32), None, empty_batch(), 0)
+    assert kept.health == {"masked": False}

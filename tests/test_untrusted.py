@@ -17,14 +17,16 @@ from shard_data import CLASSES, write_folder
 import evaluate
 from callbacks.checkpoint import BestCheckpoint
 from callbacks.gallery import Gallery
-from callbacks.robustness import Robustness
+from callbacks.hooks import Progress
 from configs.build import build
 from harmonizer.checkpoint import choose, restore
 from harmonizer.checkpoint_file import read_checkpoint
 from harmonizer.data.manifest import read_manifest
+from harmonizer.evaluation.summary import Outcome, Protocol
 from harmonizer.export import export
 from harmonizer.module import HarmonizerModule
-from harmonizer.results import Work, load_failures, load_results, read_rows, schema
+from harmonizer.results import Row, Work, load_failures, load_results, read_rows, schema
+from harmonizer.statistics import Status
 from harmonizer.sweep import read_models
 from harmonizer.untrusted import LONGEST_TEXT, MOST_CLASSES, MOST_PICKLE
 from harmonizer.weights import read_weights
@@ -352,14 +354,13 @@ def test_the_state_of_unfinished_work_is_data(tmp_path, state):
 @pytest.mark.parametrize("key", ["../../escaped", "a/b", "x" * 300, "$\\frac{$", ".hidden"])
 def test_a_key_names_an_example_picture_in_its_folder(tmp_path, key, monkeypatch):
     image = torch.rand(3, 8, 8)
-    robustness = Robustness(attack="pgd", settings={}, images=1)
-    robustness.examples = {key: {"image": image, "adversarial": image, "human": image[0], "label": 0}}
-    robustness.rows = {key: {"label": 0, "prediction": 0, "l2": 0.1}}
-    robustness.selection.due = True
-    trainer = SimpleNamespace(callbacks=[robustness], is_global_zero=True, loggers=[])
+    progress = Progress(Protocol("pgd", {}), 1)
+    progress.examples[key] = {"image": image, "adversarial": image, "human": image[0], "label": 0}
+    progress.rows[key] = Row(key=key, label=0, prediction=0, status=Status.FOUND, l2=0.1)
+    trainer = SimpleNamespace(is_global_zero=True, loggers=[])
     module = HarmonizerModule("test_resnet", ["$\\frac{$", "b"], 32)
     monkeypatch.setattr("callbacks.gallery.evaluation_saliency", lambda model, images, labels: images[:, 0])
-    Gallery(tmp_path / "run/examples")._draw(trainer, module)
+    Gallery(tmp_path / "run/examples").on_evaluation_end(trainer, module, Outcome([], 0.0, 10.0), progress)
     (picture,) = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert picture.parent == tmp_path / "run/examples"
     assert picture.suffix == ".png"

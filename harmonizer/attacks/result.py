@@ -1,26 +1,10 @@
 """What an attack reports: one row an image, every image in exactly one status."""
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 from torch import Tensor
 
-
-class Status(IntEnum):
-    """The outcome of an attack on one image.
-
-    Attributes:
-        WRONG: Misclassified before any attack.
-        CENSORED: Correct, and never fooled within ``eps_max``.
-        FOUND: Correct, and fooled by ``adversarial`` within ``eps_max``.
-        FAILED: Not fooled by an attack that had no usable gradient, or met logits that are not finite, be it the clean
-            image's own: nothing is known of its radius.
-    """
-
-    WRONG = 0
-    CENSORED = 1
-    FOUND = 2
-    FAILED = 3
+from harmonizer.statistics.status import Status as Status  # the name that attacks know it by
 
 
 @dataclass(frozen=True)
@@ -31,7 +15,7 @@ class AttackResult:
     censored or misclassified image unnoticed.
 
     Attributes:
-        status: (B,) int64, values of :class:`Status`.
+        status: (B,) int64, values of :class:`harmonizer.attacks.Status`.
         eps: (B,) float64; the perturbation budget at which the attack fooled the model. Attacks without a budget
             report the radius. NaN unless found.
         l2: (B,) float64; L2 norm of ``adversarial - images``, recomputed in float64. NaN unless found.

@@ -8,6 +8,7 @@ from torch import Tensor
 from harmonizer.attacks import Status
 from harmonizer.functional import attack_map, dice, iou, spearman
 from harmonizer.metrics.scores import Scores
+from harmonizer.results import Row
 from harmonizer.statistics import HUMAN_CEILING, alignment_summary, mean_summary
 
 REPORTED = ("mean", "se", "ceiling", "share_of_ceiling", "n", "n_undefined")
@@ -16,16 +17,12 @@ REPORTED = ("mean", "se", "ceiling", "share_of_ceiling", "n", "n_undefined")
 class AdversarialAlignment(Scores):
     """Average the Spearman correlation of attack maps with human maps, over found images that have one.
 
-    Attributes:
-        latest: (B,) float64 correlations of the last batch; NaN where there is none.
-
     Reference:
         Linsley et al. 2023 (arXiv 2306.03229), section 3.
     """
 
     def __init__(self) -> None:
         super().__init__(columns=2)
-        self.latest = torch.empty(0, dtype=torch.float64)
 
     def update(
         self,
@@ -51,14 +48,12 @@ class AdversarialAlignment(Scores):
         """
         counts = _everything(images) if status is None else status == Status.FOUND
         counts = counts if has_map is None else counts & has_map
-        self.latest = images.new_full((len(images),), torch.nan, dtype=torch.float64)
-        self.latest[counts] = spearman(attack_map(adversarial[counts], images[counts]), human[counts])
-        self._add(self.latest[counts], _ceilings(ceilings, counts), keys=_chosen(keys, counts))
+        correlation = spearman(attack_map(adversarial[counts], images[counts]), human[counts])
+        self._add(correlation, _ceilings(ceilings, counts), keys=_chosen(keys, counts))
 
-    def add(self, correlations: Tensor, *, ceilings: Tensor | None = None, keys: Sequence[str] | None = None) -> None:
-        """Add correlations (B,) that are known already, of found images with a map; the rest as for ``update``."""
-        everything = torch.ones(len(correlations), dtype=torch.bool, device=correlations.device)
-        self._add(correlations, _ceilings(ceilings, everything), keys=keys)
+    def add(self, rows: Sequence[Row], *, ceilings: Sequence[float] | None = None) -> None:
+        """Add the rows of an evaluation; ``ceilings`` as for ``update``, one per row."""
+        self._add_rows([row.aligned for row in rows], rows, ("alignment",), ceilings)
 
     def compute(self) -> dict[str, Tensor]:
         """Return scalars: mean, standard error, human ceiling and share of it, n, n_undefined."""
@@ -73,9 +68,6 @@ class FeatureAlignment(Scores):
     Args:
         percent: Share of the pixels that Dice and IoU compare.
 
-    Attributes:
-        latest: (B,) float64 Spearman correlations of the last batch; NaN where there is none.
-
     Reference:
         Fel et al. 2022 (arXiv 2211.04533), section 4.
     """
@@ -83,7 +75,6 @@ class FeatureAlignment(Scores):
     def __init__(self, percent: float = 10) -> None:
         super().__init__(columns=4)
         self.percent = percent
-        self.latest = torch.empty(0, dtype=torch.float64)
 
     def update(
         self,
@@ -105,10 +96,12 @@ class FeatureAlignment(Scores):
         """
         counts = _everything(human) if has_map is None else has_map
         pair = saliency[counts], human[counts]
-        self.latest = human.new_full((len(human),), torch.nan, dtype=torch.float64)
-        self.latest[counts] = spearman(*pair)
         overlap = dice(*pair, percent=self.percent), iou(*pair, percent=self.percent)
-        self._add(self.latest[counts], _ceilings(ceilings, counts), *overlap, keys=_chosen(keys, counts))
+        self._add(spearman(*pair), _ceilings(ceilings, counts), *overlap, keys=_chosen(keys, counts))
+
+    def add(self, rows: Sequence[Row], *, ceilings: Sequence[float] | None = None) -> None:
+        """Add the rows of an evaluation; ``ceilings`` as for ``update``, one per row."""
+        self._add_rows([row.has_map for row in rows], rows, ("feature_alignment", "dice", "iou"), ceilings)
 
     def compute(self) -> dict[str, Tensor]:
         """Return scalars: Spearman mean, its standard error, human ceiling and share of it, Dice, IoU, counts.

@@ -9,6 +9,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from harmonizer.results import Row
+from harmonizer.statistics import HUMAN_CEILING
+
 UNNAMED = -1  # identity of an image without a key
 
 
@@ -53,6 +56,19 @@ class Scores(Metric):
         identities = [UNNAMED] * len(rows) if keys is None else [_identity(key) for key in keys]
         self.rows.append(rows)
         self.identities.append(torch.tensor(identities, dtype=torch.int64, device=rows.device))
+
+    def _add_rows(
+        self, counts: Sequence[bool], rows: Sequence[Row], names: Sequence[str], ceilings: Sequence[float] | None
+    ) -> None:
+        """Add the rows of an evaluation that count: the first of these columns, the ceiling, and the others."""
+        reached = [HUMAN_CEILING] * len(rows) if ceilings is None else ceilings
+        chosen = [(row, ceiling) for row, ceiling, counted in zip(rows, reached, counts, strict=True) if counted]
+        values = [[getattr(row, name) for row, _ in chosen] for name in names]
+        values.insert(1, [ceiling for _, ceiling in chosen])
+        columns = (torch.tensor(column, dtype=torch.float64) for column in values)
+        self._add(*columns, keys=[row.key for row, _ in chosen])
+        self._update_count += 1  # as torchmetrics counts its own update
+        self._computed = None
 
     def _columns(self) -> np.ndarray:
         """Return (columns,N) float64: each image once, in an order that does not depend on the processes."""

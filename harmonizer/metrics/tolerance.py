@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from harmonizer.metrics.scores import Scores
+from harmonizer.results import Row
 from harmonizer.statistics import tolerance_summary
 
 
@@ -17,7 +19,6 @@ class PerturbationTolerance(Scores):
     Reference:
         Linsley et al. 2023 (arXiv 2306.03229), section 3.
 
-    >>> import torch
     >>> metric = PerturbationTolerance()
     >>> metric.update(torch.tensor([0, 1, 2, 2]), torch.tensor([torch.nan, torch.nan, 1.0, 2.0]))
     >>> {name: float(value) for name, value in metric.compute().items() if "median" in name or name == "n_found"}
@@ -37,6 +38,12 @@ class PerturbationTolerance(Scores):
             keys: B sample keys; an image seen twice counts once.
         """
         self._add(status, radius, keys=keys)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add the rows of an evaluation."""
+        status, radius = ([getattr(row, name) for row in rows] for name in ("status", "l2"))
+        numbers = torch.tensor(status, dtype=torch.int64), torch.tensor(radius, dtype=torch.float64)
+        self.update(*numbers, keys=[row.key for row in rows])
 
     def compute(self) -> dict[str, Tensor]:
         """Return scalars: the median (censored = inf), restricted mean with its standard error, and the counts.

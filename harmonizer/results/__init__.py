@@ -23,7 +23,8 @@ from harmonizer.results.folder import (
     refuse_existing,
     write_results,
 )
-from harmonizer.results.rows import COLUMNS, RADIUS, OpenRows, open_rows, read_rows, write_rows
+from harmonizer.results.row import COLUMNS, RADIUS, Row
+from harmonizer.results.rows import OpenRows, open_rows, read_rows, write_rows
 from harmonizer.results.schema import VERSION
 from harmonizer.results.work import Work, claimed, clear_leftovers
 
@@ -34,6 +35,7 @@ __all__ = [
     "VERSION",
     "OpenRows",
     "Results",
+    "Row",
     "Work",
     "claimed",
     "clear_leftovers",

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonizer.results.rows import Columns, Row, read_rows, write_rows
+from harmonizer.results.row import Row
+from harmonizer.results.rows import Columns, read_rows, write_rows
 from harmonizer.results.schema import check_examples, check_summary, load_arrays, numbers
 from harmonizer.statistics import STATUSES
 from harmonizer.untrusted import file_name, parse_json

@@ -18,33 +18,14 @@ from numpy.typing import NDArray
 
 from harmonizer.printable import is_name
 from harmonizer.results.cells import cell_text, text_cell
+from harmonizer.results.row import ADDED, COLUMNS, Row
 from harmonizer.statistics import STATUSES
 
-COLUMNS = {
-    "key": str,  # the sample's name in its data set
-    "label": int,
-    "prediction": int,  # class of the adversarial; without one, of the clean image
-    "status": str,  # one of statistics.STATUSES; read back as its code
-    "eps": float,  # budget at which the attack fooled the model
-    "l2": float,  # norm of the perturbation in [0,1] pixel units
-    "rms": float,  # l2 / sqrt(3 H W)
-    "linf": float,
-    "alignment": float,  # Spearman of attack map and human map
-    "feature_alignment": float,  # Spearman of saliency and human map
-    "forwards": int,
-    "backwards": int,
-    # As alignment, with the perturbation's channels reduced another way: see harmonizer.functional.attack_map.
-    "alignment_mean_of_abs": float,
-    "alignment_max_of_abs": float,
-    "alignment_l2": float,
-}
-ADDED = ("alignment_mean_of_abs", "alignment_max_of_abs", "alignment_l2")  # later: older tables and rows lack them
-RADIUS = "l2"  # the column that tolerance is computed from
-Row = Mapping[str, Any]
 Columns = dict[str, NDArray[Any]]
+AnyRow = Row | Mapping[str, Any]
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
+def write_rows(path: Path, rows: Iterable[AnyRow]) -> None:
     """Write a table of rows, replacing a file at ``path``.
 
     Raises:
@@ -53,12 +34,12 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     path.write_text(_lines([dict(zip(COLUMNS, COLUMNS, strict=True))]) + format_rows(rows), newline="")
 
 
-def format_rows(rows: Iterable[Row]) -> str:
+def format_rows(rows: Iterable[AnyRow]) -> str:
     r"""Format rows as lines of CSV, without a header.
 
-    >>> row = dict.fromkeys(COLUMNS, 1) | {"key": "cat.1", "status": "found", "eps": 0.1, "alignment": float("nan")}
-    >>> format_rows([row])
-    'cat.1,1,1,found,0.1,1.0,1.0,1.0,,1.0,1,1,1.0,1.0,1.0\n'
+    >>> from harmonizer.statistics import Status
+    >>> format_rows([Row(key="cat.1", label=1, prediction=2, status=Status.FOUND, eps=0.1, l2=0.1, forwards=3)])
+    'cat.1,1,2,found,0.1,0.1,,,,,3,0,,,\n'
     """
     return _lines({name: _cell(name, row) for name in COLUMNS} for row in map(_complete, rows))
 
@@ -129,14 +110,14 @@ class OpenRows:
             self._file.close()
             raise
 
-    def append(self, rows: Iterable[Row]) -> None:
+    def append(self, rows: Iterable[AnyRow]) -> None:
         """Add rows; when this returns, they are on the disk.
 
         Raises:
             ValueError: A row is malformed or its key is in the table already; then none is added.
         """
         rows = list(rows)
-        keys = [row.get("key") for row in rows]
+        keys = [row.key if isinstance(row, Row) else row.get("key") for row in rows]
         if twice := [key for i, key in enumerate(keys) if key in self._keys or key in keys[:i]]:
             raise ValueError(f"expected every key once, got {twice[0]!r} again")
         self._write(format_rows(rows))
@@ -169,8 +150,10 @@ def open_rows(path: Path) -> OpenRows:
     return OpenRows(path)
 
 
-def _complete(row: Row) -> Row:
+def _complete(row: AnyRow) -> Mapping[str, Any]:
     """Check that a row has every column and no other."""
+    if isinstance(row, Row):
+        return {name: getattr(row, name) for name in COLUMNS}
     row = dict.fromkeys(ADDED, math.nan) | dict(row)
     if missing := COLUMNS.keys() - row.keys():
         raise ValueError(f"expected a row with the columns {', '.join(COLUMNS)}, {sorted(missing)[0]!r} is missing")
@@ -179,7 +162,7 @@ def _complete(row: Row) -> Row:
     return row
 
 
-def _cell(name: str, row: Row) -> str:
+def _cell(name: str, row: Mapping[str, Any]) -> str:
     """Format one value of a row, or say what is wrong with it."""
     kind, value = COLUMNS[name], row[name]
     try:

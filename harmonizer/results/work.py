@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 
 from harmonizer.files import locked, temporary_name
 from harmonizer.results.folder import encoded, folder_name
-from harmonizer.results.rows import COLUMNS, OpenRows, Row, open_rows
+from harmonizer.results.row import COLUMNS, Row
+from harmonizer.results.rows import OpenRows, open_rows
 from harmonizer.results.schema import load_arrays
 from harmonizer.run import first_process
-from harmonizer.statistics import STATUSES
+from harmonizer.statistics import Status
 from harmonizer.untrusted import parse_json
 
 LOCKS, REQUEST, STATE, EXAMPLE = ".locks", "request.json", "state.json", "example-*.npz"
@@ -77,7 +79,7 @@ class Work:
 
     def __init__(self, folder: Path, request: Mapping[str, Any], *, rank: int = 0, world: int = 1) -> None:
         self.folder = folder.with_name(f".{folder.name}.part")
-        self.rows: dict[str, dict[str, Any]] = {}
+        self.rows: dict[str, Row] = {}
         self.examples: dict[str, Example] = {}
         self.state: dict[str, Any] = {}
         asked = json.dumps(encoded(request), sort_keys=True)
@@ -101,8 +103,8 @@ class Work:
         self._open = open_rows(self._table)
         done = self._open.done
         for values in zip(*(done[name].tolist() for name in COLUMNS), strict=True):
-            row = dict(zip(COLUMNS, values, strict=True))
-            self.rows[row["key"]] = row | {"status": STATUSES[row["status"]]}
+            row = Row(**dict(zip(COLUMNS, values, strict=True)))
+            self.rows[row.key] = replace(row, status=Status(row.status))
         for path in sorted(self.folder.glob(EXAMPLE)):
             example = load_arrays(path)
             if str(example.get("key")) in self.rows:  # else its batch comes again
@@ -140,9 +142,9 @@ class Work:
                 temporary.replace(path)
                 self._kept = number + 1
         self.save(state)
-        new = [{name: row[name] for name in COLUMNS} for row in rows if row["key"] not in self.rows]
+        new = [row for row in rows if row.key not in self.rows]
         self._open.append(new)
-        self.rows |= {str(row["key"]): row for row in new}
+        self.rows |= {row.key: row for row in new}
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Put numbers on the disk."""

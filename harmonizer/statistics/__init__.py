@@ -15,12 +15,12 @@ from harmonizer.statistics.comparison import (
     paired_tolerance,
     rank_correlation,
 )
+from harmonizer.statistics.status import STATUSES, Status
 from harmonizer.statistics.summaries import (
     CENSORED,
     FAILED,
     FOUND,
     HUMAN_CEILING,
-    STATUSES,
     WRONG,
     alignment_summary,
     mean_summary,
@@ -42,6 +42,7 @@ __all__ = [
     "NAN_EPS",
     "STATUSES",
     "WRONG",
+    "Status",
     "alignment_summary",
     "as_published_summary",
     "mean_summary",

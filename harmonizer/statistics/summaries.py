@@ -5,9 +5,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from harmonizer.statistics.bootstrap import FEWEST, Array, Summary, as_vector, bootstrap, interval, without
+from harmonizer.statistics.status import STATUSES, Status
 
-STATUSES = ("wrong", "censored", "found", "failed")  # the name of status code i is STATUSES[i]
-WRONG, CENSORED, FOUND, FAILED = range(4)
+WRONG, CENSORED, FOUND, FAILED = Status
 HUMAN_CEILING = 0.65753  # Spearman correlation between people's ClickMe maps (Linsley et al. 2023)
 
 

@@ -14,9 +14,8 @@ import pytest
 import torch
 from shard_data import CLASSES, rewrite, write_folder
 
-from callbacks.alignment import FeatureAlignment
+from callbacks.evaluation import Evaluation
 from callbacks.results import ResultsWriter
-from callbacks.robustness import Robustness
 from callbacks.skipped import SkippedSamples
 from harmonizer.checkpoint import Subject
 from harmonizer.data.datamodule import ShardData
@@ -97,7 +96,7 @@ def test_results_say_how_many_were_left_out(folder, tmp_path):
     settings = {"model": "test_vit", "image_size": 32, "crop_ratio": 1.0, "batch_size": 4}
     data = ShardData(folder.parent, on_error="skip", **settings)
     writer = ResultsWriter(tmp_path / "results", subject=Subject("test_vit", 32, "it"), data_name="squares")
-    callbacks = [FeatureAlignment(), Robustness("pgd", {"eps_max": 1.0, "steps": 2}), SkippedSamples(), writer]
+    callbacks = [writer, Evaluation("pgd", {"eps_max": 1.0, "steps": 2}), SkippedSamples()]
     trainer = L.Trainer(
         accelerator="cpu", callbacks=callbacks, logger=False, enable_progress_bar=False, inference_mode=False
     )

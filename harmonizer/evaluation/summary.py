@@ -3,30 +3,28 @@
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import lightning as L
 import numpy as np
-import timm
 import torch
-import torchvision
 
 import harmonizer
-from callbacks.ceilings import alignment_of
-from callbacks.health import Health
-from callbacks.robustness import Robustness
 from harmonizer.checkpoint import Subject
 from harmonizer.data.datamodule import ShardData
+from harmonizer.data.manifest import Ceilings
 from harmonizer.fast import fast_mode
 from harmonizer.models import weights_digest
 from harmonizer.module import HarmonizerModule
 from harmonizer.report.families import guess_family
-from harmonizer.results import COLUMNS, VERSION, creation_time, protocol_hash
+from harmonizer.results import COLUMNS, VERSION, Row, creation_time, protocol_hash
 from harmonizer.statistics import (
     AS_PUBLISHED,
     BOUND,
-    STATUSES,
+    HUMAN_CEILING,
+    alignment_summary,
     as_published_summary,
     mean_summary,
     proportion,
@@ -35,45 +33,78 @@ from harmonizer.statistics import (
     tolerance_summary,
 )
 
-C = TypeVar("C", bound=L.Callback)
-
 RADII = 101  # points of the survival curve, from 0 to the attack's largest radius
+LIBRARIES = ("torch", "torchvision", "timm", "lightning")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How images are measured.
+
+    Attributes:
+        attack: Name of the attack.
+        settings: Of the attack.
+        images: How many of the first validation images; None takes all.
+    """
+
+    attack: str
+    settings: Mapping[str, Any]
+    images: int | None = None
+
+    def count(self, data: ShardData) -> int:
+        """Return how many images of the data are measured."""
+        samples = data.manifest.samples
+        return samples if self.images is None else min(self.images, samples)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation found.
+
+    Attributes:
+        rows: Of all processes, one per image, sorted by key.
+        accuracy: Over all samples.
+        eps_max: Largest radius that the attack searched.
+        skipped: Damaged samples that were left out, over all processes.
+        health: The gradient-masking report, as plain values; None where there is none.
+        seconds: That the measurement took.
+    """
+
+    rows: Sequence[Row]
+    accuracy: float
+    eps_max: float
+    skipped: int = 0
+    health: Mapping[str, Any] | None = None
+    seconds: float = 0.0
 
 
 def summarise(
-    trainer: L.Trainer,
+    outcome: Outcome,
     module: HarmonizerModule,
-    rows: Sequence[Mapping[str, Any]],
+    data: ShardData,
     *,
+    protocol: Protocol,
     subject: Subject,
-    accuracy: float,
     data_name: str,
     family: str | None,
-    seconds: float,
 ) -> dict[str, Any]:
     """Assemble ``summary.json``.
 
     Args:
-        trainer: After the evaluation, with its callbacks.
+        outcome: What was found.
         module: What was measured.
-        rows: One an image, over all processes.
+        data: What it was measured on.
+        protocol: How.
         subject: What was asked for.
-        accuracy: Over all samples.
-        data_name: Of the data set.
+        data_name: Name of the data set.
         family: Of the model; None takes it from its training or guesses it from its name.
-        seconds: That the measurement took.
     """
-    robustness = find(callbacks_of(trainer), Robustness)
-    settings = module.hparams
-    trained = subject.checkpoint is not None
-    data = data_of(trainer)
-    manifest = data.manifest
-    skipped = int(trainer.callback_metrics.get("val/skipped_samples", 0))  # damaged ones, where the data say so
-    status = [STATUSES.index(row["status"]) for row in rows]
-    radius = [row["l2"] for row in rows]
-    eps_max = robustness.tolerance.eps_max
-    request = request_of(subject, data, robustness)
-    protocol = request["protocol"] | {"eps_max": eps_max}
+    rows, eps_max, settings = outcome.rows, outcome.eps_max, module.hparams
+    trained, manifest = subject.checkpoint is not None, data.manifest
+    status, radius = [row.status for row in rows], [row.l2 for row in rows]
+    request = request_of(subject, data, protocol)
+    measured = manifest.samples - outcome.skipped
+    asked = request["protocol"] | {"eps_max": eps_max}
     return {
         "version": VERSION,
         "model": request["model"]
@@ -90,32 +121,27 @@ def summarise(
             "name": data_name,
             "manifest_sha256": manifest.digest(),
             "samples": manifest.samples,
-            "skipped": skipped,
+            "skipped": outcome.skipped,
             "classes": len(manifest.classes),
         },
-        "protocol": protocol | {"hash": protocol_hash(protocol)},
-        "accuracy": proportion(round(accuracy * (manifest.samples - skipped)), manifest.samples - skipped),
+        "protocol": asked | {"hash": protocol_hash(asked)},
+        "accuracy": proportion(round(outcome.accuracy * measured), measured),
         "tolerance": tolerance_summary(status, radius, eps_max=eps_max),
         "survival": survival(status, radius, np.linspace(0, eps_max, RADII)),
         "robust_accuracy": {"label": BOUND, "budgets": robust_accuracy(status, radius, eps_max=eps_max)},
         "alignment_by_mask": _by_mask(rows),
-        "as_published": _replay(robustness, rows, status, radius),
-        "adversarial_alignment": alignment_of(
-            trainer, [row for row in rows if row["status"] == "found" and row["has_map"]], "alignment"
-        ),
-        "feature_alignment": alignment_of(trainer, [row for row in rows if row["has_map"]], "feature_alignment"),
-        "health": card_of(trainer),
+        "as_published": _replay(protocol, rows),
+        "adversarial_alignment": alignment_of([row for row in rows if row.aligned], "alignment", manifest.ceilings),
+        "feature_alignment": alignment_of([row for row in rows if row.has_map], "feature_alignment", manifest.ceilings),
+        "health": outcome.health,
         "cost": {
-            "forwards": sum(row["forwards"] for row in rows),
-            "backwards": sum(row["backwards"] for row in rows),
-            "seconds": seconds,
+            "forwards": sum(row.forwards for row in rows),
+            "backwards": sum(row.backwards for row in rows),
+            "seconds": outcome.seconds,
         },
         "software": {
             "harmonizer": harmonizer.__version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "timm": timm.__version__,
-            "lightning": L.__version__,
+            **{name: version(name) for name in LIBRARIES},
             "python": platform.python_version(),
         },
         "device": _device(module.device),
@@ -124,7 +150,7 @@ def summarise(
     }
 
 
-def request_of(subject: Subject, data: ShardData, robustness: Robustness) -> dict[str, Any]:
+def request_of(subject: Subject, data: ShardData, protocol: Protocol) -> dict[str, Any]:
     """Return what is known before a measurement and decides its numbers: the protocol, and the model as it is fed.
 
     Models of different input size share a protocol: a zoo has many sizes. The size is the model's own property.
@@ -132,9 +158,9 @@ def request_of(subject: Subject, data: ShardData, robustness: Robustness) -> dic
     transform, path = data.eval_transform, subject.checkpoint
     return {
         "protocol": {
-            "attack": robustness.attack,
-            "settings": robustness.settings,
-            "images": images_measured(data, robustness),
+            "attack": protocol.attack,
+            "settings": dict(protocol.settings),
+            "images": protocol.count(data),
             "data": data.manifest.digest(),
             **({"sample_names": "SHARD/KEY"} if data.manifest.repeated_keys else {}),  # seeds depend on names
         },
@@ -150,37 +176,19 @@ def request_of(subject: Subject, data: ShardData, robustness: Robustness) -> dic
     }
 
 
-def images_measured(data: ShardData, robustness: Robustness) -> int:
-    """Return how many images are measured."""
-    wanted = robustness.selection.images
-    return data.manifest.samples if wanted is None else min(wanted, data.manifest.samples)
+def ceiling_source(ceilings: Ceilings | None) -> str:
+    """Return in words which human ceiling scores are shares of."""
+    if ceilings is None:
+        return f"{HUMAN_CEILING}, as published (Linsley et al. 2023)"
+    own = sum(value is not None for value in ceilings.per_image.values())
+    return f"split-half reliability of these data ({own} images with their own, others {ceilings.overall})"
 
 
-def find(callbacks: Sequence[L.Callback], kind: type[C]) -> C:
-    """Return the callback of a kind."""
-    for callback in callbacks:
-        if isinstance(callback, kind):
-            return callback
-    raise ValueError(f"expected a {kind.__name__} callback beside ResultsWriter; add it to the callbacks")
-
-
-def callbacks_of(trainer: L.Trainer) -> list[L.Callback]:
-    """Return the trainer's callbacks, in their order."""
-    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return callbacks
-
-
-def data_of(trainer: L.Trainer) -> ShardData:
-    """Return the trainer's data."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(data, ShardData)
-    return data
-
-
-def card_of(trainer: L.Trainer) -> dict[str, Any] | None:
-    """Return the gradient-health card, if one was asked for."""
-    cards = [callback.card for callback in callbacks_of(trainer) if isinstance(callback, Health)]
-    return cards[0] if cards else None
+def alignment_of(rows: Sequence[Row], column: str, ceilings: Ceilings | None) -> dict[str, Any]:
+    """Summarise a column of rank correlations over rows, and say which human ceiling it is a share of."""
+    reached = None if ceilings is None else [ceilings.of(row.key) for row in rows]
+    summary = alignment_summary([getattr(row, column) for row in rows], ceilings=reached)
+    return summary | {"ceiling_source": ceiling_source(ceilings)}
 
 
 def _training(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,21 +201,20 @@ def _family(settings: Mapping[str, Any]) -> str:
     return "harmonized" if settings["harmonize"] else "control"
 
 
-def _by_mask(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _by_mask(rows: Sequence[Row]) -> dict[str, Any]:
     """Average adversarial alignment under the masks beside the published one."""
-    found = [row for row in rows if row["status"] == "found" and row["has_map"]]
     columns = [name for name in COLUMNS if name.startswith("alignment_")]
-    return {name.removeprefix("alignment_"): mean_summary([row[name] for row in found]) for name in columns}
+    aligned = [row for row in rows if row.aligned]
+    return {name.removeprefix("alignment_"): mean_summary([getattr(row, name) for row in aligned]) for name in columns}
 
 
-def _replay(
-    robustness: Robustness, rows: Sequence[Mapping[str, Any]], status: Sequence[int], radius: Sequence[float]
-) -> dict[str, Any] | None:
+def _replay(protocol: Protocol, rows: Sequence[Row]) -> dict[str, Any] | None:
     """Mark a replay of the published protocol, and average as it did; None for every other attack."""
-    if robustness.attack != AS_PUBLISHED:
+    if protocol.attack != AS_PUBLISHED:
         return None
-    never = robustness.settings.get("never_fooled", "dropped")
-    average = as_published_summary(status, radius, [row["label"] for row in rows], never_fooled=never)
+    status, radius, label = ([getattr(row, name) for row in rows] for name in ("status", "l2", "label"))
+    never = protocol.settings.get("never_fooled", "dropped")
+    average = as_published_summary(status, radius, label, never_fooled=never)
     return {"warning": "a replay of a protocol with known defects: not a measurement", "tolerance": average}
 
 

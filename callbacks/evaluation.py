@@ -1,0 +1,230 @@
+"""Measure validation images: which ones, in which epochs; and tell the other callbacks."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+
+from callbacks.hooks import EvaluationHooks, Progress
+from harmonizer.attacks import AttackResult, check_attack, gradient_health
+from harmonizer.data.batch import Batch
+from harmonizer.data.datamodule import ShardData
+from harmonizer.data.loader import REPEATED
+from harmonizer.evaluation import measure_batch, scores_of
+from harmonizer.evaluation.summary import Outcome, Protocol
+from harmonizer.module import HarmonizerModule
+from harmonizer.results import Row
+from harmonizer.statistics import Status
+
+EXAMPLES = 8  # attacked images that are kept for pictures
+ON_CPU = 32  # images attacked in one call: a CPU gains nothing from more
+
+
+class Evaluation(L.Callback):
+    """Measure tolerance and alignment on the first validation images, and log the scores over all processes.
+
+    Logs ``val/tolerance_median``, ``val/adversarial_alignment``, ``val/feature_alignment`` and the others of
+    :func:`harmonizer.evaluation.scores_of`. Callbacks with the methods of :class:`callbacks.hooks.EvaluationHooks` get
+    the rows.
+
+    Args:
+        attack: Name, as :func:`harmonizer.attacks.minimal_radius` takes it.
+        settings: Settings of the attack.
+        images: How many of the first validation images, over all processes; None takes all.
+        every_n_epochs: In training, measure after every n-th epoch; 0 never. The last epoch is always measured, unless
+            it is 0.
+        at_once: Images attacked in one call, after which their rows can be kept; None takes a batch, and fewer on a
+            CPU.
+        health: Correctly classified images of the first batch whose gradients are examined for masking, in the first
+            process; each costs some 400 passes. 0 leaves the report out.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        attack: str,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        images: int | None = None,
+        every_n_epochs: int = 1,
+        at_once: int | None = None,
+        health: int = 0,
+    ) -> None:
+        if (images is not None and images < 1) or every_n_epochs < 0:
+            raise ValueError(f"expected images >= 1 and every_n_epochs >= 0, got {images} and {every_n_epochs}")
+        if (at_once is not None and at_once < 1) or health < 0:
+            raise ValueError(f"expected at_once >= 1 or null and health >= 0, got {at_once} and {health}")
+        self.protocol = Protocol(attack, dict(settings or {}), images)
+        check_attack(attack, self.protocol.settings)  # now, not after the first epochs
+        self.every_n_epochs = every_n_epochs
+        self.at_once = at_once
+        self.health = health
+        self._progress: Progress | None = None  # None where no evaluation is due
+        self._seen = 0
+        self._began = 0.0
+        self._rows: list[Row] = []
+        self._skipped = 0
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin, where an evaluation is due."""
+        self._progress, self._seen = None, 0
+        if not self._is_due(trainer):
+            return
+        self._began = time.monotonic()
+        eps_max = self.protocol.settings.get("eps_max", 10.0)
+        total = self.protocol.count(data_of(trainer))
+        self._progress = Progress(self.protocol, total, self.at_once, eps_max=eps_max)
+        for callback in _listeners(trainer):
+            callback.on_evaluation_start(trainer, pl_module, self._progress)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - the logits; not needed
+        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Measure the part of the batch that belongs to the evaluation."""
+        progress = self._progress
+        if progress is None:
+            return
+        assert isinstance(pl_module, HarmonizerModule)
+        if batch_idx == 0 and trainer.is_global_zero and self.health and progress.health is None:
+            progress.health = _health(pl_module, batch, self.health)
+            self._tell(trainer, pl_module, [])
+        chosen = self._chosen(trainer, batch)
+        size = self.at_once or (ON_CPU if pl_module.device.type == "cpu" else max(len(chosen.labels), 1))
+        for start in range(0, len(chosen.labels), size):
+            part = chosen.part(start, start + size)
+            rows = self._measure(trainer, pl_module, part)
+            progress.rows |= {row.key: row for row in rows}
+            self._tell(trainer, pl_module, rows)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the scores; every process takes part."""
+        if self._progress is None:
+            return
+        data = data_of(trainer)
+        self._rows, self._skipped = _gathered(self._progress.rows, data.skipped)
+        ceilings = data.manifest.ceilings
+        reached = None if ceilings is None else {row.key: ceilings.of(row.key) for row in self._rows}
+        scores = scores_of(self._rows, eps_max=self._progress.eps_max, ceilings=reached)
+        for name, value in scores.items():
+            pl_module.log(f"val/{name}", value, rank_zero_only=True)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Hand over what was found."""
+        progress = self._progress
+        if progress is None:
+            return
+        outcome = Outcome(
+            rows=self._rows,
+            accuracy=float(trainer.callback_metrics["val/accuracy"]),
+            eps_max=progress.eps_max,
+            skipped=self._skipped,
+            health=progress.health,
+            seconds=time.monotonic() - self._began,
+        )
+        for callback in _listeners(trainer):
+            callback.on_evaluation_end(trainer, pl_module, outcome, progress)
+
+    def _is_due(self, trainer: L.Trainer) -> bool:
+        if trainer.sanity_checking or (trainer.state.fn == "fit" and not self.every_n_epochs):
+            return False
+        epoch = trainer.current_epoch + 1
+        return trainer.state.fn != "fit" or epoch == trainer.max_epochs or epoch % self.every_n_epochs == 0
+
+    def _chosen(self, trainer: L.Trainer, batch: Batch) -> Batch:
+        """Return the part of this process's next batch that is measured.
+
+        Process r reads samples r, r + world, ... (:class:`harmonizer.data.sampling.EvaluationBatches`).
+        """
+        count = len(batch.labels)
+        if self.protocol.images is not None:
+            quota = len(range(trainer.global_rank, self.protocol.images, trainer.world_size))
+            count = max(min(count, quota - self._seen), 0)
+        self._seen += len(batch.labels)
+        return batch.part(0, count)
+
+    def _measure(self, trainer: L.Trainer, module: HarmonizerModule, batch: Batch) -> list[Row]:
+        """Measure images; those that an interrupted evaluation attacked are not attacked again."""
+        progress = self._progress
+        assert progress is not None
+        known = [progress.rows[key] for key in batch.keys if key in progress.rows]
+        before = len(progress.rows)
+
+        def attacked(done: int, _: int = 0) -> None:
+            for callback in _listeners(trainer):
+                callback.on_images_attacked(trainer, (before + done) * trainer.world_size, progress)
+
+        def keep(result: AttackResult) -> None:
+            progress.eps_max = result.eps_max
+            _keep_examples(progress, batch, result)
+
+        whole = len(known) == len(batch.keys)  # else all of them again: the same company gives the same bits
+        return measure_batch(
+            module.model,
+            batch,
+            self.protocol.attack,
+            known=known if whole else None,
+            on_attack=keep,
+            progress=attacked,
+            **self.protocol.settings,
+        )
+
+    def _tell(self, trainer: L.Trainer, module: L.LightningModule, rows: list[Row]) -> None:
+        assert self._progress is not None
+        for callback in _listeners(trainer):
+            callback.on_rows(trainer, module, rows, self._progress)
+
+
+def data_of(trainer: L.Trainer) -> ShardData:
+    """Return the trainer's data."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, ShardData)
+    return data
+
+
+def _listeners(trainer: L.Trainer) -> Iterator[EvaluationHooks]:
+    """Return the callbacks that want to know of evaluations."""
+    return (callback for callback in trainer.callbacks if isinstance(callback, EvaluationHooks))  # type: ignore[attr-defined]
+
+
+def _health(module: HarmonizerModule, batch: Batch, images: int) -> dict[str, Any]:
+    """Examine the model's gradients; warn where it only seems robust."""
+    report = gradient_health(module.model, batch.images, batch.labels, limit=images)
+    if report.masked:
+        sys.stderr.write(
+            f"warning: this model looks masked, its tolerance may be overestimated: {'; '.join(report.reasons)}\n"
+        )
+    return report.as_dict()
+
+
+def _keep_examples(progress: Progress, batch: Batch, result: AttackResult) -> None:
+    """Keep the first found images that have a map, on the CPU."""
+    counts = (result.status == Status.FOUND) & batch.has_map
+    for i in counts.nonzero()[:, 0].tolist()[: max(EXAMPLES - len(progress.examples), 0)]:
+        arrays = {"image": batch.images, "human": batch.human, "adversarial": result.adversarial}
+        example = {name: array[i].float().cpu() for name, array in arrays.items()}
+        progress.examples[batch.keys[i]] = example | {"label": int(batch.labels[i])}
+
+
+def _gathered(rows: Mapping[str, Row], skipped: int) -> tuple[list[Row], int]:
+    """Return the rows of all processes, sorted by key, and the number of skipped samples."""
+    parts: list[tuple[list[Row], int]] = [(list(rows.values()), skipped)]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        mine, parts = parts[0], parts * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, mine)
+    merged = sorted((row for part, _ in parts for row in part), key=lambda row: row.key)
+    twice = [key for key, count in Counter(row.key for row in merged).items() if count > 1]
+    if twice:
+        raise ValueError(f"two images are named {twice[0]!r}; {REPEATED}")
+    return merged, sum(count for _, count in parts)

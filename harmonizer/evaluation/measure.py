@@ -1,0 +1,105 @@
+"""Measure a batch of images: one row per image."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.attacks import AttackResult, minimal_radius
+from harmonizer.data.batch import Batch
+from harmonizer.functional import MASKS, attack_map, dice, iou, spearman
+from harmonizer.functional.maps import Mask
+from harmonizer.models import evaluation_saliency
+from harmonizer.results import Row
+from harmonizer.statistics import Status
+
+PUBLISHED_MASK = "abs_of_mean"  # of column ``alignment``
+
+
+def measure_batch(
+    model: nn.Module,
+    batch: Batch,
+    attack: str = "ddn",
+    *,
+    known: Sequence[Row] | None = None,
+    on_attack: Callable[[AttackResult], None] | None = None,
+    **settings: object,
+) -> list[Row]:
+    """Attack images, compare attack maps and saliency with human maps, and return one row per image.
+
+    Args:
+        model: Maps images (B,3,H,W) in [0,1] to logits (B,K).
+        batch: B images; :meth:`harmonizer.data.batch.Batch.of` makes one of tensors.
+        attack: Name, as :func:`harmonizer.attacks.minimal_radius` takes it.
+        known: B rows of an earlier measurement: these images are not attacked again.
+        on_attack: Called with the attack's tensors.
+        settings: Of the attack.
+
+    Returns:
+        B rows, in the order of the batch.
+
+    Raises:
+        ValueError: The attack, a setting or the model is not usable.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    >>> rows = measure_batch(model, Batch.of(torch.rand(2, 3, 4, 4), torch.tensor([0, 1])), "pgd")
+    >>> [row.key for row in rows]
+    ['0', '1']
+    """
+    if known is None:
+        result = minimal_radius(model, batch.images, batch.labels, attack=attack, keys=batch.keys, **settings)  # type: ignore[arg-type]
+        if on_attack is not None:
+            on_attack(result)
+        rows = _attack_rows(batch, result)
+    else:
+        rows = [replace(row, has_map=has_map) for row, has_map in zip(known, batch.has_map.tolist(), strict=True)]
+    return _with_saliency(rows, batch, evaluation_saliency(model, batch.images, batch.labels))
+
+
+def _attack_rows(batch: Batch, result: AttackResult) -> list[Row]:
+    """Return the rows of an attack's outcome, without what saliency adds."""
+    counts = (result.status == Status.FOUND) & batch.has_map
+    masks: dict[str, list[Any]] = {
+        mask: _correlation(batch, result.adversarial, counts, mask).tolist() for mask in MASKS
+    }
+    columns: dict[str, list[Any]] = {
+        name: getattr(result, name).tolist()
+        for name in ("status", "prediction", "eps", "l2", "linf", "forwards", "backwards")
+    }
+    scale = batch.images[0].numel() ** -0.5
+    return [
+        Row(
+            key=key,
+            label=label,
+            has_map=has_map,
+            rms=columns["l2"][i] * scale,
+            alignment=masks[PUBLISHED_MASK][i],
+            status=Status(columns["status"][i]),
+            **{f"alignment_{mask}": values[i] for mask, values in masks.items() if mask != PUBLISHED_MASK},
+            **{name: values[i] for name, values in columns.items() if name != "status"},
+        )
+        for i, (key, label, has_map) in enumerate(
+            zip(batch.keys, batch.labels.tolist(), batch.has_map.tolist(), strict=True)
+        )
+    ]
+
+
+def _correlation(batch: Batch, adversarial: Tensor, counts: Tensor, mask: Mask) -> Tensor:
+    """Return (B,) float64 Spearman correlations of attack maps with human maps; NaN where there is none."""
+    found = batch.images.new_full((len(batch.images),), torch.nan, dtype=torch.float64)
+    found[counts] = spearman(attack_map(adversarial[counts], batch.images[counts], mask=mask), batch.human[counts])
+    return found
+
+
+def _with_saliency(rows: Sequence[Row], batch: Batch, saliency: Tensor) -> list[Row]:
+    """Add what the saliency (B,H,W) agrees with the human maps."""
+    counts = batch.has_map
+    pair = saliency[counts], batch.human[counts]
+    scores = {"feature_alignment": spearman(*pair), "dice": dice(*pair), "iou": iou(*pair)}
+    values = iter(zip(*(score.tolist() for score in scores.values()), strict=True))
+    return [
+        replace(row, **dict(zip(scores, next(values), strict=True))) if mapped else row
+        for row, mapped in zip(rows, counts.tolist(), strict=True)
+    ]

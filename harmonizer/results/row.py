@@ -1,0 +1,66 @@
+"""One image's outcome: a row of ``images.csv``."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from harmonizer.statistics import Status
+
+_KEPT = {"column": False}  # known while an evaluation runs, not written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What an evaluation found on one image; its fields are the columns of ``images.csv``, in their order.
+
+    Attributes:
+        key: The sample's name in its data set.
+        label: Class.
+        prediction: Class of the adversarial image; without one, of the clean image.
+        status: Outcome of the attack.
+        eps: Budget at which the attack fooled the model; NaN unless found, as the next three.
+        l2: L2 norm of the perturbation in [0,1] pixel units.
+        rms: ``l2 / sqrt(3 H W)``.
+        linf: Largest absolute difference.
+        alignment: Spearman correlation of attack map and human map; NaN unless found and with a map.
+        feature_alignment: Spearman correlation of saliency and human map; NaN without a map.
+        forwards: Forward passes of the attack.
+        backwards: Backward passes of the attack.
+        alignment_mean_of_abs: As ``alignment``, with the perturbation's channels reduced another way; see
+            :func:`harmonizer.functional.attack_map`, as for the next two.
+        alignment_max_of_abs: Likewise.
+        alignment_l2: Likewise.
+        has_map: The image has a human map; not a column.
+        dice: Dice of the top pixels of saliency and human map; not a column.
+        iou: Intersection over union likewise; not a column.
+    """
+
+    key: str
+    label: int
+    prediction: int
+    status: Status
+    eps: float = math.nan
+    l2: float = math.nan
+    rms: float = math.nan
+    linf: float = math.nan
+    alignment: float = math.nan
+    feature_alignment: float = math.nan
+    forwards: int = 0
+    backwards: int = 0
+    alignment_mean_of_abs: float = math.nan
+    alignment_max_of_abs: float = math.nan
+    alignment_l2: float = math.nan
+    has_map: bool = field(default=False, metadata=_KEPT)
+    dice: float = field(default=math.nan, metadata=_KEPT)
+    iou: float = field(default=math.nan, metadata=_KEPT)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether adversarial alignment counts this image: found, and with a human map."""
+        return self.status == Status.FOUND and self.has_map
+
+
+COLUMNS: Mapping[str, Any] = {each.name: each.type for each in fields(Row) if each.metadata != _KEPT}
+ADDED = ("alignment_mean_of_abs", "alignment_max_of_abs", "alignment_l2")  # later: older tables lack them
+RADIUS = "l2"  # the column that tolerance is computed from
