@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchvision
 
 import harmonizer
 from harmonizer.checkpoint import Subject
@@ -34,7 +35,6 @@ from harmonizer.statistics import (
 )
 
 RADII = 101  # points of the survival curve, from 0 to the attack's largest radius
-LIBRARIES = ("torch", "torchvision", "timm", "lightning")
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ def summarise(
         },
         "software": {
             "harmonizer": harmonizer.__version__,
-            **{name: version(name) for name in LIBRARIES},
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            **{name: version(name) for name in ("timm", "lightning")},
             "python": platform.python_version(),
         },
         "device": _device(module.device),
