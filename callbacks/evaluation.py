@@ -226,5 +226,5 @@ def _gathered(rows: Mapping[str, Row], skipped: int) -> tuple[list[Row], int]:
     merged = sorted((row for part, _ in parts for row in part), key=lambda row: row.key)
     twice = [key for key, count in Counter(row.key for row in merged).items() if count > 1]
     if twice:
-        raise ValueError(f"two images are named {twice[0]!r}; {REPEATED}")
+        raise ValueError(f"two samples are named {twice[0]!r}; {REPEATED}")
     return merged, sum(count for _, count in parts)

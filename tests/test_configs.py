@@ -68,7 +68,7 @@ def test_every_choice_is_built(program, choice, folder, tmp_path, monkeypatch):
         subject = build(config.subject)
         writer = build(config.writer, subject=subject)
         assert writer.folder.parent.name == "results"
-    callbacks = build_all(config.callbacks)
+    callbacks = list(build_all(config.callbacks).values())
     if choice == "trainer=ddp":
         config.trainer.devices = 1  # a CPU has no number of its own
     trainer = build(config.trainer, callbacks=callbacks, logger=False)

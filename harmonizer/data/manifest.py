@@ -130,7 +130,7 @@ def parse_manifest(text: bytes, path: str) -> Manifest:
             raise TypeError(f"the shard {repeated[0]!r} is listed twice")
         return Manifest(
             classes=tuple(plain_text(name, "classes") for name in content["classes"]),
-            maps=plain_text(content["maps"], "maps"),
+            maps="" if content["maps"] == "" else plain_text(content["maps"], "maps"),  # earlier versions left it empty
             shards=shards,
             ceilings=_ceilings(content["ceilings"]) if "ceilings" in content else None,
             repeated_keys=content.get("repeated_keys", False),
