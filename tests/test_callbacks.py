@@ -7,8 +7,8 @@ from shard_data import CLASSES, write_folder
 from trainings import fit, shards
 
 from callbacks.ema import WeightAverage
+from callbacks.evaluation import Evaluation
 from callbacks.metrics_file import MetricsFile
-from callbacks.robustness import Robustness
 from harmonizer.checkpoint import EMA, choose, restore
 from harmonizer.checkpoint_file import read_checkpoint
 from harmonizer.module import HarmonizerModule
@@ -167,4 +167,4 @@ def test_the_log_forgets_what_a_resumed_run_does_again(tmp_path):
 )
 def test_an_attack_that_does_not_exist_is_refused_before_the_training(attack, settings, message):
     with pytest.raises(ValueError, match=message):
-        Robustness(attack, settings)
+        Evaluation(attack, settings)
