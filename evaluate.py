@@ -10,8 +10,8 @@ from omegaconf import DictConfig, open_dict
 
 from configs.build import build, build_all
 from harmonizer.cli import clear_errors, command_line
+from harmonizer.console import say_results
 from harmonizer.results import claimed
-from harmonizer.run import say
 
 
 def evaluate(config: DictConfig) -> Path:
@@ -53,7 +53,7 @@ def main(config: DictConfig) -> None:
     """Evaluate as the command line says."""
     if config.sweep.models or config.sweep.file:
         sys.exit(sweep(config))
-    say(f"results: {evaluate(config)}")
+    say_results(config.results, evaluate(config))
 
 
 if __name__ == "__main__":

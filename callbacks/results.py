@@ -12,7 +12,9 @@ import torch
 
 from callbacks.evaluation import data_of
 from callbacks.hooks import EvaluationHooks, Progress
+from callbacks.plan import evaluation_facts
 from harmonizer.checkpoint import Subject
+from harmonizer.console import show_facts
 from harmonizer.data.datamodule import ShardData
 from harmonizer.evaluation.summary import Outcome, Protocol, request_of, summarise
 from harmonizer.models import evaluation_saliency, weights_digest
@@ -42,7 +44,8 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         data_name: Name of the data set.
         overwrite: Replace results that are there.
         family: Family of the model; None takes it from its training or guesses it from its name.
-        report: Called with (images measured, images to measure) as the measurement proceeds.
+        report: Called with (images measured, images to measure) as the measurement proceeds;
+            None prints what is about to be measured instead.
 
     Raises:
         ValueError: There is no such family.
@@ -110,6 +113,15 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         progress.eps_max = self.work.state.get("eps_max", progress.eps_max)
         progress.health = self.work.state.get("health")
         self._before, self._began = self.work.state.get("seconds", 0.0), time.monotonic()
+        if self.report is None and trainer.is_global_zero:
+            kept = f", {len(self.work.rows)} of {progress.total} images are there already" if self.work.rows else ""
+            facts = evaluation_facts(trainer, pl_module, progress, self.subject, self.data_name)
+            show_facts(facts | {"results": f"{self.folder}{kept}"})
+
+    def on_images_attacked(self, trainer: L.Trainer, done: int, progress: Progress) -> None:
+        """Report how far the measurement is."""
+        if self.report is not None:
+            self.report(min(done, progress.total), progress.total)
 
     def on_rows(
         self, trainer: L.Trainer, pl_module: L.LightningModule, rows: Sequence[Row], progress: Progress
@@ -120,8 +132,6 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         kept = {key: {name: np.asarray(value) for name, value in e.items()} for key, e in examples.items()}
         state = {"eps_max": progress.eps_max, "health": progress.health, "seconds": self._seconds()}
         self.work.keep(rows, kept, state)
-        if self.report is not None:
-            self.report(len(progress.rows) * trainer.world_size, progress.total)
 
     def on_evaluation_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outcome: Outcome, progress: Progress

@@ -1,17 +1,11 @@
-"""The final table in the terminal, and plain lines where there is no terminal."""
-
-import sys
-import time
-from typing import Any
+"""The final table of scores."""
 
 import lightning as L
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
-from rich.console import Console
 from rich.table import Table
 
 from callbacks.evaluation import data_of
+from harmonizer.console import show_table
 from harmonizer.evaluation.summary import ceiling_source
-from harmonizer.pair import WIDTH
 
 ROWS = {
     "accuracy": ("accuracy", "{:.1%}"),
@@ -40,75 +34,20 @@ class ScoreTable(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the last epoch's scores."""
-        self._show(
-            trainer,
-            "last epoch, ",
-        )
+        self._show(trainer, f"last epoch, attack {self.attack}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print an evaluation's scores."""
         if trainer.state.fn == "validate":
-            self._show(trainer, "")
+            self._show(trainer, f"attack {self.attack}")
 
-    def _show(self, trainer: L.Trainer, when: str) -> None:
+    def _show(self, trainer: L.Trainer, note: str) -> None:
         scores = {name.removeprefix("val/"): float(value) for name, value in trainer.callback_metrics.items()}
         if not trainer.is_global_zero or "accuracy" not in scores:
             return
-        source = ceiling_source(data_of(trainer).manifest.ceilings)
-        caption = f"{when}attack {self.attack}; human ceiling: {source}"
-        table = Table("score", "value", "standard error", caption=caption)
+        table = Table("score", "value", "standard error")
         for name, (title, style) in ROWS.items():
             if name in scores:
                 error = scores.get(f"{name}_se")
                 table.add_row(title, style.format(scores[name]), "" if error is None else style.format(error))
-        Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
-
-
-class PlainLines(ProgressBar):
-    """Print a plain line an epoch, and one a minute: for log files, where a moving bar would leave thousands.
-
-    Args:
-        seconds: Between two lines inside an epoch.
-    """
-
-    def __init__(self, seconds: float = 60.0) -> None:
-        super().__init__()
-        self.seconds = seconds
-        self._printed = time.monotonic()
-
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - not needed
-        batch: Any,  # noqa: ANN401 - not needed
-        batch_idx: int,
-    ) -> None:
-        """Print the step's losses when it is time."""
-        now = time.monotonic()
-        if trainer.is_global_zero and now - self._printed >= self.seconds:
-            self._printed = now
-            where = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self._print(trainer, f"{where} step {batch_idx + 1}/{trainer.num_training_batches}", "")
-
-    def disable(self) -> None:
-        """Do nothing: Lightning asks for it on all processes but the first, which alone prints anyway."""
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print the epoch's losses and scores."""
-        if trainer.is_global_zero:
-            self._printed = time.monotonic()
-            self._print(trainer, f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", "_epoch")
-
-    def _print(self, trainer: L.Trainer, where: str, suffix: str) -> None:
-        values = trainer.callback_metrics
-        names = [f"train/cross_entropy{suffix}", f"train/harmonizer_loss{suffix}"]
-        names += ["val/accuracy", "val/accuracy_ema"] if suffix else []
-        scores = [f"{name.removesuffix('_epoch')} {float(values[name]):.4f}" for name in names if name in values]
-        sys.stdout.write(f"{where}: {', '.join(scores)}\n")
-        sys.stdout.flush()
-
-
-def progress() -> L.Callback:
-    """Return a progress bar in a terminal, plain lines elsewhere."""
-    return RichProgressBar() if sys.stdout.isatty() else PlainLines()
+        show_table(table, note, f"human ceiling: {ceiling_source(data_of(trainer).manifest.ceilings)}")

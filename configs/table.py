@@ -22,6 +22,7 @@ def read_recipe(name: str) -> dict[str, tuple[str, str]]:
             key, _, rest = line.partition(": ")
             value, _, source = rest.partition(" # ")
             settings[key] = (value.strip(), source.strip())
+    del settings["name"]
     return settings
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from harmonizer.checkpoint_file import read_checkpoint
+from harmonizer.console import say
 from harmonizer.data.convert.sources.classes import check_imagenet_order, imagenet_classes
 from harmonizer.models import check_model_name, model_classes, model_image_size
 from harmonizer.module import HarmonizerModule
-from harmonizer.run import BEST, say
+from harmonizer.run import BEST
 from harmonizer.tensors import check_weights
 from harmonizer.untrusted import LONGEST_TEXT, MOST_CLASSES, MOST_SIDE, plain_text, shortened
 

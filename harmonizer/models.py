@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import timm
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harmonizer.attention import fuse, fused_attention
 from harmonizer.fast import FastPath
 from harmonizer.functional import input_saliency
+from harmonizer.hub import cache_only_when_offline, how_to_get
 from harmonizer.logits import Caller
 from harmonizer.model_args import checked_model_args
 from harmonizer.weights import loading_all_but_head, read_weights
@@ -116,7 +117,10 @@ def build_model(
     state = None if weights is None else read_weights(weights)
     source = None if state is None else _source(config, state)
     try:
-        with nullcontext() if state is None else loading_all_but_head(str(weights), state, _heads(config)):
+        loading: AbstractContextManager[None] = cache_only_when_offline() if pretrained else nullcontext()
+        if state is not None:
+            loading = loading_all_but_head(str(weights), state, _heads(config))
+        with loading:
             backbone: Any = timm.create_model(
                 name,
                 pretrained=pretrained or bool(source),
@@ -134,7 +138,9 @@ def build_model(
         )
         _probe(model, image_size or config.input_size[-1])
     except OSError as error:
-        raise ValueError(f"the weights of {name} are neither cached nor to be downloaded now: {error}") from error
+        raise ValueError(
+            f"the weights of {name} are neither cached nor to be downloaded now; {how_to_get(name)}"
+        ) from error
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
         settings += f", weights={weights}" * bool(weights) + ", checkpoint_gradients=true" * checkpoint_gradients

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torchmetrics.classification import MulticlassAccuracy
 
+from harmonizer.console import say
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
@@ -31,7 +32,6 @@ from harmonizer.optimization import (
     scaled_lr,
 )
 from harmonizer.precision import full_precision, promoted
-from harmonizer.run import say
 from harmonizer.saliency_batch import couples_samples, logits_and_gradient
 
 

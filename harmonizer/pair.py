@@ -1,19 +1,16 @@
 """Compare two models on the same images, in the terminal."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from harmonizer.console import say_results, show_table
 from harmonizer.report.text import NONE, estimate
 from harmonizer.results import Results, load_results
+from harmonizer.run import first_process
 from harmonizer.statistics import pair_keys, paired_difference, paired_tolerance
-
-WIDTH = 120  # columns, where there is no terminal to ask
 
 
 def compare(control: Results, harmonized: Results) -> dict[str, dict[str, Any]]:
@@ -56,8 +53,6 @@ def show_comparison(control: Path, harmonized: Path) -> None:
         "paired difference, 95 %",
         "p",
         "images",
-        caption=f"attack {escape(protocol['attack'])}, {protocol['images']} images; "
-        "tolerance: mean of min(L2, maximum), paired over images that both classify correctly",
     )
     accuracy = [results.summary["accuracy"]["value"] for results in (before, after)]
     table.add_row("accuracy", *(f"{value:.1%}" for value in accuracy), f"{accuracy[1] - accuracy[0]:+.1%}")
@@ -70,7 +65,14 @@ def show_comparison(control: Path, harmonized: Path) -> None:
             NONE if np.isnan(difference["p"]) else f"{difference['p']:.2g}",
             str(difference["n"]),
         )
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    if not first_process():
+        return
+    show_table(
+        table,
+        f"attack {protocol['attack']}, {protocol['images']} images",
+        "tolerance: mean of min(L2, maximum), paired over images that both classify correctly",
+    )
+    say_results(control.parent, control, harmonized)
 
 
 def _mean(results: Results, score: str) -> float:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ SETTINGS_BYTES = 10_000_000  # most that is read
 # Parts of the settings that decide the weights; not the devices, and not how the data are loaded.
 DECISIVE = ("module", "data", "recipe", "seeding.seed", "ema", "trainer.precision", "trainer.accumulate_grad_batches")
 INDIFFERENT = (
+    "recipe.name",
     *("data.num_workers", "data.start_method", "data.eval_batch_size"),
     *("data.cache", "data.cache_gb", "data.verify", "data.allow_pipe"),
 )
@@ -32,12 +32,6 @@ WRITTEN = (  # patterns of the files of a run; the settings go last, which make 
 def first_process() -> bool:
     """Return whether this is the only process of a run, or the first: the one that writes and speaks for all."""
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
-
-
-def say(text: str) -> None:
-    """Print a line, once for all processes."""
-    if first_process():
-        sys.stdout.write(f"{text}\n")
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from harmonizer.run import BEST, say
+from harmonizer.console import say
+from harmonizer.run import BEST
 from harmonizer.tensors import check_weights
 from harmonizer.untrusted import check_zip
 

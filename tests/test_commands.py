@@ -67,7 +67,15 @@ def trained(place):
 def test_training_leaves_everything_behind(trained):
     folder, out = trained
     assert "adversarial alignment, Spearman" in out
-    assert "epoch 2/2" in out
+    assert "epoch 2/2: train/cross_entropy " in out
+    first, *_, last = out.splitlines()
+    assert re.fullmatch(r"model +test_vit, 0\.\d M parameters, harmonized \(lambda 1\), from scratch", first)
+    assert re.search(r"^training +48 images \(\d+ with human maps\) from shards/train$", out, re.MULTILINE)
+    assert re.search(r"^recipe +fel2022: adamw, lr 0.001 \(cosine\), 2 epochs of 3 batches of 16$", out, re.MULTILINE)
+    assert re.search(r"^run folder +runs/test_vit/harmonized/seed-0, a new run$", out, re.MULTILINE)
+    best = "runs/test_vit/harmonized/seed-0/best.ckpt"
+    data = "data=folder data.folder=shards data.image_size=32 data.num_workers=0"
+    assert last == f"next: python evaluate.py ckpt={best} {data}"
     settings = json.loads((folder / "config.json").read_text())
     assert settings["module"]["harmonize"] is True
     scores = last_scores(folder)
@@ -83,6 +91,8 @@ def test_evaluating_the_checkpoint_reproduces_the_validation_exactly(place, trai
     folder, _ = trained
     out = run(place, f"evaluate.py ckpt={folder / 'last.ckpt'} {DATA} --images 10 --attack pgd")
     results = load_results(place / re.search(r"results: (\S+)", out)[1])
+    assert re.search(r"^attack +pgd on 10 of them, ", out, re.MULTILINE)
+    assert out.endswith("next: python -m harmonizer.report results --out page\n")
     summary, scores = results.summary, last_scores(folder)
     assert summary["accuracy"]["value"] == pytest.approx(scores["val/accuracy"])
     assert summary["tolerance"]["restricted_mean"]["mean"] == single(scores["val/tolerance_mean"])

@@ -190,10 +190,13 @@ class ShardData(L.LightningDataModule):
                 "convert them with --maps, or leave out --harmonize"
             )
 
+    def training(self) -> list[tuple[str, Manifest]]:
+        """Return each training folder with its manifest."""
+        return [(str(source.place), found) for source, found in zip(self.sources, self._manifests()[1:], strict=True)]
+
     def digests(self) -> dict[str, str]:
         """Return the sha256 of each training folder's manifest, by the folder."""
-        manifests = self._manifests()[1:]
-        return {str(source.place): found.digest() for source, found in zip(self.sources, manifests, strict=True)}
+        return {place: found.digest() for place, found in self.training()}
 
     def _manifests(self) -> list[Manifest]:
         """Return the manifests of the validation shards and of each source, which must name the same classes."""

@@ -1,7 +1,7 @@
 """Progress bars of the data commands: on a terminal only."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -29,5 +29,6 @@ def show_progress() -> Iterator[Progress]:
     """Show the bars of several tasks on standard error."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    bars = Bars(*columns, console=console, transient=True)
+    with bars if console.is_terminal else nullcontext():  # rich < 15 prints a line break, also for disabled bars
         yield Progress(bars)

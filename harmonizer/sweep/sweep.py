@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 
 from harmonizer.checkpoint import Subject
+from harmonizer.console import duration
 from harmonizer.results import claimed
-from harmonizer.sweep.board import Board, duration
+from harmonizer.sweep.board import Board
 from harmonizer.sweep.failures import Failures, device_is_lost
 from harmonizer.sweep.models import Entry
 

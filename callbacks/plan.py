@@ -1,0 +1,137 @@
+"""What a training or an evaluation is about to do, and what a training leaves."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from callbacks.evaluation import Evaluation, data_of
+from callbacks.hooks import Progress
+from harmonizer.checkpoint import Subject
+from harmonizer.console import say, say_next, show_facts
+from harmonizer.data.datamodule import ShardData
+from harmonizer.data.manifest import Manifest
+from harmonizer.module import HarmonizerModule
+from harmonizer.run import BEST, LAST
+
+
+class TrainingPlan(L.Callback):
+    """Say before a training what it will do, and after it where everything is and which command comes next.
+
+    Args:
+        recipe: Its name, where it has one.
+        data_name: Of the data set.
+        folder: Of the run.
+    """
+
+    def __init__(self, recipe: str | None, data_name: str, folder: str | Path) -> None:
+        self.recipe = recipe
+        self.data_name = data_name
+        self.folder = Path(folder)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Print the plan."""
+        if stage == "fit" and trainer.is_global_zero:
+            assert isinstance(pl_module, HarmonizerModule)
+            data = data_of(trainer)
+            show_facts(
+                {
+                    "model": self._model(pl_module),
+                    "device": _device(trainer),
+                    "data": _data(data, self.data_name),
+                    "training": "; ".join(f"{_samples(manifest)} from {place}" for place, manifest in data.training()),
+                    "validation": f"{_samples(data.manifest)} from {data.val}",
+                    "recipe": self._recipe(trainer, pl_module.hparams),
+                    "attack": _training_attack(trainer),
+                    "run folder": f"{self.folder}, {self._start(trainer)}",
+                }
+            )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say where a resumed run is."""
+        if trainer.global_step:
+            say(f"resuming in epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, after step {trainer.global_step}")
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Say where the results are and what comes next, unless the training was stopped."""
+        if stage != "fit" or not trainer.is_global_zero or trainer.current_epoch < (trainer.max_epochs or 0):
+            return
+        best = next((path for path in (self.folder / BEST, self.folder / LAST) if path.exists()), None)
+        if best is not None:
+            say(f"done: {self.folder} holds {self._left()}")
+            say_next(*_evaluation(best))
+
+    def _model(self, module: HarmonizerModule) -> str:
+        settings = module.hparams
+        kind = f"harmonized (lambda {settings['harmonizer_weight']:g})" if settings["harmonize"] else "control"
+        start = f"from {settings['weights']}" if settings["weights"] else "from timm's weights"
+        start = start if settings["weights"] or settings["pretrained"] else "from scratch"
+        return f"{settings['model']}, {parameters(module)}, {kind}, {start}"
+
+    def _recipe(self, trainer: L.Trainer, settings: Any) -> str:  # noqa: ANN401 - a module's hyper-parameters
+        data, steps = data_of(trainer), trainer.accumulate_grad_batches
+        processes = f" on each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
+        accumulated = f", {steps} batches per step" if steps > 1 else ""
+        batches = f"{data.train_batches()} batches of {data.batch_size}{processes}{accumulated}"
+        rate = f"{settings['optimizer']}, lr {settings['lr']:g} ({settings['schedule']})"
+        return f"{self.recipe or 'of your own'}: {rate}, {trainer.max_epochs} epochs of {batches}"
+
+    def _start(self, trainer: L.Trainer) -> str:
+        return f"resumes from {Path(trainer.ckpt_path).name}" if trainer.ckpt_path else "a new run"
+
+    def _left(self) -> str:
+        names = (BEST, LAST, "config.json", "logs", "examples")
+        return ", ".join(name for name in names if (self.folder / name).exists())
+
+
+def evaluation_facts(
+    trainer: L.Trainer, module: HarmonizerModule, progress: Progress, subject: Subject, data_name: str
+) -> dict[str, str]:
+    """Return what an evaluation measures, on what, and how."""
+    data, protocol = data_of(trainer), progress.protocol
+    source = subject.checkpoint or ("timm's weights" if subject.pretrained else "random weights")
+    settings = "".join(f", {name} {value}" for name, value in protocol.settings.items())
+    return {
+        "model": f"{subject.label}: {subject.model}, {parameters(module)}, {source}",
+        "device": _device(trainer),
+        "data": _data(data, data_name),
+        "validation": f"{_samples(data.manifest)} from {data.val}",
+        "attack": f"{protocol.attack} on {progress.total} of them{settings}",
+    }
+
+
+def parameters(module: HarmonizerModule) -> str:
+    """Write how many parameters a module has."""
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M parameters"
+
+
+def _device(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{name}, {trainer.world_size} process{'es' * (trainer.world_size > 1)}, precision {trainer.precision}"
+
+
+def _data(data: ShardData, name: str) -> str:
+    return f"{name}, {len(data.classes)} classes, {data.image_size} x {data.image_size} px"
+
+
+def _samples(manifest: Manifest) -> str:
+    maps = sum(shard.maps for shard in manifest.shards)
+    return f"{manifest.samples} images ({maps} with human maps)"
+
+
+def _training_attack(trainer: L.Trainer) -> str:
+    found = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
+    if not found or not (every := found[0].every_n_epochs):
+        return "none during training"
+    protocol = found[0].protocol
+    images = protocol.count(data_of(trainer))
+    return f"{protocol.attack} on {images} validation images, every {every} epochs and after the last"
+
+
+def _evaluation(checkpoint: Path) -> list[str]:
+    """Write the command that evaluates a checkpoint on the same data."""
+    words = [word for word in sys.argv[1:] if word.startswith(("data=", "data."))]
+    return ["python", "evaluate.py", f"ckpt={checkpoint}", *words]

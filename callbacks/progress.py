@@ -1,0 +1,117 @@
+"""How far training and evaluation are: a live bar in a terminal, plain lines in a log file; both with the time left."""
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+
+from callbacks.evaluation import data_of
+from callbacks.hooks import EvaluationHooks
+from callbacks.hooks import Progress as Measured
+from harmonizer.console import Bars, duration, say
+from harmonizer.run import first_process
+
+LOSSES = ("train/cross_entropy", "train/harmonizer_loss")
+SCORES = ("val/accuracy", "val/accuracy_ema")
+
+
+class Progress(ProgressBar, EvaluationHooks):
+    """Show steps, validation images and attacked images, each with rate and time left, and a line per epoch.
+
+    Epochs and steps count from 1. The bar of the steps spans the whole run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bars = Bars(shown=first_process())
+        self._steps, self._images, self._attack = (self._bars.task(unit) for unit in ("step", "image", "image"))
+        self._epoch_began = 0.0
+
+    def disable(self) -> None:
+        """Do nothing: Lightning asks for it on all processes but the first, which alone prints anyway."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the bars."""
+        self._bars.start()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note when the epoch began."""
+        self._epoch_began = time.monotonic()
+
+    def on_train_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,  # noqa: ANN401 - not needed
+        batch_idx: int,
+    ) -> None:
+        """Start the clock of a run or of a resumed one."""
+        self._show_steps(trainer, batch_idx)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - not needed
+        batch: Any,  # noqa: ANN401 - not needed
+        batch_idx: int,
+    ) -> None:
+        """Show the step, with its losses."""
+        self._show_steps(trainer, batch_idx + 1)
+
+    def _show_steps(self, trainer: L.Trainer, done: int) -> None:
+        epoch, epochs, steps = trainer.current_epoch, trainer.max_epochs or 1, trainer.num_training_batches
+        name = f"epoch {epoch + 1}/{epochs} step {done}/{steps}"
+        self._steps.update(name, epoch * steps + done, epochs * steps, lambda: _values(trainer, LOSSES))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the epoch's losses, scores and time."""
+        values = _values(trainer, [f"{name}_epoch" for name in LOSSES] + list(SCORES))
+        seconds = duration(time.monotonic() - self._epoch_began)
+        say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {values}, {seconds}")
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the bars of an evaluation; a training's are there already."""
+        self._bars.start()
+
+    def on_images_attacked(self, trainer: L.Trainer, done: int, progress: Measured) -> None:
+        """Show how many images are attacked."""
+        done = min(done, progress.total)
+        self._attack.update(f"attacked {done}/{progress.total} images", done, progress.total)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - not needed
+        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show how many images are classified."""
+        data = data_of(trainer)
+        total = data.manifest.samples
+        done = min((batch_idx + 1) * data.eval_batch_size * trainer.world_size, total)
+        self._images.update(f"validated {done}/{total} images", done, total)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remove the bars of the validation."""
+        self._images.hide()
+        self._attack.hide()
+        if trainer.state.fn == "validate":
+            self._bars.stop()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the terminal to what is printed next."""
+        self._bars.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave the terminal to the message."""
+        self._bars.stop()
+
+
+def _values(trainer: L.Trainer, names: list[str] | tuple[str, ...]) -> str:
+    """Write logged values with their names."""
+    found = trainer.callback_metrics
+    return ", ".join(f"{name.removesuffix('_epoch')} {float(found[name]):.4f}" for name in names if name in found)

@@ -1,0 +1,70 @@
+"""A small terminal: runs a program in a pseudo-terminal and keeps what a person would see."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+
+HEIGHT = 60
+TOKEN = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|\x1b\][^\x07]*\x07|(\r)|(\n)|([^\x1b\r\n])")
+
+
+class Screen:
+    """Lines of text, with a cursor: the control sequences that rich writes, and wrapping at the last column."""
+
+    def __init__(self, width):
+        self.width, self.row, self.column = width, 0, 0
+        self.lines = [""]
+
+    def feed(self, text):
+        for parameters, command, back, down, letter in TOKEN.findall(text):
+            if command == "A":
+                self.row = max(self.row - int(parameters or 1), 0)
+            elif command == "K":
+                self.lines[self.row] = ""
+            elif back:
+                self.column = 0
+            elif down:
+                self._next_line()
+            elif letter:
+                if self.column == self.width:
+                    self._next_line()
+                line = self.lines[self.row].ljust(self.column)
+                self.lines[self.row] = line[: self.column] + letter + line[self.column + 1 :]
+                self.column += 1
+
+    def _next_line(self):
+        self.row, self.column = self.row + 1, 0
+        self.lines += [""] * (self.row + 1 - len(self.lines))
+
+
+def run_in_terminal(command, width, **settings):
+    """Run a command in a terminal of a width; return the last screen, and one after each write."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, width, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    settings["env"] = environment | settings.get("env", {}) | {"TERM": "xterm-256color"}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, **settings)
+    os.close(theirs)
+    screen, screens, rest = Screen(width), [], b""
+    try:
+        while True:
+            try:
+                rest += os.read(ours, 65536)
+            except OSError:  # Linux's way to say that the other end is closed
+                break
+            whole = rest.rfind(b"\n") + 1 if b"\x1b" in rest[-12:] else len(rest)
+            try:
+                screen.feed(rest[:whole].decode())
+            except UnicodeDecodeError:  # a character in two pieces
+                continue
+            rest = rest[whole:]
+            screens.append([line.rstrip() for line in screen.lines])
+    finally:
+        os.close(ours)
+        process.wait(timeout=60)
+    screen.feed(rest.decode())
+    return process.returncode, [line.rstrip() for line in screen.lines], screens
