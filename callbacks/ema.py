@@ -4,10 +4,10 @@ from typing import Any
 
 import lightning as L
 from timm.utils import ModelEmaV3
-from torchmetrics.classification import MulticlassAccuracy
 
 from harmonizer.checkpoint import EMA
 from harmonizer.data.batch import Batch
+from harmonizer.metrics import Accuracy
 from harmonizer.module import HarmonizerModule
 
 
@@ -31,7 +31,7 @@ class WeightAverage(L.Callback):
         self.decay = decay
         self.warmup = warmup
         self.average: ModelEmaV3 | None = None
-        self._accuracy: MulticlassAccuracy | None = None
+        self._accuracy: Accuracy | None = None
         self._step = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -40,7 +40,7 @@ class WeightAverage(L.Callback):
         if stage == "fit" and self.decay is not None:
             self.average = ModelEmaV3(pl_module.model, decay=self.decay, use_warmup=self.warmup)
             self.average.requires_grad_(False)
-            self._accuracy = MulticlassAccuracy(num_classes=len(pl_module.hparams["classes"]), average="micro")
+            self._accuracy = Accuracy(len(pl_module.hparams["classes"]))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move to the model's device."""

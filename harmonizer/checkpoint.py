@@ -1,13 +1,12 @@
 """What evaluate.py measures: a checkpoint of train.py, or a timm model as it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harmonizer.checkpoint_file import read_checkpoint
 from harmonizer.console import say
-from harmonizer.data.convert.sources.classes import check_imagenet_order, imagenet_classes
 from harmonizer.models import check_model_name, model_classes, model_image_size
 from harmonizer.module import HarmonizerModule
 from harmonizer.run import BEST
@@ -41,6 +40,7 @@ class Subject:
         pretrained: The timm model's weights are loaded.
         weights: Of a checkpoint, ``"raw"`` or ``"ema"``, the moving average.
         seed: Of the weights of an untrained timm model; None for all others.
+        model_args: Arguments of timm's own for a timm model; a checkpoint has its own.
     """
 
     model: str
@@ -50,6 +50,7 @@ class Subject:
     pretrained: bool = False
     weights: str = "raw"
     seed: int | None = None
+    model_args: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, classes: Sequence[str]) -> HarmonizerModule:
         """Return the module, with its weights.
@@ -68,11 +69,9 @@ class Subject:
                 f"{self.model} tells {known} classes apart and the data have {len(classes)}; "
                 "choose data with the model's classes, or train a head for these with train.py --pretrained"
             )
-        if self.pretrained and known == len(imagenet_classes()):
-            doubt = check_imagenet_order(classes)
-            if doubt is not None:
-                say(f"{self.label}: {doubt}")
-        return HarmonizerModule(self.model, classes, self.image_size, pretrained=self.pretrained)
+        return HarmonizerModule(
+            self.model, classes, self.image_size, pretrained=self.pretrained, model_args=self.model_args
+        )
 
 
 def choose(
@@ -84,6 +83,7 @@ def choose(
     label: str | None = None,
     weights: str = "raw",
     seed: int = 0,
+    model_args: Mapping[str, Any] | None = None,
 ) -> Subject:
     """Return the model that a checkpoint or a timm name stands for.
 
@@ -95,6 +95,7 @@ def choose(
         label: None makes one of the model's name, its condition and seed.
         weights: Which weights of the checkpoint, ``"raw"`` or ``"ema"``.
         seed: Of the weights of a timm model that is not pretrained.
+        model_args: Of a timm model, such as ``global_pool``; see :mod:`harmonizer.model_args`.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
@@ -105,6 +106,9 @@ def choose(
     if weights not in WEIGHTS or (weights == "ema" and ckpt is None):
         raise ValueError(f"expected weights of {' or '.join(WEIGHTS)}, and ema with ckpt=FILE only, got {weights!r}")
     label = None if label is None else plain_text(str(label), "label")  # a number, on the command line
+    arguments = dict(model_args or {})
+    if arguments and ckpt is not None:
+        raise ValueError(f"expected model_args with model=NAME only, got {arguments}; a checkpoint has its own")
     if ckpt is not None:
         path = find_checkpoint(ckpt)
         content = read_checkpoint(path, mmap=True)
@@ -117,8 +121,10 @@ def choose(
     assert model is not None
     check_model_name(model)
     made = model if pretrained else f"{model}-untrained" + f"-seed-{seed}" * bool(seed)
+    made += "".join(f"-{key}={value}" for key, value in sorted(arguments.items()))
     own = None if pretrained else seed
-    return Subject(model, image_size or model_image_size(model), label or made, pretrained=pretrained, seed=own)
+    size = image_size or model_image_size(model)
+    return Subject(model, size, label or made, pretrained=pretrained, seed=own, model_args=arguments)
 
 
 def find_checkpoint(place: str | Path) -> Path:

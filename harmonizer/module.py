@@ -11,17 +11,18 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torchmetrics.classification import MulticlassAccuracy
 
 from harmonizer.console import say
 from harmonizer.data.batch import Batch
+from harmonizer.data.convert.sources.classes import check_imagenet_order, imagenet_classes
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
 from harmonizer.functional import check_loss_settings, harmonizer_loss
 from harmonizer.functional.loss import ScaleMatch
 from harmonizer.functional.maps import Deviation, Reduction, Score, check_score, reduce_channels, reductions
 from harmonizer.limits import refuse_unsupported
-from harmonizer.models import build_model
+from harmonizer.metrics import Accuracy
+from harmonizer.models import build_model, model_classes
 from harmonizer.optimization import (
     batch_and_rate,
     build_optimizer,
@@ -77,7 +78,7 @@ class HarmonizerModule(L.LightningModule):
         milestones: Epochs at which a ``multistep`` schedule decays.
         decay_rate: Factor of a ``step`` or ``multistep`` schedule.
         checkpoint_gradients: Save memory: compute activations again in the backward pass.
-        pretrained: Start from timm's weights.
+        pretrained: Start from timm's weights, its head too where it has as many classes; ImageNet's are in its order.
         weights: Start from the weights in this file, see :func:`harmonizer.weights.read_weights`.
         model_args: Arguments of timm's own, such as ``drop_path_rate``; see :mod:`harmonizer.model_args`.
         seed: Of dropout and the like; each batch has its own, so that a resumed run draws the same numbers.
@@ -86,7 +87,7 @@ class HarmonizerModule(L.LightningModule):
         measured: Values () of the last training batch, for the log.
 
     Raises:
-        ValueError: An argument is out of range or unknown to timm.
+        ValueError: An argument is out of range or unknown to timm, or timm's head is kept for classes in another order.
 
     Reference:
         Fel et al. 2022 (arXiv 2211.04533), equation 2.
@@ -138,6 +139,10 @@ class HarmonizerModule(L.LightningModule):
         check_settings(dict(self.hparams))
         check_loss_settings(metric=level_metric, scale_match=scale_match, std=std, top_k=top_k)
         check_score(saliency_of)
+        if pretrained and len(classes) == model_classes(model) == len(imagenet_classes()):  # timm's head is kept
+            doubt = check_imagenet_order(classes)
+            if doubt is not None:
+                say(f"{model}: {doubt}")
         self.model = build_model(
             model,
             num_classes=len(classes),
@@ -150,7 +155,7 @@ class HarmonizerModule(L.LightningModule):
         )
         self.joint = saliency_batch == "joint" or (saliency_batch == "auto" and couples_samples(self.model))
         self.measured: dict[str, Tensor] = {}
-        self.accuracy = MulticlassAccuracy(num_classes=len(classes), average="micro")
+        self.accuracy = Accuracy(len(classes))
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B,3,H,W) in [0,1] to logits (B,K)."""

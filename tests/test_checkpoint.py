@@ -105,3 +105,13 @@ def test_the_seed_belongs_to_an_untrained_model():
     assert [subject.label for subject in subjects] == ["test_resnet-untrained", "test_resnet-untrained-seed-1"]
     assert [subject.seed for subject in subjects] == [0, 1]
     assert choose(model="test_resnet.r160_in1k", pretrained=True, seed=1).seed is None
+
+
+def test_a_timm_model_takes_timms_arguments(checkpoint):
+    subject = choose(model="test_resnet", image_size=32, model_args={"global_pool": "avgmax"})
+    assert subject.label == "test_resnet-untrained-global_pool=avgmax"
+    module = subject.build(CLASSES)
+    assert module.hparams["model_args"] == {"global_pool": "avgmax"}
+    assert module.model.backbone.global_pool.pool_type == "avgmax"
+    with pytest.raises(ValueError, match=r"model_args with model=NAME only, got .*global_pool"):
+        choose(checkpoint, model_args={"global_pool": "avgmax"})

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from shard_data import CLASSES, write_folder
 from timm.layers import use_fused_attn
 
+import harmonizer.module
 from harmonizer.data.batch import Batch
+from harmonizer.data.convert.sources.classes import imagenet_classes
 from harmonizer.data.datamodule import ShardData
 from harmonizer.functional import harmonizer_loss, input_saliency
 from harmonizer.models import build_model
@@ -252,3 +254,27 @@ def test_a_single_map_runs_with_the_others_where_normalisation_needs_company(fol
         for joint in (True, False)
     ]
     assert torch.equal(gradients[0][3], gradients[1][3])
+
+
+def test_logits_that_are_not_finite_classify_no_image():
+    module = built("test_resnet").eval()
+    answers = torch.tensor([[torch.nan] * 3, [torch.inf, 0, 0], [1.0, 0, 0], [0, 1.0, 0]])
+    module.model.forward = lambda images: answers  # argmax answers class 0 for each of the first three
+    module.validation_step(Batch.of(torch.zeros(4, 3, 32, 32), torch.tensor([0, 0, 0, 1])), 0)
+    assert float(module.accuracy.compute()) == 0.5
+
+
+def test_timms_head_is_kept_for_imagenets_order_only(monkeypatch, capsys):
+    def without_download(name, *, pretrained, **settings):
+        return build_model(name, **settings)
+
+    monkeypatch.setattr(harmonizer.module, "build_model", without_download)
+    swapped = [*imagenet_classes()[1::-1], *imagenet_classes()[2:]]
+    with pytest.raises(ValueError, match=r"label 0 is 'n01443537 goldfish'.*--classes imagenet"):
+        HarmonizerModule("test_resnet", swapped, 32, pretrained=True)
+    HarmonizerModule("test_resnet", swapped, 32)
+    HarmonizerModule("test_resnet", swapped[:999], 32, pretrained=True)
+    HarmonizerModule("test_resnet", imagenet_classes(), 32, pretrained=True)
+    assert not capsys.readouterr().out
+    HarmonizerModule("test_resnet", [f"place {number}" for number in range(1000)], 32, pretrained=True)
+    assert "test_resnet: only 0 of the data's 1000 class names are known" in capsys.readouterr().out

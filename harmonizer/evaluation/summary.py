@@ -171,6 +171,7 @@ def request_of(subject: Subject, data: ShardData, protocol: Protocol) -> dict[st
             "checkpoint_sha256": None if path is None else _digest(path),
             "weights": subject.weights,
             "seed": subject.seed,
+            **({"model_args": dict(subject.model_args)} if subject.model_args else {}),
             "input_size": data.image_size,
             "crop_ratio": transform.crop_ratio,
             "interpolation": transform.interpolation,

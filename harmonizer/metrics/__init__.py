@@ -1,6 +1,7 @@
-"""torchmetrics accumulators of the scores: perturbation tolerance, adversarial and feature alignment."""
+"""torchmetrics accumulators of the scores: accuracy, perturbation tolerance, adversarial and feature alignment."""
 
+from harmonizer.metrics.accuracy import Accuracy
 from harmonizer.metrics.alignment import AdversarialAlignment, FeatureAlignment
 from harmonizer.metrics.tolerance import PerturbationTolerance
 
-__all__ = ["AdversarialAlignment", "FeatureAlignment", "PerturbationTolerance"]
+__all__ = ["Accuracy", "AdversarialAlignment", "FeatureAlignment", "PerturbationTolerance"]
