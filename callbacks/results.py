@@ -14,7 +14,7 @@ from callbacks.evaluation import data_of
 from callbacks.hooks import EvaluationHooks, Progress
 from callbacks.plan import evaluation_facts
 from harmonizer.checkpoint import Subject
-from harmonizer.console import show_facts
+from harmonizer.console import show_facts, show_lines
 from harmonizer.data.datamodule import ShardData
 from harmonizer.evaluation.summary import Outcome, Protocol, request_of, summarise
 from harmonizer.models import evaluation_saliency, weights_digest
@@ -30,6 +30,7 @@ from harmonizer.results import (
     refuse_existing,
     write_results,
 )
+from harmonizer.statistics import FEWEST, Status
 
 
 class ResultsWriter(L.Callback, EvaluationHooks):
@@ -154,6 +155,17 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         examples = _examples(pl_module, progress.examples)
         write_results(self.folder, summary, outcome.rows, examples, overwrite=self.overwrite)
         self.work.remove()
+        self._warn_of_few(outcome, samples=data_of(trainer).manifest.samples)
+
+    def _warn_of_few(self, outcome: Outcome, *, samples: int) -> None:
+        """Say so where the tolerance rests on too few images for an interval."""
+        attacked = sum(row.status != Status.WRONG for row in outcome.rows)
+        if attacked < FEWEST:
+            more = "; measure more with a larger images=N" if len(outcome.rows) < samples else ""
+            show_lines(
+                f"note: {self.subject.label}: {attacked} of {len(outcome.rows)} images are classified correctly and so "
+                f"attacked; a tolerance of fewer than {FEWEST} says nothing of the model{more}"
+            )
 
     def _seconds(self) -> float:
         return self._before + time.monotonic() - self._began

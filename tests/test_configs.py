@@ -121,3 +121,10 @@ def test_the_fine_tuning_of_a_vit_is_its_sources():
     vit = build(config.module, classes=["a", "b"], image_size=32, **small)
     assert vit.model.backbone.global_pool == "avg"
     assert [block.drop_path1.drop_prob for block in vit.model.backbone.blocks if hasattr(block.drop_path1, "drop_prob")]
+
+
+def test_the_demo_sweep_measures_all_images_unless_it_is_told_a_number():
+    config = compose("evaluate", "sweep=demo")
+    assert config.images is None  # of 500, a tenth is classified correctly and attacked
+    assert [entry.model for entry in config.sweep.models] == ["test_resnet", "test_vit", "test_byobnet"]
+    assert compose("evaluate", "sweep=demo", "images=24").images == 24
