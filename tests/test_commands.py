@@ -156,9 +156,7 @@ def test_the_same_command_goes_on_and_another_is_refused(place, trained):
 
 def test_a_timm_model_as_it_is(place):
     out = run(place, f"evaluate.py --model test_resnet {DATA} image_size=32 --images 4")
-    few = (
-        r"note: test_resnet-untrained: [0-4] of 4 images .* fewer than 10 says nothing of the model; measure more"
-    )
+    few = r"note: test_resnet-untrained: [0-4] of 4 images .* fewer than 10 says nothing of the model; measure more"
     assert re.search(few, out)
     results = load_results(place / "results/test_resnet-untrained")
     summary = results.summary

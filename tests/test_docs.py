@@ -1,9 +1,11 @@
 """The documents name tests that exist, and the table of recipes is that of the configs."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from configs.table import PAGE, page, read_recipe
 
@@ -37,3 +39,28 @@ def test_every_setting_of_a_published_recipe_names_its_source():
     for name in ("fel2022", "fel2022_original", "pseudo2023"):
         without = [key for key, (_, source) in read_recipe(name).items() if not source]
         assert set(without) <= {"epochs", "batch_size"}, f"{name}: {without}"
+
+
+def test_the_lower_bounds_are_the_versions_that_the_tests_were_run_with():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bounds = {}
+    for line in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        requirement = Requirement(line)
+        (bound,) = requirement.specifier
+        assert bound.operator == ">=", line
+        bounds[requirement.name] = bound.version
+    lines = (ROOT / "constraints/lowest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert pinned.pop("pytorch-lightning") == pinned["lightning"]
+    checkers = {"ruff", "mypy"}  # run no test
+    assert {name: _numbers(version) for name, version in pinned.items()} == {
+        name: _numbers(version) for name, version in bounds.items() if name not in checkers
+    }
+
+
+def _numbers(version):
+    """1.0 and 1.0.0 are one version."""
+    numbers = [int(part) for part in version.split(".")]
+    while numbers[-1] == 0:
+        numbers.pop()
+    return numbers
