@@ -1,11 +1,17 @@
 """Make what a config describes: configs and the command line name what is made, files and checkpoints never do."""
 
-from typing import Any
+import functools
+import inspect
+import types
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from harmonizer.cli import settings_of
+
+OWN = ("harmonizer.", "callbacks.")  # whose annotations are true
+NUMBERS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def build(config: DictConfig, **values: object) -> Any:  # noqa: ANN401 - whatever the config describes
@@ -26,10 +32,37 @@ def build(config: DictConfig, **values: object) -> Any:  # noqa: ANN401 - whatev
     for key in sorted(OmegaConf.missing_keys(config)):  # which a partial instantiation would leave out
         raise MissingMandatoryValue(f"Missing mandatory value: {key}")
     make = instantiate(config, _partial_=True)
+    _check_numbers(make, place)
     with settings_of(place):
         return make(**values)
 
 
 def build_all(config: DictConfig) -> dict[str, Any]:
     """Make the parts of a config, by name."""
-    return {str(name): part for name, part in instantiate(config).items()}
+    return {str(name): build(part) for name, part in config.items()}
+
+
+def _check_numbers(make: functools.partial[Any], place: str) -> None:
+    """Refuse settings that are no numbers where the constructor takes numbers alone, by its annotations.
+
+    Raises:
+        TypeError: The message names the setting.
+    """
+    if not make.func.__module__.startswith(OWN):
+        return
+    hints = get_type_hints(make.func.__init__ if inspect.isclass(make.func) else make.func)
+    if inspect.isclass(made := hints.get("return")) and made.__module__.startswith(
+        OWN
+    ):  # a function hands further settings on to what it makes
+        hints = get_type_hints(made.__init__) | hints
+    for name, value in make.keywords.items():
+        hint = hints.get(name)
+        kinds = set(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else {hint}
+        numbers = kinds - {types.NoneType}
+        if not numbers or not numbers <= NUMBERS.keys() or (value is None and types.NoneType in kinds):
+            continue
+        taken = numbers | ({int} if float in numbers else set())
+        if type(value) not in taken:
+            expected = [text for kind, text in NUMBERS.items() if kind in numbers]
+            expected += ["null"] * (types.NoneType in kinds)
+            raise TypeError(f"expected {place}.{name} to be {' or '.join(expected)}, got {value!r}")

@@ -177,8 +177,10 @@ def _probe(model: PixelModel, size: int) -> None:
         raise ValueError(f"expected logits (B,K), got {tuple(logits.shape)}")
 
 
-def check_model_name(name: str) -> None:
+def check_model_name(name: str | None) -> None:
     """Raise a ValueError that suggests the nearest names when timm has no model of this name."""
+    if not name:
+        raise ValueError("expected model=NAME, got none; timm.list_models() lists the names")
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         nearest = difflib.get_close_matches(architecture, timm.list_models(), n=3)

@@ -166,10 +166,13 @@ class HarmonizerModule(L.LightningModule):
         """Raise before a fit where this trainer would train nothing, or something else than it says.
 
         Raises:
-            ValueError: See :func:`harmonizer.limits.refuse_unsupported` and
+            ValueError: Gradients are to be clipped at 0 or below; or see :func:`harmonizer.limits.refuse_unsupported` and
                 :func:`harmonizer.optimization.check_epochs`.
         """
         check_epochs(trainer.max_epochs, self.hparams["schedule"])
+        clip = trainer.gradient_clip_val
+        if clip is not None and not clip > 0:  # Lightning would not clip, without a word
+            raise ValueError(f"expected gradient_clip above 0, or null for none, got {clip}")
         refuse_unsupported(trainer, self, harmonize=self.hparams["harmonize"])
 
     def on_fit_start(self) -> None:

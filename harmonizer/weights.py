@@ -42,8 +42,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or holds something else.
+        ValueError: It is an address, damaged, or holds something else.
     """
+    if "://" in str(path):
+        raise ValueError(f"expected weights on this machine, got {path}; download them first, then weights=FILE")
     path = _file(Path(path))
     try:
         check_zip(path)

@@ -128,3 +128,25 @@ def test_the_demo_sweep_measures_all_images_unless_it_is_told_a_number():
     assert config.images is None  # of 500, a tenth is classified correctly and attacked
     assert [entry.model for entry in config.sweep.models] == ["test_resnet", "test_vit", "test_byobnet"]
     assert compose("evaluate", "sweep=demo", "images=24").images == 24
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "part", "message"),
+    [
+        (
+            "evaluate",
+            ["images=a"],
+            "callbacks",
+            "callbacks.evaluation.images to be a whole number or null, got 'a'",
+        ),
+        ("train", ["recipe.batch_size=1.5"], "data", "data.batch_size to be a whole number, got 1.5"),
+        ("train", ["recipe.batch_size=true"], "data", "data.batch_size to be a whole number, got True"),
+        ("train", ["data=folder", "data.folder=x", "+data.repeat=3"], "data", "data.repeat to be true or false, got 3"),
+        ("train", ["recipe.lr=fast"], "module", "module.lr to be a number, got 'fast'"),
+        ("evaluate", ["overwrite=maybe"], "writer", "writer.overwrite to be true or false, got 'maybe'"),
+    ],
+)
+def test_what_is_no_number_is_named(program, words, part, message):
+    config = compose(program, *words)
+    with pytest.raises(TypeError, match=f"^expected {message}$"):
+        (build_all if part == "callbacks" else build)(config[part])

@@ -278,3 +278,10 @@ def test_timms_head_is_kept_for_imagenets_order_only(monkeypatch, capsys):
     assert not capsys.readouterr().out
     HarmonizerModule("test_resnet", [f"place {number}" for number in range(1000)], 32, pretrained=True)
     assert "test_resnet: only 0 of the data's 1000 class names are known" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+def test_gradients_are_clipped_at_a_positive_norm(value):
+    trainer = L.Trainer(accelerator="cpu", logger=False, max_epochs=1, gradient_clip_val=value)
+    with pytest.raises(ValueError, match="expected gradient_clip above 0, or null for none"):
+        built("test_resnet").check_trainer(trainer)

@@ -127,3 +127,8 @@ def test_safetensors_given_as_a_checkpoint_are_named_for_what_they_are(tmp_path,
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"truncated or damaged"):
         read_checkpoint(path)
+
+
+def test_an_address_is_no_file():
+    with pytest.raises(ValueError, match=r"weights on this machine, got https://a/b.pth; download them first"):
+        read_weights("https://a/b.pth")

@@ -1,5 +1,6 @@
 """Attacks of foolbox and adversarial-library, put through the same verdict, statuses and counters as ours."""
 
+import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -145,7 +146,9 @@ def _member(module: Any, name: str, library: str) -> Callable[..., Any]:  # noqa
     attack = getattr(module, name, None)
     if not callable(attack):
         known = [member for member in dir(module) if member[0] != "_" and callable(getattr(module, member))]
-        raise ValueError(f"expected an attack of {library} among {', '.join(known)}; got {name!r}")
+        nearest = difflib.get_close_matches(name, known, n=2)
+        hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+        raise ValueError(f"expected an attack of {library} among {', '.join(known)}; got {name!r}{hint}")
     found: Callable[..., Any] = attack
     return found
 

@@ -47,7 +47,7 @@ def test_a_missing_library_is_explained(golden, golden_net, monkeypatch):
 
 def test_unknown_names_and_settings_are_explained(golden, golden_net):
     pytest.importorskip("foolbox")
-    with pytest.raises(ValueError, match=r"among .*L2FMNAttack.*got 'L2FNMAttack'"):
+    with pytest.raises(ValueError, match=r"among .*L2FMNAttack.*got 'L2FNMAttack'; did you mean L2FMNAttack"):
         minimal_radius(golden_net, golden["images"], golden["labels"], attack="foolbox:L2FNMAttack")
     with pytest.raises(ValueError, match=r"settings of L2FMNAttack among .*'steps'.*got 'step'"):
         minimal_radius(golden_net, golden["images"], golden["labels"], attack="foolbox:L2FMNAttack", step=3)
