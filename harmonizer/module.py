@@ -166,8 +166,8 @@ class HarmonizerModule(L.LightningModule):
         """Raise before a fit where this trainer would train nothing, or something else than it says.
 
         Raises:
-            ValueError: Gradients are to be clipped at 0 or below; or see :func:`harmonizer.limits.refuse_unsupported` and
-                :func:`harmonizer.optimization.check_epochs`.
+            ValueError: Gradients would be clipped at 0 or below; see also
+                :func:`harmonizer.limits.refuse_unsupported` and :func:`harmonizer.optimization.check_epochs`.
         """
         check_epochs(trainer.max_epochs, self.hparams["schedule"])
         clip = trainer.gradient_clip_val
