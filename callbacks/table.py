@@ -1,5 +1,7 @@
 """The final table of scores."""
 
+import math
+
 import lightning as L
 from rich.table import Table
 
@@ -49,5 +51,14 @@ class ScoreTable(L.Callback):
         for name, (title, style) in ROWS.items():
             if name in scores:
                 error = scores.get(f"{name}_se")
-                table.add_row(title, style.format(scores[name]), "" if error is None else style.format(error))
+                table.add_row(title, _cell(scores[name], style), "" if error is None else _cell(error, style))
         show_table(table, note, f"human ceiling: {ceiling_source(data_of(trainer).manifest.ceilings)}")
+
+
+def _cell(value: float, style: str) -> str:
+    """Write a score down, as a dash where no image has it.
+
+    >>> _cell(0.5, "{:.1%}"), _cell(math.nan, "{:.1%}")
+    ('50.0%', '-')
+    """
+    return "-" if math.isnan(value) else style.format(value)

@@ -12,6 +12,7 @@ from harmonizer.module import HarmonizerModule
 from harmonizer.run import BEST
 from harmonizer.tensors import check_weights
 from harmonizer.untrusted import LONGEST_TEXT, MOST_CLASSES, MOST_SIDE, plain_text, shortened
+from harmonizer.weights import IN_A_FOLDER
 
 # The hyper-parameters of every checkpoint.
 KINDS: dict[str, type] = {
@@ -140,6 +141,11 @@ def find_checkpoint(place: str | Path) -> Path:
     if not path.is_dir():
         return path
     if not (path / BEST).is_file():
+        if (path / IN_A_FOLDER[0]).is_file():
+            raise FileNotFoundError(
+                f"{path} holds weights alone ({IN_A_FOLDER[0]}); ckpt=FILE takes a checkpoint of train.py; "
+                f"try train.py --model NAME weights={path} to start from them"
+            )
         others = sorted(str(file) for file in path.rglob("*.ckpt"))[:3]
         raise FileNotFoundError(f"no {BEST} in the folder {path}; try ckpt={' or ckpt='.join(others) or 'FILE'}")
     say(f"checkpoint: {path / BEST}, the best of the run in {path}")

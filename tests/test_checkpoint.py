@@ -115,3 +115,9 @@ def test_a_timm_model_takes_timms_arguments(checkpoint):
     assert module.model.backbone.global_pool.pool_type == "avgmax"
     with pytest.raises(ValueError, match=r"model_args with model=NAME only, got .*global_pool"):
         choose(checkpoint, model_args={"global_pool": "avgmax"})
+
+
+def test_an_exported_folder_given_as_a_checkpoint_is_named_for_what_it_is(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match=r"holds weights alone .*try train.py --model NAME weights="):
+        find_checkpoint(tmp_path)
