@@ -10,7 +10,7 @@ from omegaconf import DictConfig, open_dict
 
 from configs.build import build, build_all
 from harmonizer.cli import clear_errors, command_line
-from harmonizer.console import say_results
+from harmonizer.cli.console import say_results
 from harmonizer.results import claimed
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from configs.build import build, build_all
 from evaluate import evaluate
 from harmonizer.cli import clear_errors, command_line, translate
-from harmonizer.pair import show_comparison
+from harmonizer.evaluation.compare import show_comparison
 from harmonizer.run import LAST, claimed
 
 OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a recipe's learning rate

@@ -24,13 +24,13 @@ from torchvision.transforms import v2
 
 from harmonizer.data import prepare_human_map
 from harmonizer.data.dataset import Position, ShardDataset, collate
-from harmonizer.data.folder import ShardFolder
 from harmonizer.data.loader import TrainLoader
-from harmonizer.data.manifest import Manifest, write_manifest
 from harmonizer.data.mixture import Mixture, Part
 from harmonizer.data.picture import decode_picture, decode_rgb
 from harmonizer.data.sampling import TrainBatches
-from harmonizer.data.shards import HEATMAP, shard_name, write_shard
+from harmonizer.data.shards.manifest import Manifest, write_manifest
+from harmonizer.data.shards.reader import ShardFolder
+from harmonizer.data.shards.writer import HEATMAP, shard_name, write_shard
 from harmonizer.data.transforms import JointTransform, map_values
 
 SIZE = 224  # pixels of a batch's images

@@ -25,10 +25,10 @@ from torch.nn.parallel import DistributedDataParallel
 from harmonizer.data.batch import Batch
 from harmonizer.data.sampling import TrainBatches
 from harmonizer.functional import harmonizer_loss
-from harmonizer.functional.maps import reduce_channels
+from harmonizer.functional.saliency import reduce_channels
 from harmonizer.models import PixelModel
-from harmonizer.precision import promoted
-from harmonizer.saliency_batch import logits_and_gradient
+from harmonizer.training.double_backward import logits_and_gradient
+from harmonizer.training.precision import promoted
 
 CLASSES = 1000
 LINKS = {"25 GB/s (Ethernet 200)": 25e9, "450 GB/s (NVLink 4)": 450e9}  # bytes a second in each direction

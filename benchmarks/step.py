@@ -26,11 +26,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from harmonizer.data.batch import Batch
 from harmonizer.fast.cpu.malloc import keep_freed_memory
 from harmonizer.functional import harmonizer_loss
-from harmonizer.functional.maps import reduce_channels
+from harmonizer.functional.saliency import reduce_channels
 from harmonizer.models import PixelModel
-from harmonizer.module import HarmonizerModule
-from harmonizer.precision import promoted
-from harmonizer.saliency_batch import logits_and_gradient
+from harmonizer.training.double_backward import logits_and_gradient
+from harmonizer.training.module import HarmonizerModule
+from harmonizer.training.precision import promoted
 
 MODELS = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224", "convnext_tiny")
 CLASSES = 1000

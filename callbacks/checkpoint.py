@@ -11,10 +11,10 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch.utils.hooks import RemovableHandle
 
 from callbacks.interrupt import take_signals
-from harmonizer.checkpoint_file import read_checkpoint, write_checkpoint
-from harmonizer.module import HarmonizerModule
 from harmonizer.run import LAST, PREVIOUS
 from harmonizer.signals import Signals
+from harmonizer.training.checkpoint_io import read_checkpoint, write_checkpoint
+from harmonizer.training.module import HarmonizerModule
 from harmonizer.untrusted import inside
 
 GO_ON, SAVE, STOP = 0, 1, 2  # what the processes agree on after a step; STOP + n stops at signal n
@@ -24,7 +24,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Write checkpoints whole or not at all, keep the previous ``last.ckpt``, and never unpickle one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
-        """Write a checkpoint; see :func:`harmonizer.checkpoint_file.write_checkpoint`."""
+        """Write a checkpoint; see :func:`harmonizer.training.checkpoint_io.write_checkpoint`."""
         path = Path(path)
         write_checkpoint(checkpoint, path, previous=path.with_name(PREVIOUS) if path.name == LAST else None)
 

@@ -5,10 +5,10 @@ from typing import Any
 import lightning as L
 from timm.utils import ModelEmaV3
 
-from harmonizer.checkpoint import EMA
 from harmonizer.data.batch import Batch
+from harmonizer.evaluation.subject import EMA
 from harmonizer.metrics import Accuracy
-from harmonizer.module import HarmonizerModule
+from harmonizer.training.module import HarmonizerModule
 
 
 class WeightAverage(L.Callback):

@@ -14,11 +14,12 @@ from harmonizer.attacks import AttackResult, check_attack, gradient_health
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import REPEATED
-from harmonizer.evaluation import measure_batch, scores_of
+from harmonizer.evaluation.measure import measure_batch
+from harmonizer.evaluation.scores import scores_of
 from harmonizer.evaluation.summary import Outcome, Protocol
-from harmonizer.module import HarmonizerModule
 from harmonizer.results import Row
 from harmonizer.statistics import Status
+from harmonizer.training.module import HarmonizerModule
 
 EXAMPLES = 8  # attacked images that are kept for pictures
 ON_CPU = 32  # images attacked in one call: a CPU gains nothing from more

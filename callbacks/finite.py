@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from callbacks.checkpoint import LastCheckpoint
 from harmonizer.data.batch import Batch
-from harmonizer.module import HarmonizerModule
+from harmonizer.training.module import HarmonizerModule
 
 NAMED = 4  # sample keys in a message
 

@@ -16,7 +16,7 @@ from harmonizer.evaluation.summary import Outcome
 from harmonizer.files import temporary_name
 from harmonizer.functional import attack_map
 from harmonizer.models import evaluation_saliency
-from harmonizer.module import HarmonizerModule
+from harmonizer.training.module import HarmonizerModule
 from harmonizer.untrusted import file_name, inside
 
 PANEL = 2.2  # inches

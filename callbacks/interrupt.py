@@ -6,8 +6,8 @@ from typing import Any
 import lightning as L
 from torch.utils.hooks import RemovableHandle
 
-from harmonizer.module import HarmonizerModule
 from harmonizer.signals import Signals
+from harmonizer.training.module import HarmonizerModule
 
 
 def take_signals(trainer: L.Trainer, signals: Signals) -> None:

@@ -9,12 +9,12 @@ import torch
 
 from callbacks.evaluation import Evaluation, data_of
 from callbacks.hooks import Progress
-from harmonizer.checkpoint import Subject
-from harmonizer.console import say, say_next, show_facts
+from harmonizer.cli.console import say, say_next, show_facts
 from harmonizer.data.datamodule import ShardData
-from harmonizer.data.manifest import Manifest
-from harmonizer.module import HarmonizerModule
+from harmonizer.data.shards.manifest import Manifest
+from harmonizer.evaluation.subject import Subject
 from harmonizer.run import BEST, LAST
+from harmonizer.training.module import HarmonizerModule
 
 
 class TrainingPlan(L.Callback):

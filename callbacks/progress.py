@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from callbacks.evaluation import data_of
 from callbacks.hooks import EvaluationHooks
 from callbacks.hooks import Progress as Measured
-from harmonizer.console import Bars, duration, say
+from harmonizer.cli.console import Bars, duration, say
 from harmonizer.run import first_process
 
 LOSSES = ("train/cross_entropy", "train/harmonizer_loss")

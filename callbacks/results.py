@@ -13,13 +13,11 @@ import torch
 from callbacks.evaluation import data_of
 from callbacks.hooks import EvaluationHooks, Progress
 from callbacks.plan import evaluation_facts
-from harmonizer.checkpoint import Subject
-from harmonizer.console import show_facts, show_lines
+from harmonizer.cli.console import show_facts, show_lines
 from harmonizer.data.datamodule import ShardData
+from harmonizer.evaluation.subject import Subject
 from harmonizer.evaluation.summary import Outcome, Protocol, request_of, summarise
 from harmonizer.models import evaluation_saliency, weights_digest
-from harmonizer.module import HarmonizerModule
-from harmonizer.report.families import FAMILIES
 from harmonizer.results import (
     Row,
     Work,
@@ -30,7 +28,9 @@ from harmonizer.results import (
     refuse_existing,
     write_results,
 )
+from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import FEWEST, Status
+from harmonizer.training.module import HarmonizerModule
 
 
 class ResultsWriter(L.Callback, EvaluationHooks):

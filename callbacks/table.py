@@ -6,7 +6,7 @@ import lightning as L
 from rich.table import Table
 
 from callbacks.evaluation import data_of
-from harmonizer.console import show_table
+from harmonizer.cli.console import show_table
 from harmonizer.evaluation.summary import ceiling_source
 
 ROWS = {

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from callbacks.metrics_file import MetricsFile
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
-from harmonizer.module import HarmonizerModule
+from harmonizer.training.module import HarmonizerModule
 
 STATE = "training_log"  # in a checkpoint
 MEANS = {"train/loss", "train/cross_entropy", "train/harmonizer_loss"}  # that are averaged over an epoch

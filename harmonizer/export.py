@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from timm.models import save_for_hf
 
-from harmonizer.checkpoint import find_checkpoint, restore
-from harmonizer.checkpoint_file import read_checkpoint
 from harmonizer.cli import clear_errors, translate, unquoted
+from harmonizer.evaluation.subject import find_checkpoint, restore
 from harmonizer.models import weights_digest
 from harmonizer.results import load_results
+from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.untrusted import plain_text, shortened
 
 OPTIONS = ("ckpt", "out", "weights", "results")

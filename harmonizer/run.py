@@ -21,6 +21,7 @@ INDIFFERENT = (
     *("data.cache", "data.cache_gb", "data.verify", "data.allow_pipe"),
 )
 RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
+OLD_MODULE = "harmonizer.module.HarmonizerModule"  # of runs of version 0.1, which have no mark
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
 WRITTEN = (  # patterns of the files of a run; the settings go last, which make it one
     *(LAST, PREVIOUS, BEST, f"{LAST}.damaged", f"{PREVIOUS}.damaged", LOG),
@@ -96,8 +97,7 @@ def _is_run(folder: Path) -> bool:
         content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
         return False
-    # Runs of earlier versions have no mark.
-    return _part(content, MARK) is True or _part(content, "module._target_") == "harmonizer.module.HarmonizerModule"
+    return _part(content, MARK) is True or _part(content, "module._target_") == OLD_MODULE
 
 
 def _remove_run(folder: Path) -> None:
@@ -125,4 +125,6 @@ def _differences(before: Any, after: Any, name: str) -> list[str]:  # noqa: ANN4
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         keys = sorted(before.keys() | after.keys())
         return [text for key in keys for text in _differences(before.get(key), after.get(key), f"{name}.{key}")]
-    return [] if before == after or name in INDIFFERENT else [f"{name} ({before} -> {after})"]
+    same = before == after or name in INDIFFERENT or name.endswith("._target_")  # where the code lives
+    same = same or (before in (None, {}) and after in (None, {}))  # earlier versions lack some settings
+    return [] if same else [f"{name} ({before} -> {after})"]

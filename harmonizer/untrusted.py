@@ -9,6 +9,7 @@ import re
 import zipfile
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 LONGEST_NAME = 255  # bytes of a file's name, the limit of common file systems
 LONGEST_TEXT = 500  # characters of a label, a class name or a setting
@@ -154,3 +155,14 @@ def check_zip(path: Path, *, most: int | None = None) -> None:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
+
+
+def is_name(text: str) -> bool:
+    r"""Return whether a text can stand for an image: valid Unicode without control characters and line breaks.
+
+    A line break would make a torn line look whole, and a control character is an instruction to a terminal.
+
+    >>> is_name("a b\u202fc"), is_name("a\nb"), is_name("a\udcff")
+    (True, False, False)
+    """
+    return text.isprintable() or not any(category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)

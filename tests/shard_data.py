@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from harmonizer.data.shards import write_shards
+from harmonizer.data.shards.writer import write_shards
 
 CLASSES = ("red", "green", "blue")
 

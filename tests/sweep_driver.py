@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import callbacks.results
 import callbacks.table  # noqa: F401 - what the configs name, imported before the forks
-import harmonizer.sweep  # noqa: F401 - the same
+import harmonizer.evaluation.sweep  # noqa: F401 - the same
 from evaluate import command_line, main
 
 

@@ -1,5 +1,7 @@
 """Short trainings in this process, with the callbacks of train.py that decide what a run leaves."""
 
+import socket
+
 import lightning as L
 
 from callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
@@ -7,8 +9,8 @@ from callbacks.ema import WeightAverage
 from callbacks.finite import FiniteGuard
 from callbacks.metrics_file import MetricsFile
 from callbacks.training_log import TrainingLog
-from harmonizer.checkpoint_file import newest_checkpoint
 from harmonizer.data.datamodule import ShardData
+from harmonizer.training.checkpoint_io import newest_checkpoint
 
 
 def shards(folder, **settings):
@@ -31,3 +33,10 @@ def fit(module, data, folder, *callbacks, ema=None, nonfinite="stop", minutes=10
     )
     trainer.fit(module, data, ckpt_path=newest_checkpoint(folder), weights_only=True)
     return trainer
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -1,6 +1,6 @@
 """Attacks: the smallest perturbation of an image that changes a model's answer."""
 
-from harmonizer.attacks.health import GradientHealth, gradient_health
+from harmonizer.attacks.diagnostics import GradientHealth, gradient_health
 from harmonizer.attacks.radius import check_attack, minimal_radius
 from harmonizer.attacks.result import AttackResult, Status
 

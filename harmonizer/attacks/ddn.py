@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harmonizer.attacks.engine import Network
+from harmonizer.attacks.finalize import Best, judge, status_before
 from harmonizer.attacks.l2 import norms, per_row, unit
 from harmonizer.attacks.linearise import Walk
-from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import margin_to
 from harmonizer.attacks.result import Finding, Status
-from harmonizer.attacks.verdict import Best, judge, status_before
 
 # Both start large to leave poor basins; still larger steps are chaotic, and rounding then moves single radii by 2 %.
 STEP, STEP_END = 2.0, 0.02  # length of a DDN step in radii, relative: large and small radii converge alike

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from harmonizer.attacks.engine import Network
 from harmonizer.attacks.l2 import is_usable, largest, norms, per_row, rows_of
-from harmonizer.attacks.network import Network
 from harmonizer.attacks.objectives import margin_to
 
 DAMPING = 0.6  # share of the way to the linearised solution; whole steps oscillate between a ReLU network's facets

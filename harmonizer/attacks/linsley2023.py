@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from harmonizer.attacks.engine import Network
+from harmonizer.attacks.finalize import fail_unanswered, fooled, is_constant, status_before
 from harmonizer.attacks.l2 import to_sphere, unit
-from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import cross_entropy_of
 from harmonizer.attacks.result import Finding, Status
-from harmonizer.attacks.verdict import fail_unanswered, fooled, is_constant, status_before
 
 STEPS = 3
 STEP_LENGTH = 0.5  # in pixel units

@@ -7,12 +7,12 @@ which its authors corrected on 28 June 2023, or ``ddn``.
 import torch
 from torch import Tensor, nn
 
+from harmonizer.attacks.engine import Network, Objective
 from harmonizer.attacks.l2 import is_usable, norms, per_row
 from harmonizer.attacks.linsley2023 import bisect
-from harmonizer.attacks.network import Network, Objective
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.result import Finding, Status
-from harmonizer.logits import Caller
+from harmonizer.models.logits import Caller
 
 SCALINGS = ("minmax", "standardized")
 NEVER_FOOLED = ("dropped", "counted")

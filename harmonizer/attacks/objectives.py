@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harmonizer.attacks.network import Objective
+from harmonizer.attacks.engine import Objective
 
 
 def cross_entropy_of(labels: Tensor) -> Objective:

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
+from harmonizer.attacks.engine import Network
+from harmonizer.attacks.finalize import Best, judge, status_before
 from harmonizer.attacks.l2 import norms, per_row, rows_of, unit
-from harmonizer.attacks.network import Network
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import OBJECTIVES, margin_of
 from harmonizer.attacks.result import Finding, Status
-from harmonizer.attacks.verdict import Best, judge, status_before
 
 REACH = 2.5  # the steps' lengths add up to this many radii; Madry et al. 2018
 FIRST_GUESS = 2.0  # times the linearised distance to the boundary

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from harmonizer.attacks.ddn import ddn, ddn_full
-from harmonizer.attacks.libraries import advlib_attack, feng2025, foolbox_attack
+from harmonizer.attacks.engine import Network, frozen
+from harmonizer.attacks.external import advlib_attack, feng2025, foolbox_attack
 from harmonizer.attacks.linsley2023 import linsley2023
 from harmonizer.attacks.linsley2023_as_published import linsley2023_as_published
-from harmonizer.attacks.network import Network, frozen
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.pgd import pgd
 from harmonizer.attacks.result import AttackResult, Finding, Status
@@ -53,7 +53,7 @@ def minimal_radius(
 
     Args:
         model: Maps images (n,3,H,W) in [0,1] to logits (n,K), or to something that holds them as
-            :func:`harmonizer.logits.as_logits` says; its normalisation is inside it. Not wrapped by DDP. It gets
+            :func:`harmonizer.models.logits.as_logits` says; its normalisation is inside it. Not wrapped by DDP. It gets
             the images in its own type, with a logged warning, when it is float64 and they are not, or the reverse.
         images: (B,3,H,W) float32 or float64 in [0,1], on the model's device.
         labels: (B,) int64 in [0,K).

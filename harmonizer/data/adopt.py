@@ -14,15 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
-from harmonizer.data.cache import cache_folder
-from harmonizer.data.convert.sources.classes import parse_classes
-from harmonizer.data.convert.sources.names import natural
-from harmonizer.data.manifest import NAME, Manifest, read_manifest, write_manifest
+from harmonizer.data.class_names import parse_classes
+from harmonizer.data.convert.readers.names import natural
 from harmonizer.data.progress import show_progress
-from harmonizer.data.survey import Survey, survey_shard
-from harmonizer.data.tar_index import any_repeated
-from harmonizer.printable import is_name
-from harmonizer.untrusted import MOST_CLASSES, shortened
+from harmonizer.data.shards.cache import cache_folder
+from harmonizer.data.shards.manifest import NAME, Manifest, read_manifest, write_manifest
+from harmonizer.data.shards.tar_index import any_repeated
+from harmonizer.data.shards.validate import Survey, survey_shard
+from harmonizer.untrusted import MOST_CLASSES, is_name, shortened
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harmonizer.data.manifest import Ceilings
+from harmonizer.data.shards.manifest import Ceilings
 from harmonizer.functional.agreement import spearman
 
 CEILING_SPLITS = 20  # random halvings of an image's participants, unless there are fewer

@@ -9,14 +9,14 @@ from typing import Any
 import lightning as L
 
 from harmonizer.data.dataset import OnError, ShardDataset
-from harmonizer.data.demo import ensure_demo
-from harmonizer.data.folder import ShardFolder, has_repeated_keys
+from harmonizer.data.demo.dataset import ensure_demo
 from harmonizer.data.loader import BatchLoader, TrainLoader
-from harmonizer.data.manifest import Manifest
 from harmonizer.data.mixture import Mixture, Part
-from harmonizer.data.remote import GIGABYTE, RemoteCache, subfolder
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches, count_steps
-from harmonizer.data.sources import Source, exists, has_names, open_manifests, parse_sources
+from harmonizer.data.shards.manifest import Manifest
+from harmonizer.data.shards.reader import ShardFolder, has_repeated_keys
+from harmonizer.data.shards.remote import GIGABYTE, RemoteCache, subfolder
+from harmonizer.data.shards.sources import Source, exists, has_names, open_manifests, parse_sources
 from harmonizer.data.transforms import JointTransform
 from harmonizer.models import evaluation_geometry, model_image_size
 

@@ -13,10 +13,10 @@ from torch.utils.data import Dataset
 
 from harmonizer.data.augment import mix_pairs
 from harmonizer.data.batch import Batch
-from harmonizer.data.folder import Encoded, ShardFolder
 from harmonizer.data.picture import decode_picture, decode_rgb
-from harmonizer.data.shards import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
-from harmonizer.data.tar_index import has
+from harmonizer.data.shards.reader import Encoded, ShardFolder
+from harmonizer.data.shards.tar_index import has
+from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.data.transforms import JointTransform
 
 T = TypeVar("T")

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from harmonizer.data.adopt import find_shards, name_some
-from harmonizer.data.manifest import NAME, Manifest, read_manifest
 from harmonizer.data.progress import show_progress
+from harmonizer.data.shards.manifest import NAME, Manifest, read_manifest
+from harmonizer.data.shards.validate import Survey, survey_shard
 from harmonizer.data.sheet import draw_sheet
-from harmonizer.data.survey import Survey, survey_shard
 
 LISTED = 20  # problems
 FEW = 5  # classes or sizes

@@ -9,9 +9,9 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from harmonizer.data.picture import decode_picture
-from harmonizer.data.shards import HEATMAP, LABEL
-from harmonizer.data.survey import image_extension, read_member
-from harmonizer.data.tar_index import Sample
+from harmonizer.data.shards.tar_index import Sample
+from harmonizer.data.shards.validate import image_extension, read_member
+from harmonizer.data.shards.writer import HEATMAP, LABEL
 
 CELL = 192  # pixels a side of a picture
 CAPTION = 16  # pixels below it

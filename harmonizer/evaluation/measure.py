@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harmonizer.attacks import AttackResult, minimal_radius
 from harmonizer.data.batch import Batch
 from harmonizer.functional import MASKS, attack_map, dice, iou, spearman
-from harmonizer.functional.maps import Mask
+from harmonizer.functional.saliency import Mask
 from harmonizer.models import evaluation_saliency
 from harmonizer.results import Row
 from harmonizer.statistics import Status

@@ -13,14 +13,13 @@ import torch
 import torchvision
 
 import harmonizer
-from harmonizer.checkpoint import Subject
 from harmonizer.data.datamodule import ShardData
-from harmonizer.data.manifest import Ceilings
+from harmonizer.data.shards.manifest import Ceilings
+from harmonizer.evaluation.subject import Subject
 from harmonizer.fast import fast_mode
 from harmonizer.models import weights_digest
-from harmonizer.module import HarmonizerModule
-from harmonizer.report.families import guess_family
 from harmonizer.results import COLUMNS, VERSION, Row, creation_time, protocol_hash
+from harmonizer.results.families import guess_family
 from harmonizer.statistics import (
     AS_PUBLISHED,
     BOUND,
@@ -33,6 +32,7 @@ from harmonizer.statistics import (
     survival,
     tolerance_summary,
 )
+from harmonizer.training.module import HarmonizerModule
 
 RADII = 101  # points of the survival curve, from 0 to the attack's largest radius
 

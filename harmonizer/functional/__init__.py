@@ -3,8 +3,8 @@
 from harmonizer.functional.agreement import dice, iou, spearman
 from harmonizer.functional.levels import LEVEL_METRICS, LevelMetric, squared_error
 from harmonizer.functional.loss import check_loss_settings, harmonizer_loss
-from harmonizer.functional.maps import MASKS, attack_map, input_saliency, standardize_cut
 from harmonizer.functional.pyramid import gaussian_pyramid
+from harmonizer.functional.saliency import MASKS, attack_map, input_saliency, standardize_cut
 
 __all__ = [
     "LEVEL_METRICS",

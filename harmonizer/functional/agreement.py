@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from harmonizer.functional.ranks import rank_correlations
-
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Correlate the ranks of two batches of maps, each pair over all its pixels; ties get average ranks.
@@ -26,9 +24,13 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
     tensor([1.], dtype=torch.float64)
     """
     a, b = _pair(a, b)
-    if a.device.type == "cpu" and b.device.type == "cpu":
-        return rank_correlations(a, b)
-    return _rank_correlations_by_sort(a, b)
+    ranks_a, order_a = _sorted_ranks(a)
+    ranks_b, order_b = _sorted_ranks(b)
+    aligned = torch.empty_like(ranks_a).scatter_(1, order_a, ranks_a).gather(1, order_b)  # a's ranks, in b's order
+    spread = ranks_a.square().sum(1) * ranks_b.square().sum(1)
+    rho = (aligned * ranks_b).sum(1) / spread.sqrt()
+    defined = (spread > 0) & a.isfinite().all(1) & b.isfinite().all(1)
+    return torch.where(defined, rho.clamp(-1, 1), torch.nan)
 
 
 def dice(a: Tensor, b: Tensor, *, percent: float = 10) -> Tensor:
@@ -79,17 +81,6 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(f"expected two batches of maps of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
     return a.flatten(1), b.flatten(1)
-
-
-def _rank_correlations_by_sort(a: Tensor, b: Tensor) -> Tensor:
-    """Correlate the ranks of (B,N) rows on any device."""
-    ranks_a, order_a = _sorted_ranks(a)
-    ranks_b, order_b = _sorted_ranks(b)
-    aligned = torch.empty_like(ranks_a).scatter_(1, order_a, ranks_a).gather(1, order_b)  # a's ranks, in b's order
-    spread = ranks_a.square().sum(1) * ranks_b.square().sum(1)
-    rho = (aligned * ranks_b).sum(1) / spread.sqrt()
-    defined = (spread > 0) & a.isfinite().all(1) & b.isfinite().all(1)
-    return torch.where(defined, rho.clamp(-1, 1), torch.nan)
 
 
 def _sorted_ranks(maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harmonizer.functional.gather import gather_rows
+from harmonizer.functional.distributed import gather_rows
 
 LevelMetric = Callable[[Tensor, Tensor], Tensor]
 """Errors (B,...) of one pyramid level, from the saliency's level and the target's, both (B,h,w)."""

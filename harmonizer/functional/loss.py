@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from harmonizer.functional.levels import LEVEL_METRICS, LevelMetric
-from harmonizer.functional.maps import Deviation, check_deviation, standardize_cut
 from harmonizer.functional.pyramid import gaussian_pyramid
+from harmonizer.functional.saliency import Deviation, check_deviation, standardize_cut
 
 SCALE_EPSILON = 1e-6  # in the match of the two maps' maxima; Fel et al. 2022, released code
 ORIGINAL_SCALE_EPSILON = 1e-4  # the same in the training code of August 2022

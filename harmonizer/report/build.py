@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from harmonizer.files import temporary_name
 from harmonizer.report.correlations import correlations
 from harmonizer.report.curves import survival_curves
+from harmonizer.report.data import Model, Source, input_sizes, load_models
 from harmonizer.report.grid import choose_models, qualitative_grid
 from harmonizer.report.insert import insert_table, inserted, pairs_markdown
-from harmonizer.report.models import Model, Source, input_sizes, load_models
 from harmonizer.report.page import page_html
 from harmonizer.report.paired import compare, default_pairs, named_pair, records
 from harmonizer.report.published import read_accuracy, read_external, with_accuracy
@@ -23,7 +23,7 @@ from harmonizer.report.replay_text import replay_markdown
 from harmonizer.report.scatter import scatter
 from harmonizer.report.sensitivity import MASKS, attack_of, sensitivity, sensitivity_markdown, show_mask, with_mask
 from harmonizer.report.style import mark, save, styled
-from harmonizer.report.text import comma_separated, latex, markdown, robust_markdown
+from harmonizer.report.tables import comma_separated, latex, markdown, robust_markdown
 from harmonizer.results import find_results, load_failures
 from harmonizer.statistics import AS_PUBLISHED
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from harmonizer.report.families import FAMILIES
-from harmonizer.report.models import Model
+from harmonizer.report.data import Model
+from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import FEWEST_RANKED, rank_correlation
 
 CORRELATED = ("accuracy", "tolerance", "alignment")

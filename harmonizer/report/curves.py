@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from harmonizer.report.families import FAMILIES
-from harmonizer.report.models import Model
+from harmonizer.report.data import Model
 from harmonizer.report.style import COLORS, FAINT, new_figure
 from harmonizer.results import RADIUS
+from harmonizer.results.families import FAMILIES
 from harmonizer.results.rows import Columns
 from harmonizer.statistics import FOUND, proportion, survival
 

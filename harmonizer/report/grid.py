@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from harmonizer.report.models import Model
+from harmonizer.report.data import Model
 from harmonizer.report.style import COLORS, new_figure
 
 Pictures = NDArray[np.float64]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from harmonizer.files import temporary_name
-from harmonizer.report.models import AXES
+from harmonizer.report.data import AXES
 from harmonizer.report.paired import Comparison
-from harmonizer.report.text import NONE, escaped, estimate, show
+from harmonizer.report.tables import NONE, escaped, estimate, show
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 MARKS = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)

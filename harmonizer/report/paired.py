@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonizer.report.models import Model, ceiling_of
+from harmonizer.report.data import Model, ceiling_of
 from harmonizer.results import RADIUS, Results
 from harmonizer.statistics import pair_keys, paired_difference, paired_tolerance
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harmonizer.report.families import FAMILIES, guess_family
-from harmonizer.report.models import Model, Score, Source
+from harmonizer.report.data import Model, Score, Source
+from harmonizer.results.families import FAMILIES, guess_family
 
 CITATIONS = {  # by file name, for tables that do not begin with a "# citation" line
     "feng2025_l2fmn": (

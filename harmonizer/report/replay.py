@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from harmonizer.report.models import Model
+from harmonizer.report.data import Model
 from harmonizer.report.scatter import correlation_text
 from harmonizer.report.sensitivity import attack_of
 from harmonizer.report.style import COLORS, FAINT, INK, WARNING, mark, new_figure

@@ -13,7 +13,7 @@ from harmonizer.report.replay import (
     share_correct,
 )
 from harmonizer.report.scatter import correlation_text
-from harmonizer.report.text import escaped, estimate
+from harmonizer.report.tables import escaped, estimate
 from harmonizer.results import RADIUS
 from harmonizer.statistics import FAILED, FOUND
 

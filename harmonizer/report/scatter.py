@@ -13,11 +13,11 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from harmonizer.report.correlations import comparable
-from harmonizer.report.families import FAMILIES
+from harmonizer.report.data import AXES, Model, score_range
 from harmonizer.report.labels import outstanding, place_labels
-from harmonizer.report.models import AXES, Model, score_range
 from harmonizer.report.style import AREA, COLORS, FAINT, INK, MARKERS, MEASURED_AREA, PUBLISHED_AREA, new_figure
-from harmonizer.report.text import estimate, own_accuracy
+from harmonizer.report.tables import estimate, own_accuracy
+from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import FEWEST_RANKED
 
 WIDTH, HEIGHT = 7.2, 5.0  # inches

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from harmonizer.report.correlations import comparable
-from harmonizer.report.models import AXES, Model, Score, ceiling_of
-from harmonizer.report.text import NONE, escaped, estimate
+from harmonizer.report.data import AXES, Model, Score, ceiling_of
+from harmonizer.report.tables import NONE, escaped, estimate
 from harmonizer.statistics import AS_PUBLISHED, FEWEST_RANKED, FOUND, mean_summary, rank_correlation
 
 # Mask -> its column of the per-image rows. The names are harmonizer.functional.attack_map's.

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonizer.printable import is_name
 from harmonizer.results.cells import cell_text, text_cell
 from harmonizer.results.row import ADDED, COLUMNS, Row
 from harmonizer.statistics import STATUSES
+from harmonizer.untrusted import is_name
 
 Columns = dict[str, NDArray[Any]]
 AnyRow = Row | Mapping[str, Any]

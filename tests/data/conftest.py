@@ -7,9 +7,9 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from harmonizer.data.convert.command import main
-from harmonizer.data.example import build_example
-from harmonizer.data.tfrecord import write_records
+from harmonizer.data.convert.cli import main
+from harmonizer.data.convert.readers.tf_example import build_example
+from harmonizer.data.convert.readers.tfrecord import write_records
 
 # An example's time limit says nothing on a busy machine.
 settings.register_profile("no deadline", deadline=None)

@@ -10,10 +10,10 @@ from PIL import Image
 from timm.data.imagenet_info import ImageNetInfo
 
 from harmonizer.data import prepare_human_map
-from harmonizer.data.convert.sources.classes import imagenet_classes
-from harmonizer.data.example import build_example, parse_example
-from harmonizer.data.manifest import read_manifest
-from harmonizer.data.tfrecord import read_records, write_records
+from harmonizer.data.class_names import imagenet_classes
+from harmonizer.data.convert.readers.tf_example import build_example, parse_example
+from harmonizer.data.convert.readers.tfrecord import read_records, write_records
+from harmonizer.data.shards.manifest import read_manifest
 
 
 def picture(data: bytes) -> np.ndarray:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from harmonizer.data.example import build_example
-from harmonizer.data.manifest import read_manifest
-from harmonizer.data.tfrecord import masked_crc32c, read_records, write_records
+from harmonizer.data.convert.readers.tf_example import build_example
+from harmonizer.data.convert.readers.tfrecord import masked_crc32c, read_records, write_records
+from harmonizer.data.shards.manifest import read_manifest
 
 RECORDS = 4
 BAD = 2  # the damaged record

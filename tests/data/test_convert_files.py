@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import EpsImagePlugin
 
-from harmonizer.data.convert.command import main
-from harmonizer.data.convert.sources.files import MOST_BYTES
-from harmonizer.data.example import build_example
+from harmonizer.data.convert.cli import main
+from harmonizer.data.convert.readers.files import MOST_BYTES
+from harmonizer.data.convert.readers.tf_example import build_example
+from harmonizer.data.convert.readers.tfrecord import masked_crc32c, write_records
 from harmonizer.data.picture import MOST_PIXELS
-from harmonizer.data.tfrecord import masked_crc32c, write_records
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"
 

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from harmonizer.checkpoint import choose
-from harmonizer.data.convert.command import main
-from harmonizer.data.convert.sources.classes import check_imagenet_order, imagenet_classes
-from harmonizer.data.manifest import read_manifest
+from harmonizer.data.class_names import check_imagenet_order, imagenet_classes
+from harmonizer.data.convert.cli import main
+from harmonizer.data.shards.manifest import read_manifest
+from harmonizer.evaluation.subject import choose
 
 IDENTIFIERS = [name.split()[0] for name in imagenet_classes()]
 WORDS = [name.split(" ", 1)[1] for name in imagenet_classes()]
@@ -127,7 +127,7 @@ def test_another_order_is_not_measured(classes):
 
 
 def test_what_is_not_known_is_said(monkeypatch, capsys):
-    monkeypatch.setattr("harmonizer.checkpoint.HarmonizerModule", lambda *_, **__: None)
+    monkeypatch.setattr("harmonizer.evaluation.subject.HarmonizerModule", lambda *_, **__: None)
     subject = choose(model="resnet18", pretrained=True)
     subject.build(imagenet_classes())
     assert capsys.readouterr().out == ""

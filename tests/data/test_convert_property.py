@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from harmonizer.data.convert.command import main
-from harmonizer.data.convert.sources.classes import imagenet_classes
+from harmonizer.data.class_names import imagenet_classes
+from harmonizer.data.convert.cli import main
 from harmonizer.data.dataset import Position, ShardDataset
 from harmonizer.data.transforms import JointTransform
 

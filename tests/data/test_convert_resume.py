@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from harmonizer.data.convert.readers.tf_example import build_example
+from harmonizer.data.convert.readers.tfrecord import read_records, write_records
 from harmonizer.data.convert.staging import Staging
-from harmonizer.data.example import build_example
-from harmonizer.data.tfrecord import read_records, write_records
 
 
 def contents(folder):

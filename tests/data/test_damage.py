@@ -10,10 +10,10 @@ from PIL import Image
 from shard_data import png, rewrite, write_folder
 
 from harmonizer.data.dataset import Position, ShardDataset
-from harmonizer.data.folder import ShardFolder
 from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
-from harmonizer.data.tar_index import index_shard
+from harmonizer.data.shards.reader import ShardFolder
+from harmonizer.data.shards.tar_index import index_shard
 from harmonizer.data.transforms import JointTransform
 
 KEY = "s00009"  # the damaged sample, the second of shard 000001.tar

@@ -10,7 +10,7 @@ from PIL import Image
 from shard_data import CLASSES, png, sample, write_folder
 
 from harmonizer.data.dataset import Position, ShardDataset, collate
-from harmonizer.data.shards import write_shards
+from harmonizer.data.shards.writer import write_shards
 from harmonizer.data.transforms import JointTransform
 
 PLAIN = JointTransform(32)

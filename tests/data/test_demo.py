@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from harmonizer.data import demo
 from harmonizer.data.dataset import Position, ShardDataset
-from harmonizer.data.demo_pictures import SIZE, oklch, paint
-from harmonizer.data.demo_shapes import SHAPES
-from harmonizer.data.demo_textures import TEXTURES
+from harmonizer.data.demo import dataset as demo
+from harmonizer.data.demo.render import SIZE, oklch, paint
+from harmonizer.data.demo.shapes import SHAPES
+from harmonizer.data.demo.textures import TEXTURES
 from harmonizer.data.transforms import JointTransform
 
 SMALL = {"train": 240, "val": 100}

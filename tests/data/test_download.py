@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from harmonizer.data.convert import download
-from harmonizer.data.convert.download import fetch
+from harmonizer.data.shards import download
+from harmonizer.data.shards.download import fetch
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from harmonizer.data.inspect import describe, inspect, main
-from harmonizer.data.shards import write_shards
+from harmonizer.data.shards.writer import write_shards
 from harmonizer.data.sheet import CELL, GAP, overlay
 
 

@@ -11,12 +11,12 @@ from shard_data import CLASSES, sample, write_folder
 
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.dataset import ShardDataset
-from harmonizer.data.folder import ShardFolder
 from harmonizer.data.loader import BatchLoader, TrainLoader
-from harmonizer.data.manifest import Manifest, write_manifest
 from harmonizer.data.mixture import Mixture, Part
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
-from harmonizer.data.shards import shard_name, write_shard
+from harmonizer.data.shards.manifest import Manifest, write_manifest
+from harmonizer.data.shards.reader import ShardFolder
+from harmonizer.data.shards.writer import shard_name, write_shard
 from harmonizer.data.transforms import JointTransform
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores, on purpose

@@ -12,7 +12,7 @@ from harmonizer.data import picture
 from harmonizer.data.dataset import DamagedSample, Position, ShardDataset
 from harmonizer.data.inspect import main
 from harmonizer.data.picture import MOST_PIXELS, ORIENTATION, SOURCE_FORMATS, decode_picture, decode_rgb
-from harmonizer.data.shards import write_shards
+from harmonizer.data.shards.writer import write_shards
 from harmonizer.data.transforms import JointTransform
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"

@@ -14,14 +14,14 @@ import pytest
 import torch.multiprocessing as mp
 from shard_data import write_folder
 
-from harmonizer.data.convert import download
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.dataset import ShardDataset
-from harmonizer.data.folder import ShardFolder
 from harmonizer.data.loader import BatchLoader
-from harmonizer.data.manifest import file_sha256, read_manifest
-from harmonizer.data.remote import RemoteCache, subfolder
 from harmonizer.data.sampling import EvaluationBatches
+from harmonizer.data.shards import download
+from harmonizer.data.shards.manifest import file_sha256, read_manifest
+from harmonizer.data.shards.reader import ShardFolder
+from harmonizer.data.shards.remote import RemoteCache, subfolder
 from harmonizer.data.transforms import JointTransform
 
 SETTINGS = {"model": "test_resnet", "image_size": 32, "crop_ratio": 1.0, "batch_size": 4}

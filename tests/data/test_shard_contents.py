@@ -12,13 +12,13 @@ from shard_data import png, rewrite, sample, write_folder
 
 from harmonizer.data.adopt import find_shards, load_manifest, main
 from harmonizer.data.dataset import Position, ShardDataset
-from harmonizer.data.folder import ShardFolder
 from harmonizer.data.inspect import describe, inspect
 from harmonizer.data.loader import BatchLoader
-from harmonizer.data.manifest import NAME, Manifest, Shard, read_manifest, write_manifest
 from harmonizer.data.sampling import EvaluationBatches
-from harmonizer.data.shards import write_shard, write_shards
-from harmonizer.data.tar_index import index_shard, read_contents
+from harmonizer.data.shards.manifest import NAME, Manifest, Shard, read_manifest, write_manifest
+from harmonizer.data.shards.reader import ShardFolder
+from harmonizer.data.shards.tar_index import index_shard, read_contents
+from harmonizer.data.shards.writer import write_shard, write_shards
 from harmonizer.data.transforms import JointTransform
 
 IMAGE = png(np.zeros((4, 4, 3), np.uint8))

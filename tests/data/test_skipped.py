@@ -17,16 +17,16 @@ from shard_data import CLASSES, rewrite, write_folder
 from callbacks.evaluation import Evaluation
 from callbacks.results import ResultsWriter
 from callbacks.skipped import SkippedSamples
-from harmonizer.checkpoint import Subject
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.dataset import ShardDataset
 from harmonizer.data.loader import BatchLoader, TrainLoader
-from harmonizer.data.manifest import read_manifest, write_manifest
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
+from harmonizer.data.shards.manifest import read_manifest, write_manifest
 from harmonizer.data.transforms import JointTransform
-from harmonizer.module import HarmonizerModule
+from harmonizer.evaluation.subject import Subject
 from harmonizer.results import load_results
 from harmonizer.statistics import WRONG
+from harmonizer.training.module import HarmonizerModule
 
 KEY = "s00009"  # the damaged sample, the second of shard 000001.tar
 PLAIN = JointTransform(32)

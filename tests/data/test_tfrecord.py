@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harmonizer.data.example import build_example, parse_example
-from harmonizer.data.tfrecord import RecordError, index_records, masked_crc32c, read_records, write_records
+from harmonizer.data.convert.readers.tf_example import build_example, parse_example
+from harmonizer.data.convert.readers.tfrecord import (
+    RecordError,
+    index_records,
+    masked_crc32c,
+    read_records,
+    write_records,
+)
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 FLOAT32 = st.floats(width=32, allow_nan=False)

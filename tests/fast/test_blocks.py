@@ -14,7 +14,7 @@ from harmonizer.attacks import Status, minimal_radius
 from harmonizer.data.batch import Batch
 from harmonizer.fast.blocks import timm_blocks as blocks
 from harmonizer.models import PixelModel, build_model
-from harmonizer.saliency_batch import logits_and_gradient
+from harmonizer.training.double_backward import logits_and_gradient
 
 SMALL = {"embed_dim": 32, "num_heads": 2, "depth": 2, "num_classes": 4, "patch_size": 8}
 NETWORKS = {

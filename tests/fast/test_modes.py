@@ -8,7 +8,7 @@ from harmonizer.attacks import minimal_radius
 from harmonizer.data.batch import Batch
 from harmonizer.fast import MODES, fast, fast_mode, set_fast
 from harmonizer.models import build_model
-from harmonizer.saliency_batch import couples_samples, logits_and_gradient
+from harmonizer.training.double_backward import couples_samples, logits_and_gradient
 
 NETWORKS = ("test_resnet", "test_efficientnet_gn", "test_vit", "test_convnext", "mobilenetv3_small_050")
 SIZE = 32

@@ -12,7 +12,7 @@ from harmonizer.fast.cpu.small_conv import TapProducts, WindowProducts, is_suppo
 from harmonizer.fast.first_order import input_gradient_mode, parameter_gradient_mode
 from harmonizer.fast.second_order import second_order_mode
 from harmonizer.models import PixelModel
-from harmonizer.saliency_batch import logits_and_gradient
+from harmonizer.training.double_backward import logits_and_gradient
 
 GEOMETRIES = [
     (kernel, stride, padding, size)

@@ -9,7 +9,7 @@ from torch import distributed as dist
 from harmonizer.functional import LEVEL_METRICS, harmonizer_loss, input_saliency
 from harmonizer.functional.levels import PROBABILITY_MARGIN, TEMPERATURE
 from harmonizer.functional.loss import keep_top
-from harmonizer.functional.maps import attack_map, reduce_channels
+from harmonizer.functional.saliency import attack_map, reduce_channels
 
 METRICS = sorted(LEVEL_METRICS)
 FLAT = {"zero": 0.0, "constant": 0.3, "tiny": 1e-30}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from harmonizer.functional import attack_map, gaussian_pyramid, input_saliency
-from harmonizer.functional.maps import reductions
+from harmonizer.functional.saliency import reductions
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pyramid.npz"
 

@@ -16,9 +16,9 @@ from torch.func import functional_call, grad_and_value, jacrev
 
 from harmonizer.data.batch import Batch
 from harmonizer.functional import harmonizer_loss, input_saliency
-from harmonizer.functional.maps import class_score, input_gradient
-from harmonizer.module import HarmonizerModule
-from harmonizer.optimization import build_schedule
+from harmonizer.functional.saliency import class_score, input_gradient
+from harmonizer.training.module import HarmonizerModule
+from harmonizer.training.optim import build_schedule
 
 RECIPES = Path(__file__).parents[2] / "configs" / "recipe"
 # Pyramid terms, Bessel's correction, std epsilon, scale epsilon, epsilon on max S, gradient through max S, lambda.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harmonizer.report.families import FAMILIES, guess_family
 from harmonizer.report.style import COLORS, MARKERS
+from harmonizer.results.families import FAMILIES, guess_family
 
 KNOWN = {
     "CNN": "resnet50.a1_in1k convnext_tiny.fb_in1k tf_efficientnet_b0.ap_in1k vgg16 convmixer_768_32 regnety_016 "

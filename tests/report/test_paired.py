@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harmonizer.pair import show_comparison
-from harmonizer.report.models import load_models
+from harmonizer.evaluation.compare import show_comparison
+from harmonizer.report.data import load_models
 from harmonizer.report.page.payload import _facts
 from harmonizer.report.paired import compare, default_pairs, named_pair
 from harmonizer.results import find_results

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.collections import PathCollection
 
 from harmonizer.report.__main__ import main
-from harmonizer.report.models import load_models
+from harmonizer.report.data import load_models
 from harmonizer.report.published import read_accuracy, read_external, with_accuracy
 from harmonizer.report.scatter import OWN_AREA, scatter
 from harmonizer.report.style import styled

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from harmonizer.report.__main__ import main
-from harmonizer.report.models import load_models
+from harmonizer.report.data import load_models
 from harmonizer.report.replay import agreement, replay_figure, replayed
 from harmonizer.results import COLUMNS, find_results, load_results, protocol_hash, write_results
 from harmonizer.statistics import AS_PUBLISHED, CENSORED, FAILED, FOUND, NAN_EPS

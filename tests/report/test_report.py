@@ -14,12 +14,12 @@ import pytest
 import torch
 from scipy import stats
 
+from harmonizer.evaluation.sweep_failures import Failures
 from harmonizer.report.__main__ import main
-from harmonizer.report.models import Model, Score, load_models
-from harmonizer.report.text import comma_separated, latex, markdown
+from harmonizer.report.data import Model, Score, load_models
+from harmonizer.report.tables import comma_separated, latex, markdown
 from harmonizer.results import find_results
 from harmonizer.statistics import FAILED, tolerance_summary
-from harmonizer.sweep.failures import Failures
 
 FIGURES = ("tolerance", "alignment", "tolerance-alignment", "survival", "grid")
 TEXTS = (

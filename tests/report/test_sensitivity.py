@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from harmonizer.report.__main__ import main
-from harmonizer.report.models import load_models
+from harmonizer.report.data import load_models
 from harmonizer.report.sensitivity import MASKS, alignment_of_mask, sensitivity, sensitivity_markdown
-from harmonizer.report.text import robust_markdown
+from harmonizer.report.tables import robust_markdown
 from harmonizer.results import find_results
 from harmonizer.statistics import CENSORED, FAILED, FOUND, HUMAN_CEILING
 

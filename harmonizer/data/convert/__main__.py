@@ -2,7 +2,7 @@
 
 import sys
 
-from harmonizer.data.convert.command import main
+from harmonizer.data.convert.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

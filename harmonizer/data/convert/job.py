@@ -11,13 +11,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from harmonizer.data.convert.sources.item import HumanMap, Item, Values
-from harmonizer.data.convert.sources.pictures import Encoding, encode_picture
-from harmonizer.data.convert.sources.read import read
+from harmonizer.data.convert.readers.dispatch import read
+from harmonizer.data.convert.readers.images import Encoding, encode_picture
+from harmonizer.data.convert.readers.record import HumanMap, Item, Values
+from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.human_map import RAW_SIZE, SIZE, Method, prepare_human_map
-from harmonizer.data.manifest import Shard
-from harmonizer.data.shards import HEATMAP, LABEL, shard_name, write_shard
-from harmonizer.data.tfrecord import RecordError
+from harmonizer.data.shards.manifest import Shard
+from harmonizer.data.shards.writer import HEATMAP, LABEL, shard_name, write_shard
 
 PARTICIPANTS = "participants"  # folder beside the shards, with one .npy stack of participants' maps a sample
 

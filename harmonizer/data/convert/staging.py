@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from harmonizer.data.convert.job import PARTICIPANTS, Report
-from harmonizer.data.manifest import Manifest, file_sha256, parse_shard, write_manifest
+from harmonizer.data.shards.manifest import Manifest, file_sha256, parse_shard, write_manifest
 from harmonizer.untrusted import parse_json
 
 PLAN = "plan.json"

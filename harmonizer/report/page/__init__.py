@@ -9,7 +9,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from harmonizer.report.models import Model, Source
+from harmonizer.report.data import Model, Source
 from harmonizer.report.page.payload import payload
 from harmonizer.report.paired import Comparison
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from harmonizer.report.correlations import comparable
 from harmonizer.report.curves import last_radius, survival_of
-from harmonizer.report.families import FAMILIES
+from harmonizer.report.data import AXES, RMS, Model, Source, input_sizes
 from harmonizer.report.grid import Example, magnification_for, read_examples, shared_keys
-from harmonizer.report.models import AXES, RMS, Model, Source, input_sizes
 from harmonizer.report.page.pictures import PictureBook
 from harmonizer.report.paired import TEST, Comparison
-from harmonizer.report.text import own_accuracy, robust_of
+from harmonizer.report.tables import own_accuracy, robust_of
 from harmonizer.results import RADIUS
+from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import BOUND, CENSORED, FEWEST_RANKED, FOUND, HUMAN_CEILING, STATUSES
 
 BINS, POINTS = 24, 61  # of the histogram of radii; of the survival curve

@@ -1,0 +1,185 @@
+"""The gradient-health card: can a radius of this model be trusted, or does the model hide its gradient?"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.attacks.engine import Network, frozen
+from harmonizer.attacks.finalize import fooled, scale, status_before
+from harmonizer.attacks.l2 import is_usable, norms, per_row, unit
+from harmonizer.attacks.noise import Noise
+from harmonizer.attacks.objectives import cross_entropy_of, margin_of
+from harmonizer.attacks.radius import minimal_radius
+from harmonizer.attacks.result import AttackResult, Status
+
+RANDOM_DIRECTIONS = 4
+RANDOM_REACH = 32.0  # radii up to which random directions are followed, by factors of two from half a radius
+SILENT_SHARE = 0.1  # of images with an unusable gradient, above which a model looks masked
+RANDOM_SHARE = 0.05  # of images that noise fools within the attack's radius
+MORE_EFFORT = 0.7  # median radius ratio below which more steps and restarts should not be able to push it
+CE_RATIO = 1.5  # median radius ratio above which the cross-entropy is a bad guide
+BF16_COSINE = 0.5
+REPEAT_DIFFERENCE = 1e-3  # of the largest centred logit
+RESOLUTION = 1e-3  # of the margin; the radius is as coarse as the margin is
+
+
+@dataclass(frozen=True)
+class GradientHealth:
+    """Signs of a masked gradient, over the correctly classified images that were looked at.
+
+    Attributes:
+        n: Images looked at.
+        silent_margin: Share whose margin has a zero or non-finite gradient.
+        silent_cross_entropy: The same of the cross-entropy; high for merely confident models, and harmless then.
+        cross_entropy_ratio: Median radius by cross-entropy over that by margin, with ``pgd``.
+        random_within: Share that a random direction fools within the attack's radius.
+        random_ratio: Median of the radius along the best random direction over the attack's radius; infinite where
+            none fooled within 32 radii.
+        effort_ratio: Median of the radius with four times the steps and three restarts over that without, by ``pgd``.
+        bf16_cosine: Median cosine of the margin's gradients in bfloat16 and in the images' precision.
+        repeat_difference: Largest change of a logit between two passes of one input, over the largest centred logit.
+        failed: Share whose ``pgd`` attack failed: it met no usable gradient, or an answer that is not finite.
+        resolution: Median of one step of the largest logit, in the type that the model returns, over the margin.
+        masked: Whether the radii of this model should not be trusted.
+        reasons: Why, one sentence a sign; empty for a healthy model.
+    """
+
+    n: int
+    silent_margin: float
+    silent_cross_entropy: float
+    cross_entropy_ratio: float
+    random_within: float
+    random_ratio: float
+    effort_ratio: float
+    bf16_cosine: float
+    repeat_difference: float
+    failed: float
+    resolution: float
+    masked: bool
+    reasons: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the card as plain types, ready for JSON."""
+        return asdict(self) | {"reasons": list(self.reasons)}
+
+
+def gradient_health(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    result: AttackResult | None = None,
+    *,
+    limit: int = 32,
+    batch_size: int | None = None,
+    seed: int = 0,
+    eps_max: float = 10.0,
+) -> GradientHealth:
+    """Look for the signs by which a model only seems robust.
+
+    Args:
+        model: As for :func:`harmonizer.attacks.minimal_radius`.
+        images: (B,3,H,W) in [0,1].
+        labels: (B,) int64.
+        result: The attack whose radii are in question, on these images; by default a ``pgd`` run here.
+        limit: Correctly classified images to look at, the first ones; each costs some 400 passes.
+        batch_size: Most images in one pass.
+        seed: Of the random directions and starts.
+        eps_max: Largest radius.
+
+    Returns:
+        The card. Without a correctly classified image all numbers are NaN and ``masked`` is False.
+
+    Reference:
+        Athalye et al. 2018 (arXiv 1802.00420), section 3.1; Carlini et al. 2019 (arXiv 1902.06705).
+    """
+    with frozen(model, images.device, seed):
+        images = images.detach().clone()
+        everything = torch.arange(len(images), device=images.device)
+        clean = Network(model, len(images), images.device, batch_size=batch_size).logits(images, everything)
+    rows = (status_before(clean, labels) == Status.CENSORED).nonzero()[:limit, 0]
+    x, y = images[rows], labels[rows]
+    if not len(rows):
+        nan = float("nan")
+        return GradientHealth(0, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, masked=False, reasons=())
+
+    def attacked(**settings: Any) -> AttackResult:  # noqa: ANN401 - of pgd
+        return minimal_radius(model, x, y, attack="pgd", batch_size=batch_size, seed=seed, eps_max=eps_max, **settings)
+
+    def radius(**settings: Any) -> Tensor:  # noqa: ANN401 - as above
+        return attacked(**settings).l2.nan_to_num(nan=torch.inf)
+
+    plain = attacked()
+    base = plain.l2.nan_to_num(nan=torch.inf)
+    radii = base if result is None else result.l2.to(x.device)[rows].nan_to_num(nan=torch.inf)
+    effort = radius(steps=28, restarts=3)
+    by_cross_entropy = radius(objective="cross_entropy")
+    with frozen(model, images.device, seed):
+        net = Network(model, len(x), x.device, batch_size=batch_size)
+        low = Network(model, len(x), x.device, batch_size=batch_size, amp=torch.bfloat16)
+        places = torch.arange(len(x), device=x.device)
+        logits, gradient = net.gradient(x, places, margin_of(y))
+        again = net.logits(x, places)
+        _, ce_gradient = net.gradient(x, places, cross_entropy_of(y))
+        _, low_gradient = low.gradient(x, places, margin_of(y))
+        at_random = _random_radius(net, x, y, radii.clamp(max=eps_max), Noise(x, None, seed))
+    steps = torch.finfo(again.dtype).eps * again.abs().amax(1)
+    usable = is_usable(gradient)
+    cosine = (unit(gradient)[0] * unit(low_gradient)[0]).flatten(1).sum(1)[usable]
+    return _card(
+        n=len(rows),
+        silent_margin=_share(~usable),
+        silent_cross_entropy=_share(~is_usable(ce_gradient)),
+        cross_entropy_ratio=_median_ratio(by_cross_entropy, base),
+        random_within=_share(at_random <= radii.clamp(max=eps_max)),
+        random_ratio=_median_ratio(at_random, radii),
+        effort_ratio=_median_ratio(effort, base),
+        bf16_cosine=float(cosine.median()) if len(cosine) else float("nan"),
+        repeat_difference=float((again - logits).abs().max() / scale(logits).max().clamp_min(1e-30)),
+        failed=_share(plain.status == Status.FAILED),
+        resolution=float((steps / (-margin_of(y)(again, slice(None))).clamp_min(1e-30)).median()),
+    )
+
+
+def _random_radius(net: Network, images: Tensor, labels: Tensor, radius: Tensor, noise: Noise) -> Tensor:
+    """Return the smallest radius (n,) float64 on a grid of factors of two at which a random direction fools."""
+    rows = torch.arange(len(images), device=images.device)
+    smallest = torch.full_like(radius, torch.inf)
+    for i in range(RANDOM_DIRECTIONS):
+        direction, _ = unit(noise.normal(rows, f"health/{i}"))
+        factor = 0.5
+        while factor <= RANDOM_REACH:
+            moved = (images + per_row((factor * radius).to(images.dtype)) * direction).clamp(0, 1)
+            fools = fooled(net.logits(moved, rows), labels)
+            reached = norms((moved - images).double())  # the box may have shortened it
+            smallest = torch.where(fools, torch.minimum(smallest, reached), smallest)
+            factor *= 2
+    return smallest
+
+
+def _share(which: Tensor) -> float:
+    return float(which.double().mean())
+
+
+def _median_ratio(a: Tensor, b: Tensor) -> float:
+    """Return the median of a / b; two radii that were both not found are alike."""
+    return float(torch.where(a == b, 1.0, a / b).median())
+
+
+SIGNS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("silent_margin", lambda v: v > SILENT_SHARE, "{:.0%} of the images have a zero or non-finite gradient"),
+    ("cross_entropy_ratio", lambda v: v < 1 / CE_RATIO, "the cross-entropy finds radii {:.2f} times the margin's"),
+    ("random_within", lambda v: v > RANDOM_SHARE, "random directions fool {:.0%} of the images within the radius"),
+    ("effort_ratio", lambda v: v < MORE_EFFORT, "more steps and restarts shrink the radius to {:.2f} times"),
+    ("bf16_cosine", lambda v: v < BF16_COSINE, "bfloat16 gradients have a cosine of only {:.2f} with exact ones"),
+    ("failed", lambda v: v > SILENT_SHARE, "the attack fails on {:.0%} of the images"),
+    ("resolution", lambda v: v > RESOLUTION, "one step of the logits' float type is {:.1%} of the margin"),
+    ("repeat_difference", lambda v: v > REPEAT_DIFFERENCE, "the same input twice moves the logits by {:.1%}"),
+)
+
+
+def _card(*, n: int, **values: float) -> GradientHealth:
+    reasons = tuple(sentence.format(values[name]) for name, wrong, sentence in SIGNS if wrong(values[name]))
+    return GradientHealth(n=n, **values, masked=bool(reasons), reasons=reasons)

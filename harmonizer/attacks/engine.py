@@ -1,0 +1,234 @@
+"""The model as an attack sees it: frozen, counted image by image, and fed in batches that fit the device."""
+
+import gc
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.fast import FastPath
+from harmonizer.models.logits import Caller
+
+log = logging.getLogger(__name__)
+
+CPU_VALUES, CPU_ROWS = 800_000, (8, 64)  # of a pass: measured best at 32 and at 64 px (64 rows each)
+
+Objective = Callable[[Tensor, slice], Tensor]
+"""Values (n,) to ascend, from logits (n,K) and the slice of the call's rows that they belong to."""
+
+
+@contextmanager
+def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Hold the model in evaluation mode with gradients on, and everything deterministic and in full precision.
+
+    Works inside ``no_grad``, ``inference_mode`` and ``autocast``. Afterwards the mode of each submodule, the buffers,
+    the global random state and the precision flags are as before.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    precision = torch.get_float32_matmul_precision()
+    cuda = device.type == "cuda"
+    try:
+        model.eval()
+        torch.set_float32_matmul_precision("highest")  # TF32 moves the decision boundary
+        with (
+            torch.random.fork_rng(devices=[device] if cuda else []),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(device.type, enabled=False),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            _channels_last_weights(model) if device.type == "cpu" else nullcontext(),
+            FastPath.freed_memory_kept(device),
+        ):
+            torch.default_generator.manual_seed(seed)  # a model that draws noise at least repeats itself
+            if cuda:
+                torch.cuda.manual_seed(seed)
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+class Network:
+    """Evaluate a frozen model on any number of rows, counting the passes of each image.
+
+    Rows are packed into full batches whichever images they belong to, so that finished images give their places to
+    waiting ones. When memory runs out, the batch is halved for good and the pass repeated.
+
+    Args:
+        model: Maps images (n,3,H,W) in [0,1] to logits (n,K). An attribute ``fast`` of it, as
+            :class:`harmonizer.models.PixelModel` has, says how to run it fast.
+        images: How many images there are to count passes for.
+        device: Where the images are.
+        batch_size: Most rows in one pass. None takes what fits into a CPU's caches, and on other devices all rows
+            while memory lasts.
+        amp: Lower-precision dtype of the gradient passes, or None.
+        classes: Least number of logits that the labels need.
+        progress: Called with (images finished, images).
+
+    Attributes:
+        forwards, backwards, unanswered: (images,) int64; an image's passes, and those with a logit that is not finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: int,
+        device: torch.device,
+        *,
+        batch_size: int | None = None,
+        amp: torch.dtype | None = None,
+        classes: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._classes = max(classes, 2)
+        self._width = self._classes  # logits of an image, once a pass has shown it
+        self._progress = progress
+        self.model = model
+        self.call = Caller(model)
+        own = getattr(model, "fast", None)
+        self._fast = own if isinstance(own, FastPath) else FastPath(model)
+        self.amp = amp
+        self.batch_size = batch_size
+        self.forwards = torch.zeros(images, dtype=torch.int64, device=device)
+        self.backwards = torch.zeros_like(self.forwards)
+        self.unanswered = torch.zeros_like(self.forwards)
+
+    def logits(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Return the logits (n,K) of ``inputs`` (n,3,H,W), in full precision; ``rows`` (n,) are their images."""
+        if not len(inputs):
+            return inputs.new_zeros(0, self._width)  # many models cannot take an empty batch
+
+        def infer(part: slice) -> tuple[Tensor]:
+            copied = inputs[part].clone(memory_format=self.layout(inputs))  # a model may change its input in place
+            with torch.no_grad(), self._fast_layers(inputs):
+                return (self._checked(self.call(copied)),)
+
+        self._count(self.forwards, rows)
+        return self._seen(self._in_batches(infer, inputs)[0], rows)
+
+    def gradient(self, inputs: Tensor, rows: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+        """Return the logits (n,K), and the gradient (n,3,H,W) of the objective with respect to ``inputs``.
+
+        Only the inputs' gradient is computed: the parameters' would cost as much again and leave traces.
+        """
+        if not len(inputs):
+            return inputs.new_zeros(0, self._width), torch.zeros_like(inputs)
+
+        def differentiate(part: slice) -> tuple[Tensor, Tensor]:
+            layout = self.layout(inputs)
+            leaf = inputs[part].detach().clone(memory_format=layout).requires_grad_()
+            with (
+                self._fast_layers(inputs),
+                torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None),
+            ):
+                logits = self._checked(self.call(leaf))
+            logits = logits.to(inputs.dtype)
+            gradient = None  # of a model that does not use its input
+            if logits.requires_grad:
+                (gradient,) = torch.autograd.grad(objective(logits, part).sum(), leaf, allow_unused=True)
+            gradient = torch.zeros_like(leaf) if gradient is None else gradient
+            return logits.detach(), gradient.contiguous(memory_format=layout)
+
+        self._count(self.forwards, rows)
+        self._count(self.backwards, rows)
+        logits, gradient = self._in_batches(differentiate, inputs)
+        return self._seen(logits, rows), gradient
+
+    def start(self, images: Tensor, rows: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+        """Return the logits of the clean images in full precision, and the gradient there: one pass unless ``amp``."""
+        logits, gradient = self.gradient(images, rows, objective)
+        return (logits if self.amp is None else self.logits(images, rows)), gradient
+
+    def report(self, share: float) -> None:
+        """Tell the caller which share of the work is done."""
+        if self._progress is not None:
+            self._progress(round(share * len(self.forwards)), len(self.forwards))
+
+    def layout(self, inputs: Tensor) -> torch.memory_format:
+        """Choose how pixels lie in memory: channels last where that is faster (see benchmarks/README.md)."""
+        return torch.channels_last if self._channels_last(inputs) else torch.contiguous_format
+
+    def _channels_last(self, inputs: Tensor) -> bool:
+        return inputs.dtype == torch.float32 and (inputs.device.type == "cpu" or self.amp is not None)
+
+    def _fast_layers(self, inputs: Tensor) -> AbstractContextManager[None]:
+        return self._fast.attack(on_cpu=self._channels_last(inputs) and inputs.device.type == "cpu")
+
+    def _checked(self, logits: Tensor) -> Tensor:
+        if logits.ndim != 2 or logits.shape[1] < self._classes:
+            raise ValueError(
+                f"expected logits (n,K), K at least 2, and labels in [0,K), got logits {tuple(logits.shape)} and "
+                f"label {self._classes - 1}"
+            )
+        self._width = logits.shape[1]
+        return logits
+
+    def _seen(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Note which of the logits (n,K) of ``rows`` are not finite."""
+        self.unanswered.index_add_(0, rows, (~logits.isfinite().all(1)).long())
+        return logits
+
+    def _count(self, counter: Tensor, rows: Tensor) -> None:
+        counter.index_add_(0, rows, torch.ones_like(rows))
+
+    def _in_batches(self, run: Callable[[slice], tuple[Tensor, ...]], inputs: Tensor) -> list[Tensor]:
+        rows = len(inputs)
+        if self.batch_size is None:
+            self.batch_size = _cached_rows(inputs) if inputs.device.type == "cpu" else max(rows, 1)
+        parts: list[tuple[Tensor, ...]] = []
+        start = 0
+        while start < rows:
+            passes = max(1, math.ceil((rows - start) / self.batch_size))
+            stop = start + math.ceil((rows - start) / passes)  # passes of one size: a small last one is slow
+            try:
+                parts.append(run(slice(start, stop)))
+                start = stop
+            except RuntimeError as error:
+                if stop - start <= 1 or not _out_of_memory(error):
+                    raise
+                self.batch_size = (stop - start) // 2
+                log.warning("out of memory with %d images at once; going on with %d", stop - start, self.batch_size)
+            else:
+                continue
+            gc.collect()  # outside the except block: the traceback holds the failed pass's tensors
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return list(parts[0]) if len(parts) == 1 else [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+
+
+@contextmanager
+def _channels_last_weights(model: nn.Module) -> Iterator[None]:
+    """Lay out float32 weights of convolutions as the images are, and put them back afterwards.
+
+    Otherwise every pass would reorder them, which costs a small batch of a large network a tenth of its time.
+    Subclasses of ``nn.Conv2d`` are left alone: they may do with their weights what works with contiguous ones only.
+    """
+    found = {module.weight for module in model.modules() if type(module) is nn.Conv2d}
+    weights = [weight for weight in found if isinstance(weight, nn.Parameter) and weight.dtype == torch.float32]
+    before = [weight.data for weight in weights]
+    try:
+        for weight, values in zip(weights, before, strict=True):
+            weight.data = values.contiguous(memory_format=torch.channels_last)
+        yield
+    finally:
+        for weight, values in zip(weights, before, strict=True):
+            weight.data = values
+
+
+def _cached_rows(inputs: Tensor) -> int:
+    """Return how many rows of ``inputs`` (n,C,H,W) make a pass whose activations stay in a CPU's caches, roughly."""
+    low, high = CPU_ROWS
+    return min(max(CPU_VALUES // max(inputs[:1].numel(), 1), low), high)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,145 @@
+"""Samples and maps in NumPy and PyTorch files; nothing is unpickled."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harmonizer.data.convert.readers.files import MOST_BYTES, check_arrays, read_file
+from harmonizer.data.convert.readers.images import PICTURE_SUFFIXES, open_picture
+from harmonizer.data.convert.readers.record import HumanMap, Item, Pixels, Record
+from harmonizer.data.picture import MOST_PIXELS
+
+SAMPLE_SUFFIXES = (".npz", ".pth", ".pt")
+MAP_SUFFIXES = (".npy", *SAMPLE_SUFFIXES, *PICTURE_SUFFIXES)
+MAP_NAMES = ("heatmap", "map", "hmp", "human")
+COARSEST = 1 / 256  # a float map keeps a fixed scale only where that leaves it at least 8 of 16 bits
+
+
+def read_arrays(item: Item) -> Record:
+    """Read an NPZ or ``.pth`` file with ``image``, ``label`` and ``heatmap``.
+
+    Raises:
+        RecordError: The file is damaged, or a part is missing or wrong.
+    """
+    content = _load(Path(item.file), item)
+    if not isinstance(content, Mapping):
+        raise item.error("holds one array, expected image, label and heatmap; give lone maps with a table or --maps")
+    if "image" not in content:
+        raise item.error(f"has no image, only {', '.join(sorted(map(str, content))) or 'nothing'}")
+    if "label" not in content:
+        raise item.error("has no label")
+    label = _array(content["label"], item, "label")
+    if label.size != 1 or label.dtype.kind not in "iu":
+        raise item.error(f"label is {label.dtype} of shape {label.shape}, expected one integer")
+    values = next((content[name] for name in MAP_NAMES if name in content), None)
+    human = None if values is None else to_map(_array(values, item, "heatmap"), item)
+    item.check_map(human)
+    return Record(to_pixels(_array(content["image"], item, "image"), item), int(label.reshape(-1)[0]), human)
+
+
+def read_map(path: Path, item: Item) -> HumanMap:
+    """Read a map, or a stack of participants' maps, from a file of its own.
+
+    Raises:
+        RecordError: The file is missing, damaged or no map.
+    """
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        try:
+            encoded = read_file(path)
+        except (OSError, ValueError) as error:
+            raise item.error(f"cannot read the map {path} ({getattr(error, 'strerror', error)})") from None
+        return decode_map(encoded, item)
+    content = _load(path, item)
+    if isinstance(content, Mapping):
+        names = [name for name in content if name in MAP_NAMES] or list(content)
+        if len(names) != 1:
+            raise item.error(f"{path.name} holds {len(names)} arrays, expected one, or one named {MAP_NAMES[0]}")
+        content = content[names[0]]
+    return to_map(_array(content, item, path.name), item)
+
+
+def decode_map(encoded: bytes, item: Item) -> HumanMap:
+    """Decode a grey picture of 8 or 16 bits."""
+    picture = open_picture(encoded, item, "the heatmap")
+    if picture.mode not in ("L", "I;16", "I"):
+        raise item.error(f"the heatmap is a picture of mode {picture.mode}, expected one channel of 8 or 16 bits")
+    return HumanMap(np.asarray(picture).astype(np.float64), 255.0 if picture.mode == "L" else 65535.0)
+
+
+def to_map(array: NDArray[Any], item: Item) -> HumanMap:
+    """Check a map (H,W), with one channel before or behind, or a stack (P,H,W); a stack becomes its mean."""
+    if array.dtype.kind not in "fiu":
+        raise item.error(f"the heatmap has dtype {array.dtype}, expected numbers")
+    full_scale = {"uint8": 255.0, "uint16": 65535.0}.get(array.dtype.name)
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise item.error(f"the heatmap has shape {array.shape}, expected (H,W) or a stack (participants,H,W)")
+    if array.size > MOST_PIXELS:
+        raise item.error(f"the heatmap has shape {array.shape}, expected at most {MOST_PIXELS} values")
+    values = array.astype(np.float64)
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise item.error("the heatmap holds values that are negative or not finite")
+    stack = values if array.ndim == 3 and len(array) > 1 else None
+    if values.ndim == 3:
+        values = values.mean(axis=0)
+    return HumanMap(values, full_scale or _full_scale(float(values.max())), stack)
+
+
+def to_pixels(array: NDArray[Any], item: Item) -> Pixels:
+    """Turn an image (H,W,3) or (3,H,W), 8-bit or float in [0,1] or [0,255], into pixels."""
+    if array.ndim == 3 and array.shape[-1] != 3 and array.shape[0] == 3:
+        array = array.transpose(1, 2, 0)
+    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
+        raise item.error(f"the image has shape {array.shape}, expected (H,W,3) or (3,H,W)")
+    if array.size > 3 * MOST_PIXELS:
+        raise item.error(f"the image has shape {array.shape}, expected at most {MOST_PIXELS} pixels")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind not in "fiu":
+        raise item.error(f"the image has dtype {array.dtype}, expected 8-bit or float")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 255):  # also where one is nan
+        raise item.error(f"the image's values go from {low:g} to {high:g}, expected [0,255] or [0,1]: not normalised")
+    scale = 255 if array.dtype.kind == "f" and high <= 1 else 1
+    return np.rint(array.astype(np.float64) * scale).astype(np.uint8)
+
+
+def _full_scale(largest: float) -> float:
+    """Return what a float map is relative to: 1 or 255, if its values make use of that, or else its maximum."""
+    for scale in (1.0, 255.0):
+        if scale * COARSEST <= largest <= scale:
+            return scale
+    return largest or 1.0
+
+
+def _load(path: Path, item: Item) -> Any:  # noqa: ANN401 - arrays, tensors or a mapping of them
+    """Load a file of arrays without unpickling objects."""
+    try:
+        check_arrays(path)
+        if path.suffix.lower() in (".pth", ".pt"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.lib.npyio.NpzFile):
+            with content:
+                return {name: content[name] for name in content.files}
+    except Exception as error:  # damaged bytes make the two libraries raise almost anything
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise item.error(f"cannot read {path.name} ({reason})") from None
+    return content
+
+
+def _array(value: object, item: Item, name: str) -> NDArray[Any]:
+    """Return an array, tensor or number as array."""
+    if isinstance(value, Tensor):
+        if value.numel() * value.element_size() > MOST_BYTES:  # a view repeats what the file holds once
+            raise item.error(f"{name} has shape {tuple(value.shape)}: more than {MOST_BYTES} bytes")
+        return value.detach().float().numpy() if value.dtype == torch.bfloat16 else value.detach().numpy()
+    if isinstance(value, np.ndarray | int | float):
+        return np.asarray(value)
+    raise item.error(f"{name} is a {type(value).__name__}, expected numbers")

@@ -1,0 +1,149 @@
+"""List the samples of sources without reading them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from harmonizer.data.class_names import describe_order, imagenet_classes
+from harmonizer.data.convert.readers.class_folders import find_pictures
+from harmonizer.data.convert.readers.listing import TFRECORD_SUFFIX, list_source
+from harmonizer.data.convert.readers.names import make_key, with_unique_keys
+from harmonizer.data.convert.readers.record import Item
+from harmonizer.data.convert.readers.table import read_table
+from harmonizer.data.convert.readers.tfrecord import RecordError, index_records
+
+
+@dataclass
+class Found:
+    """Samples of all sources, in order.
+
+    Attributes:
+        items: What can be read.
+        problems: What cannot, as seen so far.
+        classes: Class names.
+        notes: The order of the classes and what was passed over, in words.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    problems: list[RecordError] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+def find(
+    sources: Sequence[Path],
+    *,
+    classes: tuple[str, ...] | None = None,
+    maps: Path | None = None,
+    allow_missing_map: bool = False,
+) -> Found:
+    """List all samples.
+
+    Args:
+        sources: Files and folders.
+        classes: Class names; None takes them from the sources.
+        maps: Folder with one map file an image, under the same relative name; for folders of images.
+        allow_missing_map: Take samples without a map, where the source has maps.
+
+    Raises:
+        FileNotFoundError: A source does not exist.
+        ValueError: A source is of no known kind, two hold the same files, or two name different classes.
+    """
+    _refuse_repeated(sources)
+    found = Found()
+    for source in sources:
+        items, problems, names = _find_source(source, classes, maps, found.notes)
+        if found.classes not in ((), names):
+            raise ValueError(f"{source} has other classes than the sources before it; name all of them with --classes")
+        found.classes = names
+        found.items += [item._replace(wants_map=item.wants_map and not allow_missing_map) for item in items]
+        found.problems += problems
+    before = [item.key for item in found.items]
+    found.items = list(with_unique_keys(found.items))
+    renamed = [(key, item.key) for key, item in zip(before, found.items, strict=True) if item.key != key]
+    if renamed:
+        found.notes.append(f"{len(renamed)} keys occur before and get a number; first {' -> '.join(renamed[0])}")
+    found.notes.insert(0, describe_order(found.classes, given=classes is not None))
+    return found
+
+
+def _find_source(
+    source: Path, classes: tuple[str, ...] | None, maps: Path | None, notes: list[str]
+) -> tuple[list[Item], list[RecordError], tuple[str, ...]]:
+    """List one source's samples, problems and classes; add to the notes."""
+    kind, members, problems, passed_over = list_source(source)
+    notes += passed_over
+    if kind == "picture":
+        if not source.is_dir():
+            raise ValueError(f"{source} is a lone picture without a label; give its folder, or a CSV table")
+        items, of_maps, names = find_pictures(source, members, classes, maps, notes)
+        return items, problems + of_maps, names
+    if maps is not None:
+        raise ValueError(f"--maps goes with folders of pictures; {source} holds {kind} files")
+    if kind == "table":
+        if len(members) > 1:
+            raise ValueError(f"{source} holds {len(members)} tables; give them one by one")
+        items, of_rows, names = read_table(members[0], classes)
+        return items, problems + of_rows, names
+    names = classes or imagenet_classes()
+    if kind == "array":
+        relative = [file.relative_to(source) if source.is_dir() else Path(file.name) for file in members]
+        pairs = zip(members, relative, strict=True)
+        items = [Item("arrays", make_key(name), str(file), wants_map=True) for file, name in pairs]
+        return items, problems, names
+    found = Found(problems=problems)
+    for file in members:
+        _index(file, found)
+    return found.items, found.problems, names
+
+
+def _refuse_repeated(sources: Sequence[Path]) -> None:
+    """Refuse sources that hold another, whose samples would be there twice."""
+    places: dict[Path, Path] = {}
+    for source in sources:
+        place = source.resolve()
+        for other, known in places.items():
+            if place == other:
+                raise ValueError(f"{known} and {source} are the same source; give it once")
+            if place in other.parents or other in place.parents:
+                inner, outer = (source, known) if other in place.parents else (known, source)
+                raise ValueError(f"{inner} lies in {outer}, which is a source too; give one of them")
+        places[place] = source
+
+
+def _index(file: Path, found: Found) -> None:
+    """List a TFRecord file's records, as far as they can be found."""
+    before, key = len(found.items), make_key(Path(TFRECORD_SUFFIX.sub("", file.name)))
+    try:
+        for record, extent in enumerate(index_records(file)):
+            found.items.append(Item("example", f"{key}-{record:05d}", str(file), record, extent, wants_map=True))
+    except RecordError as error:
+        found.problems.append(error)
+    except OSError as error:
+        found.problems.append(RecordError(str(file), None, f"cannot read the file ({error.strerror})"))
+    else:
+        if len(found.items) == before:
+            found.problems.append(RecordError(str(file), None, "the file is empty"))
+
+
+def fingerprint(found: Found) -> str:
+    """Return what identifies the sources: classes, samples, and each file's size and time of change."""
+    digest = sha256(repr(found.classes).encode())
+    states: dict[str, tuple[int, int]] = {}
+    for item in found.items:
+        digest.update(repr(item).encode())
+        for name in (item.file, item.picture, item.human):
+            if name is not None and name not in states:
+                states[name] = _state(Path(name))
+                digest.update(repr(states[name]).encode())
+    return digest.hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return a file's size and time of change; -1 for one that is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,90 @@
+"""Encoded pictures: check, decode, resize and encode."""
+
+import io
+from typing import Literal, NamedTuple
+
+from PIL import Image
+
+from harmonizer.data.convert.readers.record import Item, Pixels
+from harmonizer.data.picture import ORIENTATION, SOURCE_FORMATS, decode_picture
+
+Encoding = Literal["keep", "jpeg", "png", "webp"]
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # pictures that shards hold, by Pillow's name
+LOSSLESS = "PNG"
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # of files to read
+
+
+class Encoded(NamedTuple):
+    """An image as a shard has it.
+
+    Attributes:
+        extension: Of its member.
+        content: The encoded image.
+        size: Width and height as viewers show it.
+        turned: Whether it was shown upright by its EXIF orientation.
+    """
+
+    extension: str
+    content: bytes
+    size: tuple[int, int]
+    turned: bool
+
+
+def open_picture(encoded: bytes, item: Item, name: str, *, header_only: bool = False) -> Image.Image:
+    """Decode a picture completely, so that a cut one is noticed; or read its header.
+
+    Raises:
+        RecordError: It cannot be decoded.
+    """
+    try:
+        return decode_picture(encoded, formats=SOURCE_FORMATS, header_only=header_only)
+    except ValueError as error:
+        raise item.error(f"cannot decode {name} ({error})") from None
+
+
+def encode_picture(
+    image: bytes | Pixels, item: Item, *, encoding: Encoding, quality: int, resize: int | None
+) -> Encoded:
+    """Check an image by decoding all of it, and encode it where that is asked for or needed.
+
+    Args:
+        image: Encoded picture, or pixels (H,W,3).
+        item: Named in messages.
+        encoding: ``"keep"`` leaves JPEG, PNG and WebP as they are, and makes PNG of anything else.
+        quality: Of JPEG and WebP, 1 to 100.
+        resize: Shorter side in pixels of larger pictures; smaller ones are left alone.
+
+    Returns:
+        The encoded image. One that is left as it is keeps its EXIF orientation, which readers of shards apply.
+
+    Raises:
+        RecordError: The image cannot be decoded, or has 16 bits or floats a channel.
+    """
+    picture = _decode(image, item)
+    turned = ORIENTATION in picture.info
+    old = picture.format if picture.format in EXTENSIONS else LOSSLESS
+    kind = old if encoding == "keep" else encoding.upper()
+    small = resize is None or min(picture.size) <= resize
+    if isinstance(image, bytes) and small and kind == picture.format:
+        return Encoded(EXTENSIONS[kind], image, picture.size, turned)
+    picture = picture if picture.mode in ("RGB", "L") else picture.convert("RGB")
+    if resize is not None and not small:
+        scale = resize / min(picture.size)
+        width, height = (max(resize, round(length * scale)) for length in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    if kind == LOSSLESS:
+        picture.save(buffer, kind)
+    else:
+        picture.save(buffer, kind, quality=quality)
+    return Encoded(EXTENSIONS[kind], buffer.getvalue(), picture.size, turned)
+
+
+def _decode(image: bytes | Pixels, item: Item) -> Image.Image:
+    """Return the picture, which must have 8 bits a channel."""
+    if not isinstance(image, bytes):
+        return Image.fromarray(image)
+    picture = open_picture(image, item, "the image")
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        raise item.error(f"the image has mode {picture.mode}, expected 8 bits a channel")
+    return picture

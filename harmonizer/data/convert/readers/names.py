@@ -1,0 +1,40 @@
+"""The keys made of names of files, and the order of names."""
+
+import re
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from harmonizer.data.convert.readers.record import Item
+
+KEY_LENGTH = 80  # characters; with a number and an extension it stays below the 100 of a tar header
+
+
+def make_key(name: Path) -> str:
+    """Make a key of a relative name, without its suffix.
+
+    Readers cut keys at the first dot, and people use them as file names: only letters, digits, - and _ remain.
+
+    >>> make_key(Path("n01440764/img.v2.JPEG"))
+    'n01440764-img_v2'
+    """
+    parts = [part for part in name.with_suffix("").parts if part not in ("..", "/")]
+    key = re.sub(r"[^A-Za-z0-9_-]", "_", "-".join(parts))
+    return key if len(key) <= KEY_LENGTH else f"{key[: KEY_LENGTH - 9]}-{sha256(key.encode()).hexdigest()[:8]}"
+
+
+def with_unique_keys(items: Iterable[Item]) -> Iterator[Item]:
+    """Number the keys that occur again."""
+    seen: set[str] = set()
+    for item in items:
+        key, count = item.key, 1
+        while key in seen:
+            count += 1
+            key = f"{item.key}_{count}"
+        seen.add(key)
+        yield item if count == 1 else item._replace(key=key)
+
+
+def natural(name: str) -> tuple[list[int | str], str]:
+    """Order numbers in names by their value."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name

@@ -1,0 +1,73 @@
+"""One sample of a source: where it is, and what it holds."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonizer.data.convert.readers.tfrecord import Extent, RecordError
+
+Kind = Literal["example", "picture", "arrays"]
+Pixels = NDArray[np.uint8]
+Values = NDArray[np.float64]
+
+
+class Item(NamedTuple):
+    """Where a sample is; small, because there can be millions.
+
+    Attributes:
+        kind: Which reader it takes.
+        key: Its name in the shards, unique among all sources and fit for a file name.
+        file: The file that messages name.
+        record: Its number in the file (of a table: the line), where there are several.
+        extent: Of a TFRecord's payload.
+        picture: Path of the image where ``file`` is not it.
+        label: Where the sample itself does not say.
+        human: Path of its map, where that is a file of its own.
+        wants_map: A sample without a map is an error.
+    """
+
+    kind: Kind
+    key: str
+    file: str
+    record: int | None = None
+    extent: Extent | None = None
+    picture: str | None = None
+    label: int | None = None
+    human: str | None = None
+    wants_map: bool = False
+
+    def error(self, reason: str) -> RecordError:
+        """Return an error that names this sample."""
+        return RecordError(self.file, self.record, reason)
+
+    def check_map(self, human: "HumanMap | None") -> None:
+        """Refuse a sample without a map, unless that is allowed."""
+        if human is None and self.wants_map:
+            raise self.error("heatmap is missing; --allow-missing-map takes such samples without one")
+
+
+@dataclass
+class HumanMap:
+    """A human map before its preparation.
+
+    Attributes:
+        values: (H,W) >= 0; the mean where there are several participants.
+        full_scale: The value that becomes white: 255 for 8-bit maps, for instance.
+        stack: (P,H,W), the participants' maps, where there are several.
+    """
+
+    values: Values
+    full_scale: float
+    stack: Values | None = None
+
+
+@dataclass
+class Record:
+    """A sample as read: the image is encoded bytes, or pixels (H,W,3)."""
+
+    image: bytes | Pixels
+    label: int
+    human: HumanMap | None = None
+    notes: dict[str, Any] = field(default_factory=dict)

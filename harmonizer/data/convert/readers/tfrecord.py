@@ -1,0 +1,120 @@
+"""Read and write TFRecord files without TensorFlow.
+
+A file is a sequence of records: length (uint64), masked CRC-32C of the length, payload, masked CRC-32C of the payload;
+integers are little-endian. What the payloads of images hold, ``harmonizer.data.convert.readers.tf_example`` reads.
+"""
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import google_crc32c
+
+CRC_MASK_DELTA = 0xA282EAD8  # of the TFRecord format
+HEADER = struct.Struct("<QI")
+FOOTER = struct.Struct("<I")
+
+
+class RecordError(ValueError):
+    """A record, or a whole file, that cannot be used.
+
+    Attributes:
+        path: The file.
+        record: Number of the record in it, from 0; None for the file as a whole.
+        reason: What is wrong.
+    """
+
+    def __init__(self, path: str, record: int | None, reason: str) -> None:
+        super().__init__(path, record, reason)  # all three, so that the error can be sent between processes
+        self.path = path
+        self.record = record
+        self.reason = reason
+
+    def __str__(self) -> str:
+        place = "" if self.record is None else f"record {self.record}: "
+        return f"{self.path}: {place}{self.reason}"
+
+
+class Extent(NamedTuple):
+    """Where a record's payload lies in its file, in bytes."""
+
+    offset: int
+    length: int
+
+
+def index_records(path: Path) -> Iterator[Extent]:
+    """Find the records of a file, reading only their headers.
+
+    Yields:
+        Where each payload lies; a file of no bytes has none.
+
+    Raises:
+        RecordError: A header is damaged or the file is cut. What follows cannot be found.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        position, record = 0, 0
+        while position < size:
+            file.seek(position)
+            header = file.read(HEADER.size)
+            if len(header) < HEADER.size:
+                raise RecordError(str(path), record, f"the file ends inside its header, at byte {size}")
+            length, crc = HEADER.unpack(header)
+            if crc != masked_crc32c(header[:8]):
+                hint = "; the file is compressed: gunzip it first" if header[:2] == b"\x1f\x8b" and record == 0 else ""
+                raise RecordError(str(path), record, f"wrong checksum of the length, at byte {position}{hint}")
+            end = position + HEADER.size + length + FOOTER.size
+            if end > size:
+                raise RecordError(str(path), record, f"the file is cut: it should go on to byte {end}, ends at {size}")
+            yield Extent(position + HEADER.size, length)
+            position, record = end, record + 1
+
+
+def read_record(file: BinaryIO, extent: Extent, *, path: str, record: int) -> bytes:
+    """Read one payload and check it.
+
+    Raises:
+        RecordError: The payload is cut or does not have its checksum.
+    """
+    file.seek(extent.offset)
+    content = file.read(extent.length + FOOTER.size)
+    if len(content) < extent.length + FOOTER.size:
+        raise RecordError(path, record, "the file is cut")
+    payload = content[: extent.length]
+    if FOOTER.unpack(content[extent.length :])[0] != masked_crc32c(payload):
+        raise RecordError(path, record, "wrong checksum of the data: the file is damaged")
+    return payload
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """Read all payloads of a file, in order.
+
+    Raises:
+        RecordError: A record is damaged, or the file is cut.
+    """
+    with path.open("rb") as file:
+        for record, extent in enumerate(index_records(path)):
+            yield read_record(file, extent, path=str(path), record=record)
+
+
+def write_records(path: Path, payloads: Iterable[bytes]) -> None:
+    """Write a file of records, atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        for payload in payloads:
+            length = struct.pack("<Q", len(payload))
+            file.write(length + FOOTER.pack(masked_crc32c(length)))
+            file.write(payload + FOOTER.pack(masked_crc32c(payload)))
+    temporary.replace(path)
+
+
+def masked_crc32c(data: bytes) -> int:
+    """Return the checksum that TFRecord stores.
+
+    >>> hex(masked_crc32c(b"123456789"))
+    '0xc78ab0e5'
+    """
+    crc = int(google_crc32c.value(data))
+    return (((crc >> 15) | (crc << 17)) + CRC_MASK_DELTA) & 0xFFFFFFFF

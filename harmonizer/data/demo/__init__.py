@@ -1,0 +1,1 @@
+"""The embedded demo data: drawn objects on textured backgrounds, with simulated clicks."""

@@ -1,0 +1,1 @@
+"""Shards: tar files with a manifest, written, checked, found and read."""

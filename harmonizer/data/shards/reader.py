@@ -1,0 +1,199 @@
+"""A folder of shards, on disk or at an address, with random access to its samples."""
+
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonizer.data.adopt import load_manifest
+from harmonizer.data.shards.manifest import NAME, Manifest, Shard, file_sha256, parse_manifest
+from harmonizer.data.shards.remote import RemoteCache, is_remote
+from harmonizer.data.shards.tar import check_regular
+from harmonizer.data.shards.tar_index import ROLES, Sample, any_repeated, index_shard
+
+T = TypeVar("T")
+
+KEPT_INDEXES = 10_000  # shards whose indexes a process keeps
+
+
+class Encoded(NamedTuple):
+    """One sample as it lies in its shard.
+
+    Attributes:
+        key: Of the sample, in its shard.
+        name: Of the sample, in its folder: the key, or ``SHARD/KEY`` where keys are repeated.
+        shard: That holds it.
+        members: Their bytes by extension, those of :data:`ROLES` only.
+    """
+
+    key: str
+    name: str
+    shard: str
+    members: dict[str, bytes]
+
+    def __str__(self) -> str:
+        return f"sample {self.key!r} of {self.shard}"
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Where the samples of one shard lie, as arrays: a folder may have millions, and workers get a copy.
+
+    Attributes:
+        keys: (N,) bytes.
+        places: (N,len(ROLES),2) int64 offset and size; size -1 where there is no such member.
+    """
+
+    keys: NDArray[np.bytes_]
+    places: NDArray[np.int64]
+
+
+class ShardFolder:
+    """Read samples of a folder by their position.
+
+    Shards on disk are indexed at once and their counts compared with the manifest's. Remote ones are fetched and
+    indexed when the first of their samples is read, in whatever process.
+
+    Args:
+        place: Path, or address as :class:`harmonizer.data.shards.remote.RemoteCache` takes it.
+        manifest: Of the folder; None reads it.
+        cache: Of remote shards.
+        verify: Compare the checksums of shards on disk with the manifest's, which reads all of them. Remote ones'
+            always are compared.
+
+    Raises:
+        FileNotFoundError: The folder or a shard is missing.
+        ValueError: The manifest or a shard is damaged, or there is no sample.
+    """
+
+    def __init__(
+        self,
+        place: str | Path,
+        *,
+        manifest: Manifest | None = None,
+        cache: RemoteCache | None = None,
+        verify: bool = False,
+    ) -> None:
+        self.place = place
+        self.cache = cache or RemoteCache()
+        self.manifest = folder_manifest(place, cache=self.cache) if manifest is None else manifest
+        if not self.manifest.samples:
+            raise ValueError(f"{place} holds no samples")
+        self._remote = is_remote(place)
+        self._names = [f"{str(place).rstrip('/')}/{shard.file}" for shard in self.manifest.shards]
+        self._ends = list(accumulate(shard.samples for shard in self.manifest.shards))
+        self._indexes: dict[int, ShardIndex] = {}
+        self.repeated_keys = has_repeated_keys(place, self.manifest)
+        if not self._remote:
+            for number, listed in enumerate(self.manifest.shards):
+                self._index(number)
+                if verify and file_sha256(Path(self._path(number))) != listed.sha256:
+                    raise ValueError(f"shard {self._names[number]} has changed: its sha256 is not that of the manifest")
+
+    def __len__(self) -> int:
+        return self.manifest.samples
+
+    def read(self, number: int) -> Encoded:
+        """Read a sample.
+
+        Raises:
+            FileNotFoundError, ValueError, OSError: Its shard is missing, damaged or cannot be had.
+        """
+        shard = bisect_right(self._ends, number)
+        position = number - self._ends[shard]  # negative: counted from the shard's end
+        index = self._index(shard)
+        places = index.places[position].tolist()
+        members = self._use(shard, lambda path: _read(path, places))
+        key = index.keys[position].decode()
+        name = f"{self.manifest.shards[shard].file}/{key}" if self.repeated_keys else key
+        return Encoded(key, name, self._names[shard], members)
+
+    def _path(self, shard: int) -> str:
+        """Return where a shard lies, after fetching it if need be."""
+        if not self._remote:
+            return self._names[shard]
+        listed = self.manifest.shards[shard]
+        return str(self.cache.fetch(str(self.place), listed.file, listed.sha256))
+
+    def _use(self, shard: int, function: Callable[[str], T]) -> T:
+        """Return a function's value for a shard's path."""
+        while True:
+            path = self._path(shard)
+            try:
+                return function(path)
+            except FileNotFoundError:
+                if not self._remote:
+                    raise
+                # Another process has just made room for another shard.
+
+    def _index(self, shard: int) -> ShardIndex:
+        """Return where a shard's samples lie."""
+        if shard not in self._indexes:
+            self._indexes[shard] = self._use(shard, lambda path: _read_index(path, self.manifest.shards[shard]))
+        return self._indexes[shard]
+
+
+def _read(path: str, places: list[list[int]]) -> dict[str, bytes]:
+    """Read members of a shard; places are offset and size, -1 where there is no such member."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return {
+            role: os.pread(file, size, offset) for role, (offset, size) in zip(ROLES, places, strict=True) if size >= 0
+        }
+    finally:
+        os.close(file)
+
+
+def folder_manifest(place: str | Path, *, cache: RemoteCache) -> Manifest:
+    """Read a folder's manifest, or make one where a folder on disk has none.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: The manifest, or a shard that has to be read, is damaged.
+        OSError: A remote folder's manifest cannot be had.
+    """
+    if not is_remote(place):
+        return load_manifest(Path(place))
+    return parse_manifest(cache.read(str(place), NAME), f"{place}/{NAME}")
+
+
+def has_repeated_keys(place: str | Path, manifest: Manifest) -> bool:
+    """Return whether a key occurs in more than one shard of a folder; of a remote one only the manifest is asked.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: A shard on disk is missing or damaged.
+    """
+    if manifest.repeated_keys or is_remote(place):
+        return manifest.repeated_keys
+    return any_repeated(_read_index(f"{place}/{shard.file}", shard).keys.tolist() for shard in manifest.shards)
+
+
+def _read_index(path: str, expected: Shard) -> ShardIndex:
+    """Return where a shard's samples lie; a file that has not changed is read once."""
+    check_regular(Path(path))
+    state = Path(path).stat()
+    return _index_once(path, expected, (state.st_size, state.st_mtime_ns, state.st_ino))
+
+
+@lru_cache(KEPT_INDEXES)
+def _index_once(path: str, expected: Shard, state: tuple[int, ...]) -> ShardIndex:
+    """Index a shard whose size, time and inode are these."""
+    return _index_of(index_shard(Path(path), expected))
+
+
+def _index_of(samples: Sequence[Sample]) -> ShardIndex:
+    """Put the places of samples into arrays."""
+    places = np.full((len(samples), len(ROLES), 2), -1, np.int64)
+    for row, sample in zip(places, samples, strict=True):
+        for column, role in enumerate(ROLES):
+            if role in sample.members:
+                row[column] = sample.members[role]
+    keys = np.array([sample.key.encode() for sample in samples], dtype=np.bytes_)
+    return ShardIndex(keys, places)

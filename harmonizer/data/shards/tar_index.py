@@ -1,0 +1,141 @@
+"""Find the samples in tar shards without decoding them, for random access."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from harmonizer.data.shards.manifest import Shard
+from harmonizer.data.shards.tar import Member, scan_tar
+from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL
+from harmonizer.untrusted import is_name
+
+ROLES = (*IMAGE_EXTENSIONS, LABEL, HEATMAP)  # the members that are read
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a shard.
+
+    Attributes:
+        shard: Path of the tar file.
+        key: Name of its members up to the first dot.
+        members: By extension, for example ``"heatmap.png"``.
+    """
+
+    shard: Path
+    key: str
+    members: dict[str, Member]
+
+
+class Contents(NamedTuple):
+    """What a shard holds.
+
+    Attributes:
+        samples: In order.
+        passed_over: Names of what belongs to no sample: folders, hidden files (macOS writes ``._a.jpg`` with
+            each ``a.jpg``), files without an extension, links under other names than samples have.
+    """
+
+    samples: list[Sample]
+    passed_over: list[str]
+
+
+def index_shard(path: Path, expected: Shard | None = None) -> list[Sample]:
+    """List a shard's samples, in order; arguments and errors as those of :func:`read_contents`."""
+    return read_contents(path, expected).samples
+
+
+def read_contents(path: Path, expected: Shard | None = None) -> Contents:
+    """List a shard's samples, and the members that belong to none.
+
+    Args:
+        path: A tar file.
+        expected: What the manifest says of it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OSError: It is a FIFO, a device or a folder.
+        ValueError: It is not a tar file, a header in it is damaged, it is cut short, a member comes twice, is a link or
+            a sparse file or has a name that no sample can have, or it holds another number of samples than the
+            manifest says (a tar file cut at a block boundary reads without an error, with fewer).
+    """
+    members: dict[str, dict[str, Member]] = defaultdict(dict)
+    passed_over: list[str] = []
+    try:
+        for name, member, other in scan_tar(path):
+            folder, _, file = name.rpartition("/")
+            stem, _, extension = file.partition(".")
+            role = extension.lower()
+            if other and stem and role in ROLES:
+                raise ValueError(
+                    f"holds {name!r}, {other}, expected plain files (tar --dereference --hard-dereference)"
+                )
+            if other or not stem or not extension:
+                passed_over.append(name)
+                continue
+            if not is_name(name):
+                raise ValueError(f"holds {name!r}, expected a name in UTF-8 without control characters")
+            found = members[f"{folder}/{stem}" if folder else stem]
+            if role in found:
+                raise ValueError(f"holds {name!r} twice, expected every name once")
+            found[role] = member
+        for key, parts in members.items():
+            _check_dots(key, parts)
+    except ValueError as error:
+        raise ValueError(f"shard {path} {error}; copy or write it again") from None
+    if expected is not None and len(members) != expected.samples:
+        raise ValueError(
+            f"shard {path} holds {len(members)} samples, the manifest says {expected.samples}: "
+            "it is cut short or was changed; copy or write it again"
+        )
+    return Contents([Sample(path, key, found) for key, found in members.items()], passed_over)
+
+
+def dotted_images(sample: Sample) -> list[str]:
+    """Return the names of pictures that are not read, because the sample's name ends at the first dot of theirs."""
+    return [
+        f"{sample.key}.{extension}"
+        for extension in sample.members
+        if extension != HEATMAP and "." in extension and extension.rpartition(".")[2] in IMAGE_EXTENSIONS
+    ]
+
+
+def any_repeated(shards: Iterable[Sequence[bytes | str]]) -> bool:
+    """Return whether shards, given by their keys, have one in common.
+
+    >>> any_repeated([["a", "b"], ["c"]]), any_repeated([["a", "b"], ["b"]])
+    (False, True)
+    """
+    seen: set[bytes | str] = set()
+    for keys in shards:
+        before = len(seen)
+        seen.update(keys)
+        if len(seen) < before + len(keys):
+            return True
+    return False
+
+
+def has(extensions: Iterable[str]) -> str:
+    """Say what a sample has, by extension.
+
+    >>> has(["jpg", "json"]), has([])
+    ('it has .jpg, .json', 'it has nothing that is read')
+    """
+    listed = ", ".join(f".{extension}" for extension in extensions)
+    return f"it has {listed or 'nothing that is read'}"
+
+
+def _check_dots(key: str, parts: dict[str, Member]) -> None:
+    """Refuse image and label ``a.b.jpg`` and ``a.b.cls``, which would go to the sample ``a``.
+
+    Raises:
+        ValueError: There are such.
+    """
+    for extension in parts:
+        middle, _, last = extension.rpartition(".")
+        if middle and last == LABEL and any(f"{middle}.{image}" in parts for image in IMAGE_EXTENSIONS):
+            raise ValueError(
+                f"holds a sample '{key}.{middle}', expected names without dots: a sample's ends at the first"
+            )

@@ -1,0 +1,143 @@
+"""Read a shard from end to end, and say what it holds and what is wrong with it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from harmonizer.data.picture import ORIENTATION, decode_picture
+from harmonizer.data.shards.manifest import Shard, file_sha256
+from harmonizer.data.shards.tar import Member
+from harmonizer.data.shards.tar_index import ROLES, Sample, dotted_images, has, read_contents
+from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
+
+TAR_END = bytes(1024)  # two empty blocks end a tar file; without them it was cut, perhaps between two members
+FULL = Member(0, 1)  # stands for a member that is not there
+KNOWN = {LABEL, HEATMAP, "json"}  # and the first of the images
+
+
+@dataclass
+class Survey:
+    """What a shard holds.
+
+    Attributes:
+        shard: Its entry for a manifest.
+        size: Of the file, in bytes.
+        samples: Where they are.
+        labels: How often each occurs.
+        images: How often each (width, height) occurs; empty unless pictures were decoded.
+        heatmaps: The same of the human maps.
+        turned: Images and maps with an EXIF orientation that was undone; 0 unless images were decoded.
+        ignored: How often each extension occurs that the loader does not read.
+        passed_over: Names of members that belong to no sample.
+        dotted: Names of pictures that are not read for a dot in them.
+        problems: What is wrong, in words that name file and sample.
+    """
+
+    shard: Shard
+    size: int
+    samples: list[Sample] = field(default_factory=list)
+    labels: Counter[int] = field(default_factory=Counter)
+    images: Counter[tuple[int, int]] = field(default_factory=Counter)
+    heatmaps: Counter[tuple[int, int]] = field(default_factory=Counter)
+    turned: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
+    passed_over: list[str] = field(default_factory=list)
+    dotted: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def survey_shard(path: Path, *, decode: bool, classes: int | None = None) -> Survey:
+    """Read a shard.
+
+    Args:
+        path: A tar file.
+        decode: Decode all pictures, which finds the damaged ones.
+        classes: How many there are, where that is known.
+
+    Raises:
+        FileNotFoundError, OSError: There is no such file, or it is not a regular one.
+    """
+    try:
+        samples, passed_over = read_contents(path)
+    except ValueError as error:
+        size = path.stat().st_size
+        return Survey(Shard(path.name, 0, 0, file_sha256(path)), size, problems=[str(error)])
+    maps = sum(HEATMAP in sample.members for sample in samples)
+    survey = Survey(Shard(path.name, len(samples), maps, file_sha256(path)), path.stat().st_size, samples)
+    survey.passed_over = passed_over
+    with path.open("rb") as file:
+        if not _has_end(file, survey.size):
+            survey.problems.append(f"{path} does not end as tar files do: it is cut short; copy or write it again")
+        for sample in samples:
+            survey.ignored.update(sample.members.keys() - KNOWN - {image_extension(sample)})
+            survey.dotted += dotted_images(sample)
+            problems = [f"has an empty .{name}" for name in ROLES if sample.members.get(name, FULL).size == 0]
+            if not problems:
+                problems += _check_label(sample, file, classes, survey)
+                problems += _check_pictures(sample, file, decode, survey)
+            survey.problems += [f"{path}: sample {sample.key!r} {problem}" for problem in problems]
+    return survey
+
+
+def read_member(sample: Sample, extension: str, file: BinaryIO) -> bytes:
+    """Read one file of a sample from its open shard."""
+    member = sample.members[extension]
+    file.seek(member.offset)
+    return file.read(member.size)
+
+
+def image_extension(sample: Sample) -> str | None:
+    """Return the extension of a sample's image."""
+    return next((extension for extension in IMAGE_EXTENSIONS if extension in sample.members), None)
+
+
+def _has_end(file: BinaryIO, size: int) -> bool:
+    """Tell whether a tar file ends with empty blocks."""
+    file.seek(max(size - len(TAR_END), 0))
+    return file.read() == TAR_END
+
+
+def _check_label(sample: Sample, file: BinaryIO, classes: int | None, survey: Survey) -> Iterator[str]:
+    """Count the label; yield what is wrong with it."""
+    if LABEL not in sample.members:
+        yield f"has no .{LABEL}; {has(sample.members)}"
+        return
+    text = read_member(sample, LABEL, file)
+    try:
+        label = int(text)
+    except ValueError:
+        yield f"has .{LABEL} {text[:20]!r}, expected an integer"
+        return
+    survey.labels[label] += 1
+    if label < 0 or (classes is not None and label >= classes):
+        yield f"has label {label}, out of range" + ("" if classes is None else f" of {classes} classes")
+
+
+def _check_pictures(sample: Sample, file: BinaryIO, decode: bool, survey: Survey) -> Iterator[str]:
+    """Decode image and map, and count their sizes; yield what is wrong with them."""
+    extension = image_extension(sample)
+    if extension is None:
+        yield f"has no image, expected one of {', '.join(IMAGE_EXTENSIONS)}; {has(sample.members)}"
+        return
+    if not decode:
+        return
+    sizes: list[tuple[int, int]] = []
+    for name, counter in ((extension, survey.images), (HEATMAP, survey.heatmaps)):
+        if name not in sample.members:
+            continue
+        try:
+            picture = decode_picture(read_member(sample, name, file))
+        except ValueError as error:
+            yield f"has a damaged .{name} ({error})"
+            continue
+        counter[picture.size] += 1
+        survey.turned += ORIENTATION in picture.info
+        sizes.append(picture.size)
+        if name == HEATMAP and picture.mode not in MAP_MODES:
+            yield f"has a map of mode {picture.mode}, expected 8- or 16-bit grey"
+    if len(sizes) == 2:
+        (width, height), (columns, rows) = sizes
+        if abs(width * rows - height * columns) > max(width, height, columns, rows):
+            yield f"has an image of {width}x{height} and a map of another shape, {columns}x{rows}"

@@ -1,0 +1,115 @@
+"""Write folders of WebDataset shards: tar files of samples, and a manifest that counts them."""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import webdataset
+
+from harmonizer.data.shards.manifest import Manifest, Shard, file_sha256, write_manifest
+from harmonizer.untrusted import is_name
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+LABEL = "cls"  # text integer
+HEATMAP = "heatmap.png"  # 8- or 16-bit grey
+MAP_MODES = ("L", "I;16", "I;16B", "I")  # what Pillow calls such a map
+
+
+def write_shards(
+    samples: Iterable[Mapping[str, Any]],
+    folder: Path,
+    *,
+    classes: tuple[str, ...],
+    maps: str,
+    samples_per_shard: int = 1000,
+) -> Manifest:
+    """Write samples to a new folder of shards, all or nothing.
+
+    The same samples give the same bytes. Everything is written beside the folder first and renamed at the end.
+
+    Args:
+        samples: Each ``{"__key__": str, "png" | "jpg" | "jpeg" | "webp": bytes, "cls": int}``, where there is a
+            human map ``"heatmap.png": bytes``, and optionally ``"json": bytes``.
+        folder: Must not exist yet.
+        classes: Class names; label i is ``classes[i]``.
+        maps: How the human maps were prepared, in words.
+        samples_per_shard: The last shard may hold fewer.
+
+    Returns:
+        The manifest, as written to ``folder/manifest.json``.
+
+    Raises:
+        FileExistsError: ``folder`` exists.
+        ValueError: A key comes twice or cannot be read back.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; remove it or name another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        shards: list[Shard] = []
+        pending: list[Mapping[str, Any]] = []
+        keys: set[str] = set()
+        for sample in samples:
+            _check_key(sample["__key__"], keys)
+            pending.append(sample)
+            if len(pending) == samples_per_shard:
+                shards.append(write_shard(temporary / shard_name(len(shards)), pending))
+                pending = []
+        if pending:
+            shards.append(write_shard(temporary / shard_name(len(shards)), pending))
+        manifest = Manifest(classes=classes, maps=maps, shards=tuple(shards))
+        write_manifest(temporary, manifest)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def write_shard(path: Path, samples: Iterable[Mapping[str, Any]]) -> Shard:
+    """Write one tar file, atomically, with fixed times and owners.
+
+    Args:
+        path: Of the tar file.
+        samples: As for ``write_shards``.
+
+    Returns:
+        The file's entry for a manifest.
+
+    Raises:
+        ValueError: A key comes twice or cannot be read back.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    count, with_maps = 0, 0
+    keys: set[str] = set()
+    try:
+        with temporary.open("wb") as file:
+            with webdataset.TarWriter(file, mtime=0.0, user="harmonizer", group="harmonizer") as writer:
+                for sample in samples:
+                    _check_key(sample["__key__"], keys)
+                    writer.write(dict(sample))
+                    count, with_maps = count + 1, with_maps + (HEATMAP in sample)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Shard(file=path.name, samples=count, maps=with_maps, sha256=file_sha256(path))
+
+
+def _check_key(key: str, before: set[str]) -> None:
+    """Refuse a key under which a sample could not be found again; add others to those before."""
+    if key in before:
+        raise ValueError(f"expected every key once, got {key!r} again; give its sample another")
+    if not is_name(key) or not key.rpartition("/")[2] or "." in key.rpartition("/")[2]:
+        raise ValueError(f"expected a key without dots and control characters, got {key!r}; try letters and digits")
+    before.add(key)
+
+
+def shard_name(index: int) -> str:
+    """Return the file name of a folder's shard."""
+    return f"{index:06d}.tar"

@@ -1,0 +1,64 @@
+"""What a sweep shows: how far models and images are, with the time left, and a table at the end."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.table import Table
+
+from harmonizer.cli.console import Bars, duration, say_results, show_lines, show_table
+
+
+class Board:
+    """Bars in a terminal; in a log file a line per model, and a line a minute inside one.
+
+    Args:
+        models: How many there are.
+    """
+
+    def __init__(self, models: int) -> None:
+        self.models = models
+        self.over = 0  # models done, failed or measured elsewhere
+        self.measured = 0  # models measured here
+        self.start = time.monotonic()
+        self.name = ""
+        self.bars = Bars()
+        self._images = self.bars.task("image")
+
+    def __enter__(self) -> "Board":
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def begin(self, name: str) -> None:
+        """Show which model comes next."""
+        self.name = name
+        self._images.hide()
+
+    def images(self, done: int, total: int) -> None:
+        """Show how many of the present model's images are measured."""
+        place = f"[{self.over + 1}/{self.models}]"
+        self._images.update(f"{place} attacked {done}/{total} images", done, total, lambda: self.name)
+
+    def end(self, name: str, state: str, detail: str = "") -> None:
+        """Show that a model is over: how it ended, and what there is to say about it."""
+        self.over += 1
+        self._images.hide()
+        left = ""
+        self.measured += state == "done"
+        if self.measured and self.over < self.models:
+            seconds = (time.monotonic() - self.start) / self.measured * (self.models - self.over)
+            left = f"; {self.models - self.over} left, about {duration(seconds)}"
+        show_lines(f"[{self.over}/{self.models}] {name}: {state}{' - ' * bool(detail)}{detail}{left}")
+
+    def table(self, outcomes: Sequence[tuple[str, str, str]], where: str) -> None:
+        """Print the table of all models: name, how it ended, detail; failed ones last."""
+        table = Table("model", "state", "reason")
+        for name, state, detail in sorted(outcomes, key=lambda outcome: outcome[1] == "failed"):
+            table.add_row(name, state, detail, style="red" if state == "failed" else None)
+        show_table(table)
+        say_results(where)

@@ -1,0 +1,23 @@
+"""Models that take images in [0,1]: timm's by name, their weights from files, their normalisation inside."""
+
+from harmonizer.models.pixel_model import (
+    PixelModel,
+    build_model,
+    check_model_name,
+    evaluation_geometry,
+    evaluation_saliency,
+    model_classes,
+    model_image_size,
+    weights_digest,
+)
+
+__all__ = [
+    "PixelModel",
+    "build_model",
+    "check_model_name",
+    "evaluation_geometry",
+    "evaluation_saliency",
+    "model_classes",
+    "model_image_size",
+    "weights_digest",
+]

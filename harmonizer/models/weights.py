@@ -1,0 +1,155 @@
+"""Weights in a file: read without unpickling objects, named as in a timm backbone, and loaded all but the head."""
+
+import argparse
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from harmonizer.cli.console import say
+from harmonizer.models.tensors import check_weights
+from harmonizer.run import BEST
+from harmonizer.untrusted import check_zip
+
+# Where checkpoints keep their weights: Lightning and timm's train.py, others, and averages where there is nothing else.
+HOLDERS = ("state_dict", "model", "model_state_dict", "net", "module", "state_dict_ema", "model_ema")
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+    "backbone.",
+)  # DDP, torch.compile, Lightning, a checkpoint of ours
+IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin", BEST)  # of an export or the hub, of a run
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a timm model from a file.
+
+    Args:
+        path: ``.safetensors`` (preferred), or a file of ``torch.save``: weights alone or a checkpoint that holds them,
+            those of train.py and of timm's included. The second kind is read as tensors and plain values only. Or a
+            folder of :mod:`harmonizer.export` or a run.
+
+    Returns:
+        Weights by the backbone's own names, on the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is an address, damaged, or holds something else.
+    """
+    if "://" in str(path):
+        raise ValueError(f"expected weights on this machine, got {path}; download them first, then weights=FILE")
+    path = _file(Path(path))
+    try:
+        check_zip(path)
+        # timm's train.py keeps its arguments in a Namespace: attributes of plain values.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content: Any = (
+                load_file(path)
+                if path.suffix == ".safetensors"
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
+    except pickle.UnpicklingError:
+        raise ValueError(f"{path} holds more than tensors and plain values, or no weights; it is not loaded") from None
+    except (SafetensorError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is truncated or damaged ({reason}); it is not loaded") from None
+    for holder in HOLDERS:
+        if isinstance(content, dict) and isinstance(content.get(holder), dict):
+            content = content[holder]
+            break
+    weights = _without_prefixes(content) if isinstance(content, dict) else {}
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError(f"{path} holds no weights; expected tensors by their names in a timm model")
+    check_weights(weights, path)
+    return weights
+
+
+@contextmanager
+def loading_all_but_head(path: str | Path, weights: Mapping[str, Tensor], heads: Sequence[str]) -> Iterator[None]:
+    """Refuse, while timm builds a model from a file, what leaves any of it untrained but its head; say what was loaded.
+
+    timm takes whatever fits by name, and does not return what did: this looks on while it calls ``load_state_dict``.
+
+    Args:
+        path: The file, for the messages.
+        weights: What :func:`read_weights` read.
+        heads: Names of the classifier's layers.
+
+    Raises:
+        ValueError: A parameter or running statistic is missing, has another shape, or is no float.
+    """
+    in_file = set(weights)
+    head_names = {f"{head}.{kind}" for head in heads for kind in ("weight", "bias")}
+    original = nn.Module.load_state_dict
+
+    def load(module: nn.Module, state: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
+        own = module.state_dict()
+        try:
+            result = original(module, state, strict=False, assign=assign)
+        except RuntimeError as error:  # a line for each tensor
+            raise ValueError(f"the file is another model's: {str(error).splitlines()[-1].strip()}") from None
+        missing = [name for name in result.missing_keys if name not in head_names and own[name].is_floating_point()]
+        left = [*result.unexpected_keys, *sorted(head_names & in_file - state.keys())]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of the model's {len(own)} tensors are not in the file, {_some(missing)}, and "
+                f"{len(left)} of the file's are not in the model{_some(left, ', ')}; is it another model's?"
+            )
+        for name in own.keys() & state.keys():
+            if own[name].is_floating_point() and not state[name].is_floating_point():
+                raise ValueError(
+                    f"expected floats in {name}, got {state[name].dtype}; try the weights before quantisation"
+                )
+        say(
+            f"weights from {path}: {len(own) - len(result.missing_keys)} tensors loaded, {len(left)} left"
+            f"{_some(left, ': ')}, {len(result.missing_keys)} of the model's missing{_some(result.missing_keys, ': ')}"
+        )
+        return result
+
+    nn.Module.load_state_dict = load  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.load_state_dict = original  # type: ignore[method-assign]
+
+
+def _file(path: Path) -> Path:
+    """Return the file that a path names, or that is in the folder that it names."""
+    if path.is_dir():
+        found = [path / name for name in IN_A_FOLDER if (path / name).is_file()]
+        if not found:
+            raise FileNotFoundError(f"no weights in the folder {path}; expected one of {', '.join(IN_A_FOLDER)}")
+        return found[0]
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; weights=FILE takes .safetensors or .pth")
+    return path
+
+
+def _without_prefixes(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Remove what wrappers have put before the names of at least half of the weights.
+
+    >>> _without_prefixes({"module._orig_mod.model.fc.bias": 1, "module._orig_mod.model.fc.weight": 2, "step": 3})
+    {'fc.bias': 1, 'fc.weight': 2, 'step': 3}
+    """
+    names = {name: str(name) for name in state}
+    while True:
+        for prefix in PREFIXES:
+            wrapped = [name for name, plain in names.items() if plain.startswith(prefix)]
+            if wrapped and 2 * len(wrapped) >= len(names):
+                names |= {name: names[name].removeprefix(prefix) for name in wrapped}
+                break
+        else:
+            return {plain: state[name] for name, plain in names.items()}
+
+
+def _some(names: Sequence[str], before: str = "") -> str:
+    """Return the first names, for a message."""
+    return before * bool(names) + ", ".join(names[:3]) + ", ..." * (len(names) > 3)

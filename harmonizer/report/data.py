@@ -1,0 +1,221 @@
+"""What a report is about: models with their scores, wherever the scores come from."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harmonizer.results import Results, load_results
+from harmonizer.results.families import FAMILIES, guess_family
+from harmonizer.statistics import HUMAN_CEILING
+
+Z95 = 1.959964  # half width of a normal 95 % interval, in standard errors
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number with its uncertainty; NaN where something is not known.
+
+    Attributes:
+        value: In the units of its axis.
+        se: Standard error over images.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        n: Images it is an average over; 0 when not known.
+    """
+
+    value: float
+    se: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    n: int = 0
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any], name: str, scale: float = 1.0) -> "Score":
+        """Take a score from a summary of ``harmonizer.statistics``, multiplied by ``scale``."""
+        value, se, low, high = (float(summary[key]) * scale for key in (name, "se", "low", "high"))
+        return cls(value, se, low, high, summary["n"])
+
+    @classmethod
+    def with_error(cls, value: float, se: float) -> "Score":
+        """Make a score of which only the standard error was published: its interval is the normal one."""
+        return cls(value, se, value - Z95 * se, value + Z95 * se)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A score that a figure can show.
+
+    Attributes:
+        title: With its unit, for an axis.
+        short: For a column of a table.
+        digits: After the point.
+    """
+
+    title: str
+    short: str
+    digits: int
+
+
+AXES = {
+    "accuracy": Axis("Accuracy (%)", "Accuracy (%)", 1),
+    "tolerance": Axis("Perturbation tolerance (L2 radius)", "Tolerance (L2)", 3),
+    "alignment": Axis("Adversarial alignment (share of human ceiling)", "Adversarial alignment", 3),
+    "feature_alignment": Axis("Feature alignment (share of human ceiling)", "Feature alignment", 3),
+}
+
+# Shown beside the others where models of several input sizes were measured: the same change of each pixel has an L2
+# norm that grows with the size.
+RMS = {"tolerance_rms": Axis("Perturbation tolerance (root mean square change, of 255)", "Tolerance (RMS of 255)", 2)}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the table and one point of a figure.
+
+    Attributes:
+        name: Shown; unique within its source.
+        architecture: timm's name.
+        family: One of ``FAMILIES``.
+        source: Who measured it, and how: points of different sources are not measured alike.
+        scores: By the keys of :data:`AXES` and :data:`RMS`; what was not measured is not there.
+        control: Name of the model that differs only in not being harmonized, if that is in the report.
+        results: Its results folder, when it was measured here.
+        own_accuracy: Whether its accuracy is its own, measured here or of its own table, although a table of accuracies
+            was given: that has no row for it.
+    """
+
+    name: str
+    architecture: str
+    family: str
+    source: str
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    control: str | None = None
+    results: Results | None = None
+    own_accuracy: bool = False
+
+    def value(self, axis: str) -> float:
+        """Return a score's value, NaN when it was not measured."""
+        return self.scores[axis].value if axis in self.scores else np.nan
+
+    @property
+    def masked(self) -> bool:
+        """Whether its health card says that gradients are masked, so that its tolerance cannot be trusted."""
+        return bool(self.results and (self.results.summary.get("health") or {}).get("masked"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where scores come from.
+
+    Attributes:
+        name: Shown.
+        citation: What to cite for it.
+        protocol: How it was measured, in words.
+    """
+
+    name: str
+    citation: str
+    protocol: str
+
+
+def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
+    """Read results folders as models: one source a protocol, controls paired with the models harmonized from them.
+
+    Raises:
+        ValueError: Folders are damaged; the message names each with its reason.
+    """
+    loaded, problems = [], []
+    for folder in folders:
+        try:
+            results = load_results(folder)
+            _ = results.columns
+            loaded.append(results)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
+    protocols = {results.summary["protocol"]["hash"]: results.summary["protocol"] for results in loaded}
+    attacks = Counter(protocol["attack"] for protocol in protocols.values())
+    sources = {}
+    for key, protocol in sorted(protocols.items()):
+        attack, images = protocol["attack"], protocol["images"]
+        name = attack if attacks[attack] == 1 else f"{attack} [{key[:6]}]"
+        described = f"{attack} up to radius {protocol['eps_max']:g} on {images} images (protocol {key})"
+        sources[key] = Source(name, "", described)
+    models = [_measured(results, sources[results.summary["protocol"]["hash"]].name) for results in loaded]
+    return _paired(_distinct(models)), list(sources.values())
+
+
+def input_sizes(models: Sequence[Model]) -> list[int]:
+    """Return the input sizes, in pixels, of the measured models, each once."""
+    return sorted({model.results.summary["model"]["input_size"] for model in models if model.results is not None})
+
+
+def score_range(score: Score, bars: str) -> tuple[float, float]:
+    """Return the ends of an error bar: ``bars`` is "se" or "interval"."""
+    if bars == "se":
+        return score.value - score.se, score.value + score.se
+    return score.low, score.high
+
+
+def ceiling_of(results: Results, axis: str) -> float:
+    """Return the alignment between people that an alignment is a share of: these data's own where it is known.
+
+    Args:
+        results: Of one model.
+        axis: ``alignment`` or ``feature_alignment``.
+    """
+    block = results.summary.get("feature_alignment" if axis == "feature_alignment" else "adversarial_alignment") or {}
+    return float(block.get("ceiling", HUMAN_CEILING))
+
+
+def _measured(results: Results, source: str) -> Model:
+    """Turn one results folder into a model."""
+    summary, model = results.summary, results.summary["model"]
+    scores = {
+        "accuracy": Score.of(summary["accuracy"], "value", 100),
+        "tolerance": Score.of(summary["tolerance"]["restricted_mean"], "mean"),
+        "tolerance_rms": Score.of(
+            summary["tolerance"]["restricted_mean"], "mean", 255 / (sqrt(3) * model["input_size"])
+        ),
+    }
+    for axis, block in (("alignment", "adversarial_alignment"), ("feature_alignment", "feature_alignment")):
+        if summary.get(block) is not None and ceiling_of(results, axis) > 0:
+            scores[axis] = Score.of(summary[block], "mean", 1 / ceiling_of(results, axis))
+    training = summary.get("training")
+    family = model["family"] if model["family"] in FAMILIES[:-1] else guess_family(model["name"])
+    if training is not None:
+        family = "harmonized" if training["harmonize"] else "control"
+    return Model(model["label"], model["name"], family, source, scores, results=results)
+
+
+def _distinct(models: Sequence[Model]) -> list[Model]:
+    """Add the folder to names that occur twice."""
+    counts = Counter((model.source, model.name) for model in models)
+
+    def named(model: Model) -> Model:
+        if counts[model.source, model.name] == 1 or model.results is None:
+            return model
+        return replace(model, name=f"{model.name} ({model.results.folder.name})")
+
+    return [named(model) for model in models]
+
+
+def _paired(models: Sequence[Model]) -> list[Model]:
+    """Name each harmonized model's control: the same architecture, seed and protocol, trained without human maps."""
+    controls = {_twin(model): model.name for model in models if model.family == "control"}
+    return [
+        replace(model, control=controls.get(_twin(model))) if model.family == "harmonized" else model
+        for model in models
+    ]
+
+
+def _twin(model: Model) -> tuple[Any, ...]:
+    """Return what a harmonized model and its control share."""
+    training = model.results.summary["training"] if model.results else {}
+    return model.source, model.architecture, (training or {}).get("seed")

@@ -1,0 +1,173 @@
+"""The results table as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from harmonizer.report.correlations import comparable
+from harmonizer.report.data import AXES, Model, Score
+from harmonizer.results import RADIUS, text_cell
+from harmonizer.statistics import BOUND, BUDGETS, STATUSES, robust_accuracy
+from harmonizer.statistics.bootstrap import Summary
+
+NONE = "\N{EN DASH}"  # what is not known
+MASKED = "gradients look masked"
+LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "∞": r"$\infty$",
+    "\N{MINUS SIGN}": "$-$",
+}
+
+
+def header() -> list[str]:
+    """Return the columns of the table for people."""
+    scores = [axis.short for axis in AXES.values()]
+    return ["Model", "Family", "Source", scores[0], scores[1], "Median (L2)", *scores[2:], "Images", "Health"]
+
+
+def line(model: Model) -> list[str]:
+    """Return a model's line of the table for people: scores with standard errors, a dash for what is not known."""
+    scores = [show(model.scores.get(key), axis.digits) for key, axis in AXES.items()]
+    scores[0] += f" ({own_accuracy(model)})" if model.own_accuracy else ""
+    images = str(model.scores["tolerance"].n or NONE) if "tolerance" in model.scores else NONE
+    health = NONE if model.results is None or model.results.summary.get("health") is None else "ok"
+    health = MASKED if model.masked else health
+    return [model.name, model.family, model.source, scores[0], scores[1], median(model), *scores[2:], images, health]
+
+
+def show(score: Score | None, digits: int) -> str:
+    """Show a score with its standard error.
+
+    >>> show(Score(2.3456, 0.012), 3), show(Score(float("inf")), 1)
+    ('2.346 ± 0.012', '∞')
+    """
+    if score is None or np.isnan(score.value):
+        return NONE
+    value = "∞" if np.isinf(score.value) else f"{score.value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return value if np.isnan(score.se) else f"{value} ± {score.se:.{digits}f}"
+
+
+def own_accuracy(model: Model) -> str:
+    """Return where an accuracy is from that stands beside those of a table; empty for all others."""
+    return "" if not model.own_accuracy else "measured" if model.results is not None else "of its own table"
+
+
+def estimate(value: float, low: float, high: float, digits: int = 3, sign: str = "-") -> str:
+    """Show a number with its interval, as far as they are known; ``sign`` is "+" for differences.
+
+    >>> estimate(0.8245, 0.786, 0.855), estimate(0.5, np.nan, np.nan, sign="+"), estimate(np.nan, 0, 0) == NONE
+    ('0.825 [0.786, 0.855]', '+0.500', True)
+    """
+    if np.isnan(value):
+        return NONE
+    shown = f"{value:{sign}.{digits}f}"
+    if not np.isnan(low):
+        shown += f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+    return shown.replace("-", "\N{MINUS SIGN}")
+
+
+def median(model: Model) -> str:
+    """Show the median radius of a measured model, infinite when most images were never fooled."""
+    if model.results is None:
+        return NONE
+    return show(Score(float(model.results.summary["tolerance"]["median"]["value"])), AXES["tolerance"].digits)
+
+
+def markdown(models: Sequence[Model]) -> str:
+    """Write the table as Markdown."""
+    lines = [header(), ["---", "---", "---", *["---:"] * (len(header()) - 4), "---"], *map(line, models)]
+    rows = [[escaped(cell) if i > 1 else cell for cell in cells] for i, cells in enumerate(lines)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
+def latex(models: Sequence[Model]) -> str:
+    """Write the table as LaTeX, for the ``booktabs`` package."""
+    lines = [
+        " & ".join("".join(LATEX.get(letter, letter) for letter in one_line(cell)) for cell in cells)
+        for cells in table(models)
+    ]
+    columns = "lll" + "r" * (len(header()) - 4) + "l"
+    rule, body = "\\midrule\n", "".join(f"{text} \\\\\n" for text in lines[1:])
+    return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{lines[0]} \\\\\n{rule}{body}\\bottomrule\n\\end{{tabular}}\n"
+
+
+def table(models: Sequence[Model]) -> list[list[str]]:
+    """Return the table for people, its header first."""
+    return [header(), *map(line, models)]
+
+
+def comma_separated(models: Sequence[Model]) -> str:
+    """Write every number of the table, unrounded, as CSV: an empty cell is a number that is not known.
+
+    ``own_accuracy`` says where an accuracy is from that the table of accuracies does not have; ``counted`` is 1 for the
+    models that correlations are over. A name that a spreadsheet would take for a formula has a ``'`` before it.
+    """
+    ends = ("value", "se", "low", "high", "n")
+    counts = [f"n_{status}" for status in STATUSES]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = ["model", "architecture", "family", "source", "control", "masked", "own_accuracy", "counted"]
+    counted = set(map(id, comparable(models)))
+    scores = [f"{axis}{'' if end == 'value' else '_' + end}" for axis in AXES for end in ends]
+    robust = [f"robust_accuracy_{eps:g}" for eps in BUDGETS]  # upper bounds, by our own attack
+    writer.writerow([*names, *scores, "tolerance_median", *robust, *counts])
+    for model in models:
+        texts = (model.name, model.architecture, model.family, model.source, model.control or "")
+        cells = [*map(text_cell, texts), int(model.masked), own_accuracy(model), int(id(model) in counted)]
+        known = [getattr(model.scores[axis], end) if axis in model.scores else np.nan for axis in AXES for end in ends]
+        tolerance = model.results.summary["tolerance"] if model.results else {}
+        middle = tolerance.get("median", {}).get("value", np.nan)
+        shares = {share["eps"]: share["value"] for share in robust_of(model)}
+        budgets = [shares.get(eps, np.nan) for eps in BUDGETS]
+        writer.writerow(
+            [*cells, *map(_plain, [*known, middle, *budgets]), *(tolerance.get(count, "") for count in counts)]
+        )
+    return buffer.getvalue()
+
+
+def robust_markdown(models: Sequence[Model]) -> str:
+    """Write the share of images still correct at fixed budgets as Markdown, for the measured models."""
+    if not any(map(robust_of, models)):
+        return "No model was measured here: published scores do not say how many images withstand a budget.\n"
+    lines = [f"Correct (%) at an L2 budget. {BOUND[0].upper()}{BOUND[1:]}.", ""]
+    lines += [f"| Model | Attack | {' | '.join(f'L2 {eps:g}' for eps in BUDGETS)} | Images | Failed |"]
+    lines += [f"|---|---|{'---:|' * (len(BUDGETS) + 2)}"]
+    for model in models:
+        if shares := robust_of(model):
+            known = {share["eps"]: show(Score(100 * share["value"], 100 * share["se"]), 1) for share in shares}
+            cells = [known.get(eps, NONE) for eps in BUDGETS]
+            counts = [str(shares[0]["n"]), str(shares[0]["n_failed"])]
+            lines.append(f"| {' | '.join([escaped(model.name), escaped(model.source), *cells, *counts])} |")
+    return "\n".join(lines) + "\n"
+
+
+def robust_of(model: Model) -> list[Summary]:
+    """Return a measured model's robust accuracy at the budgets, from its rows; nothing for published scores."""
+    if model.results is None:
+        return []
+    columns, eps_max = model.results.columns, float(model.results.summary["protocol"]["eps_max"])
+    return robust_accuracy(columns["status"], columns[RADIUS], eps_max=eps_max)
+
+
+def escaped(text: str) -> str:
+    """Escape text for a cell of a Markdown table, on one line."""
+    return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", one_line(text))
+
+
+def one_line(text: str) -> str:
+    """Replace line breaks and other characters that are not printed by spaces."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _plain(value: float) -> str:
+    """Write a number so that it reads back exactly; nothing for NaN."""
+    return "" if value != value else repr(value) if isinstance(value, int) else repr(float(value))

@@ -1,0 +1,1 @@
+"""Training: the LightningModule, its optimiser, double backprop, precision and checkpoints."""

@@ -1,0 +1,78 @@
+"""One training forward: logits of all samples, and a graph of the input gradient where there are human maps."""
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.data.batch import Batch
+from harmonizer.functional.saliency import Score, class_score, input_gradient
+
+RELATIVES = ("EvoNorm2dB", "InplaceAbn")  # timm's layers that take statistics over the batch, beside BatchNorm
+
+
+def couples_samples(model: nn.Module) -> bool:
+    """Tell whether a sample's logits depend on the others of its batch, in training mode.
+
+    Batch normalisation does that, and its relatives that take statistics over the batch.
+
+    >>> couples_samples(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
+    True
+    >>> couples_samples(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4)))
+    False
+    """
+    return any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) or type(module).__name__.startswith(RELATIVES)
+        for module in model.modules()
+    )
+
+
+def logits_and_gradient(
+    model: nn.Module, batch: Batch, *, joint: bool, score: Score = "logit"
+) -> tuple[Tensor, Tensor]:
+    """Run the model once over each sample, with a graph of the input gradient for those that have a human map.
+
+    Args:
+        model: Maps images (B,3,H,W) to logits (B,K).
+        batch: B samples.
+        joint: Run all samples together, as published. Otherwise only those with a map pay for the gradient. They run
+            apart, which is exact where samples do not depend on each other (:func:`couples_samples`; dropout draws
+            other random numbers); with batch normalisation each part has statistics of its own, and a part of one
+            sample, which has none, runs with the others. Vision transformers
+            run them before the others in one forward, to the same result (:class:`harmonizer.fast.FastPath`).
+        score: What is differentiated; see :func:`harmonizer.functional.saliency.class_score`.
+
+    Returns:
+        Logits (B,K), and the gradient (B,3,H,W) of the true class's score, zero where a split batch has no map.
+    """
+    mapped = batch.has_map
+    alone = 1 in (int(mapped.sum()), int((~mapped).sum())) and couples_samples(model)
+    if joint or alone or bool(mapped.all()) or not bool(mapped.any()):
+        images = batch.images.requires_grad_()
+        logits = model(images)
+        return logits, _gradient(logits, images, batch, score)
+    order = torch.argsort(mapped.logical_not().long(), stable=True)  # those with a map first
+    place = torch.argsort(order)
+    part = _chosen(batch, mapped)  # M samples
+    if getattr(model, "supports_prefix", False) and not couples_samples(model):
+        images = batch.images[order].requires_grad_()
+        logits = model(images, num_mapped=len(part.keys))
+        return logits[place], _gradient(logits[: len(part.keys)], images, part, score)[place]
+    plain = model(batch.images[~mapped])  # (B-M,K)
+    images = part.images.requires_grad_()
+    logits = model(images)  # (M,K)
+    gradient = _gradient(logits, images, part, score)  # (M,3,H,W)
+    absent = gradient.new_zeros(len(plain), *gradient.shape[1:])
+    return torch.cat([logits, plain])[place], torch.cat([gradient, absent])[place]
+
+
+def _gradient(logits: Tensor, images: Tensor, batch: Batch, score: Score) -> Tensor:
+    """Differentiate the true class's score, or the mixture of both where two samples were mixed."""
+    scores = class_score(logits, batch.labels, score)
+    if batch.partners is not None and batch.shares is not None:
+        scores = batch.shares * scores + (1 - batch.shares) * class_score(logits, batch.partners, score)
+    return input_gradient(scores, images, create_graph=True)
+
+
+def _chosen(batch: Batch, which: Tensor) -> Batch:
+    """Return the samples (M,) of a batch that a mask (B,) chooses."""
+    tensors = {name: value[which] for name, value in batch._asdict().items() if isinstance(value, Tensor)}
+    return batch._replace(**tensors, keys=[batch.keys[i] for i in which.nonzero()[:, 0].tolist()])

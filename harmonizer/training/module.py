@@ -1,0 +1,319 @@
+"""The LightningModule: cross-entropy plus the harmonizer loss, any timm model, optimiser and schedule by name."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from timm.scheduler.scheduler import Scheduler
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from harmonizer.cli.console import say
+from harmonizer.data.batch import Batch
+from harmonizer.data.class_names import check_imagenet_order, imagenet_classes
+from harmonizer.data.datamodule import ShardData
+from harmonizer.data.sampling import sample_seed
+from harmonizer.functional import check_loss_settings, harmonizer_loss
+from harmonizer.functional.loss import ScaleMatch
+from harmonizer.functional.saliency import Deviation, Reduction, Score, check_score, reduce_channels, reductions
+from harmonizer.metrics import Accuracy
+from harmonizer.models import build_model, model_classes
+from harmonizer.training.compatibility import refuse_unsupported
+from harmonizer.training.double_backward import couples_samples, logits_and_gradient
+from harmonizer.training.optim import (
+    batch_and_rate,
+    build_optimizer,
+    build_schedule,
+    check_epochs,
+    check_settings,
+    harmonizer_factor,
+    scaled_lr,
+)
+from harmonizer.training.precision import full_precision, promoted
+
+
+class HarmonizerModule(L.LightningModule):
+    """Train and validate one timm model.
+
+    The control (``harmonize=False``) is a plain training: no saliency is computed. All arguments are scalars, strings
+    or lists of them: they are the checkpoint's hyper-parameters, and with its weights all that it takes to rebuild
+    the model.
+
+    Args:
+        model: timm name.
+        classes: Class names; their number is the size of the head.
+        image_size: Input height and width in pixels.
+        harmonize: Add the harmonizer loss.
+        harmonizer_weight: Its factor lambda.
+        harmonizer_warmup_epochs: Lambda rises from 0 during these epochs; may be a fraction.
+        harmonize_every: Add the loss at every n-th optimiser step only.
+        saliency_batch: ``"joint"`` runs all samples of a batch together, as published; ``"split"`` lets only those
+            with a map pay for the saliency; ``"auto"`` splits where that changes nothing, that is where samples do
+            not depend on each other. See :mod:`harmonizer.training.double_backward`.
+        levels: Its pyramid levels.
+        level_metric: Error of a level; see :func:`harmonizer.functional.harmonizer_loss`, as for the next three.
+        scale_match: How the human map gets the saliency's scale.
+        std: Of the standardisation of both maps.
+        top_k: Share of the saliency's pixels that are compared, the largest ones.
+        saliency_reduction: Over the channels; see :func:`harmonizer.functional.input_saliency`, as for the next. Of
+            several, the losses are averaged.
+        saliency_of: What is differentiated.
+        gradient_penalty: Share in the harmonizer loss of the mean squared norm of that gradient, whose size the
+            comparison of maps does not see.
+        label_smoothing: Of the cross-entropy.
+        optimizer: timm optimiser name, for example ``adamw`` or ``sgd`` (with Nesterov momentum).
+        lr: Learning rate after warm-up.
+        lr_batch: Samples of one step, over all processes, that ``lr`` is meant for: the rate grows with the run's own
+            number in proportion; None leaves it as it is. See :func:`harmonizer.training.optim.scaled_lr`.
+        layer_decay: Factor by which the learning rate falls from each layer to the one below it; None for none.
+        weight_decay: Of weights and biases, not of normalisation layers, embeddings and tokens.
+        momentum: Of SGD.
+        schedule: timm schedule name.
+        warmup_epochs: Linear warm-up from 0; may be a fraction.
+        decay_epochs: Epochs after which a ``step`` schedule decays, again and again.
+        milestones: Epochs at which a ``multistep`` schedule decays.
+        decay_rate: Factor of a ``step`` or ``multistep`` schedule.
+        checkpoint_gradients: Save memory: compute activations again in the backward pass.
+        pretrained: Start from timm's weights, its head too where it has as many classes; ImageNet's are in its order.
+        weights: Start from the weights in this file, see :func:`harmonizer.models.weights.read_weights`.
+        model_args: Arguments of timm's own, such as ``drop_path_rate``; see :mod:`harmonizer.models.model_args`.
+        seed: Of dropout and the like; each batch has its own, so that a resumed run draws the same numbers.
+
+    Attributes:
+        measured: Values () of the last training batch, for the log.
+
+    Raises:
+        ValueError: An argument is out of range or unknown to timm, or timm's head is kept for classes in another order.
+
+    Reference:
+        Fel et al. 2022 (arXiv 2211.04533), equation 2.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        classes: Sequence[str],
+        image_size: int,
+        *,
+        harmonize: bool = False,
+        harmonizer_weight: float = 1.0,
+        harmonizer_warmup_epochs: float = 0.0,
+        harmonize_every: int = 1,
+        saliency_batch: str = "auto",
+        levels: int = 5,
+        level_metric: str = "mse",
+        scale_match: ScaleMatch = "released",
+        std: Deviation = "population",
+        top_k: float = 1.0,
+        saliency_reduction: Reduction | Sequence[Reduction] = "mean",
+        saliency_of: Score = "logit",
+        gradient_penalty: float = 0.0,
+        label_smoothing: float = 0.1,
+        optimizer: str = "adamw",
+        lr: float = 1e-3,
+        lr_batch: int | None = None,
+        layer_decay: float | None = None,
+        weight_decay: float = 1e-5,
+        momentum: float = 0.9,
+        schedule: str = "cosine",
+        warmup_epochs: float = 0.0,
+        decay_epochs: float = 30.0,
+        milestones: Sequence[int] = (),
+        decay_rate: float = 0.1,
+        checkpoint_gradients: bool = False,
+        pretrained: bool = False,
+        weights: str | None = None,
+        model_args: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        classes, milestones = [str(name) for name in classes], [int(epoch) for epoch in milestones]
+        saliency_reduction, model_args = reductions(saliency_reduction), dict(model_args or {})
+        self.save_hyperparameters()
+        plain = {"classes": classes, "milestones": milestones, "model_args": model_args}
+        self.hparams.update(plain, saliency_reduction=saliency_reduction)
+        check_settings(dict(self.hparams))
+        check_loss_settings(metric=level_metric, scale_match=scale_match, std=std, top_k=top_k)
+        check_score(saliency_of)
+        if pretrained and len(classes) == model_classes(model) == len(imagenet_classes()):  # timm's head is kept
+            doubt = check_imagenet_order(classes)
+            if doubt is not None:
+                say(f"{model}: {doubt}")
+        self.model = build_model(
+            model,
+            num_classes=len(classes),
+            image_size=image_size,
+            pretrained=pretrained,
+            weights=weights,
+            second_order=harmonize,
+            checkpoint_gradients=checkpoint_gradients,
+            model_args=model_args,
+        )
+        self.joint = saliency_batch == "joint" or (saliency_batch == "auto" and couples_samples(self.model))
+        self.measured: dict[str, Tensor] = {}
+        self.accuracy = Accuracy(len(classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B,3,H,W) in [0,1] to logits (B,K)."""
+        logits: Tensor = self.model(images)
+        return logits
+
+    def check_trainer(self, trainer: L.Trainer) -> None:
+        """Raise before a fit where this trainer would train nothing, or something else than it says.
+
+        Raises:
+            ValueError: Gradients would be clipped at 0 or below; see also
+                :func:`harmonizer.training.compatibility.refuse_unsupported` and
+                :func:`harmonizer.training.optim.check_epochs`.
+        """
+        check_epochs(trainer.max_epochs, self.hparams["schedule"])
+        clip = trainer.gradient_clip_val
+        if clip is not None and not clip > 0:  # Lightning would not clip, without a word
+            raise ValueError(f"expected gradient_clip above 0, or null for none, got {clip}")
+        refuse_unsupported(trainer, self, harmonize=self.hparams["harmonize"])
+
+    def on_fit_start(self) -> None:
+        """Refuse what would train something else than it says; state batch and rate where several numbers make them."""
+        refuse_unsupported(self.trainer, self, harmonize=self.hparams["harmonize"])
+        world, steps, batch = self.trainer.world_size, self.trainer.accumulate_grad_batches, self._step_batch()
+        if world > 1 or steps > 1 or self.hparams["lr_batch"] is not None:
+            say(batch_and_rate(batch, world, steps, self.hparams["lr"], self.hparams["lr_batch"]))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout and the like by (seed, batch, rank)."""
+        number = self.trainer.fit_loop.epoch_loop.total_batch_idx  # from the first epoch on; a checkpoint keeps it
+        torch.manual_seed(sample_seed(self.hparams["seed"], number, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch.
+
+        Raises:
+            ValueError: The batch is a single image, of which batch normalisation has no statistics.
+        """
+        try:
+            return self._loss(batch)
+        except ValueError as error:
+            if len(batch.labels) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"expected at least 2 images in each batch for the batch normalisation of {self.hparams['model']}, "
+                f"got {batch.keys[0]} alone; try recipe.batch_size=2 or more"
+            ) from None
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Return the loss of one batch."""
+        factor = self._factor()
+        # Without any map the harmonizer loss and its gradient are exactly zero. The contrastive loss compares the
+        # batches of all processes, and all must take part.
+        needed = self.hparams["level_metric"] == "contrastive" or bool(batch.has_map.any())
+        if factor and needed:
+            score = self.hparams["saliency_of"]
+            logits, gradient = logits_and_gradient(self.model, batch, joint=self.joint, score=score)
+        else:
+            logits, gradient = self.model(batch.images), None
+        with full_precision(self.device):
+            loss = self._classify(promoted(logits), batch)
+            losses = {"cross_entropy": loss}
+            if factor:
+                losses["harmonizer_loss"] = torch.zeros_like(loss) if gradient is None else self._agree(gradient, batch)
+                loss = loss + factor * losses["harmonizer_loss"]
+        self.measured = {name: value.detach() for name, value in {**losses, "loss": loss}.items()}
+        for name, value in self.measured.items():
+            self.log(f"train/{name}", value, logger=False, prog_bar=True, batch_size=len(batch.labels))
+        return loss
+
+    def _classify(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the cross-entropy () of logits (B,K), with both labels where samples were mixed."""
+        smoothing = self.hparams["label_smoothing"]
+        if batch.partners is None or batch.shares is None:
+            return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+        own, other = (
+            F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+            for labels in (batch.labels, batch.partners)
+        )
+        return (batch.shares * own + (1 - batch.shares) * other).mean()
+
+    def _agree(self, gradient: Tensor, batch: Batch) -> Tensor:
+        """Return the harmonizer loss () of the input gradient (B,3,H,W) and the batch's human maps."""
+        settings = self.hparams
+        chosen = {name: settings[name] for name in ("levels", "scale_match", "std", "top_k")}
+        metric = settings["level_metric"]
+        saliencies = [reduce_channels(gradient, reduction) for reduction in settings["saliency_reduction"]]
+        if metric != "contrastive":  # which compares the samples of a batch; for the others one longer batch is faster
+            saliencies = [torch.cat(saliencies)]
+        times = len(saliencies[0]) // len(gradient)
+        human, has_map = batch.human.repeat(times, 1, 1), batch.has_map.repeat(times)
+        losses = [harmonizer_loss(saliency, human, has_map, metric=metric, **chosen) for saliency in saliencies]
+        loss = torch.stack(losses).mean()
+        if settings["gradient_penalty"]:
+            size = gradient.square().sum((1, 2, 3))  # (B,)
+            loss = loss + settings["gradient_penalty"] * torch.where(batch.has_map, size, 0.0).mean()
+        return loss
+
+    def _factor(self) -> float:
+        """Return lambda at this step."""
+        settings = self.hparams
+        if not settings["harmonize"]:
+            return 0.0
+        warmup = settings["harmonizer_warmup_epochs"]
+        return harmonizer_factor(
+            self.global_step,
+            weight=settings["harmonizer_weight"],
+            every=settings["harmonize_every"],
+            warmup_epochs=warmup,
+            updates_per_epoch=self._updates_per_epoch() if warmup else 1,
+        )
+
+    def on_validation_start(self) -> None:
+        """Give all processes the running statistics of the first one.
+
+        DDP does so in a validation's first forward, for which the others would wait forever where one has no sample.
+        """
+        model = self.trainer.model
+        if isinstance(model, DistributedDataParallel) and model.will_sync_module_buffers():  # type: ignore[no-untyped-call]
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+            model.require_forward_param_sync = False
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the logits (B,K) of one batch, for the callbacks."""
+        logits: Tensor = self.model(batch.images)
+        self.accuracy.update(logits, batch.labels)
+        return logits
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracy over all processes."""
+        self.log("val/accuracy", self.accuracy.compute(), prog_bar=True)
+        self.accuracy.reset()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Build optimiser and schedule; the schedule advances every step."""
+        settings = dict(self.hparams)
+        settings["lr"] = scaled_lr(settings["lr"], settings["lr_batch"], self._step_batch())
+        optimizer = build_optimizer(self.model.backbone, settings)
+        epochs = check_epochs(self.trainer.max_epochs, settings["schedule"])
+        scheduler = build_schedule(optimizer, settings, epochs=epochs, updates_per_epoch=self._updates_per_epoch())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
+
+    def lr_scheduler_step(self, scheduler: Scheduler, metric: object) -> None:  # type: ignore[override]
+        """Advance timm's schedule, which counts the updates itself."""
+        scheduler.step_update(self.global_step)
+
+    def _step_batch(self) -> int | None:
+        """Return the samples of one optimiser step, over all processes; None where the data do not say."""
+        batch = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
+        return None if batch is None else batch * self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    def _updates_per_epoch(self) -> int:
+        """Count an epoch's optimiser steps, from the manifest.
+
+        Lightning's own estimate would start the training loader before a checkpoint can tell it where to go on.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ShardData):
+            return max(1, int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1))
+        return math.ceil(data.train_batches() / self.trainer.accumulate_grad_batches)

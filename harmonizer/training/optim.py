@@ -1,0 +1,199 @@
+"""What a module's settings say of optimiser, learning-rate schedule and the harmonizer loss's factor."""
+
+from typing import Any
+
+from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay
+from timm.scheduler.scheduler_factory import create_scheduler_v2
+from torch import nn
+from torch.optim import Optimizer
+
+SCHEDULES = ("constant", "cosine", "multistep", "poly", "step", "tanh")
+SALIENCY_BATCHES = ("auto", "joint", "split")
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raise a ValueError for a setting that is out of range.
+
+    Args:
+        settings: Of a :class:`harmonizer.training.module.HarmonizerModule`.
+    """
+    at_least_zero = (
+        "harmonizer_weight",
+        "weight_decay",
+        "warmup_epochs",
+        "harmonizer_warmup_epochs",
+        "gradient_penalty",
+    )
+    for name in ("harmonize", "pretrained"):
+        if not isinstance(settings[name], bool):
+            raise TypeError(f"expected {name} true or false, got {settings[name]!r}")
+    for name in (*at_least_zero, "lr", "label_smoothing", "harmonize_every"):
+        if isinstance(settings[name], bool) or not isinstance(settings[name], int | float):
+            raise TypeError(f"expected a number for {name}, got {settings[name]!r}")
+    for name in at_least_zero:
+        if not settings[name] >= 0:
+            raise ValueError(f"expected {name} >= 0, got {settings[name]}")
+    if not settings["lr"] > 0:
+        raise ValueError(f"expected lr > 0, got {settings['lr']}")
+    if not 0 <= settings["label_smoothing"] < 1:
+        raise ValueError(f"expected label_smoothing in [0,1), got {settings['label_smoothing']}")
+    if settings["harmonize_every"] < 1:
+        raise ValueError(f"expected harmonize_every >= 1, got {settings['harmonize_every']}")
+    if settings["layer_decay"] is not None and not 0 < settings["layer_decay"] <= 1:
+        raise ValueError(f"expected layer_decay in (0,1], or null for none, got {settings['layer_decay']}")
+    lr_batch = settings["lr_batch"]
+    if lr_batch is not None and (isinstance(lr_batch, bool) or not isinstance(lr_batch, int) or lr_batch < 1):
+        raise ValueError(f"expected lr_batch, a number of samples of at least 1, or null, got {lr_batch!r}")
+    if settings["saliency_batch"] not in SALIENCY_BATCHES:
+        raise ValueError(
+            f"expected saliency_batch of {', '.join(SALIENCY_BATCHES)}, got {settings['saliency_batch']!r}"
+        )
+    if settings["optimizer"] not in list_optimizers():
+        raise ValueError(f"timm has no optimizer {settings['optimizer']!r}; try adamw or sgd")
+    if settings["schedule"] not in SCHEDULES:
+        raise ValueError(f"expected a schedule of {', '.join(SCHEDULES)}, got {settings['schedule']!r}")
+
+
+def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split parameters into decayed and not decayed ones, as the published training does.
+
+    Biases are decayed; normalisation layers, embeddings and class tokens are not (Fel et al. 2022).
+
+    Args:
+        model: Any module; a backbone's ``no_weight_decay`` names (timm) count as embeddings and tokens.
+        weight_decay: Of the decayed group.
+
+    Returns:
+        Two parameter groups for a torch optimiser.
+    """
+    exempt = undecayed(model)
+    parameters = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    return [
+        {"params": [value for name, value in parameters if name not in exempt], "weight_decay": weight_decay},
+        {"params": [value for name, value in parameters if name in exempt], "weight_decay": 0.0},
+    ]
+
+
+def undecayed(model: nn.Module) -> set[str]:
+    """Return the names of the parameters without weight decay; see :func:`weight_decay_groups`."""
+    exempt: set[str] = set()
+    for prefix, module in model.named_modules():
+        path = f"{prefix}." if prefix else ""
+        names: set[str] = getattr(module, "no_weight_decay", set)()
+        exempt |= {path + name for name in names}
+        if isinstance(module, nn.Embedding) or "norm" in type(module).__name__.lower():
+            exempt |= {path + name for name, _ in module.named_parameters(recurse=False)}
+    return exempt
+
+
+def build_optimizer(backbone: nn.Module, settings: dict[str, Any]) -> Optimizer:
+    """Return the optimiser; with ``layer_decay``, a layer's rate falls by that factor for each layer above it."""
+    decay = settings["weight_decay"]
+    groups: list[dict[str, Any]] = weight_decay_groups(backbone, decay)
+    if settings["layer_decay"] is not None:
+        groups = param_groups_layer_decay(
+            backbone,
+            decay,
+            no_weight_decay_list=sorted(undecayed(backbone)),
+            weight_decay_exclude_1d=False,
+            layer_decay=settings["layer_decay"],
+        )
+    optimizer: Optimizer = create_optimizer_v2(
+        groups, opt=settings["optimizer"], lr=settings["lr"], momentum=settings["momentum"]
+    )
+    return optimizer
+
+
+def scaled_lr(lr: float, lr_batch: int | None, batch: int | None) -> float:
+    """Return the learning rate for the samples of a step, by the linear scaling rule.
+
+    Args:
+        lr: For ``lr_batch`` samples.
+        lr_batch: None leaves ``lr`` as it is.
+        batch: Samples of one optimiser step, over all processes and accumulated batches; None where it is not known.
+
+    Raises:
+        ValueError: The batch is not known.
+
+    Reference:
+        Goyal et al. 2017 (arXiv 1706.02677), section 2.1.
+
+    >>> scaled_lr(5e-4, 256, 1024), scaled_lr(5e-4, None, 1024)
+    (0.002, 0.0005)
+    """
+    if lr_batch is None:
+        return lr
+    if batch is None:
+        raise ValueError(f"expected data that know their batch_size with lr_batch={lr_batch}; try lr_batch=null")
+    return lr * batch / lr_batch
+
+
+def batch_and_rate(batch: int | None, processes: int, accumulated: int, lr: float, lr_batch: int | None) -> str:
+    """Say how many samples make a step, and at which learning rate.
+
+    >>> batch_and_rate(1024, 32, 1, 5e-4, 256)
+    '1024 samples a step: 32 x 32 processes; learning rate 0.002, scaled from 0.0005 for 256 (lr_batch)'
+    >>> batch_and_rate(64, 2, 2, 1e-3, None)
+    '64 samples a step: 16 x 2 processes x 2 accumulated; learning rate 0.001, whatever their number (lr_batch=null)'
+    """
+    own = "?" if batch is None else batch // (processes * accumulated)
+    parts = f"{own} x {processes} process{'es' * (processes > 1)}" + f" x {accumulated} accumulated" * (accumulated > 1)
+    kept = ", whatever their number (lr_batch=null)"
+    scaled = kept if lr_batch is None else f", scaled from {lr:g} for {lr_batch} (lr_batch)"
+    return f"{batch or '?'} samples a step: {parts}; learning rate {scaled_lr(lr, lr_batch, batch):g}{scaled}"
+
+
+def check_epochs(epochs: object, schedule: str) -> int:
+    """Return a training's number of epochs, over which the schedule is laid out.
+
+    Raises:
+        ValueError: It is not a whole number of at least 1; -1, Lightning's for a bound of steps alone, goes with a
+            constant schedule.
+    """
+    unbounded = epochs == -1 and schedule == "constant"
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or (epochs < 1 and not unbounded):
+        raise ValueError(
+            f"expected a whole number of epochs, at least 1, got {epochs}; the schedule is laid out over them: change "
+            "recipe.epochs, or Trainer(max_epochs=N)"
+        )
+    return max(epochs, 1)
+
+
+def build_schedule(optimizer: Optimizer, settings: dict[str, Any], *, epochs: int, updates_per_epoch: int) -> Any:  # noqa: ANN401 - timm has no types
+    """Return the learning-rate schedule, which advances with each optimiser step."""
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=settings["schedule"],
+        num_epochs=epochs,
+        warmup_epochs=settings["warmup_epochs"],
+        warmup_lr=0.0,
+        decay_epochs=settings["decay_epochs"],
+        decay_milestones=settings["milestones"],
+        decay_rate=settings["decay_rate"],
+        step_on_epochs=False,
+        updates_per_epoch=updates_per_epoch,
+    )
+    return scheduler
+
+
+def harmonizer_factor(
+    step: int, *, weight: float, every: int = 1, warmup_epochs: float = 0.0, updates_per_epoch: int = 1
+) -> float:
+    """Return lambda at an optimiser step: 0 at steps that do without, and rising linearly from 0 during the warm-up.
+
+    Args:
+        step: Optimiser step, from 0.
+        weight: Lambda after the warm-up.
+        every: Harmonize every n-th step. The factor is not raised to make up for the others.
+        warmup_epochs: May be a fraction.
+        updates_per_epoch: Optimiser steps in an epoch.
+
+    >>> [harmonizer_factor(step, weight=2.0, warmup_epochs=1, updates_per_epoch=4) for step in range(6)]
+    [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]
+    >>> [harmonizer_factor(step, weight=2.0, every=3) for step in range(4)]
+    [2.0, 0.0, 0.0, 2.0]
+    """
+    if step % every:
+        return 0.0
+    warm = warmup_epochs * updates_per_epoch
+    return weight * min(1.0, step / warm) if warm > 0 else weight

@@ -1,0 +1,123 @@
+"""Only a whole checkpoint of ours is loaded; the rest is refused by name, and nothing in it runs."""
+
+import os
+import pickle
+import shutil
+
+import lightning as L
+import pytest
+import torch
+from shard_data import CLASSES
+
+from harmonizer.evaluation.subject import choose, find_checkpoint, restore
+from harmonizer.training.module import HarmonizerModule
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "epoch=3.ckpt"
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=path.parent)
+    trainer.strategy.connect(HarmonizerModule("test_vit", CLASSES, 32, harmonize=True, seed=5))
+    trainer.save_checkpoint(path)
+    return path
+
+
+def test_a_checkpoint_alone_rebuilds_the_model(checkpoint):
+    module = restore(checkpoint, CLASSES)
+    saved = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert all(torch.equal(value, saved[key]) for key, value in module.state_dict().items())
+    assert module.hparams["classes"] == list(CLASSES)
+    assert choose(ckpt=str(checkpoint)).label == "test_vit-harmonized-seed-5"
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint_and_says_so(checkpoint, tmp_path, capsys):
+    run = tmp_path / "runs/a"
+    run.mkdir(parents=True)
+    shutil.copy(checkpoint, run / "last.ckpt")
+    with pytest.raises(FileNotFoundError, match=r"no best.ckpt in the folder .*; try ckpt=.*last.ckpt"):
+        find_checkpoint(run)
+    shutil.copy(checkpoint, run / "best.ckpt")
+    subject = choose(ckpt=str(run))
+    assert subject.checkpoint == run / "best.ckpt"
+    assert capsys.readouterr().out == f"checkpoint: {run / 'best.ckpt'}, the best of the run in {run}\n"
+    with pytest.raises(ValueError, match=r"on this machine, got s3://x/a.ckpt; download it first"):
+        choose(ckpt="s3://x/a.ckpt")
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("payload_ran",)
+
+
+def test_what_is_no_checkpoint_is_refused(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = checkpoint.read_bytes()
+    files = {
+        "truncated": (whole[: len(whole) // 2], "truncated or damaged"),
+        "empty": (b"", "truncated or damaged"),
+        "text": (b"hello", "not loaded|damaged"),
+    }
+    for name, (content, message) in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=message) as error:
+            restore(tmp_path / name)
+        assert name in str(error.value)
+    for name, content in {"other": {"weights": torch.ones(2)}, "list": [1, 2]}.items():
+        torch.save(content, tmp_path / name)
+        with pytest.raises(ValueError, match=r"not a checkpoint of train\.py"):
+            restore(tmp_path / name)
+    torch.save(torch.load(checkpoint, weights_only=True) | {"extra": Payload()}, tmp_path / "pickled")
+    (tmp_path / "bare").write_bytes(pickle.dumps(Payload(), protocol=2))
+    for name in ("pickled", "bare"):
+        with pytest.raises(ValueError, match="it is not loaded"):
+            restore(tmp_path / name)
+    assert not (tmp_path / "payload_ran").exists()
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*missing"):
+        restore(tmp_path / "missing.ckpt")
+
+
+def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="was trained on the classes red, green, blue"):
+        restore(checkpoint, ("cat", "dog"))
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["image_size"] = 64
+    torch.save(content, tmp_path / "changed")
+    with pytest.raises(ValueError, match="does not fit the model that it names"):
+        restore(tmp_path / "changed")
+
+
+def test_choosing_a_subject():
+    with pytest.raises(ValueError, match="either ckpt=FILE or model=NAME"):
+        choose()
+    with pytest.raises(ValueError, match="either ckpt=FILE or model=NAME"):
+        choose("a.ckpt", "test_resnet")
+    with pytest.raises(ValueError, match="did you mean"):
+        choose(model="test_resent")
+    subject = choose(model="test_resnet", pretrained=True)
+    assert (subject.image_size, subject.label) == (160, "test_resnet")
+    with pytest.raises(ValueError, match="tells 1000 classes apart and the data have 3"):
+        subject.build(CLASSES)
+    assert choose(model="test_resnet", image_size=32).build(CLASSES).hparams["classes"] == list(CLASSES)
+
+
+def test_the_seed_belongs_to_an_untrained_model():
+    subjects = [choose(model="test_resnet", seed=seed) for seed in (0, 1)]
+    assert [subject.label for subject in subjects] == ["test_resnet-untrained", "test_resnet-untrained-seed-1"]
+    assert [subject.seed for subject in subjects] == [0, 1]
+    assert choose(model="test_resnet.r160_in1k", pretrained=True, seed=1).seed is None
+
+
+def test_a_timm_model_takes_timms_arguments(checkpoint):
+    subject = choose(model="test_resnet", image_size=32, model_args={"global_pool": "avgmax"})
+    assert subject.label == "test_resnet-untrained-global_pool=avgmax"
+    module = subject.build(CLASSES)
+    assert module.hparams["model_args"] == {"global_pool": "avgmax"}
+    assert module.model.backbone.global_pool.pool_type == "avgmax"
+    with pytest.raises(ValueError, match=r"model_args with model=NAME only, got .*global_pool"):
+        choose(checkpoint, model_args={"global_pool": "avgmax"})
+
+
+def test_an_exported_folder_given_as_a_checkpoint_is_named_for_what_it_is(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match=r"holds weights alone .*try train.py --model NAME weights="):
+        find_checkpoint(tmp_path)

@@ -1,0 +1,261 @@
+"""A sweep: interrupted, shared between processes and with failing models, it measures each model once and the same."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from shard_data import CLASSES, write_folder
+
+from callbacks.evaluation import Evaluation
+from callbacks.hooks import Progress
+from harmonizer.data.batch import Batch
+from harmonizer.evaluation.sweep import run_sweep
+from harmonizer.evaluation.sweep_failures import reason_of
+from harmonizer.evaluation.sweep_list import read_models
+from harmonizer.report.build import build_report
+from harmonizer.results import claimed, load_results
+from harmonizer.training.checkpoint_io import write_checkpoint
+from harmonizer.training.module import HarmonizerModule
+
+ROOT = Path(__file__).parents[2]
+CHEAP = (
+    "data=folder data.folder=shards data.num_workers=0 data.eval_batch_size=8 attack=pgd attack.settings.steps=2 "
+    "attack.settings.rounds=3 +callbacks.evaluation.at_once=4 image_size=32"
+)
+TRAINER = SimpleNamespace(is_global_zero=True, global_rank=0, world_size=1, callbacks=[])
+TINY = ("test_resnet", "test_vit", "test_byobnet")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Make a folder with small shards, a control and a harmonized checkpoint, and a list of those and tiny models."""
+    place = tmp_path_factory.mktemp("sweep")
+    write_folder(place / "shards", train=4, val=16)
+    for harmonize in (False, True):
+        torch.manual_seed(harmonize)
+        module = HarmonizerModule("test_efficientnet", CLASSES, 32, harmonize=harmonize)
+        content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+        write_checkpoint(content, place / f"pair-{harmonize}.ckpt")
+    (place / "list.yaml").write_text(yaml.safe_dump(["pair-False.ckpt", "pair-True.ckpt", *TINY]))
+    return place
+
+
+def drive(place, *steps):
+    """Run evaluate.py as the steps say; return how each ended."""
+    plan = place / "plan.json"
+    plan.write_text(json.dumps([{"log": "log.txt", **step, "argv": step["argv"].split()} for step in steps]))
+    command = [sys.executable, str(ROOT / "tests/sweep_driver.py"), str(plan)]
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "SOURCE_DATE_EPOCH": "0"}
+    done = subprocess.run(command, cwd=place, env=settings, capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def sweep(results, log, health=0, **step):
+    return {"argv": f"sweep=list.yaml results={results} health={health} {CHEAP}", "log": log} | step
+
+
+def measured(log):
+    """Return the models that a log says were measured, each time."""
+    return re.findall(r"\] (\S+): done - ", log.read_text())
+
+
+@pytest.fixture(scope="module")
+def swept(place):
+    """Sweep the list undisturbed, killed twice, and with two processes of which one is killed."""
+    return drive(
+        place,
+        sweep("whole", "whole.txt"),
+        sweep("killed", "killed.txt", kill=0.31),
+        sweep("killed", "killed.txt", kill=0.22),
+        sweep("killed", "killed.txt"),
+        sweep("shared", "first.txt", kill=0.5, beside=True),
+        sweep("shared", "second.txt"),
+    )
+
+
+def assert_same(one, two, tmp_path, monkeypatch, *, report=True):
+    """Expect two results folders to give the same numbers, and the same report byte for byte."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    names = sorted(path.name for path in one.iterdir() if (path / "summary.json").exists())
+    assert names == sorted(path.name for path in two.iterdir() if (path / "summary.json").exists())
+    for name in names:
+        assert (one / name / "images.csv").read_bytes() == (two / name / "images.csv").read_bytes()
+        first, second = (load_results(folder / name) for folder in (one, two))
+        for results in (first, second):
+            results.summary["cost"]["seconds"] = 0
+        assert repr(first.summary) == repr(second.summary)
+        assert first.examples.keys() == second.examples.keys()
+        for array, values in first.examples.items():
+            np.testing.assert_array_equal(values, second.examples[array])
+    if not report:
+        return
+    reports = [build_report([folder], tmp_path / folder.name).files for folder in (one, two)]
+    assert len(reports[0]) > 10
+    for a, b in zip(*reports, strict=True):
+        assert a.read_bytes() == b.read_bytes(), a.name
+
+
+def assert_whole(place, results, *logs):
+    """Expect all five models, none measured twice, no failure and nothing left over."""
+    names = [name for log in logs for name in measured(place / log)]
+    assert len(names) == len(set(names))
+    assert not list((place / results / "failed").glob("*"))
+    assert {path.name for path in (place / results).glob(".*")} == {".locks"}
+    assert len(list((place / results).glob("*/summary.json"))) == 5
+
+
+def test_a_killed_sweep_ends_with_the_same_bytes(place, swept, tmp_path, monkeypatch):
+    assert swept[:4] == [0, -9, -9, 0], (place / "whole.txt").read_text() + (place / "killed.txt").read_text()
+    assert len(measured(place / "whole.txt")) == 5
+    assert_whole(place, "killed", "killed.txt")
+    assert_same(place / "whole", place / "killed", tmp_path, monkeypatch)
+
+
+def test_two_processes_share_a_folder_and_one_inherits_from_the_other(place, swept, tmp_path, monkeypatch):
+    assert swept[4:] == [-9, 0]
+    assert_whole(place, "shared", "first.txt", "second.txt")
+    assert measured(place / "second.txt")
+    assert_same(place / "whole", place / "shared", tmp_path, monkeypatch, report=False)
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_ten_times_ends_with_the_same_bytes(place, tmp_path, monkeypatch):
+    moments = np.random.default_rng(1).uniform(0.04, 0.16, 10)
+    steps = [sweep("tenfold", "tenfold.txt", health=2, kill=moment) for moment in moments]
+    status = drive(
+        place,
+        sweep("healthy", "healthy.txt", health=2),
+        *steps,
+        sweep("tenfold", "tenfold.txt", health=2),
+    )
+    assert status == [0, *[-9] * 10, 0]
+    assert_whole(place, "tenfold", "tenfold.txt")
+    assert_same(place / "healthy", place / "tenfold", tmp_path, monkeypatch)
+
+
+class Stub:
+    def __init__(self, label):
+        self.label = label
+
+
+def choose(model, **_):
+    if model == "unknown":
+        raise ValueError("timm has no model 'unknown'; did you mean another?")
+    return Stub(model)
+
+
+def test_failures_are_recorded_and_the_sweep_goes_on(tmp_path, capsys):
+    seen = []
+
+    def measure(subject, *, family, report):
+        seen.append((subject.label, family))
+        report(1, 2)
+        if subject.label == "large":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return None if subject.label == "old" else tmp_path / subject.label
+
+    entries = read_models({"CNN": ["unknown", "large"], "hybrid": ["old", "new"]})
+    assert run_sweep(entries, tmp_path, choose=choose, measure=measure) == 1
+    assert seen == [("large", "CNN"), ("old", "hybrid"), ("new", "hybrid")]
+    reasons = {path.stem: json.loads(path.read_text())["reason"] for path in (tmp_path / "failed").iterdir()}
+    assert reasons["unknown"].startswith("no such model: timm has no model 'unknown'")
+    assert reasons["large"].startswith("out of memory: CUDA out of memory")
+    out = capsys.readouterr().out
+    assert re.search(r"large +│ failed +│ out of memory", out)
+    assert out.rindex(" new ") < out.rindex(" large ")  # failed ones last, where they are seen
+    # A later sweep tries them again, and forgets what went well after all.
+    entries = read_models({"CNN": ["large"]})
+    assert run_sweep(entries, tmp_path, choose=choose, measure=lambda subject, **_: tmp_path) == 0
+    assert [path.stem for path in (tmp_path / "failed").iterdir()] == ["unknown"]
+
+
+def test_a_lost_device_ends_the_sweep(tmp_path):
+    def measure(subject, **_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="the device is lost while measuring a"):
+        run_sweep(read_models(["a", "b"]), tmp_path, choose=choose, measure=measure)
+    assert [path.stem for path in (tmp_path / "failed").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "beginning"),
+    [
+        (ValueError("the weights of x are neither cached nor to be downloaded now: offline"), "no weights: "),
+        (RuntimeError("derivative for aten::_scaled_dot_product is not implemented"), "no derivative: "),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: "),
+        (KeyError("x"), "KeyError: 'x'"),
+        (MemoryError(), "out of memory: MemoryError"),
+    ],
+)
+def test_reasons_begin_with_their_kind(error, beginning):
+    assert reason_of(error).startswith(beginning)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from harmonizer.results import claimed
+with claimed(Path(sys.argv[1]), "a"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_another_process_holds_is_left_to_it_or_inherited_when_it_dies(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    )
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        seen = []
+        settings = {"choose": choose, "measure": lambda subject, **_: seen.append(subject.label)}
+        with (
+            pytest.raises(
+                BlockingIOError, match=rf"the place of a in .* is in use by process {holder.pid} on \w.* since 20"
+            ),
+            claimed(tmp_path, "a"),
+        ):
+            pass
+        assert run_sweep(read_models(["a", "b"]), tmp_path, wait=False, **settings) == 0
+        assert seen == ["b"]
+        holder.kill()
+        assert run_sweep(read_models(["a", "b"]), tmp_path, **settings) == 0
+        assert seen[0] == "b"
+        assert sorted(seen[1:]) == ["a", "b"]
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_model_that_fails_elsewhere_meanwhile_is_not_tried_again(tmp_path):
+    def measure(subject, **_):  # while this one is measured, another process fails on the next
+        run_sweep(read_models(["b"]), tmp_path, choose=choose, measure=fail)
+
+    def fail(subject, **_):
+        raise ValueError("no luck")
+
+    assert run_sweep(read_models(["a", "b"]), tmp_path, choose=choose, measure=measure) == 1
+
+
+def empty_batch():
+    return Batch.of(torch.rand(1, 3, 32, 32), torch.zeros(1, dtype=torch.int64))
+
+
+def test_a_health_report_that_was_kept_is_not_made_again(monkeypatch):
+    monkeypatch.setattr("callbacks.evaluation._health", lambda *args: pytest.fail("made again"))
+    evaluation = Evaluation("pgd", images=1, health=1)
+    kept = Progress(evaluation.protocol, 0, health={"masked": False})
+    monkeypatch.setattr(evaluation, "_progress", kept)
+    monkeypatch.setattr(evaluation, "_seen", 1)  # the images are measured, too
+    evaluation.on_validation_batch_end(TRAINER, HarmonizerModule("test_vit", CLASSES, 32), None, empty_batch(), 0)
+    assert kept.health == {"masked": False}

@@ -1,0 +1,62 @@
+"""Checkpoints, run folders and results folders of version 0.1 stay readable; golden/version_0_1 says how they arose."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harmonizer.report.build import build_report
+from harmonizer.results import load_results
+
+ROOT = Path(__file__).parents[2]
+OLD = ROOT / "tests" / "golden" / "version_0_1"
+LABEL = "test_efficientnet_gn-harmonized-seed-0"
+RUN = "--model test_efficientnet_gn --harmonize recipe.epochs=2 budget.steps_per_epoch=4 recipe.optimizer=momentum "
+RUN += "recipe.momentum=0 folder=run images=8 every_n_epochs=0"
+
+
+def run(program, arguments, folder):
+    command = [sys.executable, str(ROOT / program), *arguments.split()]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def old(tmp_path):
+    shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def test_old_checkpoint_gives_its_scores(old):
+    run("evaluate.py", "ckpt=run/last.ckpt images=24 attack=pgd results=new", old)
+    before, after = (rows(old / folder / LABEL / "images.csv") for folder in ("results", "new"))
+    assert [(row["key"], row["status"]) for row in after] == [(row["key"], row["status"]) for row in before]
+    columns = ("l2", "alignment", "feature_alignment")
+    for row, now in zip(before, after, strict=True):
+        numbers = [float(row[name]) for name in columns if row[name]]
+        assert [float(now[name]) for name in columns if now[name]] == pytest.approx(numbers, rel=1e-2, abs=1e-3)
+
+
+def test_old_run_resumes(old):
+    run("train.py", RUN, old)
+    metrics = rows(next((old / "run" / "logs").rglob("metrics.csv")))
+    assert [row["epoch"] for row in metrics if row["train/cross_entropy_epoch"]] == ["1.0"]  # only what was left to do
+    last = [row["train/cross_entropy_epoch"] for row in metrics if row["train/cross_entropy_epoch"]]
+    assert float(last[-1]) == pytest.approx(3.139298737049103, rel=1e-3)  # of the run that was not stopped
+
+
+def test_old_results_are_read_and_drawn(old):
+    results = load_results(old / "results" / LABEL)
+    assert results.summary["tolerance"]["n"] == len(results.columns["status"]) == 24
+    build_report([old / "results"], old / "page")
+    table = (old / "page" / "table.md").read_text()
+    assert "harmonized-seed-0" in table and "12.0 ±" in table and "0.500 ±" in table

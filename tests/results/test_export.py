@@ -1,0 +1,91 @@
+"""An exported model is the trained one, for timm and for us."""
+
+import json
+import math
+
+import pytest
+import timm
+import torch
+from shard_data import CLASSES, write_folder
+from trainings import fit, shards
+
+from harmonizer.evaluation.subject import restore
+from harmonizer.export import export, main, model_card
+from harmonizer.models import build_model
+from harmonizer.training.module import HarmonizerModule
+
+
+@pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
+def checkpoint(request, tmp_path_factory):
+    place = tmp_path_factory.mktemp("run")
+    write_folder(place / "shards", train=16, val=6)
+    torch.manual_seed(0)
+    module = HarmonizerModule(request.param, CLASSES, 32, harmonize=True, seed=1)
+    fit(module, shards(place / "shards"), place, ema=0.5)
+    return place / "last.ckpt"
+
+
+def logits(backbone, restored):
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return backbone.eval()((images - restored.mean) / restored.std), restored.eval()(images)
+
+
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+def test_timm_loads_it_with_equal_logits(checkpoint, tmp_path, weights):
+    out = export(checkpoint, tmp_path / "model", weights=weights)
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    restored = restore(checkpoint, weights=weights).model
+    name = restore(checkpoint).hparams["model"]
+    size = {"img_size": 32} if name == "test_vit" else {}
+    loaded = (
+        timm.create_model(f"local-dir:{out}", pretrained=True),
+        timm.create_model(name, num_classes=3, checkpoint_path=out / "model.safetensors", **size),
+        build_model(name, num_classes=3, image_size=32, weights=str(out / "model.safetensors")).backbone,
+        build_model(name, num_classes=3, image_size=32, weights=str(checkpoint)).backbone if weights == "raw" else None,
+    )
+    for backbone in loaded:
+        if backbone is not None:
+            actual, expected = logits(backbone, restored)
+            assert torch.equal(actual, expected)
+    assert json.loads((out / "config.json").read_text())["label_names"] == list(CLASSES)
+
+
+def test_raw_and_averaged_weights_differ(checkpoint):
+    raw, ema = (restore(checkpoint, weights=weights).model.state_dict() for weights in ("raw", "ema"))
+    assert any(not torch.equal(raw[name], ema[name]) for name in raw)
+
+
+def test_the_card_names_model_recipe_and_data(checkpoint, tmp_path):
+    card = (export(checkpoint, tmp_path / "model") / "README.md").read_text()
+    (digest,) = torch.load(checkpoint, weights_only=True)["data_sha256"].values()
+    for text in ("harmonized", '"harmonizer_weight": 1.0', digest, "3 classes"):
+        assert text in card
+
+
+def test_scores_that_were_not_measured_are_none_in_the_card(checkpoint):
+    undefined = {"value": math.nan, "mean": math.nan, "low": math.nan, "high": math.nan, "n": 0}
+    few = {"value": 0.5, "low": math.nan, "high": math.nan, "n": 2}
+    tolerance = {"restricted_mean": undefined, "median": few | {"value": math.inf}}
+    protocol = {"attack": "ddn", "images": 2, "hash": "0", "eps_max": 10.0}
+    scores = {
+        "protocol": protocol,
+        "accuracy": few,
+        "tolerance": tolerance,
+        "data": {"name": "d"} | {"manifest_sha256": ""},
+    }
+    scores |= {"adversarial_alignment": None, "feature_alignment": undefined}
+    card = model_card(dict(restore(checkpoint).hparams), digest="", data={}, scores=scores)
+    cells = [line.split(" | ", 1)[1] for line in card.splitlines() if line.startswith("| ")][1:]
+    assert cells == ["0.5000 |  | 2 |", "none |  | 0 |", "inf |  | 2 |", "none |  | 0 |", "none |  | 0 |"]
+
+
+def test_mistakes_leave_nothing_behind(checkpoint, tmp_path, capsys):
+    export(checkpoint, tmp_path / "model")
+    with pytest.raises(FileExistsError, match="choose another place"):
+        export(checkpoint, tmp_path / "model")
+    for words in ([], ["ckpt=missing.ckpt"], [f"ckpt={checkpoint}", "format=onnx"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert "error: " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

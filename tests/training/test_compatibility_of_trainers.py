@@ -1,0 +1,95 @@
+"""What cannot be trained rightly is refused before the first step, with the reason."""
+
+import lightning as L
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from shard_data import CLASSES
+from torch import nn
+
+from harmonizer.training.compatibility import refuse_unsupported
+from harmonizer.training.module import HarmonizerModule
+
+
+def module():
+    return HarmonizerModule("test_resnet", CLASSES, 32, harmonize=True)
+
+
+def trainer(**settings):
+    return L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **settings)
+
+
+def refused(message, run, model, *, harmonize=True):
+    with pytest.raises(ValueError, match=message):
+        refuse_unsupported(run, model, harmonize=harmonize)
+
+
+def test_what_works_is_let_through():
+    for settings in ({}, {"precision": "bf16-mixed"}, {"strategy": "ddp", "devices": 2, "accumulate_grad_batches": 2}):
+        refuse_unsupported(trainer(**settings), module(), harmonize=True)
+
+
+def test_sync_batchnorm():
+    model = module()
+    model.model = nn.SyncBatchNorm.convert_sync_batchnorm(model.model)
+    refused("SyncBatchNorm has no second derivative", trainer(), model)
+    refuse_unsupported(trainer(), model, harmonize=False)
+
+
+def test_compiled_code():
+    model = module()
+    model.model = torch.compile(model.model)
+    refused("compiled code has no second derivative", trainer(), model)
+    refuse_unsupported(trainer(), model, harmonize=False)
+    model = module()
+    model.model.compile()
+    refused("compiled code has no second derivative", trainer(), model)
+
+
+def test_a_static_graph():
+    strategy = DDPStrategy(static_graph=True)
+    accumulating = trainer(strategy=strategy, devices=2, accumulate_grad_batches=2)
+    for harmonize in (False, True):
+        refused("static_graph does not go with accumulate_grad_batches", accumulating, module(), harmonize=harmonize)
+    plain = trainer(strategy=DDPStrategy(static_graph=True), devices=2)
+    refused("static_graph does not go with harmonize", plain, module())
+    refuse_unsupported(plain, module(), harmonize=False)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true"])
+def test_half_precision_weights(precision):
+    for harmonize in (False, True):
+        refused("use bf16-mixed", trainer(precision=precision), module(), harmonize=harmonize)
+
+
+def test_sharded_weights(monkeypatch):
+    run = trainer()
+    monkeypatch.setattr(type(run), "strategy", FSDPStrategy())
+    refused("FSDPStrategy does not go with harmonize: the second derivatives need weights", run, module())
+
+
+def shard_and_differentiate_twice(rank, folder):
+    """Try FSDP2, as Lightning would use it."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,)), reshard_after_forward=False)
+    images = torch.rand(4, 8, requires_grad=True)
+    (saliency,) = torch.autograd.grad(model(images).sum(), images, create_graph=True)
+    try:
+        saliency.square().sum().backward()
+    except RuntimeError as error:
+        (folder / f"{rank}").write_text(str(error))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_sharding_still_frees_weights_that_the_second_derivative_needs(tmp_path):
+    # The day this fails, the refusal can go.
+    mp.start_processes(shard_and_differentiate_twice, (tmp_path,), nprocs=2, start_method="spawn")
+    for rank in range(2):
+        assert "storage of size 0" in (tmp_path / str(rank)).read_text()

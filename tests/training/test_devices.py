@@ -1,0 +1,148 @@
+"""Where training and evaluation run, and whether they could run elsewhere."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from fake_device import back, moved, pretended, to
+from lightning.pytorch.accelerators import CPUAccelerator, MPSAccelerator
+
+from harmonizer.attacks import gradient_health, minimal_radius
+from harmonizer.data.batch import Batch
+from harmonizer.metrics import AdversarialAlignment, FeatureAlignment, PerturbationTolerance
+from harmonizer.models import evaluation_saliency
+from harmonizer.training.double_backward import logits_and_gradient
+from harmonizer.training.module import HarmonizerModule
+from harmonizer.training.trainer import build_trainer
+
+QUIET = {"logger": False, "enable_checkpointing": False}
+
+
+def test_an_apple_gpu_is_not_taken_by_itself(monkeypatch, caplog):
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    with caplog.at_level(logging.WARNING):
+        trainer = build_trainer(**QUIET)
+    assert isinstance(trainer.accelerator, CPUAccelerator)
+    assert "running on the CPU: Apple's GPUs have no float64" in caplog.text
+
+
+@pytest.mark.parametrize("accelerator", ["mps", "gpu"])
+def test_an_apple_gpu_asked_for_is_refused_with_what_to_do(accelerator, monkeypatch):
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    with pytest.raises(ValueError, match=f"accelerator={accelerator}.*use trainer.accelerator=cpu"):
+        build_trainer(accelerator=accelerator, **QUIET)
+
+
+def test_elsewhere_nothing_is_said(monkeypatch, caplog):
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: False))
+    assert build_trainer(max_epochs=3, **QUIET).max_epochs == 3
+    assert "float64" not in caplog.text
+
+
+MODELS = "test_resnet", "test_vit", "test_efficientnet", "test_convnext"
+SETTINGS = (
+    {},
+    {"saliency_batch": "split"},
+    {"saliency_batch": "joint", "checkpoint_gradients": True},
+    {"level_metric": "contrastive", "std": "unbiased"},
+    {"level_metric": "masked_bce", "saliency_of": "log_odds"},
+    {"top_k": 0.3, "scale_match": "original", "gradient_penalty": 0.1},
+    {"saliency_reduction": ["mean", "l2", "absmax", "absmean"], "scale_match": "attached"},
+)
+HAS_MAP = torch.tensor([True, False, True, True, False, True])
+
+
+def samples(size):
+    """Return six images (6,3,size,size), labels and human maps, one of them flat and one with ties."""
+    generator = torch.Generator().manual_seed(0)
+    human = torch.rand(6, size, size, generator=generator)
+    human[0], human[1] = 0.5, (8 * human[1]).round()
+    return torch.rand(6, 3, size, size, generator=generator), torch.arange(6) % 4, human
+
+
+def step(module, put):
+    """Return the loss of a training step, and all gradients."""
+    images, labels, human = samples(64)
+    batch = Batch(put(images), put(labels), put(human), put(HAS_MAP), list("abcdef"))
+    module.train()
+    logits, gradient = logits_and_gradient(module.model, batch, joint=module.joint, score=module.hparams["saliency_of"])
+    loss = module._classify(logits, batch) + module._agree(gradient, batch)
+    loss.backward()
+    return [loss, *(parameter.grad for parameter in module.parameters() if parameter.grad is not None)]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_training_step_stays_on_its_device(name, settings):
+    torch.manual_seed(0)
+    here = HarmonizerModule(name, ["a", "b", "c", "d"], 64, harmonize=True, **settings)
+    there = copy.deepcopy(here)
+    there.model = moved(here.model)
+    expected = step(here, lambda tensor: tensor)
+    with pretended():
+        found = [back(value) for value in step(there, to)]
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("attack", ["linsley2023", "linsley2023_as_published", "pgd", "ddn", "ddn_full"])
+def test_an_attack_and_the_metrics_stay_on_their_device(attack):
+    torch.manual_seed(0)
+    model = HarmonizerModule("test_resnet", ["a", "b", "c", "d"], 64, harmonize=False).model.eval().double()
+    expected = measured(model, attack, lambda tensor: tensor)
+    with pretended():
+        found = {name: back(value) for name, value in measured(moved(model), attack, to).items()}
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5, equal_nan=True)
+
+
+def measured(model, attack, put):
+    """Attack a model and return radii, maps and scores."""
+    images, _, human = samples(32)
+    images, human, has_map = put(images.double()), put(human), put(HAS_MAP)  # rounding decides nothing
+    labels = model(images).argmax(1).detach()
+    result = minimal_radius(model, images, labels, attack=attack)
+    saliency = evaluation_saliency(model, images, labels)
+    tolerance, alignment, agreement = PerturbationTolerance(), AdversarialAlignment(), FeatureAlignment()
+    metrics = {"tolerance": tolerance, "alignment": alignment, "saliency": agreement}
+    for metric in metrics.values():
+        metric.to(images.device)
+    tolerance.update(result.status, result.l2, list("abcdef"))
+    alignment.update(result.adversarial, images, human, status=result.status, has_map=has_map)
+    agreement.update(saliency, human, has_map=has_map)
+    scores = {f"{kind} {name}": value for kind, metric in metrics.items() for name, value in metric.compute().items()}
+    return {"radius": result.l2, "maps": saliency} | scores
+
+
+def test_the_health_card_stays_on_its_device():
+    torch.manual_seed(0)
+    model = HarmonizerModule("test_resnet", ["a", "b", "c", "d"], 64, harmonize=False).model.eval().double()
+    images = samples(32)[0].double()
+    labels = model(images).argmax(1).detach()
+    expected = gradient_health(model, images, labels, limit=2).as_dict()
+    with pretended():
+        found = gradient_health(moved(model), to(images), to(labels), limit=2).as_dict()
+    assert found == {name: pytest.approx(value, rel=1e-3, nan_ok=True) for name, value in expected.items()}
+
+
+def test_what_mixes_devices_is_noticed():
+    with pretended():
+        there = to(torch.rand(3, 3))
+        with pytest.raises(RuntimeError, match="two devices"):
+            there + torch.rand(3, 3)
+        number = torch.tensor(2.0)
+        for mix in (
+            lambda: there.__setitem__(there > 0.5, torch.rand(3)),
+            lambda: torch.stack([there[0, 0], number]),
+            lambda: number.add_(there[0, 0]),
+            lambda: there.gather(0, torch.zeros(1, 1, dtype=torch.int64)),
+            lambda: there.index_select(0, torch.tensor(1)),
+        ):
+            with pytest.raises(RuntimeError, match="two devices"):
+                mix()
+        assert back(number * there).shape == (3, 3)
+        with pytest.raises(RuntimeError, match="indices on a device"):
+            torch.rand(3, 3)[there > 0.5]
+        with pytest.raises(RuntimeError, match="generator"):
+            torch.rand(3, generator=torch.Generator(), device=there.device)
+        assert isinstance(there.cpu() + torch.rand(3, 3), torch.Tensor)
+        assert back(there[torch.tensor([0])] * 2).shape == (1, 3)

@@ -1,0 +1,70 @@
+"""A run that stops and goes on equals one that does not, bit for bit."""
+
+import lightning as L
+import pytest
+import torch
+from shard_data import CLASSES, write_folder
+
+from harmonizer.data.datamodule import ShardData
+from harmonizer.training.module import HarmonizerModule
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("shards"), train=50)
+
+
+def build(folder, workers=0):
+    L.seed_everything(3, verbose=False)
+    data = ShardData(
+        folder, model="test_vit", image_size=32, batch_size=8, crop_ratio=1.0, flip=0.5, num_workers=workers, seed=3
+    )
+    settings = {"harmonize": True, "warmup_epochs": 1, "seed": 3, "levels": 3}
+    return HarmonizerModule("test_vit", CLASSES, 32, **settings), data
+
+
+class Stop(L.Callback):
+    """Save a checkpoint after a step and stop there."""
+
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            raise KeyboardInterrupt
+
+
+def trainer(folder, *callbacks):
+    return L.Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+
+
+@pytest.mark.parametrize(("step", "workers"), [(4, 0), (6, 0), (9, 0), (8, 2)])
+def test_resumed_run_equals_an_uninterrupted_one(folder, tmp_path, step, workers):
+    module, data = build(folder, workers)
+    trainer(tmp_path).fit(module, data)
+    expected = {key: value.clone() for key, value in module.state_dict().items()}
+
+    interrupted, data = build(folder, workers)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trainer(tmp_path, Stop(step, tmp_path / "stop.ckpt")).fit(interrupted, data)
+    assert any(not torch.equal(expected[key], value) for key, value in interrupted.state_dict().items())
+
+    torch.manual_seed(999)  # whatever happened in between
+    resumed, data = build(folder, workers)
+    run = trainer(tmp_path)
+    run.fit(resumed, data, ckpt_path=tmp_path / "stop.ckpt", weights_only=True)
+    assert run.global_step == 18
+    for key, value in resumed.state_dict().items():
+        assert torch.equal(expected[key], value), key
