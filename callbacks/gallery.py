@@ -13,7 +13,7 @@ from torch import Tensor
 from callbacks.hooks import EvaluationHooks, Progress
 from harmonizer.data.picture import decode_rgb
 from harmonizer.evaluation.summary import Outcome
-from harmonizer.files import temporary_name
+from harmonizer.files import replacing
 from harmonizer.functional import attack_map
 from harmonizer.models import evaluation_saliency
 from harmonizer.training.module import HarmonizerModule
@@ -60,9 +60,8 @@ class Gallery(L.Callback, EvaluationHooks):
                 {f"attacked: {classes[row.prediction]}": adversarial[0]},
             )
             path = inside(self.folder, f"{file_name(key)}.png")
-            temporary = temporary_name(path)
-            figure.savefig(temporary, dpi=DPI, format="png")
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                figure.savefig(temporary, dpi=DPI, format="png")
             _send(trainer, f"examples/{key}", path)
 
 

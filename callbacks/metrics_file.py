@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from harmonizer.files import temporary_name
+from harmonizer.files import atomic_write
 
 STEP = "step"
 
@@ -76,11 +76,8 @@ class MetricsFile(Logger):
         return list(reader)
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_name(self.path)
-        with temporary.open("w", newline="") as file:
-            file.write(_lines(self._columns, [dict(zip(self._columns, self._columns, strict=True)), *rows]))
-        temporary.replace(self.path)
+        header = dict(zip(self._columns, self._columns, strict=True))
+        atomic_write(self.path, _lines(self._columns, [header, *rows]))
 
 
 def _lines(columns: list[str], rows: list[dict[str, Any]]) -> str:

@@ -1,6 +1,7 @@
-"""Files that several processes may write: names of one's own, and locks."""
+"""Files on a disk: written whole or not at all, under names of one's own, digests, and locks."""
 
 import errno
+import hashlib
 import json
 import os
 import socket
@@ -25,6 +26,40 @@ HOLDER_BYTES = 1000  # of a lock file that are read
 def temporary_name(path: Path) -> Path:
     """Return a hidden name next to ``path`` that no other process uses, on this machine or on another one."""
     return path.with_name(f".{path.name}.{_host()}-{os.getpid()}")
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a hidden path next to ``path``, whose file takes the place of ``path`` when the block succeeds.
+
+    A block that fails leaves ``path`` as it was.
+
+    Args:
+        path: Its folder is made when it does not exist.
+        durable: Force the file to the disk before it takes its place.
+    """
+    temporary = temporary_name(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Write a file whole or not at all; text in UTF-8, with line ends as they are."""
+    with replacing(path, durable=durable) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_temporaries(path: Path) -> None:

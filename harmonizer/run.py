@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from harmonizer.files import locked, remove_temporaries, temporary_name
+from harmonizer.files import atomic_write, locked, remove_temporaries
 from harmonizer.untrusted import parse_json
 
 SETTINGS, LOCK, LOG = "config.json", ".lock", "logs/csv/metrics.csv"
@@ -77,9 +77,7 @@ def _enter(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Non
                 "add overwrite=true to replace it, or choose another place with folder=FOLDER"
             )
         return
-    temporary = temporary_name(path)
-    temporary.write_text(json.dumps({MARK: True} | dict(settings), indent=1) + "\n")
-    temporary.replace(path)
+    atomic_write(path, json.dumps({MARK: True} | dict(settings), indent=1) + "\n")
 
 
 def _refuse_foreign(folder: Path) -> None:

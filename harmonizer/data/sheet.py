@@ -1,6 +1,5 @@
 """A contact sheet: pictures of a data set with their human maps overlaid."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from harmonizer.data.picture import decode_picture
 from harmonizer.data.shards.tar_index import Sample
 from harmonizer.data.shards.validate import image_extension, read_member
 from harmonizer.data.shards.writer import HEATMAP, LABEL
+from harmonizer.files import replacing
 
 CELL = 192  # pixels a side of a picture
 CAPTION = 16  # pixels below it
@@ -43,9 +43,8 @@ def draw_sheet(samples: Sequence[Sample], classes: Sequence[str], path: Path, *,
         while draw.textlength(caption, font) > CELL:
             caption = caption[:-2] + "…"
         draw.text((left, top + CELL + 1), caption, "black", font)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    sheet.save(temporary, "PNG")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        sheet.save(temporary, "PNG")
 
 
 def _cell(sample: Sample, classes: Sequence[str]) -> tuple[Image.Image, str]:

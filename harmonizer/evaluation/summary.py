@@ -1,11 +1,9 @@
 """What an evaluation is asked for, and the summary of what it found."""
 
-import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Ceilings
 from harmonizer.evaluation.subject import Subject
 from harmonizer.fast import fast_mode
+from harmonizer.files import file_sha256
 from harmonizer.models import weights_digest
 from harmonizer.results import COLUMNS, VERSION, Row, creation_time, protocol_hash
 from harmonizer.results.families import guess_family
@@ -168,7 +167,7 @@ def request_of(subject: Subject, data: ShardData, protocol: Protocol) -> dict[st
         },
         "model": {
             "name": subject.model,
-            "checkpoint_sha256": None if path is None else _digest(path),
+            "checkpoint_sha256": None if path is None else file_sha256(path),
             "weights": subject.weights,
             "seed": subject.seed,
             **({"model_args": dict(subject.model_args)} if subject.model_args else {}),
@@ -219,12 +218,6 @@ def _replay(protocol: Protocol, rows: Sequence[Row]) -> dict[str, Any] | None:
     never = protocol.settings.get("never_fooled", "dropped")
     average = as_published_summary(status, radius, label, never_fooled=never)
     return {"warning": "a replay of a protocol with known defects: not a measurement", "tolerance": average}
-
-
-def _digest(path: Path) -> str:
-    """Return a file's sha256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _device(device: torch.device) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from harmonizer.files import temporary_name
+from harmonizer.files import atomic_write
 from harmonizer.results import FAILURES, creation_time, folder_name, read_failure
 
 KINDS = (  # beginnings of a reason, the first that occurs in the error's text counts
@@ -35,10 +35,7 @@ class Failures:
         lines = "".join(traceback.format_exception(error)).splitlines()[-LINES:]
         content = {"model": model, "reason": reason, "created": creation_time(), "traceback": lines}
         path = self._path(model)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_name(path)
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         return reason
 
     def elsewhere(self, model: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from harmonizer.files import temporary_name
+from harmonizer.files import atomic_write
 from harmonizer.report.correlations import correlations
 from harmonizer.report.curves import survival_curves
 from harmonizer.report.data import Model, Source, input_sizes, load_models
@@ -245,7 +245,5 @@ def _json(records: Sequence[dict[str, Any]]) -> str:
 
 def _write(path: Path, text: str) -> Path:
     """Write a file whole or not at all."""
-    temporary = temporary_name(path)
-    temporary.write_text(text, encoding="utf-8", newline="")
-    temporary.replace(path)
+    atomic_write(path, text)
     return path

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harmonizer.files import temporary_name
+from harmonizer.files import atomic_write
 from harmonizer.report.data import AXES
 from harmonizer.report.paired import Comparison
 from harmonizer.report.tables import NONE, escaped, estimate, show
@@ -46,9 +46,7 @@ def insert_table(path: Path, table: str) -> None:
         ValueError: It does not have the two marks once.
     """
     text = inserted(path, table)
-    temporary = temporary_name(path)
-    temporary.write_text(text, encoding="utf-8", newline="")
-    temporary.replace(path)
+    atomic_write(path, text)
 
 
 def inserted(path: Path, table: str) -> str:

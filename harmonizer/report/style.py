@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from harmonizer.files import temporary_name
+from harmonizer.files import replacing
 
 # Okabe and Ito 2008. The web page uses the same; keep them in step with page/style.css.
 COLORS = {
@@ -82,8 +82,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     }
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     for path, kind in zip(paths, FORMATS, strict=True):
-        temporary = temporary_name(path)
-        # Tight: whatever a layout has pushed over the edge is kept.
-        figure.savefig(temporary, format=kind, metadata=metadata[kind], facecolor="white", bbox_inches="tight")
-        temporary.replace(path)
+        with replacing(path) as temporary:  # tight: whatever a layout has pushed over the edge is kept
+            figure.savefig(temporary, format=kind, metadata=metadata[kind], facecolor="white", bbox_inches="tight")
     return paths

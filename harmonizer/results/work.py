@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonizer.files import locked, temporary_name
+from harmonizer.files import atomic_write, locked, replacing
 from harmonizer.results.folder import encoded, folder_name
 from harmonizer.results.row import COLUMNS, Row
 from harmonizer.results.rows import OpenRows, open_rows
@@ -88,7 +88,7 @@ class Work:
         if rank == 0 and _text(self.folder / REQUEST) != asked:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            _replace(self.folder / REQUEST, asked.encode())
+            atomic_write(self.folder / REQUEST, asked.encode())
         self._table = self.folder / f"images-{rank}-of-{world}.csv"
         self._open: OpenRows | None = None
         self._kept = 0
@@ -136,10 +136,8 @@ class Work:
         for number, (key, example) in enumerate(examples.items()):
             if number >= self._kept:
                 path = self.folder / EXAMPLE.replace("*", f"{number:03d}")
-                temporary = temporary_name(path)
-                with temporary.open("wb") as file:
+                with replacing(path) as temporary, temporary.open("wb") as file:
                     np.savez(file, key=np.array(key), **dict(example), allow_pickle=False)
-                temporary.replace(path)
                 self._kept = number + 1
         self.save(state)
         new = [row for row in rows if row.key not in self.rows]
@@ -148,7 +146,7 @@ class Work:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Put numbers on the disk."""
-        _replace(self.folder / STATE, json.dumps(encoded(state)).encode())
+        atomic_write(self.folder / STATE, json.dumps(encoded(state)).encode())
 
     def close(self) -> None:
         """Close the rows; the work stays."""
@@ -167,10 +165,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = temporary_name(path)
-    temporary.write_bytes(content)
-    temporary.replace(path)

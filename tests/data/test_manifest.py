@@ -8,7 +8,8 @@ import tarfile
 import pytest
 
 from harmonizer.data.adopt import load_manifest, main
-from harmonizer.data.shards.manifest import Ceilings, Manifest, Shard, file_sha256, read_manifest, write_manifest
+from harmonizer.data.shards.manifest import Ceilings, Manifest, Shard, read_manifest, write_manifest
+from harmonizer.files import file_sha256
 
 SHARDS = (Shard("000000.tar", 3, 1, "ab"), Shard("000001.tar", 2, 0, "cd"))
 CEILINGS = Ceilings(20, 0.5, None, {"x": 0.5, "y": None})

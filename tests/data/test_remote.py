@@ -19,10 +19,11 @@ from harmonizer.data.dataset import ShardDataset
 from harmonizer.data.loader import BatchLoader
 from harmonizer.data.sampling import EvaluationBatches
 from harmonizer.data.shards import download
-from harmonizer.data.shards.manifest import file_sha256, read_manifest
+from harmonizer.data.shards.manifest import read_manifest
 from harmonizer.data.shards.reader import ShardFolder
 from harmonizer.data.shards.remote import RemoteCache, subfolder
 from harmonizer.data.transforms import JointTransform
+from harmonizer.files import file_sha256
 
 SETTINGS = {"model": "test_resnet", "image_size": 32, "crop_ratio": 1.0, "batch_size": 4}
 

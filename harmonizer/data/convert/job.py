@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.human_map import RAW_SIZE, SIZE, Method, prepare_human_map
 from harmonizer.data.shards.manifest import Shard
 from harmonizer.data.shards.writer import HEATMAP, LABEL, shard_name, write_shard
+from harmonizer.files import replacing
 
 PARTICIPANTS = "participants"  # folder beside the shards, with one .npy stack of participants' maps a sample
 
@@ -172,8 +172,5 @@ def _encode_map(values: Values, human: HumanMap, bits: int) -> bytes:
 
 def _write_stack(path: Path, stack: Values) -> None:
     """Write participants' maps, atomically."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, stack.astype(np.float32), allow_pickle=False)
-    temporary.replace(path)

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from harmonizer.data.convert.job import PARTICIPANTS, Report
-from harmonizer.data.shards.manifest import Manifest, file_sha256, parse_shard, write_manifest
+from harmonizer.data.shards.manifest import Manifest, parse_shard, write_manifest
+from harmonizer.files import atomic_write, file_sha256
 from harmonizer.untrusted import parse_json
 
 PLAN = "plan.json"
@@ -109,7 +110,7 @@ class Staging:
             )
         self.data.mkdir(exist_ok=True)
         self.reports.mkdir(exist_ok=True)
-        _write_text(path, plan)
+        atomic_write(path, plan, durable=True)
 
     def finished(self) -> dict[int, Report]:
         """Return the reports of shards that are whole, and remove everything else."""
@@ -131,7 +132,7 @@ class Staging:
 
     def keep(self, index: int, report: Report) -> None:
         """Record that a shard is whole."""
-        _write_text(self.reports / f"{index:06d}.json", json.dumps(asdict(report)))
+        atomic_write(self.reports / f"{index:06d}.json", json.dumps(asdict(report)), durable=True)
 
     def publish(self, manifest: Manifest) -> None:
         """Write the manifest and let the folder appear."""
@@ -147,13 +148,3 @@ class Staging:
             self._clear()
             (self.root / LOCK).unlink()
             self.root.rmdir()
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a file atomically and durably."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

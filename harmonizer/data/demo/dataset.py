@@ -23,8 +23,9 @@ from PIL import Image
 from harmonizer.data.demo.render import paint
 from harmonizer.data.demo.shapes import SHAPES
 from harmonizer.data.demo.textures import TEXTURES
-from harmonizer.data.shards.manifest import file_sha256, read_manifest
+from harmonizer.data.shards.manifest import read_manifest
 from harmonizer.data.shards.writer import write_shards
+from harmonizer.files import file_sha256
 
 VERSION = 2  # of the pictures: another one gets another folder
 SIZES = {"train": 4000, "val": 500}

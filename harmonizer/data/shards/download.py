@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from harmonizer.data.progress import Progress
-from harmonizer.data.shards.manifest import file_sha256
+from harmonizer.files import file_sha256
 from harmonizer.untrusted import inside, parse_json
 
 ATTEMPTS = 6  # of a file, each going on where the last broke off

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import math
-import os
 from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_origin
 
+from harmonizer.files import atomic_write
 from harmonizer.untrusted import MOST_CLASSES, parse_json, plain_text, safe_name, shortened
 
 NAME = "manifest.json"
@@ -141,15 +141,7 @@ def parse_manifest(text: bytes, path: str) -> Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a folder's manifest, atomically."""
-    temporary = folder / f".{NAME}.{os.getpid()}"
-    temporary.write_text(json.dumps(_content(manifest), indent=1) + "\n")
-    temporary.replace(folder / NAME)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    atomic_write(folder / NAME, json.dumps(_content(manifest), indent=1) + "\n")
 
 
 def _content(manifest: Manifest) -> dict[str, Any]:

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonizer.data.adopt import load_manifest
-from harmonizer.data.shards.manifest import NAME, Manifest, Shard, file_sha256, parse_manifest
+from harmonizer.data.shards.manifest import NAME, Manifest, Shard, parse_manifest
 from harmonizer.data.shards.remote import RemoteCache, is_remote
 from harmonizer.data.shards.tar import check_regular
 from harmonizer.data.shards.tar_index import ROLES, Sample, any_repeated, index_shard
+from harmonizer.files import file_sha256
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ import fsspec
 
 from harmonizer.data.shards.cache import cache_folder
 from harmonizer.data.shards.download import fetch, is_url
-from harmonizer.data.shards.manifest import file_sha256
+from harmonizer.files import file_sha256
 from harmonizer.untrusted import inside, safe_name, shortened
 
 GIGABYTE = 10**9

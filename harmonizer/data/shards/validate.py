@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harmonizer.data.picture import ORIENTATION, decode_picture
-from harmonizer.data.shards.manifest import Shard, file_sha256
+from harmonizer.data.shards.manifest import Shard
 from harmonizer.data.shards.tar import Member
 from harmonizer.data.shards.tar_index import ROLES, Sample, dotted_images, has, read_contents
 from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
+from harmonizer.files import file_sha256
 
 TAR_END = bytes(1024)  # two empty blocks end a tar file; without them it was cut, perhaps between two members
 FULL = Member(0, 1)  # stands for a member that is not there

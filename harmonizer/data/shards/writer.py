@@ -8,7 +8,8 @@ from typing import Any
 
 import webdataset
 
-from harmonizer.data.shards.manifest import Manifest, Shard, file_sha256, write_manifest
+from harmonizer.data.shards.manifest import Manifest, Shard, write_manifest
+from harmonizer.files import file_sha256, replacing
 from harmonizer.untrusted import is_name
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -83,21 +84,17 @@ def write_shard(path: Path, samples: Iterable[Mapping[str, Any]]) -> Shard:
     Raises:
         ValueError: A key comes twice or cannot be read back.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     count, with_maps = 0, 0
     keys: set[str] = set()
-    try:
-        with temporary.open("wb") as file:
-            with webdataset.TarWriter(file, mtime=0.0, user="harmonizer", group="harmonizer") as writer:
-                for sample in samples:
-                    _check_key(sample["__key__"], keys)
-                    writer.write(dict(sample))
-                    count, with_maps = count + 1, with_maps + (HEATMAP in sample)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(path, durable=True) as temporary,
+        temporary.open("wb") as file,
+        webdataset.TarWriter(file, mtime=0.0, user="harmonizer", group="harmonizer") as writer,
+    ):
+        for sample in samples:
+            _check_key(sample["__key__"], keys)
+            writer.write(dict(sample))
+            count, with_maps = count + 1, with_maps + (HEATMAP in sample)
     return Shard(file=path.name, samples=count, maps=with_maps, sha256=file_sha256(path))
 
 

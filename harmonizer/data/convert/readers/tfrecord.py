@@ -4,13 +4,14 @@ A file is a sequence of records: length (uint64), masked CRC-32C of the length, 
 integers are little-endian. What the payloads of images hold, ``harmonizer.data.convert.readers.tf_example`` reads.
 """
 
-import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
+
+from harmonizer.files import replacing
 
 CRC_MASK_DELTA = 0xA282EAD8  # of the TFRecord format
 HEADER = struct.Struct("<QI")
@@ -101,13 +102,11 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 def write_records(path: Path, payloads: Iterable[bytes]) -> None:
     """Write a file of records, atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         for payload in payloads:
             length = struct.pack("<Q", len(payload))
             file.write(length + FOOTER.pack(masked_crc32c(length)))
             file.write(payload + FOOTER.pack(masked_crc32c(payload)))
-    temporary.replace(path)
 
 
 def masked_crc32c(data: bytes) -> int:
