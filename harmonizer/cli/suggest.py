@@ -74,7 +74,7 @@ def unknown_setting(key: str, program: str, value: str = "VALUE") -> str:
         return f"{nothing}; did you mean {meant}={value}?"
     for other in PROGRAMS if known else ():
         if key in known_settings(other):
-            nearest = difflib.get_close_matches(value, _groups(other).get(key, ()), n=1) or [value]
+            nearest = difflib.get_close_matches(value, groups(other).get(key, ()), n=1) or [value]
             return f"{nothing} in {program}.py; did you mean {other}.py {key}={nearest[0]}?"
     if found := nearest_settings(key, program):
         return f"{nothing}; did you mean {' or '.join(f'{name}={value}' for name in found)}?"
@@ -100,7 +100,7 @@ def bare_word(word: str, program: str) -> str:
     "expected key=value or --key value, got 'resnet50'; try --model resnet50"
     """
     name = word.lstrip("-\N{EN DASH}\N{EM DASH}")
-    choices = [f"{group}={name}" for group, found in _groups(program).items() if name in found]
+    choices = [f"{group}={name}" for group, found in groups(program).items() if name in found]
     if word != name and name:
         hint = f"--{name}"
     elif word.endswith(".ckpt"):
@@ -139,7 +139,7 @@ def known_settings(program: str) -> Mapping[str, tuple[str, ...]]:
     if program not in PROGRAMS:
         return {}
     known: dict[str, tuple[str, ...]] = dict.fromkeys(_settings(_read(CONFIGS / f"{program}.yaml"), ""), ())
-    for group, choices in _groups(program).items():
+    for group, choices in groups(program).items():
         known[group] = ()
         for choice, file in choices.items():
             everywhere = "@package _global_" in file.read_text(encoding="utf-8").split("\n", 1)[0]
@@ -150,7 +150,7 @@ def known_settings(program: str) -> Mapping[str, tuple[str, ...]]:
 
 
 @cache
-def _groups(program: str) -> Mapping[str, Mapping[str, Path]]:
+def groups(program: str) -> Mapping[str, Mapping[str, Path]]:
     """Return the choices of each group of a program's, and their files."""
     if program not in PROGRAMS:
         return {}

@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Sequence
 
+from harmonizer.cli.suggest import PROGRAMS, groups
+
 SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained"})  # need no value
 WORDS = dict.fromkeys(("true", "yes", "on", "1"), "true") | dict.fromkeys(("false", "no", "off", "0"), "false")
 LIBRARIES = ("foolbox", "advlib")  # attack=LIBRARY:NAME
@@ -118,8 +120,9 @@ def _quoted(key: str, value: str, several: bool) -> str:
     text = _TEXT.fullmatch(key)
     if text and not value:
         return NOTHING
+    word = text or any(key.lstrip("+") in groups(program) for program in PROGRAMS)
     kept = _QUOTED.fullmatch(value) or "${" in value if text else _STRUCTURED.search(value)
-    if kept or (_PLAIN.fullmatch(value) and value == value.strip() and not (text and _is_a_value(value))):
+    if kept or (_PLAIN.fullmatch(value) and value == value.strip() and not (word and _is_a_value(value))):
         return value
     # The grammar unescapes backslashes only before a quote.
     escaped = re.sub(r"(\\*)(\'|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)

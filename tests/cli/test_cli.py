@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import itertools
 import sys
 
 import hydra
@@ -44,7 +45,7 @@ CASES = [
     ),
     (["--model-args.drop-path-rate", "0.1"], ["++model_args.drop_path_rate=0.1"]),
     (["label=", "seed=1"], ["label=${oc.decode:null}", "seed=1"]),
-    (["label=null", "seed=1e3", "experiment=null"], ["label='null'", "seed=1e3", "experiment=null"]),
+    (["label=null", "seed=1e3", "seed=null"], ["label='null'", "seed=1e3", "seed=null"]),
     (["-cn", "train", "--help"], ["-cn", "train", "--help"]),
     (["--every-n-epochs", "2"], ["every_n_epochs=2"]),
     ([], []),
@@ -190,11 +191,12 @@ def test_every_group_refuses_an_unknown_choice(program, tmp_path, monkeypatch, c
     groups |= {"experiment"} if program == "train" else set()
     assert groups >= {"data", "attack", "trainer"}
     main = importlib.import_module(program).main
-    for group in groups:
-        monkeypatch.setattr(sys, "argv", [f"{program}.py", f"{group}=nosuch"])
+    for group, name in itertools.product(groups, ("nosuch", "null", "1", "true")):
+        monkeypatch.setattr(sys, "argv", [f"{program}.py", f"{group}={name}"])
         with pytest.raises(SystemExit):
             command_line(main)
-        assert f"expected {group} of " in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"expected {group} of " in error and f"got {name!r}" in error
 
 
 def test_a_suggestion_is_a_setting():
