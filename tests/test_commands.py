@@ -212,9 +212,9 @@ BAD = [
     (f"train.py --model test_resnet {DATA} harmonize=maybe", "expected harmonize true or false, got maybe"),
     (f"train.py --model test_resnet {DATA} recipe.optimzer=sgd", "did you mean recipe.optimizer=sgd?"),
     (f"train.py --model test_resnet {DATA} recipe=nosuch", "expected recipe of fel2022"),
-    (f"train.py --model test_resnet {DATA} recipe.lr=abc", "expected a number for lr, got 'abc'"),
-    (f"train.py --model test_resnet {DATA} --seed abc", "a seed that is a whole number from 0 to 4294967295, got abc"),
-    (f"train.py --model test_resnet {DATA} --seed true", "a seed that is a whole number"),
+    (f"train.py --model test_resnet {DATA} recipe.lr=abc", "expected module.lr to be a number, got 'abc'"),
+    (f"train.py --model test_resnet {DATA} --seed abc", "expected seeding.seed to be a whole number, got 'abc'"),
+    (f"train.py --model test_resnet {DATA} --seed true", "expected seeding.seed to be a whole number, got True"),
     (f"evaluate.py --model test_resnet {DATA} image_size=32 --seed -1", "a seed that is a whole number"),
     *(
         (f"train.py --model test_vit --harmonize {DATA} --overwrite batch_size=16 recipe.epochs={epochs}", "of epochs")

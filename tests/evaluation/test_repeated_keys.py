@@ -113,7 +113,7 @@ def test_names_change_the_protocol_only_where_keys_are_repeated(results, folders
 def test_an_interrupted_evaluation_goes_on_at_the_image(folders, results, which, tmp_path):
     def stop(done, total):
         assert total == 2 * EACH
-        if done == EACH + 2:  # in the second shard
+        if done > EACH + 2:  # in the second shard, within an attack; the rows before it are kept
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):

@@ -107,11 +107,10 @@ def test_attacks_keep_memory(monkeypatch):
 
 def test_programs_keep_memory_unless_it_is_switched_off(monkeypatch):
     monkeypatch.setattr(allocation, "_holders", 0)
+    monkeypatch.setattr(switch, "_keeps_memory", False)  # whatever ran in this process before
     held = []
     for mode in ("auto", "auto", "core", "off", "auto", "off"):
         set_fast(mode)
         held.append(allocation._holders)
     assert held == [1, 1, 0, 0, 1, 0]
     set_fast("auto")  # as it was
-    release_freed_memory()
-    monkeypatch.setattr(switch, "_keeps_memory", False)
