@@ -11,13 +11,13 @@ from omegaconf import DictConfig, open_dict
 from configs.build import build, build_all
 from harmonizer.cli import clear_errors, command_line
 from harmonizer.cli.console import say_results
-from harmonizer.results import claimed
+from harmonizer.results import lock_results
 
 
 def evaluate(config: DictConfig) -> Path:
     """Measure one model; return the results folder that it wrote."""
     subject = build(config.subject)
-    with claimed(Path(config.results), subject.label, ranks=True):
+    with lock_results(Path(config.results), subject.label, ranks=True):
         return measure(config, subject)
 
 

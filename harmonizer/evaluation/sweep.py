@@ -13,7 +13,7 @@ from harmonizer.evaluation.subject import Subject
 from harmonizer.evaluation.sweep_failures import Failures, device_is_lost
 from harmonizer.evaluation.sweep_list import Entry
 from harmonizer.evaluation.sweep_progress import Board
-from harmonizer.results import claimed
+from harmonizer.results import lock_results
 
 DONE, BEFORE, FAILED, BUSY = "done", "done before", "failed", "busy elsewhere"
 PAUSE = 2.0  # seconds between looks at what other processes are measuring
@@ -90,7 +90,7 @@ def _one(
     try:
         subject = choose(**entry.subject)
         name = subject.label
-        with claimed(results, name):
+        with lock_results(results, name):
             return name, *_measured(subject, entry, failures, measure, board, start)
     except BlockingIOError:
         return name, BUSY, ""

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harmonizer.report.build import Look, build_replay, build_report
+from harmonizer.report.build import build_replay, build_report
 from harmonizer.report.sensitivity import MASKS
+from harmonizer.report.style import PlotOptions
 
 ACCURACY = (
     "CSV with columns model and top1, as timm publishes: in place of the measured accuracy, where it has the model"
@@ -24,11 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--accuracy", action="append", default=[], type=Path, metavar="FILE", help=ACCURACY)
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write")
     add("--compare", nargs=2, action="append", default=[], metavar=("A", "B"), help="compare two models by name")
-    add("--bars", choices=("interval", "se"), default=Look.bars, help="error bars: 95 %% interval, or standard error")
+    add(
+        "--bars",
+        choices=("interval", "se"),
+        default=PlotOptions.bars,
+        help="error bars: 95 %% interval, or standard error",
+    )
     add("--log", action="store_true", help="logarithmic axis for the tolerance")
     add("--grid", nargs="+", default=[], metavar="MODEL", help="models of the grid of examples")
     add("--images", nargs="+", default=[], metavar="KEY", help="images of the grid of examples")
-    add("--mask", choices=tuple(MASKS), default=Look.mask, help="map of a perturbation that alignment compares")
+    add("--mask", choices=tuple(MASKS), default=PlotOptions.mask, help="map of a perturbation that alignment compares")
     add("--replay", action="store_true", help=REPLAY)
     add(
         "--insert",
@@ -36,15 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="Markdown file to put the table into, between <!-- results --> marks",
     )
-    add("--title", default=Look.title, help="of the page")
+    add("--title", default=PlotOptions.title, help="of the page")
     given = parser.parse_args(arguments)
-    look = Look(given.title, given.bars, given.log, given.grid, given.images, given.mask)
+    options = PlotOptions(given.title, given.bars, given.log, given.grid, given.images, given.mask)
     read = {"external": given.external, "accuracy": given.accuracy}
     try:
         if given.replay:
             report = build_replay(given.results, given.out)
         else:
-            more = {"pairs": given.compare, "look": look, "insert": given.insert}
+            more = {"pairs": given.compare, "options": options, "insert": given.insert}
             report = build_report(given.results, given.out, **read, **more)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")

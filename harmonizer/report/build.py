@@ -10,20 +10,34 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from harmonizer.files import atomic_write
-from harmonizer.report.correlations import correlations
-from harmonizer.report.curves import survival_curves
 from harmonizer.report.data import Model, Source, input_sizes, load_models
 from harmonizer.report.grid import choose_models, qualitative_grid
-from harmonizer.report.insert import insert_table, inserted, pairs_markdown
 from harmonizer.report.page import page_html
 from harmonizer.report.paired import compare, default_pairs, named_pair, records
 from harmonizer.report.published import read_accuracy, read_external, with_accuracy
 from harmonizer.report.replay import replay_figure, replayed
 from harmonizer.report.replay_text import replay_markdown
 from harmonizer.report.scatter import scatter
-from harmonizer.report.sensitivity import MASKS, attack_of, sensitivity, sensitivity_markdown, show_mask, with_mask
-from harmonizer.report.style import mark, save, styled
-from harmonizer.report.tables import comma_separated, latex, markdown, robust_markdown
+from harmonizer.report.sensitivity import (
+    MASKS,
+    attack_of,
+    correlations,
+    sensitivity,
+    sensitivity_markdown,
+    show_mask,
+    with_mask,
+)
+from harmonizer.report.style import DEFAULT_OPTIONS, PlotOptions, mark, save, styled
+from harmonizer.report.survival import survival_curves
+from harmonizer.report.tables import (
+    comma_separated,
+    insert_table,
+    inserted,
+    latex,
+    markdown,
+    pairs_markdown,
+    robust_markdown,
+)
 from harmonizer.results import find_results, load_failures
 from harmonizer.statistics import AS_PUBLISHED
 
@@ -33,28 +47,6 @@ SCATTERS = {
     "alignment": ("accuracy", "alignment"),
     "tolerance-alignment": ("tolerance", "alignment"),
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """How to draw.
-
-    Attributes:
-        title: Of the page.
-        bars: Error bars, "interval" (95 %) or "se".
-        log: Logarithmic axis for the tolerance.
-        grid: Models of the grid of examples, in place of controls and the models harmonized from them.
-        images: Images of the grid, in place of the first ones.
-        mask: How the perturbation's channels become the map that alignment compares; see
-            :func:`harmonizer.functional.attack_map`.
-    """
-
-    title: str = "Perturbation tolerance and adversarial alignment"
-    bars: str = "interval"
-    log: bool = False
-    grid: Sequence[str] = ()
-    images: Sequence[str] = ()
-    mask: str = "abs_of_mean"
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ def build_report(
     external: Sequence[Path] = (),
     accuracy: Sequence[Path] = (),
     pairs: Sequence[Sequence[str]] = (),
-    look: Look = Look(),
+    options: PlotOptions = DEFAULT_OPTIONS,
     insert: Path | None = None,
 ) -> Report:
     """Write tables, figures, statistics and the web page into a folder.
@@ -88,7 +80,7 @@ def build_report(
         external: Tables of published scores.
         accuracy: Tables of ImageNet accuracy; where several have a model, the first counts.
         pairs: Names of two models each, to compare besides controls and the models harmonized from them.
-        look: How to draw.
+        options: How to draw.
         insert: Markdown file into which the table of pairs goes, or without pairs that of models.
 
     Raises:
@@ -98,22 +90,22 @@ def build_report(
     models, sources, notes = read_models(results, external, accuracy)
     stable = sensitivity(models)
     titles = {"accuracy": "ImageNet top-1 accuracy (%)"} if accuracy or not results else {}
-    if look.mask != next(iter(MASKS)):
-        models, titles["alignment"] = [with_mask(model, look.mask) for model in models], show_mask(look.mask)
-        notes.append(f"Adversarial alignment compares the perturbation's map under the mask {look.mask}.")
+    if options.mask != next(iter(MASKS)):
+        models, titles["alignment"] = [with_mask(model, options.mask) for model in models], show_mask(options.mask)
+        notes.append(f"Adversarial alignment compares the perturbation's map under the mask {options.mask}.")
     chosen = [*default_pairs(models), *(named_pair(models, names) for names in pairs)]
     comparisons = [compare(a, b) for a, b in {(id(a), id(b)): (a, b) for a, b in chosen}.values()]
     found = correlations(models)
-    in_grid = choose_models(models, look.grid)
+    in_grid = choose_models(models, options.grid)
     page = page_html(
         models,
         sources,
         [*found, *stable],
         comparisons,
-        title=look.title,
+        title=options.title,
         notes=notes,
         titles=titles,
-        grid=(in_grid, look.images),
+        grid=(in_grid, options.images),
     )
     texts = {
         "table.md": markdown(models),
@@ -131,7 +123,7 @@ def build_report(
     if insert is not None:
         inserted(insert, table)  # raises what is wrong with it
     with styled():
-        figures = dict(_figures(models, in_grid, found, titles, look, _warning(sources)))
+        figures = dict(_figures(models, in_grid, found, titles, options, _warning(sources)))
         out.mkdir(parents=True, exist_ok=True)  # only now: nothing is written when something is wrong
         files = [_write(out / name, text) for name, text in texts.items()]
         for name, figure in figures.items():
@@ -217,7 +209,7 @@ def _figures(
     in_grid: Sequence[Model],
     found: Sequence[dict[str, Any]],
     titles: dict[str, str],
-    look: Look,
+    options: PlotOptions,
     note: str,
 ) -> Iterator[tuple[str, Figure]]:
     """Draw the figures that the scores at hand allow, with their file names."""
@@ -225,11 +217,11 @@ def _figures(
         if any({x, y} <= model.scores.keys() for model in models):
             groups = {model.source for model in models} if note else {"all"}  # never one number over several protocols
             stated = [item for item in found if (item["x"], item["y"]) == (x, y) and item["group"] in groups]
-            style: dict[str, Any] = {"bars": look.bars, "log": look.log, "titles": titles, "note": note}
+            style: dict[str, Any] = {"bars": options.bars, "log": options.log, "titles": titles, "note": note}
             yield name, scatter(models, x, y, correlations=stated, **style)
     if any(model.results for model in models):
         yield "survival", survival_curves(models)
-    figure = qualitative_grid(in_grid, look.images)
+    figure = qualitative_grid(in_grid, options.images)
     if figure is not None:
         yield "grid", figure
 

@@ -1,7 +1,7 @@
 """What a report is about: models with their scores, wherever the scores come from."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
@@ -71,6 +71,8 @@ AXES = {
 # Shown beside the others where models of several input sizes were measured: the same change of each pixel has an L2
 # norm that grows with the size.
 RMS = {"tolerance_rms": Axis("Perturbation tolerance (root mean square change, of 255)", "Tolerance (RMS of 255)", 2)}
+
+CORRELATED = ("accuracy", "tolerance", "alignment")
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,28 @@ def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
 def input_sizes(models: Sequence[Model]) -> list[int]:
     """Return the input sizes, in pixels, of the measured models, each once."""
     return sorted({model.results.summary["model"]["input_size"] for model in models if model.results is not None})
+
+
+def comparable(
+    models: Sequence[Model], axes: Iterable[str] = CORRELATED, value: Callable[[Model, str], float] = Model.value
+) -> list[Model]:
+    """Keep the models that count: those that have every score which any of their source has.
+
+    Tables, figures, statistics and the web page all ask this function, so that all correlations are over the same
+    models; a figure that draws others shows them grey.
+
+    Args:
+        models: All of them.
+        axes: The scores.
+        value: Returns a model's score, NaN where it has none.
+    """
+    scores = {id(model): {axis: value(model, axis) for axis in axes} for model in models}
+    had = {(model.source, axis) for model in models for axis, score in scores[id(model)].items() if not np.isnan(score)}
+    return [
+        model
+        for model in models
+        if not any(np.isnan(score) and (model.source, axis) in had for axis, score in scores[id(model)].items())
+    ]
 
 
 def score_range(score: Score, bars: str) -> tuple[float, float]:

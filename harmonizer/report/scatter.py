@@ -12,9 +12,8 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from harmonizer.report.correlations import comparable
-from harmonizer.report.data import AXES, Model, score_range
-from harmonizer.report.labels import outstanding, place_labels
+from harmonizer.report.data import AXES, Model, comparable, score_range
+from harmonizer.report.label_placement import outstanding, place_labels
 from harmonizer.report.style import AREA, COLORS, FAINT, INK, MARKERS, MEASURED_AREA, PUBLISHED_AREA, new_figure
 from harmonizer.report.tables import estimate, own_accuracy
 from harmonizer.results.families import FAMILIES
@@ -43,7 +42,7 @@ def scatter(
 
     Args:
         models: All that the report is about. Those that lack either score are left out; those that do not count (see
-            :func:`harmonizer.report.correlations.comparable`) are grey.
+            :func:`harmonizer.report.data.comparable`) are grey.
         x: Key of ``AXES``.
         y: Key of ``AXES``.
         correlations: Objects of ``correlations`` to state above the plot.

@@ -1,4 +1,4 @@
-"""How far the ranking of models hangs on choices: on the mask of the perturbation, and on the attack."""
+"""Rank correlations over models: between scores, between masks of the perturbation and between attacks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from harmonizer.report.correlations import comparable
-from harmonizer.report.data import AXES, Model, Score, ceiling_of
+from harmonizer.report.data import AXES, CORRELATED, Model, Score, ceiling_of, comparable
 from harmonizer.report.tables import NONE, escaped, estimate
+from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import AS_PUBLISHED, FEWEST_RANKED, FOUND, mean_summary, rank_correlation
 
 # Mask -> its column of the per-image rows. The names are harmonizer.functional.attack_map's.
@@ -20,6 +20,28 @@ MASKS: Mapping[str, str] = {
     "l2": "alignment_l2",
 }
 COMPARED = ("tolerance", "alignment")  # scores whose ranking is compared between attacks
+
+
+def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
+    """Correlate each pair of scores over all models, each family and each source with at least four models.
+
+    The group "all" is always there.
+
+    Returns:
+        One object a correlation: ``x``, ``y``, ``group``, ``rho``, ``p``, ``n``, ``low``, ``high``.
+    """
+    models = comparable(models)
+    groups = {"all": models}
+    groups |= {family: [model for model in models if model.family == family] for family in FAMILIES}
+    sources = dict.fromkeys(model.source for model in models)
+    groups |= {source: [model for model in models if model.source == source] for source in sources}
+    found = []
+    for x, y in combinations(CORRELATED, 2):
+        for group, members in groups.items():
+            if group == "all" or len(members) >= FEWEST_RANKED:
+                summary = rank_correlation([model.value(x) for model in members], [model.value(y) for model in members])
+                found.append({"x": x, "y": y, "group": group} | summary)
+    return found
 
 
 def alignment_of_mask(model: Model, mask: str) -> float:

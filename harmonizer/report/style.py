@@ -1,7 +1,8 @@
 """The look of the figures: colours that colour-blind readers can tell apart, a marker a family, files without dates."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.style as mpl_style
@@ -52,6 +53,31 @@ SETTINGS = {
     "svg.hashsalt": "harmonizer",
     "savefig.dpi": 200,
 }
+
+
+@dataclass(frozen=True)
+class PlotOptions:
+    """How to draw.
+
+    Attributes:
+        title: Of the page.
+        bars: Error bars, "interval" (95 %) or "se".
+        log: Logarithmic axis for the tolerance.
+        grid: Models of the grid of examples, in place of controls and the models harmonized from them.
+        images: Images of the grid, in place of the first ones.
+        mask: How the perturbation's channels become the map that alignment compares; see
+            :func:`harmonizer.functional.attack_map`.
+    """
+
+    title: str = "Perturbation tolerance and adversarial alignment"
+    bars: str = "interval"
+    log: bool = False
+    grid: Sequence[str] = ()
+    images: Sequence[str] = ()
+    mask: str = "abs_of_mean"
+
+
+DEFAULT_OPTIONS = PlotOptions()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from harmonizer.results.folder import (
 from harmonizer.results.row import COLUMNS, RADIUS, Row
 from harmonizer.results.rows import OpenRows, open_rows, read_rows, write_rows
 from harmonizer.results.schema import VERSION
-from harmonizer.results.work import Work, claimed, clear_leftovers
+from harmonizer.results.work import Work, clear_leftovers, lock_results
 
 __all__ = [
     "COLUMNS",
@@ -37,7 +37,6 @@ __all__ = [
     "Results",
     "Row",
     "Work",
-    "claimed",
     "clear_leftovers",
     "creation_time",
     "different_settings",
@@ -45,6 +44,7 @@ __all__ = [
     "folder_name",
     "load_failures",
     "load_results",
+    "lock_results",
     "open_rows",
     "protocol_hash",
     "read_failure",

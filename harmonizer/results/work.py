@@ -30,7 +30,7 @@ Example = Mapping[str, NDArray[Any]]
 
 
 @contextmanager
-def claimed(results: Path, model: str, *, ranks: bool = False) -> Iterator[None]:
+def lock_results(results: Path, model: str, *, ranks: bool = False) -> Iterator[None]:
     """Own a model's place in a results folder inside a ``with`` block; see :func:`harmonizer.files.locked`.
 
     Args:

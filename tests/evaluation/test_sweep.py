@@ -21,7 +21,7 @@ from harmonizer.evaluation.sweep import run_sweep
 from harmonizer.evaluation.sweep_failures import reason_of
 from harmonizer.evaluation.sweep_list import read_models
 from harmonizer.report.build import build_report
-from harmonizer.results import claimed, load_results
+from harmonizer.results import load_results, lock_results
 from harmonizer.training.checkpoint_io import write_checkpoint
 from harmonizer.training.module import HarmonizerModule
 
@@ -204,8 +204,8 @@ def test_reasons_begin_with_their_kind(error, beginning):
 HOLD = """
 import sys
 from pathlib import Path
-from harmonizer.results import claimed
-with claimed(Path(sys.argv[1]), "a"):
+from harmonizer.results import lock_results
+with lock_results(Path(sys.argv[1]), "a"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -223,7 +223,7 @@ def test_what_another_process_holds_is_left_to_it_or_inherited_when_it_dies(tmp_
             pytest.raises(
                 BlockingIOError, match=rf"the place of a in .* is in use by process {holder.pid} on \w.* since 20"
             ),
-            claimed(tmp_path, "a"),
+            lock_results(tmp_path, "a"),
         ):
             pass
         assert run_sweep(read_models(["a", "b"]), tmp_path, wait=False, **settings) == 0

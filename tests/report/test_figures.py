@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
-from harmonizer.report.correlations import comparable, correlations
-from harmonizer.report.curves import last_radius, survival_curves, survival_of
-from harmonizer.report.data import Model, Score, load_models
+from harmonizer.report.data import Model, Score, comparable, load_models
 from harmonizer.report.grid import choose_models, magnification_for, qualitative_grid, read_examples, shared_keys
 from harmonizer.report.scatter import scatter
+from harmonizer.report.sensitivity import correlations
 from harmonizer.report.style import styled
+from harmonizer.report.survival import last_radius, survival_curves, survival_of
 from harmonizer.report.tables import comma_separated
 from harmonizer.results import find_results
 

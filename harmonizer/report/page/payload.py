@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from harmonizer.report.correlations import comparable
-from harmonizer.report.curves import last_radius, survival_of
-from harmonizer.report.data import AXES, RMS, Model, Source, input_sizes
+from harmonizer.report.data import AXES, RMS, Model, Source, comparable, input_sizes
 from harmonizer.report.grid import Example, magnification_for, read_examples, shared_keys
 from harmonizer.report.page.pictures import PictureBook
 from harmonizer.report.paired import TEST, Comparison
+from harmonizer.report.survival import last_radius, survival_of
 from harmonizer.report.tables import own_accuracy, robust_of
 from harmonizer.results import RADIUS
 from harmonizer.results.families import FAMILIES

@@ -6,8 +6,8 @@ import pytest
 
 from harmonizer.report.__main__ import main
 from harmonizer.report.build import read_models
-from harmonizer.report.insert import BEGIN, END, insert_table, pairs_markdown
 from harmonizer.report.paired import compare, default_pairs
+from harmonizer.report.tables import BEGIN, END, insert_table, pairs_markdown
 
 
 def test_a_row_holds_both_models_and_their_paired_difference(zoo):

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
-from harmonizer.report.labels import outstanding, place_labels
+from harmonizer.report.label_placement import outstanding, place_labels
 
 BOUNDS = (0.0, 0.0, 400.0, 300.0)
 
