@@ -10,27 +10,27 @@ from omegaconf import DictConfig, open_dict
 
 from configs.build import build, build_all
 from harmonizer.cli import clear_errors, command_line
-from harmonizer.cli.console import say_results
+from harmonizer.cli.console import print_results_next
 from harmonizer.results import lock_results
 
 
 def evaluate(config: DictConfig) -> Path:
     """Measure one model; return the results folder that it wrote."""
-    subject = build(config.subject)
-    with lock_results(Path(config.results), subject.label, ranks=True):
-        return measure(config, subject)
+    spec = build(config.spec)
+    with lock_results(Path(config.results), spec.label, ranks=True):
+        return measure(config, spec)
 
 
-def measure(config: DictConfig, subject: Any, *, skip_done: bool = False, **details: object) -> Path | None:  # noqa: ANN401
-    """Measure a subject, going on where an interrupted evaluation stopped; None when it is done already."""
-    data = build(config.data, model=subject.model, image_size=subject.image_size)
+def measure(config: DictConfig, spec: Any, *, skip_done: bool = False, **details: object) -> Path | None:  # noqa: ANN401
+    """Measure a model, resuming an interrupted evaluation; return None when it is done already."""
+    data = build(config.data, model=spec.model, image_size=spec.image_size)
     callbacks = build_all(config.callbacks)
-    writer = build(config.writer, subject=subject, **details)
+    writer = build(config.writer, spec=spec, **details)
     if skip_done and writer.is_done(data, callbacks["evaluation"].protocol):
         return None
     build(config.numerics)
     build(config.seeding)
-    module = subject.build(data.classes)
+    module = spec.build(data.classes)
     trainer = build(config.trainer, callbacks=[*callbacks.values(), writer], logger=False)
     trainer.validate(module, data, verbose=False)
     return Path(writer.folder)
@@ -43,8 +43,8 @@ def sweep(config: DictConfig) -> int:
     with open_dict(config):
         config.trainer.enable_progress_bar = False
         del config.callbacks.progress, config.callbacks.table
-    choose, one = partial(build, config.subject), partial(measure, config, skip_done=True)
-    return int(build(config.sweeper, choose=choose, measure=one))
+    resolve_model, one = partial(build, config.spec), partial(measure, config, skip_done=True)
+    return int(build(config.sweeper, resolve_model=resolve_model, measure=one))
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
@@ -53,7 +53,7 @@ def main(config: DictConfig) -> None:
     """Evaluate as the command line says."""
     if config.sweep.models or config.sweep.file:
         sys.exit(sweep(config))
-    say_results(config.results, evaluate(config))
+    print_results_next(config.results, evaluate(config))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ from configs.build import build, build_all
 from evaluate import evaluate
 from harmonizer.cli import clear_errors, command_line, translate
 from harmonizer.evaluation.compare import show_comparison
-from harmonizer.run import LAST, claimed
+from harmonizer.run import LAST, create_run_dir
 
 OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a recipe's learning rate
 
 
 def fit(config: DictConfig) -> Path:
-    """Train one model, going on where an interrupted run stopped; return its last checkpoint."""
+    """Train one model, resuming an interrupted run; return its last checkpoint."""
     build(config.numerics)
     build(config.seeding)
     data = build(config.data)
@@ -26,7 +26,7 @@ def fit(config: DictConfig) -> Path:
     callbacks, loggers = (list(build_all(part).values()) for part in (config.callbacks, config.logger))
     trainer = build(config.trainer, callbacks=callbacks, logger=loggers)
     module.check_trainer(trainer)
-    with claimed(Path(config.folder), OmegaConf.to_container(config, resolve=True), overwrite=config.overwrite):
+    with create_run_dir(Path(config.folder), OmegaConf.to_container(config, resolve=True), overwrite=config.overwrite):
         trainer.fit(module, data, ckpt_path=None if config.overwrite else build(config.resume), weights_only=True)
     return Path(config.folder) / LAST
 

@@ -37,7 +37,7 @@ class BestCheckpoint(ModelCheckpoint):
     """Lightning's, restored whole: it saves the score of the last validation, but leaves it out when it is resumed."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the state of a checkpoint."""
+        """Restore the state of a checkpoint."""
         # A better checkpoint removes those named here: a file names files of its own folder only.
         state_dict = state_dict | {
             name: self._own(state_dict[name])
@@ -56,15 +56,15 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keep ``last.ckpt``, from which the same command goes on, and ``last-previous.ckpt``.
+    """Keep ``last.ckpt``, from which the same command resumes, and ``last-previous.ckpt``.
 
     A checkpoint is taken between two optimiser steps or at the end of an epoch, never inside a validation: these are
-    the places from which a run goes on bit for bit. A signal that arrives in a validation ends the run at the model's
+    the places from which a run resumes bit for bit. A signal that arrives in a validation ends the run at the model's
     next pass; a checkpoint from before the epoch's last step is there. The other processes of a run that Lightning
     started end with the first one.
 
     Args:
-        folder: Of the run.
+        folder: Run folder.
         minutes: Longest training time between two checkpoints.
 
     Raises:
@@ -120,7 +120,7 @@ class LastCheckpoint(Checkpoint):
             self._hook = pl_module.model.register_forward_pre_hook(look)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Watch no more."""
+        """Remove the hook."""
         self._unwatch()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

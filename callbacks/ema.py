@@ -1,4 +1,4 @@
-"""A moving average of the weights, evaluated beside the weights themselves."""
+"""A moving average of the weights, evaluated next to the weights themselves."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import lightning as L
 from timm.utils import ModelEmaV3
 
 from harmonizer.data.batch import Batch
-from harmonizer.evaluation.subject import EMA
+from harmonizer.evaluation.model_spec import EMA
 from harmonizer.metrics import Accuracy
 from harmonizer.training.module import HarmonizerModule
 
@@ -15,7 +15,7 @@ class WeightAverage(L.Callback):
     """Keep an exponential moving average of the model (timm's ModelEmaV3), log its accuracy, save it.
 
     Parameters and BatchNorm's running statistics are averaged alike, after each optimiser step. The average is in
-    every checkpoint beside the weights: ``evaluate.py ckpt=... weights=ema`` measures it, the export writes it.
+    every checkpoint next to the weights: ``evaluate.py ckpt=... weights=ema`` measures it, the export writes it.
 
     Args:
         decay: Share of the old average that stays at a step, in (0,1); None keeps no average.
@@ -88,7 +88,7 @@ class WeightAverage(L.Callback):
             checkpoint[EMA] = {f"model.{name}": value for name, value in self.average.module.state_dict().items()}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take the average up again.
+        """Restore the average.
 
         Raises:
             ValueError: The run kept none so far.
@@ -96,7 +96,7 @@ class WeightAverage(L.Callback):
         if self.average is None:
             return
         if EMA not in checkpoint:
-            raise ValueError("the checkpoint holds no averaged weights; go on without ema, or add overwrite=true")
+            raise ValueError("the checkpoint holds no averaged weights; continue without ema, or add overwrite=true")
         state = {name.removeprefix("model."): value for name, value in checkpoint[EMA].items()}
         self.average.module.load_state_dict(state)
         self._step = checkpoint["global_step"]

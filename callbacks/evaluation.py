@@ -10,7 +10,7 @@ import lightning as L
 import torch
 
 from callbacks.hooks import EvaluationHooks, Progress
-from harmonizer.attacks import AttackResult, check_attack, gradient_health
+from harmonizer.attacks import AttackResult, check_attack, gradient_masking_report
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import REPEATED
@@ -21,7 +21,7 @@ from harmonizer.results import Row
 from harmonizer.statistics import Status
 from harmonizer.training.module import HarmonizerModule
 
-EXAMPLES = 8  # attacked images that are kept for pictures
+EXAMPLES = 8  # attacked images that are kept as examples
 ON_CPU = 32  # images attacked in one call: a CPU gains nothing from more
 
 
@@ -99,7 +99,7 @@ class Evaluation(L.Callback):
             return
         assert isinstance(pl_module, HarmonizerModule)
         if batch_idx == 0 and trainer.is_global_zero and self.health and progress.health is None:
-            progress.health = _health(pl_module, batch, self.health)
+            progress.health = _masking_report(pl_module, batch, self.health)
             self._tell(trainer, pl_module, [])
         chosen = self._chosen(trainer, batch)
         size = self.at_once or (ON_CPU if pl_module.device.type == "cpu" else max(len(chosen.labels), 1))
@@ -170,7 +170,7 @@ class Evaluation(L.Callback):
             progress.eps_max = result.eps_max
             _keep_examples(progress, batch, result)
 
-        whole = len(known) == len(batch.keys)  # else all of them again: the same company gives the same bits
+        whole = len(known) == len(batch.keys)  # else all of them again: the same batch gives the same bits
         return measure_batch(
             module.model,
             batch,
@@ -195,13 +195,13 @@ def data_of(trainer: L.Trainer) -> ShardData:
 
 
 def _listeners(trainer: L.Trainer) -> Iterator[EvaluationHooks]:
-    """Return the callbacks that want to know of evaluations."""
+    """Return the callbacks with evaluation hooks."""
     return (callback for callback in trainer.callbacks if isinstance(callback, EvaluationHooks))  # type: ignore[attr-defined]
 
 
-def _health(module: HarmonizerModule, batch: Batch, images: int) -> dict[str, Any]:
+def _masking_report(module: HarmonizerModule, batch: Batch, images: int) -> dict[str, Any]:
     """Examine the model's gradients; warn where it only seems robust."""
-    report = gradient_health(module.model, batch.images, batch.labels, limit=images)
+    report = gradient_masking_report(module.model, batch.images, batch.labels, limit=images)
     if report.masked:
         sys.stderr.write(
             f"warning: this model looks masked, its tolerance may be overestimated: {'; '.join(report.reasons)}\n"

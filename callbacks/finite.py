@@ -21,7 +21,7 @@ class FiniteGuard(L.Callback):
 
     Args:
         nonfinite: ``"stop"`` ends the run with the step, the samples and the last checkpoint; ``"skip"`` leaves the
-            weights and running statistics as they were, goes on with the next batch and counts.
+            weights and running statistics as they were, continues with the next batch and counts.
 
     Attributes:
         skipped: Steps that were skipped; logged as ``train/skipped_steps``.
@@ -74,7 +74,7 @@ class FiniteGuard(L.Callback):
             raise ArithmeticError(
                 f"{what} at step {trainer.global_step} (samples {', '.join(keys[:NAMED])}, ...); "
                 f"{_last_good(trainer)}; lower recipe.lr or "
-                "recipe.harmonizer_weight, or go on without such batches with nonfinite=skip"
+                "recipe.harmonizer_weight, or skip such batches with nonfinite=skip"
             )
         self.skipped += 1
         optimizer.zero_grad(set_to_none=True)  # an optimiser leaves a parameter without a gradient as it is

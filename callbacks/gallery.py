@@ -1,4 +1,4 @@
-"""Example pictures: image, human map, saliency and attack side by side, as PNG and in the loggers that take images."""
+"""Example figures: image, human map, saliency and attack side by side, as PNG and in the loggers that take images."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Gallery(L.Callback, EvaluationHooks):
     """Draw the first attacked images of each validation that attacks: PNG files, and TensorBoard or W&B where in use.
 
     Args:
-        folder: Made when needed; pictures of an earlier validation are replaced.
+        folder: Made when needed; files of an earlier validation are replaced.
         images: How many, at most what the evaluation keeps.
     """
 
@@ -66,39 +66,39 @@ class Gallery(L.Callback, EvaluationHooks):
 
 
 def _send(trainer: L.Trainer, name: str, path: Path) -> None:
-    """Give a picture to the loggers that take images."""
+    """Log an image with the loggers that take images."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            picture = decode_rgb(path.read_bytes())
-            logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")
+            array = decode_rgb(path.read_bytes())
+            logger.experiment.add_image(name, array, trainer.global_step, dataformats="HWC")
         elif isinstance(logger, WandbLogger):
             logger.log_image(name, [str(path)], step=trainer.global_step)
 
 
-def _panels(image: Tensor, maps: dict[str, Tensor], pictures: dict[str, Tensor]) -> Figure:
-    """Draw an image (3,H,W), maps (H,W) over it, and further pictures (3,H,W), with their titles."""
-    panels = [("image", _picture(image))]
+def _panels(image: Tensor, maps: dict[str, Tensor], images: dict[str, Tensor]) -> Figure:
+    """Draw an image (3,H,W), maps (H,W) over it, and further images (3,H,W), with their titles."""
+    panels = [("image", _as_array(image))]
     panels += [(title, _overlaid(image, values)) for title, values in maps.items()]
-    panels += [(title, _picture(picture)) for title, picture in pictures.items()]
+    panels += [(title, _as_array(array)) for title, array in images.items()]
     figure = Figure(figsize=(PANEL * len(panels), PANEL + 0.25), layout="constrained")
-    for axes, (title, picture) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        axes.imshow(picture, interpolation="lanczos")
+    for axes, (title, array) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        axes.imshow(array, interpolation="lanczos")
         axes.set_title(title, fontsize=9, parse_math=False)
         axes.set_axis_off()
     return figure
 
 
-def _picture(image: Tensor) -> np.ndarray:
+def _as_array(image: Tensor) -> np.ndarray:
     """Return (H,W,3) in [0,1]."""
-    picture: np.ndarray = image.permute(1, 2, 0).clamp(0, 1).numpy()
-    return picture
+    array: np.ndarray = image.permute(1, 2, 0).clamp(0, 1).numpy()
+    return array
 
 
 def _overlaid(image: Tensor, values: Tensor) -> np.ndarray:
     """Colour a map, scaled to its 99th percentile, and lay it over the image in grey; strong values cover more."""
     scale = max(float(torch.quantile(values.flatten().float(), 0.99)), 1e-12)
     strength = (values / scale).clamp(0, 1).numpy()
-    grey = 0.35 + 0.5 * _picture(image).mean(2, keepdims=True)
+    grey = 0.35 + 0.5 * _as_array(image).mean(2, keepdims=True)
     colour = mpl.colormaps["inferno"](0.15 + 0.85 * strength)[..., :3]
     cover = 0.25 + 0.65 * strength[..., None]
     blended: np.ndarray = (1 - cover) * grey + cover * colour

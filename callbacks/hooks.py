@@ -1,4 +1,4 @@
-"""Hooks of an evaluation, which any callback may have beside Lightning's own."""
+"""Hooks of an evaluation, which any callback may have in addition to Lightning's own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -19,7 +19,7 @@ class MetricsFile(Logger):
     """Write each row when it is logged: ``step``, counted from 0, and the values of that moment.
 
     Args:
-        path: Of the CSV file.
+        path: CSV file.
     """
 
     def __init__(self, path: str | Path) -> None:

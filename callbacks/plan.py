@@ -9,10 +9,10 @@ import torch
 
 from callbacks.evaluation import Evaluation, data_of
 from callbacks.hooks import Progress
-from harmonizer.cli.console import say, say_next, show_facts
+from harmonizer.cli.console import print_next, print_rank_zero, show_facts
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Manifest
-from harmonizer.evaluation.subject import Subject
+from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.run import BEST, LAST
 from harmonizer.training.module import HarmonizerModule
 
@@ -22,8 +22,8 @@ class TrainingPlan(L.Callback):
 
     Args:
         recipe: Its name, where it has one.
-        data_name: Of the data set.
-        folder: Of the run.
+        data_name: Name of the data set.
+        folder: Run folder.
     """
 
     def __init__(self, recipe: str | None, data_name: str, folder: str | Path) -> None:
@@ -52,7 +52,9 @@ class TrainingPlan(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say where a resumed run is."""
         if trainer.global_step:
-            say(f"resuming in epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, after step {trainer.global_step}")
+            print_rank_zero(
+                f"resuming in epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, after step {trainer.global_step}"
+            )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Say where the results are and what comes next, unless the training was stopped."""
@@ -60,8 +62,8 @@ class TrainingPlan(L.Callback):
             return
         best = next((path for path in (self.folder / BEST, self.folder / LAST) if path.exists()), None)
         if best is not None:
-            say(f"done: {self.folder} holds {self._left()}")
-            say_next(*_evaluation(best))
+            print_rank_zero(f"done: {self.folder} holds {self._left()}")
+            print_next(*_evaluation(best))
 
     def _model(self, module: HarmonizerModule) -> str:
         settings = module.hparams
@@ -87,14 +89,14 @@ class TrainingPlan(L.Callback):
 
 
 def evaluation_facts(
-    trainer: L.Trainer, module: HarmonizerModule, progress: Progress, subject: Subject, data_name: str
+    trainer: L.Trainer, module: HarmonizerModule, progress: Progress, spec: ModelSpec, data_name: str
 ) -> dict[str, str]:
     """Return what an evaluation measures, on what, and how."""
     data, protocol = data_of(trainer), progress.protocol
-    source = subject.checkpoint or ("timm's weights" if subject.pretrained else "random weights")
+    source = spec.checkpoint or ("timm's weights" if spec.pretrained else "random weights")
     settings = "".join(f", {name} {value}" for name, value in protocol.settings.items())
     return {
-        "model": f"{subject.label}: {subject.model}, {parameters(module)}, {source}",
+        "model": f"{spec.label}: {spec.model}, {parameters(module)}, {source}",
         "device": _device(trainer),
         "data": _data(data, data_name),
         "validation": f"{_samples(data.manifest)} from {data.val}",

@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from callbacks.evaluation import data_of
 from callbacks.hooks import EvaluationHooks
 from callbacks.hooks import Progress as Measured
-from harmonizer.cli.console import Bars, duration, say
-from harmonizer.run import first_process
+from harmonizer.cli.console import Bars, duration, print_rank_zero
+from harmonizer.run import is_rank_zero
 
 LOSSES = ("train/cross_entropy", "train/harmonizer_loss")
 SCORES = ("val/accuracy", "val/accuracy_ema")
@@ -24,7 +24,7 @@ class Progress(ProgressBar, EvaluationHooks):
 
     def __init__(self) -> None:
         super().__init__()
-        self._bars = Bars(shown=first_process())
+        self._bars = Bars(shown=is_rank_zero())
         self._steps, self._images, self._attack = (self._bars.task(unit) for unit in ("step", "image", "image"))
         self._epoch_began = 0.0
 
@@ -69,7 +69,7 @@ class Progress(ProgressBar, EvaluationHooks):
         """Print the epoch's losses, scores and time."""
         values = _values(trainer, [f"{name}_epoch" for name in LOSSES] + list(SCORES))
         seconds = duration(time.monotonic() - self._epoch_began)
-        say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {values}, {seconds}")
+        print_rank_zero(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {values}, {seconds}")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the bars of an evaluation; a training's are there already."""

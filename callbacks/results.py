@@ -15,7 +15,7 @@ from callbacks.hooks import EvaluationHooks, Progress
 from callbacks.plan import evaluation_facts
 from harmonizer.cli.console import show_facts, show_lines
 from harmonizer.data.datamodule import ShardData
-from harmonizer.evaluation.subject import Subject
+from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.evaluation.summary import Outcome, Protocol, request_of, summarise
 from harmonizer.models import evaluation_saliency, weights_digest
 from harmonizer.results import (
@@ -41,7 +41,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
 
     Args:
         results: Folder of results folders; the model's own is named by its label. See :mod:`harmonizer.results`.
-        subject: What is measured.
+        spec: What is measured.
         data_name: Name of the data set.
         overwrite: Replace results that are there.
         family: Family of the model; None takes it from its training or guesses it from its name.
@@ -56,16 +56,16 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         self,
         results: str | Path,
         *,
-        subject: Subject,
+        spec: ModelSpec,
         data_name: str,
         overwrite: bool = False,
         family: str | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> None:
         if family is not None and family not in FAMILIES:
-            raise ValueError(f"expected a family of {', '.join(FAMILIES)}, got {family!r} for {subject.label}")
-        self.folder = Path(results) / folder_name(subject.label)
-        self.subject = subject
+            raise ValueError(f"expected a family of {', '.join(FAMILIES)}, got {family!r} for {spec.label}")
+        self.folder = Path(results) / folder_name(spec.label)
+        self.spec = spec
         self.data_name = data_name
         self.overwrite = overwrite
         self.family = family
@@ -84,7 +84,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         if not self.folder.exists():
             return False
         summary = load_results(self.folder).summary
-        wanted = request_of(self.subject, data, protocol)
+        wanted = request_of(self.spec, data, protocol)
         if wanted["model"]["seed"] == 0:  # the default, which earlier versions did not write down
             summary["model"].setdefault("seed", 0)
         different = different_settings(wanted, summary)
@@ -104,7 +104,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
     def on_evaluation_start(self, trainer: L.Trainer, pl_module: L.LightningModule, progress: Progress) -> None:
         """Take up the work of an interrupted evaluation."""
         assert isinstance(pl_module, HarmonizerModule)
-        request = request_of(self.subject, data_of(trainer), progress.protocol)
+        request = request_of(self.spec, data_of(trainer), progress.protocol)
         request |= {"weights_sha256": weights_digest(pl_module.model), "at_once": progress.at_once}
         self.work = Work(self.folder, request, rank=trainer.global_rank, world=trainer.world_size)
         trainer.strategy.barrier()
@@ -116,7 +116,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         self._before, self._began = self.work.state.get("seconds", 0.0), time.monotonic()
         if self.report is None and trainer.is_global_zero:
             kept = f", {len(self.work.rows)} of {progress.total} images are there already" if self.work.rows else ""
-            facts = evaluation_facts(trainer, pl_module, progress, self.subject, self.data_name)
+            facts = evaluation_facts(trainer, pl_module, progress, self.spec, self.data_name)
             show_facts(facts | {"results": f"{self.folder}{kept}"})
 
     def on_images_attacked(self, trainer: L.Trainer, done: int, progress: Progress) -> None:
@@ -148,7 +148,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
             pl_module,
             data_of(trainer),
             protocol=progress.protocol,
-            subject=self.subject,
+            spec=self.spec,
             data_name=self.data_name,
             family=self.family,
         )
@@ -163,7 +163,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         if attacked < FEWEST:
             more = "; measure more with a larger images=N" if len(outcome.rows) < samples else ""
             show_lines(
-                f"note: {self.subject.label}: {attacked} of {len(outcome.rows)} images are classified correctly and so "
+                f"note: {self.spec.label}: {attacked} of {len(outcome.rows)} images are classified correctly and so "
                 f"attacked; a tolerance of fewer than {FEWEST} says nothing of the model{more}"
             )
 

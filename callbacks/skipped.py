@@ -1,4 +1,4 @@
-"""Count the damaged samples that were left out."""
+"""Count the damaged samples that were skipped."""
 
 import lightning as L
 
@@ -26,7 +26,7 @@ class SkippedSamples(L.Callback):
 
 
 def _skips(trainer: L.Trainer) -> bool:
-    """Tell whether the trainer's data leave damaged samples out."""
+    """Return whether the trainer's data skip damaged samples."""
     data = getattr(trainer, "datamodule", None)
     return isinstance(data, ShardData) and data.on_error == "skip"
 

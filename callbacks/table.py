@@ -18,9 +18,9 @@ ROWS = {
     "share_wrong": ("  wrong before any attack", "{:.1%}"),
     "share_failed": ("  failed (no usable gradient)", "{:.1%}"),
     "adversarial_alignment": ("adversarial alignment, Spearman", "{:.3f}"),
-    "adversarial_alignment_of_ceiling": ("  share of the human ceiling", "{:.1%}"),
+    "adversarial_alignment_of_ceiling": ("  share of the noise ceiling", "{:.1%}"),
     "feature_alignment": ("feature alignment, Spearman", "{:.3f}"),
-    "feature_alignment_of_ceiling": ("  share of the human ceiling", "{:.1%}"),
+    "feature_alignment_of_ceiling": ("  share of the noise ceiling", "{:.1%}"),
 }
 
 
@@ -52,7 +52,7 @@ class ScoreTable(L.Callback):
             if name in scores:
                 error = scores.get(f"{name}_se")
                 table.add_row(title, _cell(scores[name], style), "" if error is None else _cell(error, style))
-        show_table(table, note, f"human ceiling: {ceiling_source(data_of(trainer).manifest.ceilings)}")
+        show_table(table, note, f"noise ceiling: {ceiling_source(data_of(trainer).manifest.ceilings)}")
 
 
 def _cell(value: float, style: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from timm.models import save_for_hf
 
 from harmonizer.cli import clear_errors, translate, unquoted
-from harmonizer.evaluation.subject import find_checkpoint, restore
+from harmonizer.evaluation.model_spec import find_checkpoint, restore
 from harmonizer.models import weights_digest
 from harmonizer.results import load_results
 from harmonizer.training.checkpoint_io import read_checkpoint

@@ -1,4 +1,4 @@
-"""Run folders: one folder a run, made from its settings; a different run does not get in."""
+"""Run folders: one folder per run, made from its settings; a different run is refused."""
 
 import json
 import os
@@ -14,8 +14,16 @@ SETTINGS, LOCK, LOG = "config.json", ".lock", "logs/csv/metrics.csv"
 MARK = "harmonizer_run"  # key of the settings file, which makes the folder a run folder
 SETTINGS_BYTES = 10_000_000  # most that is read
 # Parts of the settings that decide the weights; not the devices, and not how the data are loaded.
-DECISIVE = ("module", "data", "recipe", "seeding.seed", "ema", "trainer.precision", "trainer.accumulate_grad_batches")
-INDIFFERENT = (
+IDENTITY_KEYS = (
+    "module",
+    "data",
+    "recipe",
+    "seeding.seed",
+    "ema",
+    "trainer.precision",
+    "trainer.accumulate_grad_batches",
+)
+IGNORED_KEYS = (
     "recipe.name",
     *("data.num_workers", "data.start_method", "data.eval_batch_size"),
     *("data.cache", "data.cache_gb", "data.verify", "data.allow_pipe"),
@@ -30,28 +38,28 @@ WRITTEN = (  # patterns of the files of a run; the settings go last, which make 
 )
 
 
-def first_process() -> bool:
-    """Return whether this is the only process of a run, or the first: the one that writes and speaks for all."""
+def is_rank_zero() -> bool:
+    """Return whether this is the only process of a run or its first, which alone writes and prints."""
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
 @contextmanager
-def claimed(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[None]:
-    """Own a run folder for a run with these settings, inside a ``with`` block.
+def create_run_dir(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[None]:
+    """Create or reopen the run folder of these settings and lock it inside a ``with`` block.
 
-    The first process of a run owns the folder for all of its processes.
+    The first process of a run locks the folder for all of its processes.
 
     Args:
         folder: Made when it does not exist.
-        settings: Settings of the whole run, plain JSON values; :data:`DECISIVE` parts make it another run.
+        settings: Settings of the whole run, plain JSON values; :data:`IDENTITY_KEYS` parts make it another run.
         overwrite: Remove the files of a run that is there, whatever its settings, and start again.
 
     Raises:
         BlockingIOError: Another process trains into the folder.
-        FileExistsError: The folder holds a run with other settings that has got to a checkpoint, or something that is
+        FileExistsError: The folder holds a run with other settings with a checkpoint, or something that is
             not a run.
     """
-    if not first_process():
+    if not is_rank_zero():
         yield
         return
     _refuse_foreign(folder)
@@ -70,7 +78,9 @@ def _enter(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Non
         _remove_run(folder)
     if path.exists() and any((folder / name).exists() for name in (LAST, PREVIOUS)):
         kept = parse_json(path.read_text())
-        different = [text for part in DECISIVE for text in _differences(_part(kept, part), _part(settings, part), part)]
+        different = [
+            text for part in IDENTITY_KEYS for text in _differences(_part(kept, part), _part(settings, part), part)
+        ]
         if different:
             raise FileExistsError(
                 f"{folder} holds another run, with other {', '.join(different)}; "
@@ -83,7 +93,7 @@ def _enter(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Non
 def _refuse_foreign(folder: Path) -> None:
     """Raise where a folder holds files and is not a run folder."""
     if folder.exists() and any(path.name != LOCK for path in folder.iterdir()) and not _is_run(folder):
-        raise FileExistsError(f"{folder} holds files that are no run; choose another place with folder=FOLDER")
+        raise FileExistsError(f"{folder} holds files that are not a run; choose another place with folder=FOLDER")
 
 
 def _is_run(folder: Path) -> bool:
@@ -123,6 +133,6 @@ def _differences(before: Any, after: Any, name: str) -> list[str]:  # noqa: ANN4
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         keys = sorted(before.keys() | after.keys())
         return [text for key in keys for text in _differences(before.get(key), after.get(key), f"{name}.{key}")]
-    same = before == after or name in INDIFFERENT or name.endswith("._target_")  # where the code lives
+    same = before == after or name in IGNORED_KEYS or name.endswith("._target_")  # where the code lives
     same = same or (before in (None, {}) and after in (None, {}))  # earlier versions lack some settings
     return [] if same else [f"{name} ({before} -> {after})"]

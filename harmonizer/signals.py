@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from harmonizer.run import first_process
+from harmonizer.run import is_rank_zero
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # schedulers send the first two, Ctrl-C the last
 PARENT = "HARMONIZER_PARENT"  # environment variable: the process that starts further ranks
@@ -30,7 +30,7 @@ class Signals:
     A second Ctrl-C ends the program at once, in the first process; the others follow it.
 
     Attributes:
-        number: Of the signal that has come; 0 before.
+        number: Number of the signal received; 0 before.
     """
 
     def __init__(self) -> None:
@@ -54,10 +54,10 @@ class Signals:
         self._before = {}
 
     def stop(self, detail: str) -> None:
-        """Raise when a signal has come, after a line on standard error by the first process.
+        """Raise when a signal was received, after a line on standard error by the first process.
 
         Raises:
-            Stopped: A signal has come.
+            Stopped: A signal was received.
         """
         if self.number:
             _write(f"stopped by {signal.Signals(self.number).name}{detail}")
@@ -69,7 +69,7 @@ class Signals:
             self.number, self._time = number, now
             if number == signal.SIGINT:
                 _write("stopping at the next safe point; Ctrl-C again ends at once")
-        elif number == signal.SIGINT and now - self._time > SAME_PRESS and first_process():
+        elif number == signal.SIGINT and now - self._time > SAME_PRESS and is_rank_zero():
             _write("ended at once")
             os._exit(128 + number)
 
@@ -121,5 +121,5 @@ def end_with_parent() -> None:
 
 def _write(line: str) -> None:
     """Write a line to standard error, also inside a handler, where a buffered stream may be in use."""
-    if first_process():
+    if is_rank_zero():
         os.write(2, f"{line}\n".encode())

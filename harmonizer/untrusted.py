@@ -79,7 +79,7 @@ def plain_text(value: object, what: str, *, most: int = LONGEST_TEXT) -> str:
     """Return a text of at most so many characters that comes from outside, such as a label or the name of a class.
 
     Raises:
-        ValueError: It is no text, empty, too long, or has control characters; the message begins with ``what``.
+        ValueError: It is not a text, empty, too long, or has control characters; the message begins with ``what``.
     """
     if not isinstance(value, str) or not 0 < len(value) <= most or CONTROLS.search(value.replace("\t", "")):
         raise ValueError(
@@ -106,7 +106,7 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:  # noqa: ANN4
         strict: Refuse NaN and infinities, which Python's parser takes and JSON does not have.
 
     Raises:
-        ValueError: It is no JSON, or nested more than 32 levels deep.
+        ValueError: It is not JSON, or nested more than 32 levels deep.
     """
     try:
         content = json.loads(text, parse_constant=_refuse) if strict else json.loads(text)
@@ -129,7 +129,7 @@ def check_zip(path: Path, *, most: int | None = None) -> None:
     """Refuse a ZIP file that would grow when it is read.
 
     Args:
-        path: Of a ZIP file; other files pass.
+        path: ZIP file; other files pass.
         most: Bytes that the unpacked content may have; None asks for content that is not compressed, as
             ``torch.save`` writes it, with at most 64 MiB besides the tensors.
 
@@ -154,7 +154,7 @@ def check_zip(path: Path, *, most: int | None = None) -> None:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def is_name(text: str) -> bool:

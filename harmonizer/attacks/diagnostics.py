@@ -1,4 +1,4 @@
-"""The gradient-health card: can a radius of this model be trusted, or does the model hide its gradient?"""
+"""The gradient-masking report: can a radius of this model be trusted, or does the model hide its gradient?"""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ RESOLUTION = 1e-3  # of the margin; the radius is as coarse as the margin is
 
 
 @dataclass(frozen=True)
-class GradientHealth:
+class GradientMaskingReport:
     """Signs of a masked gradient, over the correctly classified images that were looked at.
 
     Attributes:
@@ -44,7 +44,7 @@ class GradientHealth:
         failed: Share whose ``pgd`` attack failed: it met no usable gradient, or an answer that is not finite.
         resolution: Median of one step of the largest logit, in the type that the model returns, over the margin.
         masked: Whether the radii of this model should not be trusted.
-        reasons: Why, one sentence a sign; empty for a healthy model.
+        reasons: Why, one sentence per sign; empty where there is none.
     """
 
     n: int
@@ -62,11 +62,11 @@ class GradientHealth:
     reasons: tuple[str, ...]
 
     def as_dict(self) -> dict[str, object]:
-        """Return the card as plain types, ready for JSON."""
+        """Return the report as plain types, ready for JSON."""
         return asdict(self) | {"reasons": list(self.reasons)}
 
 
-def gradient_health(
+def gradient_masking_report(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -76,7 +76,7 @@ def gradient_health(
     batch_size: int | None = None,
     seed: int = 0,
     eps_max: float = 10.0,
-) -> GradientHealth:
+) -> GradientMaskingReport:
     """Look for the signs by which a model only seems robust.
 
     Args:
@@ -90,7 +90,7 @@ def gradient_health(
         eps_max: Largest radius.
 
     Returns:
-        The card. Without a correctly classified image all numbers are NaN and ``masked`` is False.
+        The report. Without a correctly classified image all numbers are NaN and ``masked`` is False.
 
     Reference:
         Athalye et al. 2018 (arXiv 1802.00420), section 3.1; Carlini et al. 2019 (arXiv 1902.06705).
@@ -103,7 +103,7 @@ def gradient_health(
     x, y = images[rows], labels[rows]
     if not len(rows):
         nan = float("nan")
-        return GradientHealth(0, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, masked=False, reasons=())
+        return GradientMaskingReport(0, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, masked=False, reasons=())
 
     def attacked(**settings: Any) -> AttackResult:  # noqa: ANN401 - of pgd
         return minimal_radius(model, x, y, attack="pgd", batch_size=batch_size, seed=seed, eps_max=eps_max, **settings)
@@ -128,7 +128,7 @@ def gradient_health(
     steps = torch.finfo(again.dtype).eps * again.abs().amax(1)
     usable = is_usable(gradient)
     cosine = (unit(gradient)[0] * unit(low_gradient)[0]).flatten(1).sum(1)[usable]
-    return _card(
+    return _report(
         n=len(rows),
         silent_margin=_share(~usable),
         silent_cross_entropy=_share(~is_usable(ce_gradient)),
@@ -180,6 +180,6 @@ SIGNS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 )
 
 
-def _card(*, n: int, **values: float) -> GradientHealth:
+def _report(*, n: int, **values: float) -> GradientMaskingReport:
     reasons = tuple(sentence.format(values[name]) for name, wrong, sentence in SIGNS if wrong(values[name]))
-    return GradientHealth(n=n, **values, masked=bool(reasons), reasons=reasons)
+    return GradientMaskingReport(n=n, **values, masked=bool(reasons), reasons=reasons)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 from rich.text import Text
 
-from harmonizer.run import first_process
+from harmonizer.run import is_rank_zero
 
 WIDTH = 120  # columns, where there is no terminal to ask
 FIRST_LINE, LATER_LINES = 10.0, 60.0  # seconds between plain lines, where a bar would leave thousands
@@ -31,22 +31,22 @@ def show_lines(*lines: str) -> None:
         console().print(line, soft_wrap=not console().is_terminal)
 
 
-def say(*lines: str) -> None:
+def print_rank_zero(*lines: str) -> None:
     """Print lines, once for all processes of a run."""
-    if first_process():
+    if is_rank_zero():
         show_lines(*lines)
 
 
-def say_next(*words: str) -> None:
+def print_next(*words: str) -> None:
     """Print the command that comes next, once for all processes and in one line that can be copied whole."""
-    if first_process():
+    if is_rank_zero():
         console().print(f"next: {shlex.join(words)}", soft_wrap=True)
 
 
-def say_results(results: str | Path, *folders: str | Path) -> None:
+def print_results_next(results: str | Path, *folders: str | Path) -> None:
     """Print where results are, in the folder of all results or in some of it, and the command that reports them."""
-    say(f"results: {' and '.join(map(str, folders or (results,)))}")
-    say_next("python", "-m", "harmonizer.report", str(results), "--out", "page")
+    print_rank_zero(f"results: {' and '.join(map(str, folders or (results,)))}")
+    print_next("python", "-m", "harmonizer.report", str(results), "--out", "page")
 
 
 def show_facts(facts: Mapping[str, str]) -> None:

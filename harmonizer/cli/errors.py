@@ -32,7 +32,7 @@ EXTRAS = {  # module -> package to install
 # Warnings of Lightning that say nothing a user could act on here.
 QUIET = (
     "Checkpoint directory .* exists and is not empty",  # it holds the run's settings
-    ".*does not have many workers which may be a bottleneck",  # decoding the demo pictures is no bottleneck
+    ".*does not have many workers which may be a bottleneck",  # decoding the demo images is no bottleneck
     "The number of training batches .* is smaller than the logging interval",  # the means over an epoch are logged
     ".*isinstance.treespec, LeafSpec.. is deprecated",  # its own use of torch
     ".*recommended to use `self.log\\(.*sync_dist=True",  # the values are reduced before they are logged

@@ -11,7 +11,7 @@ import yaml
 CONFIGS = Path(__file__).parents[2] / "configs"
 PROGRAMS = ("train", "evaluate")
 # Parts of a config that are made from its settings, not set by anybody.
-DERIVED = {"callbacks", "condition", "hydra", "module", "numerics", "resume", "seeding", "subject", "sweeper", "writer"}
+DERIVED = {"callbacks", "condition", "hydra", "module", "numerics", "resume", "seeding", "spec", "sweeper", "writer"}
 # Of several settings of one name, the one to suggest.
 FIRST = ("", "recipe", "data", "trainer", "attack", "sweep", "logger", "budget")
 SYNONYMS = {

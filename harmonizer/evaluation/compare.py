@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from harmonizer.cli.console import say_results, show_table
+from harmonizer.cli.console import print_results_next, show_table
 from harmonizer.report.tables import NONE, estimate
 from harmonizer.results import Results, load_results
-from harmonizer.run import first_process
+from harmonizer.run import is_rank_zero
 from harmonizer.statistics import pair_keys, paired_difference, paired_tolerance
 
 
@@ -65,14 +65,14 @@ def show_comparison(control: Path, harmonized: Path) -> None:
             NONE if np.isnan(difference["p"]) else f"{difference['p']:.2g}",
             str(difference["n"]),
         )
-    if not first_process():
+    if not is_rank_zero():
         return
     show_table(
         table,
         f"attack {protocol['attack']}, {protocol['images']} images",
         "tolerance: mean of min(L2, maximum), paired over images that both classify correctly",
     )
-    say_results(control.parent, control, harmonized)
+    print_results_next(control.parent, control, harmonized)
 
 
 def _mean(results: Results, score: str) -> float:

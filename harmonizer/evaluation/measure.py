@@ -35,7 +35,7 @@ def measure_batch(
         attack: Name, as :func:`harmonizer.attacks.minimal_radius` takes it.
         known: B rows of an earlier measurement: these images are not attacked again.
         on_attack: Called with the attack's tensors.
-        settings: Of the attack.
+        settings: Settings of the attack.
 
     Returns:
         B rows, in the order of the batch.

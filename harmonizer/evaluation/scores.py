@@ -11,9 +11,9 @@ def scores_of(rows: Sequence[Row], *, eps_max: float, ceilings: Mapping[str, flo
     """Compute the scores under the names that training logs, by the torchmetrics of :mod:`harmonizer.metrics`.
 
     Args:
-        rows: Of all processes, one per image.
+        rows: Rows of all processes, one per image.
         eps_max: Largest radius that the attack searched.
-        ceilings: What people reach on each image, by key; None takes the published human ceiling.
+        ceilings: What people reach on each image, by key; None takes the published noise ceiling.
 
     >>> from harmonizer.statistics import Status
     >>> scores = scores_of([Row(key="a", label=0, prediction=1, status=Status.FOUND, l2=0.5)], eps_max=10)

@@ -13,7 +13,7 @@ import torchvision
 import harmonizer
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Ceilings
-from harmonizer.evaluation.subject import Subject
+from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.fast import fast_mode
 from harmonizer.files import file_sha256
 from harmonizer.models import weights_digest
@@ -22,7 +22,7 @@ from harmonizer.results.families import guess_family
 from harmonizer.statistics import (
     AS_PUBLISHED,
     BOUND,
-    HUMAN_CEILING,
+    NOISE_CEILING,
     alignment_summary,
     as_published_summary,
     mean_summary,
@@ -42,7 +42,7 @@ class Protocol:
 
     Attributes:
         attack: Name of the attack.
-        settings: Of the attack.
+        settings: Settings of the attack.
         images: How many of the first validation images; None takes all.
     """
 
@@ -61,10 +61,10 @@ class Outcome:
     """What an evaluation found.
 
     Attributes:
-        rows: Of all processes, one per image, sorted by key.
+        rows: Rows of all processes, one per image, sorted by key.
         accuracy: Over all samples.
         eps_max: Largest radius that the attack searched.
-        skipped: Damaged samples that were left out, over all processes.
+        skipped: Damaged samples that were skipped, over all processes.
         health: The gradient-masking report, as plain values; None where there is none.
         seconds: That the measurement took.
     """
@@ -83,7 +83,7 @@ def summarise(
     data: ShardData,
     *,
     protocol: Protocol,
-    subject: Subject,
+    spec: ModelSpec,
     data_name: str,
     family: str | None,
 ) -> dict[str, Any]:
@@ -94,24 +94,24 @@ def summarise(
         module: What was measured.
         data: What it was measured on.
         protocol: How.
-        subject: What was asked for.
+        spec: What was asked for.
         data_name: Name of the data set.
-        family: Of the model; None takes it from its training or guesses it from its name.
+        family: Family of the model; None takes it from its training or guesses it from its name.
     """
     rows, eps_max, settings = outcome.rows, outcome.eps_max, module.hparams
-    trained, manifest = subject.checkpoint is not None, data.manifest
+    trained, manifest = spec.checkpoint is not None, data.manifest
     status, radius = [row.status for row in rows], [row.l2 for row in rows]
-    request = request_of(subject, data, protocol)
+    request = request_of(spec, data, protocol)
     measured = manifest.samples - outcome.skipped
     asked = request["protocol"] | {"eps_max": eps_max}
     return {
         "version": VERSION,
         "model": request["model"]
         | {
-            "label": subject.label,
+            "label": spec.label,
             "family": family or (_family(settings) if trained else guess_family(settings["model"])),
             "pretrained": settings["pretrained"],
-            "checkpoint": subject.checkpoint.name if subject.checkpoint else None,
+            "checkpoint": spec.checkpoint.name if spec.checkpoint else None,
             "weights_sha256": weights_digest(module.model),
             "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         },
@@ -151,12 +151,12 @@ def summarise(
     }
 
 
-def request_of(subject: Subject, data: ShardData, protocol: Protocol) -> dict[str, Any]:
+def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str, Any]:
     """Return what is known before a measurement and decides its numbers: the protocol, and the model as it is fed.
 
     Models of different input size share a protocol: a zoo has many sizes. The size is the model's own property.
     """
-    transform, path = data.eval_transform, subject.checkpoint
+    transform, path = data.eval_transform, spec.checkpoint
     return {
         "protocol": {
             "attack": protocol.attack,
@@ -166,11 +166,11 @@ def request_of(subject: Subject, data: ShardData, protocol: Protocol) -> dict[st
             **({"sample_names": "SHARD/KEY"} if data.manifest.repeated_keys else {}),  # seeds depend on names
         },
         "model": {
-            "name": subject.model,
+            "name": spec.model,
             "checkpoint_sha256": None if path is None else file_sha256(path),
-            "weights": subject.weights,
-            "seed": subject.seed,
-            **({"model_args": dict(subject.model_args)} if subject.model_args else {}),
+            "weights": spec.weights,
+            "seed": spec.seed,
+            **({"model_args": dict(spec.model_args)} if spec.model_args else {}),
             "input_size": data.image_size,
             "crop_ratio": transform.crop_ratio,
             "interpolation": transform.interpolation,
@@ -179,15 +179,15 @@ def request_of(subject: Subject, data: ShardData, protocol: Protocol) -> dict[st
 
 
 def ceiling_source(ceilings: Ceilings | None) -> str:
-    """Return in words which human ceiling scores are shares of."""
+    """Return in words which noise ceiling scores are shares of."""
     if ceilings is None:
-        return f"{HUMAN_CEILING}, as published (Linsley et al. 2023)"
+        return f"{NOISE_CEILING}, as published (Linsley et al. 2023)"
     own = sum(value is not None for value in ceilings.per_image.values())
     return f"split-half reliability of these data ({own} images with their own, others {ceilings.overall})"
 
 
 def alignment_of(rows: Sequence[Row], column: str, ceilings: Ceilings | None) -> dict[str, Any]:
-    """Summarise a column of rank correlations over rows, and say which human ceiling it is a share of."""
+    """Summarise a column of rank correlations over rows, and say which noise ceiling it is a share of."""
     reached = None if ceilings is None else [ceilings.of(row.key) for row in rows]
     summary = alignment_summary([getattr(row, column) for row in rows], ceilings=reached)
     return summary | {"ceiling_source": ceiling_source(ceilings)}
@@ -204,7 +204,7 @@ def _family(settings: Mapping[str, Any]) -> str:
 
 
 def _by_mask(rows: Sequence[Row]) -> dict[str, Any]:
-    """Average adversarial alignment under the masks beside the published one."""
+    """Average adversarial alignment under the masks other than the published one."""
     columns = [name for name in COLUMNS if name.startswith("alignment_")]
     aligned = [row for row in rows if row.aligned]
     return {name.removeprefix("alignment_"): mean_summary([getattr(row, name) for row in aligned]) for name in columns}

@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 
 from harmonizer.cli.console import duration
-from harmonizer.evaluation.subject import Subject
+from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.evaluation.sweep_failures import Failures, device_is_lost
 from harmonizer.evaluation.sweep_list import Entry
-from harmonizer.evaluation.sweep_progress import Board
+from harmonizer.evaluation.sweep_progress import SweepProgress
 from harmonizer.results import lock_results
 
 DONE, BEFORE, FAILED, BUSY = "done", "done before", "failed", "busy elsewhere"
@@ -26,15 +26,15 @@ class DeviceLost(RuntimeError):
 class Measure(Protocol):
     """Measure a model and write its results folder; return it, or None when the results were there already."""
 
-    def __call__(self, subject: Subject, *, family: str | None, report: Callable[[int, int], None]) -> Path | None:
-        """Measure a subject of this family, calling ``report`` with images done and to do."""
+    def __call__(self, spec: ModelSpec, *, family: str | None, report: Callable[[int, int], None]) -> Path | None:
+        """Measure a spec of this family, calling ``report`` with images done and to do."""
 
 
 def run_sweep(
     entries: Sequence[Entry],
     results: str | Path,
     *,
-    choose: Callable[..., Subject],
+    resolve_model: Callable[..., ModelSpec],
     measure: Measure,
     wait: bool = True,
 ) -> int:
@@ -43,8 +43,8 @@ def run_sweep(
     Args:
         entries: The models.
         results: Folder of results folders, which several processes may share.
-        choose: Makes a subject of what an entry says of it.
-        measure: Called with the subject, by a process that owns its place in the results folder.
+        resolve_model: Makes a spec of what an entry says of it.
+        measure: Called with the spec, by a process that owns its place in the results folder.
         wait: At the end, wait for models that other processes are measuring, and take over those whose process dies;
             otherwise leave them to the others.
 
@@ -56,24 +56,24 @@ def run_sweep(
     """
     results = Path(results)
     failures, outcomes = Failures(results), dict[str, tuple[str, str]]()
-    with Board(len(entries)) as board:
+    with SweepProgress(len(entries)) as progress:
         waiting = list(entries)
         while waiting:
             busy = []
             for entry in waiting:
-                name, state, detail = _one(entry, results, failures, choose, measure, board)
+                name, state, detail = _one(entry, results, failures, resolve_model, measure, progress)
                 if state == BUSY:
                     busy.append(entry)
                 else:
                     outcomes[name] = state, detail
-                    board.end(name, state, detail)
+                    progress.end(name, state, detail)
             if busy and not wait:
                 outcomes |= {entry.name: (BUSY, "left to the other process") for entry in busy}
                 break
             if len(busy) == len(waiting):
                 time.sleep(PAUSE)
             waiting = busy
-    board.table([(name, *outcome) for name, outcome in outcomes.items()], str(results))
+    progress.table([(name, *outcome) for name, outcome in outcomes.items()], str(results))
     return int(any(state == FAILED for state, _ in outcomes.values()))
 
 
@@ -81,17 +81,17 @@ def _one(
     entry: Entry,
     results: Path,
     failures: Failures,
-    choose: Callable[..., Subject],
+    resolve_model: Callable[..., ModelSpec],
     measure: Measure,
-    board: Board,
+    progress: SweepProgress,
 ) -> tuple[str, str, str]:
     """Measure one model, unless another process holds it; return its name, how it ended, and details."""
     name, start = entry.name, time.monotonic()
     try:
-        subject = choose(**entry.subject)
-        name = subject.label
+        spec = resolve_model(**entry.settings)
+        name = spec.label
         with lock_results(results, name):
-            return name, *_measured(subject, entry, failures, measure, board, start)
+            return name, *_measured(spec, entry, failures, measure, progress, start)
     except BlockingIOError:
         return name, BUSY, ""
     except DeviceLost:
@@ -101,22 +101,22 @@ def _one(
 
 
 def _measured(
-    subject: Subject, entry: Entry, failures: Failures, measure: Measure, board: Board, start: float
+    spec: ModelSpec, entry: Entry, failures: Failures, measure: Measure, progress: SweepProgress, start: float
 ) -> tuple[str, str]:
     """Measure a model whose place this process owns; a failure is recorded before the place is given back."""
-    if reason := failures.elsewhere(subject.label):
+    if reason := failures.failed_in_other_process(spec.label):
         return FAILED, reason
-    board.begin(subject.label)
+    progress.begin(spec.label)
     try:
-        folder = measure(subject, family=entry.family, report=board.images)
+        folder = measure(spec, family=entry.family, report=progress.images)
     except Exception as error:
-        reason = failures.record(subject.label, error)
+        reason = failures.record(spec.label, error)
         if device_is_lost(error):
-            raise DeviceLost(f"the device is lost while measuring {subject.label}: {error}") from error
+            raise DeviceLost(f"the device is lost while measuring {spec.label}: {error}") from error
         return FAILED, reason
     finally:
         gc.collect()  # Lightning's objects refer to each other
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    failures.forget(subject.label)
+    failures.forget(spec.label)
     return (BEFORE, "") if folder is None else (DONE, duration(time.monotonic() - start))

@@ -1,4 +1,4 @@
-"""Models that could not be measured, each with its reason, recorded beside the results."""
+"""Models that could not be measured, each with its reason, recorded next to the results."""
 
 import json
 import traceback
@@ -38,7 +38,7 @@ class Failures:
         atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         return reason
 
-    def elsewhere(self, model: str) -> str | None:
+    def failed_in_other_process(self, model: str) -> str | None:
         """Return the reason why a model failed in another process since this object was made; None if it did not."""
         path = self._path(model)
         try:
@@ -74,7 +74,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def device_is_lost(error: BaseException) -> bool:
-    """Tell whether the error left the device unusable: every later model would fail with it."""
+    """Return whether the error left the device unusable: every later model would fail with it."""
     return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
 
 

@@ -21,17 +21,17 @@ class Entry:
     """One model of a sweep.
 
     Attributes:
-        subject: What evaluate.py needs to find it: ``model`` or ``ckpt``, and what else was said of it.
+        settings: ``model`` or ``ckpt`` and the other settings of the item, for evaluate.py.
         family: For figures; None takes it from its training or guesses it from its name.
     """
 
-    subject: Mapping[str, Any]
+    settings: Mapping[str, Any]
     family: str | None = None
 
     @property
     def name(self) -> str:
         """What to call it before it is loaded."""
-        return str(self.subject.get("label") or self.subject.get("model") or self.subject.get("ckpt"))
+        return str(self.settings.get("label") or self.settings.get("model") or self.settings.get("ckpt"))
 
 
 def read_models(listed: object, file: str | Path | None = None, *, pretrained: bool = False) -> list[Entry]:
@@ -64,10 +64,10 @@ def read_models(listed: object, file: str | Path | None = None, *, pretrained: b
         raise ValueError(f"expected at most {MOST_MODELS} models to sweep, got {len(entries)}")
     seen = set()
     for entry in entries:
-        subject = tuple(sorted(entry.subject.items()))
-        if subject in seen:
+        key = tuple(sorted(entry.settings.items()))
+        if key in seen:
             raise ValueError(f"expected each model once, got {entry.name} again")
-        seen.add(subject)
+        seen.add(key)
     return entries
 
 

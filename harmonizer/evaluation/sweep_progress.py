@@ -6,11 +6,11 @@ from types import TracebackType
 
 from rich.table import Table
 
-from harmonizer.cli.console import Bars, duration, say_results, show_lines, show_table
+from harmonizer.cli.console import Bars, duration, print_results_next, show_lines, show_table
 
 
-class Board:
-    """Bars in a terminal; in a log file a line per model, and a line a minute inside one.
+class SweepProgress:
+    """Bars in a terminal; in a log file a line per model and one line per minute inside a model.
 
     Args:
         models: How many there are.
@@ -18,14 +18,14 @@ class Board:
 
     def __init__(self, models: int) -> None:
         self.models = models
-        self.over = 0  # models done, failed or measured elsewhere
+        self.over = 0  # models done, failed or measured by other processes
         self.measured = 0  # models measured here
         self.start = time.monotonic()
         self.name = ""
         self.bars = Bars()
         self._images = self.bars.task("image")
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "SweepProgress":
         self.bars.start()
         return self
 
@@ -45,7 +45,7 @@ class Board:
         self._images.update(f"{place} attacked {done}/{total} images", done, total, lambda: self.name)
 
     def end(self, name: str, state: str, detail: str = "") -> None:
-        """Show that a model is over: how it ended, and what there is to say about it."""
+        """Show how a model ended, and details."""
         self.over += 1
         self._images.hide()
         left = ""
@@ -61,4 +61,4 @@ class Board:
         for name, state, detail in sorted(outcomes, key=lambda outcome: outcome[1] == "failed"):
             table.add_row(name, state, detail, style="red" if state == "failed" else None)
         show_table(table)
-        say_results(where)
+        print_results_next(where)

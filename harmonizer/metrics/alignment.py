@@ -9,7 +9,7 @@ from harmonizer.attacks import Status
 from harmonizer.functional import attack_map, dice, iou, spearman
 from harmonizer.metrics.scores import Scores
 from harmonizer.results import Row
-from harmonizer.statistics import HUMAN_CEILING, alignment_summary, mean_summary
+from harmonizer.statistics import NOISE_CEILING, alignment_summary, mean_summary
 
 REPORTED = ("mean", "se", "ceiling", "share_of_ceiling", "n", "n_undefined")
 
@@ -56,7 +56,7 @@ class AdversarialAlignment(Scores):
         self._add_rows([row.aligned for row in rows], rows, ("alignment",), ceilings)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return scalars: mean, standard error, human ceiling and share of it, n, n_undefined."""
+        """Return scalars: mean, standard error, noise ceiling and share of it, n, n_undefined."""
         correlation, ceilings = self._columns()
         summary = alignment_summary(correlation, ceilings=ceilings, resamples=0)
         return self._result(**{name: summary[name] for name in REPORTED})
@@ -104,7 +104,7 @@ class FeatureAlignment(Scores):
         self._add_rows([row.has_map for row in rows], rows, ("feature_alignment", "dice", "iou"), ceilings)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return scalars: Spearman mean, its standard error, human ceiling and share of it, Dice, IoU, counts.
+        """Return scalars: Spearman mean, its standard error, noise ceiling and share of it, Dice, IoU, counts.
 
         ``n_undefined_overlap`` counts the images without Dice and IoU: a map has no top; see ``functional.dice``.
         """
@@ -126,7 +126,7 @@ def _everything(tensor: Tensor) -> Tensor:
 
 def _ceilings(ceilings: Tensor | None, counts: Tensor) -> Tensor:
     """Return the ceilings of the images that count."""
-    every = torch.full(counts.shape, HUMAN_CEILING, dtype=torch.float64) if ceilings is None else ceilings
+    every = torch.full(counts.shape, NOISE_CEILING, dtype=torch.float64) if ceilings is None else ceilings
     return every.to(counts.device)[counts]
 
 

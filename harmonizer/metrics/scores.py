@@ -10,7 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from harmonizer.results import Row
-from harmonizer.statistics import HUMAN_CEILING
+from harmonizer.statistics import NOISE_CEILING
 
 UNNAMED = -1  # identity of an image without a key
 
@@ -61,7 +61,7 @@ class Scores(Metric):
         self, counts: Sequence[bool], rows: Sequence[Row], names: Sequence[str], ceilings: Sequence[float] | None
     ) -> None:
         """Add the rows of an evaluation that count: the first of these columns, the ceiling, and the others."""
-        reached = [HUMAN_CEILING] * len(rows) if ceilings is None else ceilings
+        reached = [NOISE_CEILING] * len(rows) if ceilings is None else ceilings
         chosen = [(row, ceiling) for row, ceiling, counted in zip(rows, reached, counts, strict=True) if counted]
         values = [[getattr(row, name) for row, _ in chosen] for name in names]
         values.insert(1, [ceiling for _, ceiling in chosen])

@@ -1,4 +1,4 @@
-"""Attention with second derivatives: the fused kernels have none, and are left out only where they are needed."""
+"""Attention with second derivatives: the fused kernels have none, and are switched off only where they are needed."""
 
 from torch import nn
 

@@ -94,7 +94,7 @@ def build_model(
         num_classes: Size of the head; None keeps the model's own.
         pretrained: Load timm's published weights.
         weights: Load the weights in this file instead; see :func:`harmonizer.models.weights.read_weights`. A head for
-            another number of classes is left out, as with timm's own; all else must be in the file.
+            another number of classes is skipped, as with timm's own; all else must be in the file.
         image_size: Input height and width in pixels, for the models whose input size is fixed when they are built;
             None keeps the model's own.
         second_order: Choose attention that has second derivatives where they are needed; see :class:`PixelModel`.

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from harmonizer.cli.console import say
+from harmonizer.cli.console import print_rank_zero
 from harmonizer.models.tensors import check_weights
 from harmonizer.run import BEST
 from harmonizer.untrusted import check_zip
@@ -108,7 +108,7 @@ def loading_all_but_head(path: str | Path, weights: Mapping[str, Tensor], heads:
                 raise ValueError(
                     f"expected floats in {name}, got {state[name].dtype}; try the weights before quantisation"
                 )
-        say(
+        print_rank_zero(
             f"weights from {path}: {len(own) - len(result.missing_keys)} tensors loaded, {len(left)} left"
             f"{_some(left, ': ')}, {len(result.missing_keys)} of the model's missing{_some(result.missing_keys, ': ')}"
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from harmonizer.results import Results, load_results
 from harmonizer.results.families import FAMILIES, guess_family
-from harmonizer.statistics import HUMAN_CEILING
+from harmonizer.statistics import NOISE_CEILING
 
 Z95 = 1.959964  # half width of a normal 95 % interval, in standard errors
 
@@ -64,8 +64,8 @@ class Axis:
 AXES = {
     "accuracy": Axis("Accuracy (%)", "Accuracy (%)", 1),
     "tolerance": Axis("Perturbation tolerance (L2 radius)", "Tolerance (L2)", 3),
-    "alignment": Axis("Adversarial alignment (share of human ceiling)", "Adversarial alignment", 3),
-    "feature_alignment": Axis("Feature alignment (share of human ceiling)", "Feature alignment", 3),
+    "alignment": Axis("Adversarial alignment (share of noise ceiling)", "Adversarial alignment", 3),
+    "feature_alignment": Axis("Feature alignment (share of noise ceiling)", "Feature alignment", 3),
 }
 
 # Shown beside the others where models of several input sizes were measured: the same change of each pixel has an L2
@@ -106,7 +106,7 @@ class Model:
 
     @property
     def masked(self) -> bool:
-        """Whether its health card says that gradients are masked, so that its tolerance cannot be trusted."""
+        """Whether its gradient-masking report flags it: its tolerance cannot be trusted."""
         return bool(self.results and (self.results.summary.get("health") or {}).get("masked"))
 
 
@@ -195,7 +195,7 @@ def ceiling_of(results: Results, axis: str) -> float:
         axis: ``alignment`` or ``feature_alignment``.
     """
     block = results.summary.get("feature_alignment" if axis == "feature_alignment" else "adversarial_alignment") or {}
-    return float(block.get("ceiling", HUMAN_CEILING))
+    return float(block.get("ceiling", NOISE_CEILING))
 
 
 def _measured(results: Results, source: str) -> Model:

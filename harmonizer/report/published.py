@@ -22,7 +22,7 @@ OPTIONAL = ("family", "top1", "control")
 def read_external(path: Path) -> tuple[list[Model], Source]:
     """Read a table of published scores as a source of its own.
 
-    The table is CSV with the columns model, pt (mean minimal L2 radius), aa (alignment over the human ceiling), pt_sem,
+    The table is CSV with the columns model, pt (mean minimal L2 radius), aa (alignment over the noise ceiling), pt_sem,
     aa_sem (standard errors), and optionally family, top1 (accuracy in %) and control (the model that a harmonized one
     is compared with). Lines that begin with ``#`` before the header are its citation.
 

@@ -45,7 +45,7 @@ def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
 
 
 def alignment_of_mask(model: Model, mask: str) -> float:
-    """Return a measured model's mean alignment under a mask, as a share of the human ceiling; NaN without one."""
+    """Return a measured model's mean alignment under a mask, as a share of the noise ceiling; NaN without one."""
     if model.results is None:
         return np.nan
     columns = model.results.columns
@@ -92,7 +92,7 @@ def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, A
     lines = ["# How far the ranking hangs on mask and attack", ""]
     if measured:
         lines += [
-            "Adversarial alignment (share of the human ceiling) by mask; in brackets the rank within the attack.",
+            "Adversarial alignment (share of the noise ceiling) by mask; in brackets the rank within the attack.",
             "",
         ]
         lines += [f"| model | attack | {' | '.join(MASKS)} |", f"|---|---|{'---:|' * len(MASKS)}"]

@@ -21,7 +21,7 @@ from harmonizer.results.folder import encoded, folder_name
 from harmonizer.results.row import COLUMNS, Row
 from harmonizer.results.rows import OpenRows, open_rows
 from harmonizer.results.schema import load_arrays
-from harmonizer.run import first_process
+from harmonizer.run import is_rank_zero
 from harmonizer.statistics import Status
 from harmonizer.untrusted import parse_json
 
@@ -31,17 +31,17 @@ Example = Mapping[str, NDArray[Any]]
 
 @contextmanager
 def lock_results(results: Path, model: str, *, ranks: bool = False) -> Iterator[None]:
-    """Own a model's place in a results folder inside a ``with`` block; see :func:`harmonizer.files.locked`.
+    """Lock a model's place in a results folder inside a ``with`` block; see :func:`harmonizer.files.locked`.
 
     Args:
         results: Folder of results folders.
         model: Label of the model.
-        ranks: The process may be one of several of a distributed evaluation: the first one owns the place for all.
+        ranks: The process may be one of several of a distributed evaluation: the first one holds the lock for all.
 
     Raises:
-        BlockingIOError: Another process owns it.
+        BlockingIOError: Another process holds the lock.
     """
-    if ranks and not first_process():
+    if ranks and not is_rank_zero():
         yield
         return
     with locked(
@@ -51,9 +51,9 @@ def lock_results(results: Path, model: str, *, ranks: bool = False) -> Iterator[
 
 
 def clear_leftovers(folder: Path, *, done: bool) -> None:
-    """Remove what dead processes left beside a results folder: half-written ones, and the work where it is done.
+    """Remove what interrupted processes left next to a results folder: half-written ones, and finished work.
 
-    To be called by the owner of the place.
+    Call it with the lock of the place.
     """
     part = "|part" if done else ""
     left = re.compile(rf"\.{re.escape(folder.name)}\.((new|old)\d+{part})")

@@ -8,7 +8,7 @@ from harmonizer.statistics.bootstrap import FEWEST, Array, Summary, as_vector, b
 from harmonizer.statistics.status import STATUSES, Status
 
 WRONG, CENSORED, FOUND, FAILED = Status
-HUMAN_CEILING = 0.65753  # Spearman correlation between people's ClickMe maps (Linsley et al. 2023)
+NOISE_CEILING = 0.65753  # the human one: Spearman correlation between people's ClickMe maps (Linsley et al. 2023)
 
 
 def tolerance_summary(
@@ -147,7 +147,7 @@ def alignment_summary(
     Args:
         values: (N,) one correlation an image; NaN is left out and counted.
         ceilings: (N,) what people reach on each image, NaN where that is not known; None takes the published
-            :data:`HUMAN_CEILING`.
+            :data:`NOISE_CEILING`.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
         confidence: Of the interval.
@@ -163,7 +163,7 @@ def alignment_summary(
     >>> alignment_summary([0.25, 0.5, np.nan], ceilings=[0.5, 1.0, 0.1])["share_of_ceiling"]
     0.5
     """
-    ceiling = HUMAN_CEILING
+    ceiling = NOISE_CEILING
     if ceilings is not None:
         values, reached = as_vector("values", values), as_vector("ceilings", ceilings)
         if len(values) != len(reached):

@@ -12,7 +12,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from harmonizer.cli.console import say
+from harmonizer.cli.console import print_rank_zero
 from harmonizer.data.batch import Batch
 from harmonizer.data.class_names import check_imagenet_order, imagenet_classes
 from harmonizer.data.datamodule import ShardData
@@ -142,7 +142,7 @@ class HarmonizerModule(L.LightningModule):
         if pretrained and len(classes) == model_classes(model) == len(imagenet_classes()):  # timm's head is kept
             doubt = check_imagenet_order(classes)
             if doubt is not None:
-                say(f"{model}: {doubt}")
+                print_rank_zero(f"{model}: {doubt}")
         self.model = build_model(
             model,
             num_classes=len(classes),
@@ -181,7 +181,7 @@ class HarmonizerModule(L.LightningModule):
         refuse_unsupported(self.trainer, self, harmonize=self.hparams["harmonize"])
         world, steps, batch = self.trainer.world_size, self.trainer.accumulate_grad_batches, self._step_batch()
         if world > 1 or steps > 1 or self.hparams["lr_batch"] is not None:
-            say(batch_and_rate(batch, world, steps, self.hparams["lr"], self.hparams["lr_batch"]))
+            print_rank_zero(batch_and_rate(batch, world, steps, self.hparams["lr"], self.hparams["lr_batch"]))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like by (seed, batch, rank)."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from harmonizer.attacks import Status, gradient_health, minimal_radius
+from harmonizer.attacks import Status, gradient_masking_report, minimal_radius
 from harmonizer.models import evaluation_saliency
 
 ATTACKS = [
@@ -113,28 +113,28 @@ def test_a_tie_of_clean_logits_does_not_stop_the_search(images):
 @pytest.mark.parametrize(("constant", "flagged"), [(0.0, False), (1e5, True)])
 def test_the_health_report_looks_at_the_resolution_of_the_logits(images, constant, flagged):
     model = Linear(lambda logits, inputs: logits + constant)
-    card = gradient_health(model, images, model(images).argmax(1), limit=4)
-    assert card.masked == flagged, card.reasons
-    assert any("step of the logits" in reason for reason in card.reasons) == flagged
+    report = gradient_masking_report(model, images, model(images).argmax(1), limit=4)
+    assert report.masked == flagged, report.reasons
+    assert any("step of the logits" in reason for reason in report.reasons) == flagged
     logits = model(images[:4]).detach()
     first, second = logits.topk(2).values.unbind(1)
     expected = (2.0**-23 * logits.abs().amax(1) / (first - second)).median()
-    assert card.resolution == pytest.approx(float(expected), rel=1e-5)
+    assert report.resolution == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_health_report_sees_noise_under_a_constant_and_attacks_that_fail(images, labels):
     noisy = Linear(lambda logits, inputs: logits + 0.2 * torch.randn_like(logits) + 1000)
-    card = gradient_health(noisy, images, labels, limit=4)
-    assert any("same input twice" in reason for reason in card.reasons)
+    report = gradient_masking_report(noisy, images, labels, limit=4)
+    assert any("same input twice" in reason for reason in report.reasons)
 
     def away(logits, inputs):
         moved = torch.cdist(inputs.flatten(1), images.flatten(1)).amin(1) > 1e-3
         return torch.where(moved[:, None], torch.nan, 1.0) * logits
 
-    card = gradient_health(Linear(away), images, labels, limit=4)
-    assert card.failed == 1
-    assert card.random_within == 0
-    assert card.masked
+    report = gradient_masking_report(Linear(away), images, labels, limit=4)
+    assert report.failed == 1
+    assert report.random_within == 0
+    assert report.masked
 
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn", "foolbox:DDNAttack"])

@@ -65,8 +65,8 @@ def test_every_choice_is_built(program, choice, folder, tmp_path, monkeypatch):
         loggers = build_all(config.logger)
         assert loggers
     else:
-        subject = build(config.subject)
-        writer = build(config.writer, subject=subject)
+        spec = build(config.spec)
+        writer = build(config.writer, spec=spec)
         assert writer.folder.parent.name == "results"
     callbacks = list(build_all(config.callbacks).values())
     if choice == "trainer=ddp":

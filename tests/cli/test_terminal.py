@@ -30,7 +30,7 @@ def test_nothing_is_overwritten_cut_or_counted_from_zero(width, tmp_path):
         assert re.search(rf"^{fact} +\S", text, re.MULTILINE), fact
     shown = [line[2:46].rstrip() for line in lines if line.startswith("│")]
     assert shown == [title for title, _ in ROWS.values()]
-    assert re.search(r"^human ceiling: [\d.]+, as published \(Linsley et al. 2023\)$", text, re.MULTILINE)
+    assert re.search(r"^noise ceiling: [\d.]+, as published \(Linsley et al. 2023\)$", text, re.MULTILINE)
     assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
     assert "steps/s" not in text  # the bars are gone
     assert "Warning" not in text
@@ -65,8 +65,8 @@ def test_a_log_file_has_a_line_now_and_then_with_rate_and_time_left(monkeypatch,
 
 def test_processes_other_than_the_first_are_silent(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
-    console.say("once")
-    console.say_next("python")
+    console.print_rank_zero("once")
+    console.print_next("python")
     task = console.Bars(shown=False).task("step")
     for second in (0.0, 100.0):
         monkeypatch.setattr(console.time, "monotonic", lambda second=second: second)

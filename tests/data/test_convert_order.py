@@ -8,7 +8,7 @@ from torch import nn
 from harmonizer.data.class_names import check_imagenet_order, imagenet_classes
 from harmonizer.data.convert.cli import main
 from harmonizer.data.shards.manifest import read_manifest
-from harmonizer.evaluation.subject import choose
+from harmonizer.evaluation.model_spec import resolve_model
 
 IDENTIFIERS = [name.split()[0] for name in imagenet_classes()]
 WORDS = [name.split(" ", 1)[1] for name in imagenet_classes()]
@@ -124,13 +124,13 @@ def test_what_is_known_of_imagenets_order(classes, doubt):
 )
 def test_another_order_is_not_measured(classes):
     with pytest.raises(ValueError, match=r"not in .*order.*convert the data again with --classes imagenet"):
-        choose(model="resnet18", pretrained=True).build(classes)
+        resolve_model(model="resnet18", pretrained=True).build(classes)
 
 
 def test_what_is_not_known_is_said(monkeypatch, capsys):
     monkeypatch.setattr("harmonizer.training.module.build_model", lambda *_, **__: nn.Linear(2, 1000))  # no download
-    subject = choose(model="resnet18", pretrained=True)
-    subject.build(imagenet_classes())
+    spec = resolve_model(model="resnet18", pretrained=True)
+    spec.build(imagenet_classes())
     assert capsys.readouterr().out == ""
-    subject.build([str(number) for number in range(1000)])
+    spec.build([str(number) for number in range(1000)])
     assert "resnet18: the data number their classes; their labels are taken" in capsys.readouterr().out

@@ -23,7 +23,7 @@ from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 from harmonizer.data.shards.manifest import read_manifest, write_manifest
 from harmonizer.data.transforms import JointTransform
-from harmonizer.evaluation.subject import Subject
+from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.results import load_results
 from harmonizer.statistics import WRONG
 from harmonizer.training.module import HarmonizerModule
@@ -95,7 +95,7 @@ def test_results_say_how_many_were_left_out(folder, tmp_path):
     module = HarmonizerModule("test_vit", CLASSES, 32)
     settings = {"model": "test_vit", "image_size": 32, "crop_ratio": 1.0, "batch_size": 4}
     data = ShardData(folder.parent, on_error="skip", **settings)
-    writer = ResultsWriter(tmp_path / "results", subject=Subject("test_vit", 32, "it"), data_name="squares")
+    writer = ResultsWriter(tmp_path / "results", spec=ModelSpec("test_vit", 32, "it"), data_name="squares")
     callbacks = [writer, Evaluation("pgd", {"eps_max": 1.0, "steps": 2}), SkippedSamples()]
     trainer = L.Trainer(
         accelerator="cpu", callbacks=callbacks, logger=False, enable_progress_bar=False, inference_mode=False

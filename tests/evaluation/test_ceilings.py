@@ -14,10 +14,10 @@ from callbacks.results import ResultsWriter
 from callbacks.table import ScoreTable
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Ceilings, read_manifest, write_manifest
-from harmonizer.evaluation.subject import Subject
+from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.metrics import AdversarialAlignment
 from harmonizer.results import load_results
-from harmonizer.statistics import HUMAN_CEILING, alignment_summary
+from harmonizer.statistics import NOISE_CEILING, alignment_summary
 from harmonizer.training.module import HarmonizerModule
 
 IMAGES = 6
@@ -34,7 +34,7 @@ def measure(folder, ceilings, capsys):
     torch.manual_seed(0)
     module = HarmonizerModule("test_vit", CLASSES, 32)
     data = ShardData(folder / "shards", model="test_vit", image_size=32, crop_ratio=1.0, batch_size=4)
-    writer = ResultsWriter(folder, subject=Subject("test_vit", 32, "it"), data_name="squares")
+    writer = ResultsWriter(folder, spec=ModelSpec("test_vit", 32, "it"), data_name="squares")
     evaluation = Evaluation("pgd", {"eps_max": 5.0})
     trainer = L.Trainer(
         accelerator="cpu",
@@ -63,17 +63,17 @@ def test_the_datas_own_ceilings_are_used(tmp_path, capsys):
     assert float(logged["val/adversarial_alignment_of_ceiling"]) == pytest.approx(
         attacked["share_of_ceiling"], rel=1e-6
     )
-    assert "human ceiling: split-half reliability" in printed
+    assert "noise ceiling: split-half reliability" in printed
 
 
 def test_without_ceilings_the_published_one_is_used(tmp_path, capsys):
     results, logged, printed = measure(tmp_path, None, capsys)
     for name in ("feature_alignment", "adversarial_alignment"):
         block = results.summary[name]
-        assert (block["ceiling"], block["share_of_ceiling"]) == (HUMAN_CEILING, block["mean"] / HUMAN_CEILING)
+        assert (block["ceiling"], block["share_of_ceiling"]) == (NOISE_CEILING, block["mean"] / NOISE_CEILING)
         assert "0.65753, as published" in block["ceiling_source"]
         assert float(logged[f"val/{name}_of_ceiling"]) == pytest.approx(block["share_of_ceiling"], rel=1e-6)
-    assert "human ceiling: 0.65753, as published" in printed
+    assert "noise ceiling: 0.65753, as published" in printed
 
 
 def test_undefined_ceilings_give_an_undefined_share(tmp_path, capsys):

@@ -20,14 +20,14 @@ from harmonizer.data.loader import BatchLoader
 from harmonizer.data.shards.manifest import Manifest, write_manifest
 from harmonizer.data.shards.writer import shard_name, write_shard
 from harmonizer.evaluation.compare import compare
-from harmonizer.evaluation.subject import Subject
+from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.evaluation.summary import Outcome, Protocol
 from harmonizer.results import Row, load_results
 from harmonizer.statistics import Status, pair_keys
 from harmonizer.training.module import HarmonizerModule
 
 EACH = 4  # samples of a shard
-SUBJECT = Subject("test_vit", 32, "it")
+SPEC = ModelSpec("test_vit", 32, "it")
 
 
 def write(folder, *, repeated, marked=False):
@@ -52,7 +52,7 @@ def measure(folder, results, *, seed=0, report=None):
     torch.manual_seed(seed)
     module = HarmonizerModule("test_vit", CLASSES, 32)
     evaluation = Evaluation("pgd", {"eps_max": 5.0, "steps": 4, "rounds": 1})
-    writer = ResultsWriter(results, subject=SUBJECT, data_name="squares", report=report)
+    writer = ResultsWriter(results, spec=SPEC, data_name="squares", report=report)
     trainer = L.Trainer(
         accelerator="cpu",
         callbacks=[evaluation, writer],
@@ -103,7 +103,7 @@ def test_names_change_the_protocol_only_where_keys_are_repeated(results, folders
     del summary["protocol"]["sample_names"]
     (old / "it").mkdir(parents=True)
     (old / "it/summary.json").write_text(json.dumps(summary))  # of half of the images
-    writer = ResultsWriter(old, subject=SUBJECT, data_name="squares")
+    writer = ResultsWriter(old, spec=SPEC, data_name="squares")
     protocol = Protocol("pgd", {"eps_max": 5.0, "steps": 4, "rounds": 1})
     with pytest.raises(FileExistsError, match=r"protocol\.sample_names \(None, wanted SHARD/KEY\)"):
         writer.is_done(data, protocol)

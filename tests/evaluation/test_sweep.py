@@ -147,7 +147,7 @@ class Stub:
         self.label = label
 
 
-def choose(model, **_):
+def resolve_model(model, **_):
     if model == "unknown":
         raise ValueError("timm has no model 'unknown'; did you mean another?")
     return Stub(model)
@@ -156,15 +156,15 @@ def choose(model, **_):
 def test_failures_are_recorded_and_the_sweep_goes_on(tmp_path, capsys):
     seen = []
 
-    def measure(subject, *, family, report):
-        seen.append((subject.label, family))
+    def measure(spec, *, family, report):
+        seen.append((spec.label, family))
         report(1, 2)
-        if subject.label == "large":
+        if spec.label == "large":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return None if subject.label == "old" else tmp_path / subject.label
+        return None if spec.label == "old" else tmp_path / spec.label
 
     entries = read_models({"CNN": ["unknown", "large"], "hybrid": ["old", "new"]})
-    assert run_sweep(entries, tmp_path, choose=choose, measure=measure) == 1
+    assert run_sweep(entries, tmp_path, resolve_model=resolve_model, measure=measure) == 1
     assert seen == [("large", "CNN"), ("old", "hybrid"), ("new", "hybrid")]
     reasons = {path.stem: json.loads(path.read_text())["reason"] for path in (tmp_path / "failed").iterdir()}
     assert reasons["unknown"].startswith("no such model: timm has no model 'unknown'")
@@ -174,16 +174,16 @@ def test_failures_are_recorded_and_the_sweep_goes_on(tmp_path, capsys):
     assert out.rindex(" new ") < out.rindex(" large ")  # failed ones last, where they are seen
     # A later sweep tries them again, and forgets what went well after all.
     entries = read_models({"CNN": ["large"]})
-    assert run_sweep(entries, tmp_path, choose=choose, measure=lambda subject, **_: tmp_path) == 0
+    assert run_sweep(entries, tmp_path, resolve_model=resolve_model, measure=lambda spec, **_: tmp_path) == 0
     assert [path.stem for path in (tmp_path / "failed").iterdir()] == ["unknown"]
 
 
 def test_a_lost_device_ends_the_sweep(tmp_path):
-    def measure(subject, **_):
+    def measure(spec, **_):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with pytest.raises(RuntimeError, match="the device is lost while measuring a"):
-        run_sweep(read_models(["a", "b"]), tmp_path, choose=choose, measure=measure)
+        run_sweep(read_models(["a", "b"]), tmp_path, resolve_model=resolve_model, measure=measure)
     assert [path.stem for path in (tmp_path / "failed").iterdir()] == ["a"]
 
 
@@ -218,7 +218,7 @@ def test_what_another_process_holds_is_left_to_it_or_inherited_when_it_dies(tmp_
     try:
         assert holder.stdout.readline() == b"held\n"
         seen = []
-        settings = {"choose": choose, "measure": lambda subject, **_: seen.append(subject.label)}
+        settings = {"resolve_model": resolve_model, "measure": lambda spec, **_: seen.append(spec.label)}
         with (
             pytest.raises(
                 BlockingIOError, match=rf"the place of a in .* is in use by process {holder.pid} on \w.* since 20"
@@ -238,13 +238,13 @@ def test_what_another_process_holds_is_left_to_it_or_inherited_when_it_dies(tmp_
 
 
 def test_a_model_that_fails_elsewhere_meanwhile_is_not_tried_again(tmp_path):
-    def measure(subject, **_):  # while this one is measured, another process fails on the next
-        run_sweep(read_models(["b"]), tmp_path, choose=choose, measure=fail)
+    def measure(spec, **_):  # while this one is measured, another process fails on the next
+        run_sweep(read_models(["b"]), tmp_path, resolve_model=resolve_model, measure=fail)
 
-    def fail(subject, **_):
+    def fail(spec, **_):
         raise ValueError("no luck")
 
-    assert run_sweep(read_models(["a", "b"]), tmp_path, choose=choose, measure=measure) == 1
+    assert run_sweep(read_models(["a", "b"]), tmp_path, resolve_model=resolve_model, measure=measure) == 1
 
 
 def empty_batch():
@@ -252,7 +252,7 @@ def empty_batch():
 
 
 def test_a_health_report_that_was_kept_is_not_made_again(monkeypatch):
-    monkeypatch.setattr("callbacks.evaluation._health", lambda *args: pytest.fail("made again"))
+    monkeypatch.setattr("callbacks.evaluation._masking_report", lambda *args: pytest.fail("made again"))
     evaluation = Evaluation("pgd", images=1, health=1)
     kept = Progress(evaluation.protocol, 0, health={"masked": False})
     monkeypatch.setattr(evaluation, "_progress", kept)

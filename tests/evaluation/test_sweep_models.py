@@ -20,7 +20,7 @@ def test_each_timm_name_of_the_sweep_is_one_of_timm_with_weights_and_a_family():
     assert len(entries) == 305
     known = set(timm.list_models(pretrained=True))
     for entry in entries:
-        assert entry.subject["pretrained"]
+        assert entry.settings["pretrained"]
         assert entry.name in known
         assert timm.get_pretrained_cfg(entry.name).num_classes == 1000
         assert entry.family == guess_family(entry.name)  # one that is guessed wrong would be named here

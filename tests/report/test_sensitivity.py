@@ -11,7 +11,7 @@ from harmonizer.report.data import load_models
 from harmonizer.report.sensitivity import MASKS, alignment_of_mask, sensitivity, sensitivity_markdown
 from harmonizer.report.tables import robust_markdown
 from harmonizer.results import find_results
-from harmonizer.statistics import CENSORED, FAILED, FOUND, HUMAN_CEILING
+from harmonizer.statistics import CENSORED, FAILED, FOUND, NOISE_CEILING
 
 NAMES = ("resnet18", "resnet34", "resnet50", "vgg16")
 
@@ -66,7 +66,7 @@ def test_the_report_takes_the_mask_that_is_asked_for(both, page):
     models, _ = load_models(find_results([both / "ddn"]))
     for row, model in zip(table_of(page), models, strict=True):
         gain = float(row["alignment"]) - model.value("alignment")
-        assert gain == pytest.approx(0.15 / HUMAN_CEILING)  # what the made-up rows have more under this mask
+        assert gain == pytest.approx(0.15 / NOISE_CEILING)  # what the made-up rows have more under this mask
         assert float(row["tolerance"]) == model.value("tolerance")
         assert float(row["alignment_low"]) < float(row["alignment"]) < float(row["alignment_high"])
         assert alignment_of_mask(model, "l2") == pytest.approx(float(row["alignment"]))

@@ -9,7 +9,7 @@ import torch
 from shard_data import CLASSES, write_folder
 from trainings import fit, shards
 
-from harmonizer.evaluation.subject import restore
+from harmonizer.evaluation.model_spec import restore
 from harmonizer.export import export, main, model_card
 from harmonizer.models import build_model
 from harmonizer.training.module import HarmonizerModule

@@ -66,7 +66,7 @@ def test_nested_json_is_refused_at_any_depth():
             with pytest.raises(ValueError, match="nested more than 32 levels deep"):
                 parse_json(text)
     assert parse_json("[NaN]") != parse_json(json.dumps([1]))
-    with pytest.raises(ValueError, match="NaN is no JSON"):
+    with pytest.raises(ValueError, match="NaN is not JSON"):
         parse_json("[NaN]", strict=True)
 
 

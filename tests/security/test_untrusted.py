@@ -20,7 +20,7 @@ from callbacks.gallery import Gallery
 from callbacks.hooks import Progress
 from configs.build import build
 from harmonizer.data.shards.manifest import read_manifest
-from harmonizer.evaluation.subject import choose, restore
+from harmonizer.evaluation.model_spec import resolve_model, restore
 from harmonizer.evaluation.summary import Outcome, Protocol
 from harmonizer.evaluation.sweep_list import read_models
 from harmonizer.export import export
@@ -102,7 +102,7 @@ def test_entries_of_a_list_are_checked_by_their_kind(outside, content):
 def test_a_list_on_the_command_line_is_not_made_either(outside):
     config = compose("evaluate", "sweep.models=[{model:{_target_:os.mkdir,path:made}}]")
     with pytest.raises(Exception, match="expected a text of 1 to 500 characters"):
-        build(config.sweeper, choose=None, measure=None)
+        build(config.sweeper, resolve_model=None, measure=None)
     assert not (outside / "made").exists()
 
 
@@ -113,10 +113,10 @@ def test_texts_from_files_reach_no_resolver(outside):
     module = build(config.module, classes=[SECRET, "b"], image_size=32)
     assert module.hparams["classes"] == [SECRET, "b"]
     config = compose("evaluate", "data=folder", f"data.folder={folder}", "data.image_size=32")
-    subject = build(config.subject, model="test_resnet", image_size=32, label=SECRET)
-    assert subject.label == SECRET
-    writer = build(config.writer, subject=subject, family="CNN")
-    assert writer.subject is subject
+    spec = build(config.spec, model="test_resnet", image_size=32, label=SECRET)
+    assert spec.label == SECRET
+    writer = build(config.writer, spec=spec, family="CNN")
+    assert writer.spec is spec
     assert "the-secret" not in str(writer.folder)
     for model in (SECRET, CODE):
         with pytest.raises((ValueError, TypeError, AttributeError)) as error:
@@ -160,7 +160,7 @@ def changed(content, path, state=None, **settings):
 
 def test_the_checkpoint_that_is_changed_below_is_a_good_one(content, tmp_path):
     restore(changed(content, tmp_path / "good.ckpt"))
-    assert choose(ckpt=str(tmp_path / "good.ckpt")).label == "test_resnet-control-seed-5"
+    assert resolve_model(ckpt=str(tmp_path / "good.ckpt")).label == "test_resnet-control-seed-5"
 
 
 WRONG = {
@@ -194,9 +194,9 @@ def test_kinds_and_limits_of_a_checkpoint_are_checked_before_anything_is_built(c
     path = changed(content, tmp_path / "last.ckpt", **settings)
     start = time.monotonic()
     if case not in ("model is a resolver", "a setting is unknown"):
-        monkeypatch.setattr("harmonizer.evaluation.subject.HarmonizerModule", None)
+        monkeypatch.setattr("harmonizer.evaluation.model_spec.HarmonizerModule", None)
         with pytest.raises(ValueError, match=message):
-            choose(ckpt=str(path))
+            resolve_model(ckpt=str(path))
     with pytest.raises(ValueError, match=message) as error:
         restore(path)
     assert time.monotonic() - start < 20

@@ -16,7 +16,7 @@ from harmonizer.statistics import (
     FAILED,
     FEWEST,
     FOUND,
-    HUMAN_CEILING,
+    NOISE_CEILING,
     WRONG,
     alignment_summary,
     mean_summary,
@@ -97,7 +97,7 @@ def test_undefined_values_are_counted_not_averaged():
     summary = mean_summary([NAN, 1, 2, NAN])
     assert (summary["mean"], summary["n"], summary["n_undefined"]) == (1.5, 2, 2)
     assert mean_summary([NAN])["n"] == mean_summary([])["n"] == 0
-    assert alignment_summary([0.5, NAN])["share_of_ceiling"] == 0.5 / HUMAN_CEILING
+    assert alignment_summary([0.5, NAN])["share_of_ceiling"] == 0.5 / NOISE_CEILING
 
 
 def test_same_seed_same_interval_and_the_global_generator_is_untouched():

@@ -14,7 +14,7 @@ from trainings import fit, free_port, shards
 from callbacks.evaluation import Evaluation
 from callbacks.results import ResultsWriter
 from callbacks.skipped import SkippedSamples
-from harmonizer.evaluation.subject import choose
+from harmonizer.evaluation.model_spec import resolve_model
 from harmonizer.results import load_results
 from harmonizer.training.module import HarmonizerModule
 
@@ -26,14 +26,14 @@ def measure(place, samples, results, **settings):
     """Evaluate an untrained network as evaluate.py does."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    subject = choose(model="test_resnet", image_size=32)
-    writer = ResultsWriter(results, subject=subject, data_name="squares")
+    spec = resolve_model(model="test_resnet", image_size=32)
+    writer = ResultsWriter(results, spec=spec, data_name="squares")
     callbacks = [Evaluation("pgd", PGD), SkippedSamples(), writer]
     options = {"accelerator": "cpu", "logger": False, "use_distributed_sampler": False, "inference_mode": False}
     options |= {"enable_progress_bar": False, "enable_model_summary": False}
     trainer = L.Trainer(callbacks=callbacks, **options | settings)
     data = shards(place / f"{samples}", eval_batch_size=2)
-    trainer.validate(subject.build(CLASSES), data, verbose=False)
+    trainer.validate(spec.build(CLASSES), data, verbose=False)
 
 
 def train(place, samples, folder, world):

@@ -8,7 +8,7 @@ import torch
 from fake_device import back, moved, pretended, to
 from lightning.pytorch.accelerators import CPUAccelerator, MPSAccelerator
 
-from harmonizer.attacks import gradient_health, minimal_radius
+from harmonizer.attacks import gradient_masking_report, minimal_radius
 from harmonizer.data.batch import Batch
 from harmonizer.metrics import AdversarialAlignment, FeatureAlignment, PerturbationTolerance
 from harmonizer.models import evaluation_saliency
@@ -113,14 +113,14 @@ def measured(model, attack, put):
     return {"radius": result.l2, "maps": saliency} | scores
 
 
-def test_the_health_card_stays_on_its_device():
+def test_the_gradient_masking_report_stays_on_its_device():
     torch.manual_seed(0)
     model = HarmonizerModule("test_resnet", ["a", "b", "c", "d"], 64, harmonize=False).model.eval().double()
     images = samples(32)[0].double()
     labels = model(images).argmax(1).detach()
-    expected = gradient_health(model, images, labels, limit=2).as_dict()
+    expected = gradient_masking_report(model, images, labels, limit=2).as_dict()
     with pretended():
-        found = gradient_health(moved(model), to(images), to(labels), limit=2).as_dict()
+        found = gradient_masking_report(moved(model), to(images), to(labels), limit=2).as_dict()
     assert found == {name: pytest.approx(value, rel=1e-3, nan_ok=True) for name, value in expected.items()}
 
 

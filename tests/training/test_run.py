@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from harmonizer.run import BEST, LAST, LOCK, LOG, MARK, PREVIOUS, RANKS, SETTINGS, claimed
+from harmonizer.run import BEST, LAST, LOCK, LOG, MARK, PREVIOUS, RANKS, SETTINGS, create_run_dir
 
 ROOT = Path(__file__).parents[2]
 RUN = {"module": {"lr": 0.1}, "data": {"seed": 0}, "trainer": {"devices": 1}}
 MARKED = {MARK: True} | RUN
 
 
-def claim(folder, settings, **options):
-    with claimed(folder, settings, **options):
+def enter(folder, settings, **options):
+    with create_run_dir(folder, settings, **options):
         pass
 
 
@@ -29,24 +29,24 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_new_run_starts_and_the_same_goes_on(folder):
-    claim(folder, RUN)
+    enter(folder, RUN)
     assert json.loads((folder / SETTINGS).read_text()) == MARKED
     (folder / LAST).touch()
-    claim(folder, RUN)
-    claim(folder, RUN | {"trainer": {"devices": 8}, "data": RUN["data"] | {"num_workers": 4}})
+    enter(folder, RUN)
+    enter(folder, RUN | {"trainer": {"devices": 8}, "data": RUN["data"] | {"num_workers": 4}})
     assert json.loads((folder / SETTINGS).read_text()) == MARKED
 
 
 @pytest.mark.parametrize("last", [LAST, PREVIOUS])
 def test_another_run_is_refused_once_there_is_a_checkpoint(folder, last):
-    claim(folder, RUN)
+    enter(folder, RUN)
     other = RUN | {"module": {"lr": 0.2}}
-    claim(folder, other)  # nothing to lose yet
+    enter(folder, other)  # nothing to lose yet
     (folder / last).touch()
     with pytest.raises(FileExistsError, match=r"with other module.lr \(0.2 -> 0.1\); add overwrite=true"):
-        claim(folder, RUN)
+        enter(folder, RUN)
     assert (folder / last).exists()
-    claim(folder, RUN, overwrite=True)
+    enter(folder, RUN, overwrite=True)
     assert not (folder / last).exists()
 
 
@@ -54,27 +54,27 @@ def test_a_folder_of_something_else_is_refused_even_when_overwriting(folder):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").touch()
     for overwrite in (False, True):
-        with pytest.raises(FileExistsError, match="files that are no run"):
-            claim(folder, RUN, overwrite=overwrite)
+        with pytest.raises(FileExistsError, match="files that are not a run"):
+            enter(folder, RUN, overwrite=overwrite)
     assert (folder / "thesis.tex").exists()
 
 
 @pytest.mark.parametrize("name", RANKS)
 def test_other_processes_change_nothing(folder, monkeypatch, name):
-    claim(folder, RUN)
+    enter(folder, RUN)
     (folder / LAST).touch()
     monkeypatch.setenv(name, "1")
-    claim(folder, RUN | {"module": {"lr": 0.2}}, overwrite=True)
+    enter(folder, RUN | {"module": {"lr": 0.2}}, overwrite=True)
     assert (folder / LAST).exists()
     assert json.loads((folder / SETTINGS).read_text()) == MARKED
 
 
 def test_settings_inside_a_part_count_too(folder):
     exact = RUN | {"trainer": {"devices": 1, "precision": "32-true"}}
-    claim(folder, exact)
+    enter(folder, exact)
     (folder / LAST).touch()
     with pytest.raises(FileExistsError, match=r"trainer.precision \(32-true -> bf16-mixed\)"):
-        claim(folder, RUN | {"trainer": {"devices": 1, "precision": "bf16-mixed"}})
+        enter(folder, RUN | {"trainer": {"devices": 1, "precision": "bf16-mixed"}})
 
 
 FOREIGN = {
@@ -91,14 +91,14 @@ def test_a_config_of_another_program_makes_no_run(folder, content, overwrite):
     folder.mkdir(parents=True)
     (folder / SETTINGS).write_bytes(content.encode("latin-1"))
     (folder / "model.safetensors").write_text("weights")
-    with pytest.raises(FileExistsError, match="files that are no run"):
-        claim(folder, RUN, overwrite=overwrite)
+    with pytest.raises(FileExistsError, match="files that are not a run"):
+        enter(folder, RUN, overwrite=overwrite)
     assert (folder / SETTINGS).read_bytes() == content.encode("latin-1")
     assert sorted(path.name for path in folder.iterdir()) == [SETTINGS, "model.safetensors"]
 
 
 def test_overwriting_removes_what_a_run_wrote_and_nothing_else(folder, tmp_path):
-    claim(folder, RUN)
+    enter(folder, RUN)
     elsewhere = tmp_path / "pictures"
     elsewhere.mkdir()
     written = [
@@ -114,13 +114,13 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(folder, tmp_path)
     for name in [*written, *kept]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    claim(folder, RUN | {"module": {"lr": 0.2}}, overwrite=True)
+    enter(folder, RUN | {"module": {"lr": 0.2}}, overwrite=True)
     left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert left == {SETTINGS, LOCK, *kept}
     assert not (folder / "examples").exists()
     (elsewhere / "holiday.png").touch()
     (folder / "examples").symlink_to(elsewhere)
-    claim(folder, RUN, overwrite=True)
+    enter(folder, RUN, overwrite=True)
     assert (elsewhere / "holiday.png").exists()
 
 
@@ -129,19 +129,19 @@ def test_a_run_of_an_earlier_version_has_no_mark_and_is_resumed(folder):
     old = RUN | {"module": {"_target_": "harmonizer.module.HarmonizerModule", "lr": 0.1}}
     (folder / SETTINGS).write_text(json.dumps(old))
     (folder / LAST).touch()
-    claim(folder, old)
+    enter(folder, old)
     with pytest.raises(FileExistsError, match="holds another run"):
-        claim(folder, old | {"data": {"seed": 1}})
+        enter(folder, old | {"data": {"seed": 1}})
     assert json.loads((folder / SETTINGS).read_text()) == old
-    claim(folder, old, overwrite=True)
+    enter(folder, old, overwrite=True)
     assert not (folder / LAST).exists()
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from harmonizer.run import claimed
-with claimed(Path(sys.argv[1]), {}):
+from harmonizer.run import create_run_dir
+with create_run_dir(Path(sys.argv[1]), {}):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -155,11 +155,11 @@ def test_a_folder_has_one_run_at_a_time_and_a_dead_holder_loses_it(folder):
         expected = rf"{re.escape(str(folder))} is in use by process {holder.pid} on {host} since 20.*; wait"
         for overwrite in (False, True):
             with pytest.raises(BlockingIOError, match=expected):
-                claim(folder, RUN, overwrite=overwrite)
+                enter(folder, RUN, overwrite=overwrite)
         assert json.loads((folder / SETTINGS).read_text()) == {MARK: True}
         holder.kill()
         holder.wait()
-        claim(folder, RUN)
+        enter(folder, RUN)
         assert json.loads((folder / SETTINGS).read_text()) == MARKED
     finally:
         holder.kill()
@@ -167,18 +167,18 @@ def test_a_folder_has_one_run_at_a_time_and_a_dead_holder_loses_it(folder):
 
 
 def test_what_a_killed_save_left_is_removed_by_the_next_run(folder):
-    claim(folder, RUN)
+    enter(folder, RUN)
     for name in (f".{LAST}.part", f".{LAST}.node-7-1234", f".{BEST}.node-7-1234", ".notes"):
         (folder / name).touch()
-    claim(folder, RUN)
+    enter(folder, RUN)
     assert sorted(path.name for path in folder.iterdir()) == [LOCK, ".notes", SETTINGS]
 
 
 def test_a_lock_file_is_data(folder, tmp_path):
-    claim(folder, RUN)
+    enter(folder, RUN)
     (folder / LOCK).unlink()
     (tmp_path / "precious").write_text("mine")
     (folder / LOCK).symlink_to(tmp_path / "precious")
     with pytest.raises(OSError):
-        claim(folder, RUN)
+        enter(folder, RUN)
     assert (tmp_path / "precious").read_text() == "mine"

@@ -74,7 +74,7 @@ function describeModel(model) {
   const facts = [model.family, model.parameters ? (model.parameters / 1e6).toFixed(2) + " M parameters" : "", model.input ? model.input + " px" : "", model.training || ""].filter(Boolean).join(" · ");
   const control = model.control === null ? null : models[model.control];
   const parts = [html("header", {}, html("div", {}, html("h3", {}, icon(model.family), " ", model.name), html("div", { class: "quiet" }, facts)), close)];
-  if (model.masked) parts.push(html("p", { class: "warning" }, "Gradients look masked: " + (model.reasons.join("; ") || "see its health card") + ". Its tolerance cannot be trusted."));
+  if (model.masked) parts.push(html("p", { class: "warning" }, "Gradients look masked: " + (model.reasons.join("; ") || "see its gradient-masking report") + ". Its tolerance cannot be trusted."));
   parts.push(scoreTable(model));
   if (model.counts) parts.push(html("h4", {}, "Images"), ...statusBar(model));
   if (model.histogram) parts.push(html("h4", {}, "Smallest radius that fools it, per image"), histogram(model));

@@ -15,7 +15,7 @@ from harmonizer.report.survival import last_radius, survival_of
 from harmonizer.report.tables import own_accuracy, robust_of
 from harmonizer.results import RADIUS
 from harmonizer.results.families import FAMILIES
-from harmonizer.statistics import BOUND, CENSORED, FEWEST_RANKED, FOUND, HUMAN_CEILING, STATUSES
+from harmonizer.statistics import BOUND, CENSORED, FEWEST_RANKED, FOUND, NOISE_CEILING, STATUSES
 
 BINS, POINTS = 24, 61  # of the histogram of radii; of the survival curve
 MOST_PICTURED = 600  # examples in the page: about 15 kB each
@@ -207,8 +207,8 @@ def _facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str
 def _ceilings(summaries: Sequence[Mapping[str, Any]]) -> str:
     """Say which ceilings the alignments of these summaries are shares of."""
     blocks = [s[name] for s in summaries for name in ("adversarial_alignment", "feature_alignment") if s.get(name)]
-    sources = {str(block.get("ceiling_source", f"published, {HUMAN_CEILING}")) for block in blocks}
-    return "; ".join(sorted(sources)) or f"{HUMAN_CEILING}"
+    sources = {str(block.get("ceiling_source", f"published, {NOISE_CEILING}")) for block in blocks}
+    return "; ".join(sorted(sources)) or f"{NOISE_CEILING}"
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value

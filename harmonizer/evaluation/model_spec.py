@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harmonizer.cli.console import say
+from harmonizer.cli.console import print_rank_zero
 from harmonizer.models import check_model_name, model_classes, model_image_size
 from harmonizer.models.tensors import check_weights
 from harmonizer.models.weights import IN_A_FOLDER
@@ -30,7 +30,7 @@ WEIGHTS = ("raw", "ema")
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelSpec:
     """A model to measure, before its data are known.
 
     Attributes:
@@ -75,7 +75,7 @@ class Subject:
         )
 
 
-def choose(
+def resolve_model(
     ckpt: str | None = None,
     model: str | None = None,
     *,
@@ -85,7 +85,7 @@ def choose(
     weights: str = "raw",
     seed: int = 0,
     model_args: Mapping[str, Any] | None = None,
-) -> Subject:
+) -> ModelSpec:
     """Return the model that a checkpoint or a timm name stands for.
 
     Args:
@@ -118,14 +118,14 @@ def choose(
         condition = "harmonized" if settings["harmonize"] else "control"
         made = f"{settings['model']}-{condition}-seed-{settings['seed']}"
         made += "-ema" if weights == "ema" else ""
-        return Subject(settings["model"], settings["image_size"], label or made, checkpoint=path, weights=weights)
+        return ModelSpec(settings["model"], settings["image_size"], label or made, checkpoint=path, weights=weights)
     assert model is not None
     check_model_name(model)
     made = model if pretrained else f"{model}-untrained" + f"-seed-{seed}" * bool(seed)
     made += "".join(f"-{key}={value}" for key, value in sorted(arguments.items()))
     own = None if pretrained else seed
     size = image_size or model_image_size(model)
-    return Subject(model, size, label or made, pretrained=pretrained, seed=own, model_args=arguments)
+    return ModelSpec(model, size, label or made, pretrained=pretrained, seed=own, model_args=arguments)
 
 
 def find_checkpoint(place: str | Path) -> Path:
@@ -148,7 +148,7 @@ def find_checkpoint(place: str | Path) -> Path:
             )
         others = sorted(str(file) for file in path.rglob("*.ckpt"))[:3]
         raise FileNotFoundError(f"no {BEST} in the folder {path}; try ckpt={' or ckpt='.join(others) or 'FILE'}")
-    say(f"checkpoint: {path / BEST}, the best of the run in {path}")
+    print_rank_zero(f"checkpoint: {path / BEST}, the best of the run in {path}")
     return path / BEST
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from harmonizer.attacks import gradient_health, minimal_radius
+from harmonizer.attacks import gradient_masking_report, minimal_radius
 
 
 class Planted(nn.Module):
@@ -47,37 +47,37 @@ def images():
 )
 def test_planted_masks_are_flagged(images, disguise, reason):
     labels = Planted(None)(images).argmax(1)
-    card = gradient_health(Planted(disguise), images, labels, limit=8)
-    assert card.masked
-    assert any(reason in sentence for sentence in card.reasons)
+    report = gradient_masking_report(Planted(disguise), images, labels, limit=8)
+    assert report.masked
+    assert any(reason in sentence for sentence in report.reasons)
 
 
 @pytest.mark.parametrize("disguise", [None, "confident"])
 def test_an_honest_linear_model_is_not_flagged(images, disguise):
     model = Planted(disguise)
     labels = model(images).argmax(1)
-    card = gradient_health(model, images, labels, limit=8)
-    assert not card.masked, card.reasons
-    assert card.n == 8
-    assert card.silent_margin == 0
-    assert card.repeat_difference == 0
-    assert card.random_ratio > 1.5
-    assert 0.9 < card.effort_ratio <= 1.001
-    assert (card.silent_cross_entropy > 0.5) == (disguise == "confident")
+    report = gradient_masking_report(model, images, labels, limit=8)
+    assert not report.masked, report.reasons
+    assert report.n == 8
+    assert report.silent_margin == 0
+    assert report.repeat_difference == 0
+    assert report.random_ratio > 1.5
+    assert 0.9 < report.effort_ratio <= 1.001
+    assert (report.silent_cross_entropy > 0.5) == (disguise == "confident")
 
 
 def test_a_small_network_is_not_flagged_but_an_exaggerated_radius_is(golden, golden_net):
     images, labels = golden["images"], golden["labels"]
     result = minimal_radius(golden_net, images, labels)
-    card = gradient_health(golden_net, images, labels, result, limit=4)
-    assert not card.masked, card.reasons
-    assert 0.9 < card.cross_entropy_ratio < 1.3
+    report = gradient_masking_report(golden_net, images, labels, result, limit=4)
+    assert not report.masked, report.reasons
+    assert 0.9 < report.cross_entropy_ratio < 1.3
     exaggerated = replace(result, l2=40 * result.l2)
-    assert gradient_health(golden_net, images, labels, exaggerated, limit=4, eps_max=100.0).random_within > 0.05
-    assert json.loads(json.dumps(card.as_dict()))["masked"] is False
+    assert gradient_masking_report(golden_net, images, labels, exaggerated, limit=4, eps_max=100.0).random_within > 0.05
+    assert json.loads(json.dumps(report.as_dict()))["masked"] is False
 
 
 def test_without_a_correct_image_nothing_is_claimed(images):
     model = Planted(None)
-    card = gradient_health(model, images, (model(images).argmax(1) + 1) % 3)
-    assert card.n == 0 and not card.masked
+    report = gradient_masking_report(model, images, (model(images).argmax(1) + 1) % 3)
+    assert report.n == 0 and not report.masked

@@ -9,7 +9,7 @@ import pytest
 import torch
 from shard_data import CLASSES
 
-from harmonizer.evaluation.subject import choose, find_checkpoint, restore
+from harmonizer.evaluation.model_spec import find_checkpoint, resolve_model, restore
 from harmonizer.training.module import HarmonizerModule
 
 
@@ -27,7 +27,7 @@ def test_a_checkpoint_alone_rebuilds_the_model(checkpoint):
     saved = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert all(torch.equal(value, saved[key]) for key, value in module.state_dict().items())
     assert module.hparams["classes"] == list(CLASSES)
-    assert choose(ckpt=str(checkpoint)).label == "test_vit-harmonized-seed-5"
+    assert resolve_model(ckpt=str(checkpoint)).label == "test_vit-harmonized-seed-5"
 
 
 def test_a_run_folder_stands_for_its_best_checkpoint_and_says_so(checkpoint, tmp_path, capsys):
@@ -37,11 +37,11 @@ def test_a_run_folder_stands_for_its_best_checkpoint_and_says_so(checkpoint, tmp
     with pytest.raises(FileNotFoundError, match=r"no best.ckpt in the folder .*; try ckpt=.*last.ckpt"):
         find_checkpoint(run)
     shutil.copy(checkpoint, run / "best.ckpt")
-    subject = choose(ckpt=str(run))
-    assert subject.checkpoint == run / "best.ckpt"
+    spec = resolve_model(ckpt=str(run))
+    assert spec.checkpoint == run / "best.ckpt"
     assert capsys.readouterr().out == f"checkpoint: {run / 'best.ckpt'}, the best of the run in {run}\n"
     with pytest.raises(ValueError, match=r"on this machine, got s3://x/a.ckpt; download it first"):
-        choose(ckpt="s3://x/a.ckpt")
+        resolve_model(ckpt="s3://x/a.ckpt")
 
 
 class Payload:
@@ -88,33 +88,33 @@ def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
 
 def test_choosing_a_subject():
     with pytest.raises(ValueError, match="either ckpt=FILE or model=NAME"):
-        choose()
+        resolve_model()
     with pytest.raises(ValueError, match="either ckpt=FILE or model=NAME"):
-        choose("a.ckpt", "test_resnet")
+        resolve_model("a.ckpt", "test_resnet")
     with pytest.raises(ValueError, match="did you mean"):
-        choose(model="test_resent")
-    subject = choose(model="test_resnet", pretrained=True)
-    assert (subject.image_size, subject.label) == (160, "test_resnet")
+        resolve_model(model="test_resent")
+    spec = resolve_model(model="test_resnet", pretrained=True)
+    assert (spec.image_size, spec.label) == (160, "test_resnet")
     with pytest.raises(ValueError, match="tells 1000 classes apart and the data have 3"):
-        subject.build(CLASSES)
-    assert choose(model="test_resnet", image_size=32).build(CLASSES).hparams["classes"] == list(CLASSES)
+        spec.build(CLASSES)
+    assert resolve_model(model="test_resnet", image_size=32).build(CLASSES).hparams["classes"] == list(CLASSES)
 
 
 def test_the_seed_belongs_to_an_untrained_model():
-    subjects = [choose(model="test_resnet", seed=seed) for seed in (0, 1)]
-    assert [subject.label for subject in subjects] == ["test_resnet-untrained", "test_resnet-untrained-seed-1"]
-    assert [subject.seed for subject in subjects] == [0, 1]
-    assert choose(model="test_resnet.r160_in1k", pretrained=True, seed=1).seed is None
+    specs = [resolve_model(model="test_resnet", seed=seed) for seed in (0, 1)]
+    assert [spec.label for spec in specs] == ["test_resnet-untrained", "test_resnet-untrained-seed-1"]
+    assert [spec.seed for spec in specs] == [0, 1]
+    assert resolve_model(model="test_resnet.r160_in1k", pretrained=True, seed=1).seed is None
 
 
 def test_a_timm_model_takes_timms_arguments(checkpoint):
-    subject = choose(model="test_resnet", image_size=32, model_args={"global_pool": "avgmax"})
-    assert subject.label == "test_resnet-untrained-global_pool=avgmax"
-    module = subject.build(CLASSES)
+    spec = resolve_model(model="test_resnet", image_size=32, model_args={"global_pool": "avgmax"})
+    assert spec.label == "test_resnet-untrained-global_pool=avgmax"
+    module = spec.build(CLASSES)
     assert module.hparams["model_args"] == {"global_pool": "avgmax"}
     assert module.model.backbone.global_pool.pool_type == "avgmax"
     with pytest.raises(ValueError, match=r"model_args with model=NAME only, got .*global_pool"):
-        choose(checkpoint, model_args={"global_pool": "avgmax"})
+        resolve_model(checkpoint, model_args={"global_pool": "avgmax"})
 
 
 def test_an_exported_folder_given_as_a_checkpoint_is_named_for_what_it_is(tmp_path):
