@@ -15,7 +15,7 @@ from harmonizer.data.augment import mix_pairs
 from harmonizer.data.batch import Batch
 from harmonizer.data.picture import decode_picture, decode_rgb
 from harmonizer.data.shards.reader import Encoded, ShardFolder
-from harmonizer.data.shards.tar_index import has
+from harmonizer.data.shards.tar_index import has, parse_label
 from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.data.transforms import JointTransform
 
@@ -176,11 +176,10 @@ def _label(sample: Encoded, classes: int) -> int:
     """Return the sample's label, checked against the number of classes."""
     if LABEL not in sample.members:
         raise DamagedSample(f"{sample} has no .{LABEL}, {has(sample.members)}; without a label it cannot be used")
-    text = sample.members[LABEL]
     try:
-        label = int(text)
-    except ValueError:
-        raise DamagedSample(f"{sample}: .{LABEL} is {text[:20]!r}, expected an integer") from None
+        label = parse_label(sample.members[LABEL])
+    except ValueError as error:
+        raise DamagedSample(f"{sample}: .{LABEL} is {error}") from None
     if not 0 <= label < classes:
         raise DamagedSample(f"{sample}: label {label} is out of range; the manifest names {classes} classes")
     return label

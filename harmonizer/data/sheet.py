@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from harmonizer.data.picture import decode_picture
-from harmonizer.data.shards.tar_index import Sample
+from harmonizer.data.shards.tar_index import Sample, parse_label
 from harmonizer.data.shards.validate import image_extension, read_member
 from harmonizer.data.shards.writer import HEATMAP, LABEL
 from harmonizer.files import replacing
@@ -52,9 +52,7 @@ def _cell(sample: Sample, classes: Sequence[str]) -> tuple[Image.Image, str]:
     extension, caption = image_extension(sample), sample.key
     with sample.shard.open("rb") as file:
         if LABEL in sample.members:
-            text = read_member(sample, LABEL, file).decode("ascii", "replace")
-            known = text.isdecimal() and int(text) < len(classes)
-            caption = classes[int(text)] if known else f"label {text}"
+            caption = _name_label(read_member(sample, LABEL, file), classes)
         try:
             picture = decode_picture(b"" if extension is None else read_member(sample, extension, file)).convert("RGB")
             picture.thumbnail((CELL, CELL))
@@ -63,6 +61,15 @@ def _cell(sample: Sample, classes: Sequence[str]) -> tuple[Image.Image, str]:
         except ValueError:
             return Image.new("RGB", (CELL, CELL), "lightgrey"), f"{caption} (damaged)"
     return picture, caption
+
+
+def _name_label(text: bytes, classes: Sequence[str]) -> str:
+    """Return the class that a label names, or the label itself."""
+    try:
+        label = parse_label(text)
+    except ValueError as error:
+        return f"label {error}"
+    return classes[label] if 0 <= label < len(classes) else f"label {label}"
 
 
 def overlay(picture: Image.Image, human: Image.Image) -> Image.Image:

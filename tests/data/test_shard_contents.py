@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tarfile
 
 import numpy as np
@@ -13,6 +14,7 @@ from shard_data import png, rewrite, sample, write_folder
 from harmonizer.data.adopt import find_shards, load_manifest, main
 from harmonizer.data.dataset import Position, ShardDataset
 from harmonizer.data.inspect import describe, inspect
+from harmonizer.data.inspect import main as look
 from harmonizer.data.loader import BatchLoader
 from harmonizer.data.sampling import EvaluationBatches
 from harmonizer.data.shards.manifest import NAME, Manifest, Shard, read_manifest, write_manifest
@@ -184,6 +186,7 @@ HEADERS = {
     "symbolic link": (broken(kind=b"2"), "holds 'a.png', a symbolic link"),
     "hard link": (broken(kind=b"1"), "holds 'a.png', a hard link"),
     "device": (broken(kind=b"3"), "holds 'a.png', a device"),
+    "two tar files in one": (broken(content=IMAGE) + broken(content=IMAGE), "has more after its end at byte 1024"),
     "unknown kind": (broken(kind=b"Q"), "holds 'a.png', of unknown kind b'Q'"),
 }
 
@@ -197,6 +200,22 @@ def test_headers_that_lie_are_errors_that_name_the_shard(name, tmp_path):
         index_shard(path)
     assert str(path) in str(error.value) and message in str(error.value)
     assert message in inspect(tmp_path)[2][0]
+
+
+@pytest.mark.parametrize("text", [b"1_0", "\u0663".encode(), b"9" * 5000, b"", b"1.0", b"0x1", b"1" + bytes(1)])
+def test_what_is_no_label_is_named(text, tmp_path, capsys):
+    write_tar(tmp_path / "x.tar", [entry("a.png", IMAGE), entry("a.cls", text)])
+    assert main([str(tmp_path), "--cache", str(tmp_path / "cache")]) == 1
+    assert re.search(r"x\.tar: sample 'a' has (an empty )?\.cls", capsys.readouterr().err)
+    assert look([str(tmp_path), "--sheet", str(tmp_path / "sheet.png")]) == 1
+    assert (tmp_path / "sheet.png").is_file()
+
+
+def test_a_label_may_end_its_line(tmp_path, capsys):
+    write_tar(tmp_path / "x.tar", [entry("a.png", IMAGE), entry("a.cls", b" 1\n")])
+    loader = BatchLoader(ShardDataset([adopted(tmp_path)], PLAIN), EvaluationBatches(1, 1))
+    assert [batch.labels.tolist() for batch in loader] == [[1]]
+    assert look([str(tmp_path), "--sheet", str(tmp_path / "sheet.png")]) == 0
 
 
 def test_a_long_name_before_a_long_link_stays(tmp_path):

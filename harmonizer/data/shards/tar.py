@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 BLOCK = 512  # bytes: everything in a tar file starts at a multiple
 ZEROS = bytes(BLOCK)
+STEP = 1 << 20  # bytes that are looked at together
 REGULAR = (b"0", b"\0", b"7")
 LONG_NAME, EXTENDED = b"L", b"x"  # GNU's and POSIX's ways to say more of the next member than its header holds
 PASSED_OVER = (b"g", b"K", b"V")  # records for all members, a link's long target, the archive's own name
@@ -57,7 +58,8 @@ def scan_tar(path: Path) -> Iterator[Entry]:
 
     Raises:
         FileNotFoundError, OSError: There is no such file, or it is not a regular one.
-        ValueError: The file is not a tar file, is cut in a member, or has a damaged header or too long a name.
+        ValueError: The file is not a tar file, is cut in a member, has a damaged header or too long a name, or goes on
+            after its end.
     """
     check_regular(path)
     if path.stat().st_size < BLOCK:
@@ -68,6 +70,10 @@ def scan_tar(path: Path) -> Iterator[Entry]:
         while offset < end:
             header = data[offset : offset + BLOCK]
             if header == ZEROS:
+                if any(data[at : at + STEP].strip(b"\0") for at in range(offset, end, STEP)):
+                    raise ValueError(
+                        f"has more after its end at byte {offset}, as tar files put together with cat have"
+                    )
                 return
             size = _check_header(header, offset)
             kind, start = header[156:157], offset + BLOCK

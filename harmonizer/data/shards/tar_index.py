@@ -1,5 +1,6 @@
 """Find the samples in tar shards without decoding them, for random access."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from harmonizer.data.shards.tar import Member, scan_tar
 from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL
 from harmonizer.untrusted import is_name
 
+LABEL_TEXT = re.compile(rb"\s*-?[0-9]{1,18}\s*")
 ROLES = (*IMAGE_EXTENSIONS, LABEL, HEATMAP)  # the members that are read
 
 
@@ -115,6 +117,20 @@ def any_repeated(shards: Iterable[Sequence[bytes | str]]) -> bool:
         if len(seen) < before + len(keys):
             return True
     return False
+
+
+def parse_label(text: bytes) -> int:
+    r"""Return the label that a member holds.
+
+    Raises:
+        ValueError: It is not a whole number; Python's ``int`` also takes ``1_0`` and digits of other scripts.
+
+    >>> parse_label(b"7\n")
+    7
+    """
+    if not LABEL_TEXT.fullmatch(text):
+        raise ValueError(f"{text[:20]!r}, expected an integer")
+    return int(text)
 
 
 def has(extensions: Iterable[str]) -> str:

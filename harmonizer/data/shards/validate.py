@@ -9,7 +9,7 @@ from typing import BinaryIO
 from harmonizer.data.picture import ORIENTATION, decode_picture
 from harmonizer.data.shards.manifest import Shard
 from harmonizer.data.shards.tar import Member
-from harmonizer.data.shards.tar_index import ROLES, Sample, dotted_images, has, read_contents
+from harmonizer.data.shards.tar_index import ROLES, Sample, dotted_images, has, parse_label, read_contents
 from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.files import file_sha256
 
@@ -105,11 +105,10 @@ def _check_label(sample: Sample, file: BinaryIO, classes: int | None, survey: Su
     if LABEL not in sample.members:
         yield f"has no .{LABEL}; {has(sample.members)}"
         return
-    text = read_member(sample, LABEL, file)
     try:
-        label = int(text)
-    except ValueError:
-        yield f"has .{LABEL} {text[:20]!r}, expected an integer"
+        label = parse_label(read_member(sample, LABEL, file))
+    except ValueError as error:
+        yield f"has .{LABEL} {error}"
         return
     survey.labels[label] += 1
     if label < 0 or (classes is not None and label >= classes):
