@@ -32,8 +32,9 @@ class Progress(ProgressBar, EvaluationHooks):
         """Do nothing: Lightning asks for it on all processes but the first, which alone prints anyway."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the bars."""
+        """Show the bars; a run that is resumed within an epoch begins none."""
         self._bars.start()
+        self._epoch_began = time.monotonic()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note when the epoch began."""

@@ -93,6 +93,8 @@ def test_other_protocols(folder, tmp_path):
         memory.rm("/shards", recursive=True)
     with pytest.raises(ValueError, match=r"nothing://x/y/val/manifest\.json: Protocol not known"):
         ShardFolder("nothing://x/y/val", cache=cache)
+    with pytest.raises(ValueError, match=r"reference://x/manifest\.json: .*required"):
+        ShardFolder("reference://x", cache=cache)
 
 
 def test_a_data_module_of_addresses(folder, server, tmp_path):

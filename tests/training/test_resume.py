@@ -1,10 +1,13 @@
 """A run that stops and goes on equals one that does not, bit for bit."""
 
+import time
+
 import lightning as L
 import pytest
 import torch
 from shard_data import CLASSES, write_folder
 
+from callbacks import progress
 from harmonizer.data.datamodule import ShardData
 from harmonizer.training.module import HarmonizerModule
 
@@ -35,14 +38,14 @@ class Stop(L.Callback):
             raise KeyboardInterrupt
 
 
-def trainer(folder, *callbacks):
+def trainer(folder, *callbacks, bar=False):
     return L.Trainer(
         accelerator="cpu",
         max_epochs=3,
         callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
+        enable_progress_bar=bar,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -68,3 +71,15 @@ def test_resumed_run_equals_an_uninterrupted_one(folder, tmp_path, step, workers
     assert run.global_step == 18
     for key, value in resumed.state_dict().items():
         assert torch.equal(expected[key], value), key
+
+
+def test_the_time_of_an_epoch_that_is_resumed_begins_with_the_run(folder, tmp_path, monkeypatch):
+    module, data = build(folder)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trainer(tmp_path, Stop(4, tmp_path / "stop.ckpt")).fit(module, data)
+    module, data = build(folder)
+    said, began = [], time.monotonic()
+    monkeypatch.setattr(progress, "duration", said.append)
+    run = trainer(tmp_path, progress.Progress(), bar=True)
+    run.fit(module, data, ckpt_path=tmp_path / "stop.ckpt", weights_only=True)
+    assert len(said) == 3 and max(said) <= time.monotonic() - began

@@ -155,7 +155,11 @@ def _receive(address: str, folder: Path) -> Path:
     try:
         with fsspec.open(address, "rb") as source, path.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
-    except (ImportError, ValueError) as error:  # a protocol that is not installed, or not known
+    except (
+        ImportError,
+        ValueError,
+        TypeError,
+    ) as error:  # a protocol unknown, not installed, or with settings
         raise ValueError(f"{address}: {error}") from None
     except OSError as error:
         raise OSError(f"{address}: {error}") from None
