@@ -13,7 +13,7 @@ ROWS = {
     "accuracy": ("accuracy", "{:.1%}"),
     "tolerance_median": ("perturbation tolerance, median L2", "{:.3f}"),
     "tolerance_mean": ("perturbation tolerance, mean of min(L2, max)", "{:.3f}"),
-    "share_found": ("  found", "{:.1%}"),
+    "attack_success_rate": ("  attack success rate", "{:.1%}"),
     "share_censored": ("  never fooled (censored)", "{:.1%}"),
     "share_wrong": ("  wrong before any attack", "{:.1%}"),
     "share_failed": ("  failed (no usable gradient)", "{:.1%}"),

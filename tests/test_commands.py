@@ -80,10 +80,11 @@ def test_training_leaves_everything_behind(trained):
     assert settings["module"]["harmonize"] is True
     scores = last_scores(folder)
     assert 0 <= scores["val/accuracy"] <= 1
-    assert scores["val/share_found"] + scores["val/share_censored"] + scores["val/share_wrong"] == pytest.approx(1)
+    fooled = scores["val/attack_success_rate"] * (1 - scores["val/share_wrong"])
+    assert fooled + scores["val/share_censored"] + scores["val/share_wrong"] == pytest.approx(1)
     for name in ("best.ckpt", "last.ckpt"):
         torch.load(folder / name, weights_only=True)
-    if scores["val/share_found"] > 0:
+    if scores["val/attack_success_rate"] > 0:
         assert list((folder / "examples").glob("*.png"))
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harmonizer.attacks.engine import Network
-from harmonizer.attacks.finalize import Best, judge, status_before
+from harmonizer.attacks.engine import Engine
+from harmonizer.attacks.finalize import Best, finalize, status_before
 from harmonizer.attacks.l2 import norms, per_row, unit
 from harmonizer.attacks.linearise import Walk
 from harmonizer.attacks.noise import Noise
@@ -33,7 +33,7 @@ class Budget:
 
 
 def ddn(
-    net: Network,
+    net: Engine,
     images: Tensor,
     labels: Tensor,
     noise: Noise,
@@ -69,7 +69,7 @@ def ddn(
 
 
 def ddn_full(
-    net: Network,
+    net: Engine,
     images: Tensor,
     labels: Tensor,
     noise: Noise,
@@ -89,7 +89,7 @@ def ddn_full(
 
 
 def _search(
-    net: Network, images: Tensor, labels: Tensor, noise: Noise, budgets: Sequence[Budget], eps_max: float
+    net: Engine, images: Tensor, labels: Tensor, noise: Noise, budgets: Sequence[Budget], eps_max: float
 ) -> Finding:
     """Search with each budget in turn, the walks of one resumed by the next, and keep each image's best."""
     everything = torch.arange(len(images), device=images.device)
@@ -120,11 +120,11 @@ def _search(
         direction = eps_max * unit(noise.normal(lost, f"direction/{i}"))[0]
         offset = (images[lost] + direction).clamp(0, 1) - images[lost]
         best.offer(lost, offset, net.logits(images[lost] + offset, lost))
-    return judge(net, images, labels, clean, bests, had_gradient, eps_max)
+    return finalize(net, images, labels, clean, bests, had_gradient, eps_max)
 
 
 def _refine(
-    net: Network,
+    net: Engine,
     best: Best,
     images: Tensor,
     labels: Tensor,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harmonizer.attacks.engine import Network, frozen
+from harmonizer.attacks.engine import Engine, frozen
 from harmonizer.attacks.finalize import fooled, scale, status_before
 from harmonizer.attacks.l2 import is_usable, norms, per_row, unit
 from harmonizer.attacks.noise import Noise
@@ -98,7 +98,7 @@ def gradient_masking_report(
     with frozen(model, images.device, seed):
         images = images.detach().clone()
         everything = torch.arange(len(images), device=images.device)
-        clean = Network(model, len(images), images.device, batch_size=batch_size).logits(images, everything)
+        clean = Engine(model, len(images), images.device, batch_size=batch_size).logits(images, everything)
     rows = (status_before(clean, labels) == Status.CENSORED).nonzero()[:limit, 0]
     x, y = images[rows], labels[rows]
     if not len(rows):
@@ -117,8 +117,8 @@ def gradient_masking_report(
     effort = radius(steps=28, restarts=3)
     by_cross_entropy = radius(objective="cross_entropy")
     with frozen(model, images.device, seed):
-        net = Network(model, len(x), x.device, batch_size=batch_size)
-        low = Network(model, len(x), x.device, batch_size=batch_size, amp=torch.bfloat16)
+        net = Engine(model, len(x), x.device, batch_size=batch_size)
+        low = Engine(model, len(x), x.device, batch_size=batch_size, amp=torch.bfloat16)
         places = torch.arange(len(x), device=x.device)
         logits, gradient = net.gradient(x, places, margin_of(y))
         again = net.logits(x, places)
@@ -143,7 +143,7 @@ def gradient_masking_report(
     )
 
 
-def _random_radius(net: Network, images: Tensor, labels: Tensor, radius: Tensor, noise: Noise) -> Tensor:
+def _random_radius(net: Engine, images: Tensor, labels: Tensor, radius: Tensor, noise: Noise) -> Tensor:
     """Return the smallest radius (n,) float64 on a grid of factors of two at which a random direction fools."""
     rows = torch.arange(len(images), device=images.device)
     smallest = torch.full_like(radius, torch.inf)

@@ -57,7 +57,7 @@ def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
                     buffer.copy_(before)
 
 
-class Network:
+class Engine:
     """Evaluate a frozen model on any number of rows, counting the passes of each image.
 
     Rows are packed into full batches whichever images they belong to, so that finished images give their places to

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from harmonizer.attacks.engine import Network
-from harmonizer.attacks.finalize import Best, judge, status_before
+from harmonizer.attacks.engine import Engine
+from harmonizer.attacks.finalize import Best, finalize, status_before
 from harmonizer.attacks.l2 import is_usable, per_row
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import margin_of
@@ -33,7 +33,7 @@ def foolbox_attack(name: str) -> Callable[..., Finding]:
     attack = _member(foolbox.attacks, name, "foolbox")
 
     def search(
-        net: Network, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
+        net: Engine, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
     ) -> Finding:
         _check(name, attack, settings)
 
@@ -57,7 +57,7 @@ def advlib_attack(name: str) -> Callable[..., Finding]:
     attack = _member(_library("adv_lib.attacks", "adv-lib"), name, "adv-lib")
 
     def search(
-        net: Network, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
+        net: Engine, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
     ) -> Finding:
         _check(name, attack, settings)
 
@@ -71,7 +71,7 @@ def advlib_attack(name: str) -> Callable[..., Finding]:
 
 
 def feng2025(
-    net: Network, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, steps: int = 1000
+    net: Engine, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, steps: int = 1000
 ) -> Finding:
     """Run foolbox's L2FMNAttack as the 2025 paper did: for comparison only, since it ends far from the optimum.
 
@@ -88,7 +88,7 @@ class _Exposed(nn.Module):
         unanswered: (n,) bool, which of the n images that the library attacks had logits that are not finite.
     """
 
-    def __init__(self, net: Network, images: int) -> None:
+    def __init__(self, net: Engine, images: int) -> None:
         super().__init__()
         self._net = [net]  # in a list: not a submodule's concern
         self._state = {name: value.detach() for name, value in net.model.named_parameters()}
@@ -112,7 +112,7 @@ class _Exposed(nn.Module):
         self.backwards += len(gradient)
 
 
-def _through_verdict(net: Network, images: Tensor, labels: Tensor, run: Run, eps_max: float) -> Finding:
+def _through_verdict(net: Engine, images: Tensor, labels: Tensor, run: Run, eps_max: float) -> Finding:
     everything = torch.arange(len(images), device=images.device)
     clean, gradient = net.start(images, everything, margin_of(labels))
     best = Best(images, labels, clean)
@@ -129,7 +129,7 @@ def _through_verdict(net: Network, images: Tensor, labels: Tensor, run: Run, eps
         net.unanswered[rows] += (exposed.unanswered | ~finite).long()
         found = torch.where(per_row(finite), found, images[rows]).clamp(0, 1)
         best.offer(rows, found - images[rows], net.logits(found, rows))
-    return judge(net, images, labels, clean, [best], is_usable(gradient), eps_max)
+    return finalize(net, images, labels, clean, [best], is_usable(gradient), eps_max)
 
 
 def _library(module: str, package: str) -> Any:  # noqa: ANN401 - a module without type information

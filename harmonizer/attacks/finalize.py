@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harmonizer.attacks.engine import Network
+from harmonizer.attacks.engine import Engine
 from harmonizer.attacks.l2 import norms, per_row
 from harmonizer.attacks.result import Finding, Status
 
@@ -24,7 +24,7 @@ def scale(logits: Tensor) -> Tensor:
     return centred(logits).abs().amax(1)
 
 
-def lead(logits: Tensor, labels: Tensor, clean_scale: Tensor) -> Tensor:
+def misclassification_margin(logits: Tensor, labels: Tensor, clean_scale: Tensor) -> Tensor:
     """Return by how much (n,) the best wrong class leads the label, less what rounding can take back.
 
     Positive: the model is fooled, and stays so when another batch size changes the last digits. NaN for logits that
@@ -52,7 +52,7 @@ def status_before(clean: Tensor, labels: Tensor) -> Tensor:
     return torch.where(clean.isfinite().all(1), status, int(Status.FAILED))
 
 
-def fail_unanswered(net: Network, status: Tensor) -> None:
+def fail_unanswered(net: Engine, status: Tensor) -> None:
     """Turn censored images for which the model once gave logits that are not finite into failed ones, in place."""
     status[(status == Status.CENSORED) & (net.unanswered > 0)] = int(Status.FAILED)
 
@@ -74,7 +74,7 @@ class Best:
 
     def offer(self, rows: Tensor, offset: Tensor, logits: Tensor) -> Tensor:
         """Keep the offsets (n,3,H,W) of ``rows`` (n, no row twice) that fool and are the shortest; say which fool."""
-        fools = lead(logits, self.labels[rows], self._clean_scale[rows]) > 0
+        fools = misclassification_margin(logits, self.labels[rows], self._clean_scale[rows]) > 0
         radius = norms(offset)
         better = fools & (radius < self.radius[rows])
         self.offset[rows[better]] = offset[better]
@@ -82,8 +82,8 @@ class Best:
         return fools
 
 
-def judge(
-    net: Network,
+def finalize(
+    net: Engine,
     images: Tensor,
     labels: Tensor,
     clean: Tensor,
@@ -129,7 +129,7 @@ def judge(
 
 
 def _shorten(
-    net: Network, images: Tensor, labels: Tensor, clean: Tensor, offset: Tensor, rows: Tensor
+    net: Engine, images: Tensor, labels: Tensor, clean: Tensor, offset: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Search the line through the perturbation for its shortest fooling point.
 
@@ -143,35 +143,36 @@ def _shorten(
     def at(share: Tensor, part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         moved = (images[part] + per_row(share) * offset[part]).clamp(0, 1)
         logits = net.logits(moved, rows[part])
-        return moved, lead(logits, labels[part], clean_scale[part]), logits.argmax(1)
+        return moved, misclassification_margin(logits, labels[part], clean_scale[part]), logits.argmax(1)
 
     clean_scale = scale(clean)
     everything = torch.arange(len(images), device=images.device)
     high = images.new_ones(len(images))
-    adversarial, high_lead, answer = at(high, everything)
+    adversarial, high_margin, answer = at(high, everything)
     for extension in EXTENSIONS:
-        missed = (~(high_lead > 0)).nonzero()[:, 0]
+        missed = (~(high_margin > 0)).nonzero()[:, 0]
         if not len(missed):
             break
         high[missed] = extension
-        adversarial[missed], high_lead[missed], answer[missed] = at(high[missed], missed)
-    fooled = high_lead > 0
+        adversarial[missed], high_margin[missed], answer[missed] = at(high[missed], missed)
+    fooled = high_margin > 0
 
-    low, low_lead, side = torch.zeros_like(high), lead(clean, labels, clean_scale), torch.zeros_like(high)
+    low, side = torch.zeros_like(high), torch.zeros_like(high)
+    low_margin = misclassification_margin(clean, labels, clean_scale)
     for _ in range(SEARCHES):
-        middle = high - high_lead / (high_lead - low_lead) * (high - low)
+        middle = high - high_margin / (high_margin - low_margin) * (high - low)
         middle = torch.where(middle.isfinite(), middle, (low + high) / 2)
         moved, value, said = at(middle, everything)
         hit = fooled & (value > 0)
         adversarial, answer = torch.where(per_row(hit), moved, adversarial), torch.where(hit, said, answer)
-        low_lead = torch.where(hit, torch.where(side > 0, low_lead / 2, low_lead), value)
-        high_lead = torch.where(hit, value, torch.where(side < 0, high_lead / 2, high_lead))
+        low_margin = torch.where(hit, torch.where(side > 0, low_margin / 2, low_margin), value)
+        high_margin = torch.where(hit, value, torch.where(side < 0, high_margin / 2, high_margin))
         low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
         side = torch.where(hit, 1.0, -1.0)
     return adversarial, answer, fooled
 
 
-def is_constant(net: Network, images: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
+def is_constant(net: Engine, images: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
     """Say for which of ``rows`` (n,) the model answers black, white and noise exactly as it answers the image.
 
     A zero gradient has two causes. A model that ignores its input cannot be fooled, and its radius is censored; one

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from harmonizer.attacks.engine import Network
+from harmonizer.attacks.engine import Engine
 from harmonizer.attacks.l2 import is_usable, largest, norms, per_row, rows_of
 from harmonizer.attacks.objectives import margin_to
 
@@ -72,13 +72,13 @@ class Walk:
         self._mean = torch.zeros_like(images)
         self._steps = 0
 
-    def go(self, net: Network, *, steps: int, eps_max: float) -> None:
+    def go(self, net: Engine, *, steps: int, eps_max: float) -> None:
         """Walk on, up to ``steps`` passes since the start, and no further than ``eps_max``."""
         for step in range(self._steps, steps):
             self._step(net, first=step == 0, eps_max=eps_max)
         self._steps = max(self._steps, steps)
 
-    def _step(self, net: Network, *, first: bool, eps_max: float) -> None:
+    def _step(self, net: Engine, *, first: bool, eps_max: float) -> None:
         logits, gradient = net.gradient(self._images + self.offset, self._rows, self._objective)
         usable = is_usable(gradient)
         gradient = torch.where(per_row(usable), gradient, 0.0)

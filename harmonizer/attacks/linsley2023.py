@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from harmonizer.attacks.engine import Network
+from harmonizer.attacks.engine import Engine
 from harmonizer.attacks.finalize import fail_unanswered, fooled, is_constant, status_before
 from harmonizer.attacks.l2 import to_sphere, unit
 from harmonizer.attacks.noise import Noise
@@ -26,7 +26,7 @@ It may overwrite the second.
 """
 
 
-def linsley2023(net: Network, images: Tensor, labels: Tensor, noise: Noise) -> Finding:
+def linsley2023(net: Engine, images: Tensor, labels: Tensor, noise: Noise) -> Finding:
     """Bisect the radius of a three-step attack that projects onto the sphere, as the 2023 notebook did.
 
     The steps at different radii share the clean forward and the gradient at the image; unfinished images, whatever
@@ -48,7 +48,7 @@ def linsley2023(net: Network, images: Tensor, labels: Tensor, noise: Noise) -> F
     return bisect(net, images, labels, to_sphere)
 
 
-def bisect(net: Network, images: Tensor, labels: Tensor, place: Placement) -> Finding:
+def bisect(net: Engine, images: Tensor, labels: Tensor, place: Placement) -> Finding:
     """Bisect the radius of three steps that ``place`` ends; otherwise as :func:`linsley2023`."""
     everything = torch.arange(len(images), device=images.device)
     clean_logits, gradient = net.start(images, everything, cross_entropy_of(labels))
@@ -88,7 +88,7 @@ def bisect(net: Network, images: Tensor, labels: Tensor, place: Placement) -> Fi
 
 
 def _attack(
-    net: Network,
+    net: Engine,
     place: Placement,
     images: Tensor,
     labels: Tensor,

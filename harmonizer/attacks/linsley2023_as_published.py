@@ -7,7 +7,7 @@ which its authors corrected on 28 June 2023, or ``ddn``.
 import torch
 from torch import Tensor, nn
 
-from harmonizer.attacks.engine import Network, Objective
+from harmonizer.attacks.engine import Engine, Objective
 from harmonizer.attacks.l2 import is_usable, norms, per_row
 from harmonizer.attacks.linsley2023 import bisect
 from harmonizer.attacks.noise import Noise
@@ -19,7 +19,7 @@ NEVER_FOOLED = ("dropped", "counted")
 
 
 def linsley2023_as_published(
-    net: Network,
+    net: Engine,
     images: Tensor,
     labels: Tensor,
     noise: Noise,
@@ -98,21 +98,21 @@ class _Fed(nn.Module):
         return logits
 
 
-class _Published(Network):
+class _Published(Engine):
     """The network, remembering which images met a zero gradient.
 
     Attributes:
         blank: (B,) bool.
     """
 
-    def __init__(self, net: Network, model: nn.Module) -> None:
+    def __init__(self, net: Engine, model: nn.Module) -> None:
         self.__dict__.update(net.__dict__)  # the same counters
         self.model = model
         self.call = Caller(model)
         self.blank = torch.zeros_like(net.forwards, dtype=torch.bool)
 
     def gradient(self, inputs: Tensor, rows: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
-        """Do as :meth:`Network.gradient`."""
+        """Do as :meth:`Engine.gradient`."""
         logits, gradient = super().gradient(inputs, rows, objective)
         self.blank[rows[~is_usable(gradient)]] = True
         return logits, gradient

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from harmonizer.attacks.engine import Network
-from harmonizer.attacks.finalize import Best, judge, status_before
+from harmonizer.attacks.engine import Engine
+from harmonizer.attacks.finalize import Best, finalize, status_before
 from harmonizer.attacks.l2 import norms, per_row, rows_of, unit
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import OBJECTIVES, margin_of
@@ -16,7 +16,7 @@ GROWTH = 4.0  # of the radius until it first fools
 
 
 def pgd(
-    net: Network,
+    net: Engine,
     images: Tensor,
     labels: Tensor,
     noise: Noise,
@@ -92,11 +92,11 @@ def pgd(
             had_gradient[part] |= usable
         low[rows] = torch.where(fooled, low[rows], radius)
         net.report((round_ + 1) / rounds)
-    return judge(net, images, labels, clean, [best], had_gradient, eps_max)
+    return finalize(net, images, labels, clean, [best], had_gradient, eps_max)
 
 
 def _attack(
-    net: Network,
+    net: Engine,
     best: Best,
     images: Tensor,
     labels: Tensor,

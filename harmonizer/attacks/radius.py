@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harmonizer.attacks.ddn import ddn, ddn_full
-from harmonizer.attacks.engine import Network, frozen
+from harmonizer.attacks.engine import Engine, frozen
 from harmonizer.attacks.external import advlib_attack, feng2025, foolbox_attack
 from harmonizer.attacks.linsley2023 import linsley2023
 from harmonizer.attacks.linsley2023_as_published import linsley2023_as_published
@@ -91,7 +91,7 @@ def minimal_radius(
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise ValueError("expected a model made outside torch.inference_mode(), whose parameters allow gradients")
     with frozen(model, images.device, seed):
-        net = Network(
+        net = Engine(
             model,
             len(images),
             images.device,

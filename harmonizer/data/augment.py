@@ -91,7 +91,7 @@ def mix_pairs(batch: Batch, alpha: float, seeds: Sequence[int]) -> Batch:
         seeds: Of each sample's share.
 
     Returns:
-        The batch, with ``partners`` and ``shares``.
+        The batch, with ``mixup_labels`` and ``mixup_lam``.
 
     Reference:
         Zhang et al. 2018, "mixup: Beyond empirical risk minimization" (arXiv 1710.09412).
@@ -99,11 +99,11 @@ def mix_pairs(batch: Batch, alpha: float, seeds: Sequence[int]) -> Batch:
     partner = torch.arange(len(seeds))
     for group in (batch.has_map.nonzero()[:, 0], (~batch.has_map).nonzero()[:, 0]):
         partner[group] = group.roll(-1)
-    shares = torch.tensor([np.random.default_rng(seed).beta(alpha, alpha) for seed in seeds], dtype=torch.float32)
-    image_shares, map_shares = shares[:, None, None, None], shares[:, None, None]
+    lam = torch.tensor([np.random.default_rng(seed).beta(alpha, alpha) for seed in seeds], dtype=torch.float32)
+    image_shares, map_shares = lam[:, None, None, None], lam[:, None, None]
     return batch._replace(
         images=image_shares * batch.images + (1 - image_shares) * batch.images[partner],
         human=map_shares * batch.human + (1 - map_shares) * batch.human[partner],
-        partners=batch.labels[partner],
-        shares=shares,
+        mixup_labels=batch.labels[partner],
+        mixup_lam=lam,
     )

@@ -16,8 +16,8 @@ class Batch(NamedTuple):
         has_map: (B,) bool.
         keys: B names of samples, unique within a data set: keys, with their shards where keys are repeated, and with
             folder and shard where training mixes several folders.
-        partners: (B,) int64 labels of the samples that were mixed in; None without mixing.
-        shares: (B,) float32 share of the sample that ``labels`` and ``keys`` name; None without mixing.
+        mixup_labels: (B,) int64 labels of the samples that were mixed in; None without mixing.
+        mixup_lam: (B,) float32 share of the sample that ``labels`` and ``keys`` name; None without mixing.
     """
 
     images: Tensor
@@ -25,8 +25,8 @@ class Batch(NamedTuple):
     human: Tensor
     has_map: Tensor
     keys: list[str]
-    partners: Tensor | None = None
-    shares: Tensor | None = None
+    mixup_labels: Tensor | None = None
+    mixup_lam: Tensor | None = None
 
     @classmethod
     def of(

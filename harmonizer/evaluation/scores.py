@@ -17,7 +17,7 @@ def scores_of(rows: Sequence[Row], *, eps_max: float, ceilings: Mapping[str, flo
 
     >>> from harmonizer.statistics import Status
     >>> scores = scores_of([Row(key="a", label=0, prediction=1, status=Status.FOUND, l2=0.5)], eps_max=10)
-    >>> scores["tolerance_median"], scores["share_found"]
+    >>> scores["tolerance_median"], scores["attack_success_rate"]
     (0.5, 1.0)
     """
     reached = None if ceilings is None else [ceilings[row.key] for row in rows]
@@ -38,7 +38,8 @@ def scores_of(rows: Sequence[Row], *, eps_max: float, ceilings: Mapping[str, flo
         "adversarial_alignment": attack["mean"],
         "adversarial_alignment_se": attack["se"],
         "adversarial_alignment_of_ceiling": attack["share_of_ceiling"],
-        **{f"share_{status}": tolerance[f"n_{status}"] / images for status in STATUSES},
+        "attack_success_rate": tolerance["n_found"] / max(tolerance["n"] - tolerance["n_wrong"], 1),
+        **{f"share_{status}": tolerance[f"n_{status}"] / images for status in STATUSES if status != "found"},
         "feature_alignment": feature["mean"],
         "feature_alignment_se": feature["se"],
         "feature_alignment_ceiling": feature["ceiling"],

@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 aten = torch.ops.aten
-BEND = 2 / (math.e * math.sqrt(2 * math.pi))  # makes exp(1 - x^2 / 2) twice the normal density
+DENSITY_SCALE = 2 / (math.e * math.sqrt(2 * math.pi))  # makes exp(1 - x^2 / 2) twice the normal density
 
 
 class Kind(NamedTuple):
@@ -26,7 +26,7 @@ class Kind(NamedTuple):
     """y; takes ``inplace`` where there is such a form."""
     gradient: Callable[[Tensor, Tensor], Tensor]
     """g f', from g and from x; where f is piecewise linear, from y as well."""
-    bend: Callable[[Tensor], Tensor] | None
+    second_derivative: Callable[[Tensor], Tensor] | None
     """f'' from x; None where f is piecewise linear."""
     keeps_outputs: bool = False
     """y is kept, and not x, as torch does for some; in place that is all there is."""
@@ -34,7 +34,7 @@ class Kind(NamedTuple):
 
 def activate(inputs: Tensor, kind: Kind, *, inplace: bool) -> Tensor:
     """Return an activation's outputs; ``inplace`` leaves them in ``inputs``, as torch does."""
-    if inplace and kind.bend is not None:  # which needs the inputs: torch keeps a copy there, too
+    if inplace and kind.second_derivative is not None:  # which needs the inputs: torch keeps a copy there, too
         return Activation.apply(inputs.clone(), inputs, kind)  # type: ignore[no-any-return]
     return Activation.apply(inputs, inputs if inplace else None, kind)  # type: ignore[no-any-return]
 
@@ -52,7 +52,7 @@ class Activation(Function):
         else:
             ctx.mark_dirty(held)
             outputs = kind.value(held, inplace=True)
-        overwritten = held is not None and kind.bend is None
+        overwritten = held is not None and kind.second_derivative is None
         ctx.save_for_backward(outputs if overwritten or kind.keeps_outputs else inputs)
         ctx.kind = kind
         return outputs
@@ -61,7 +61,7 @@ class Activation(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:  # noqa: ANN401, D102
         (values,) = ctx.saved_tensors
         if torch.is_grad_enabled():
-            values = values.detach() if ctx.kind.bend is None else values
+            values = values.detach() if ctx.kind.second_derivative is None else values
             return ActivationGradient.apply(gradients[0], values, ctx.kind), None, None
         return ctx.kind.gradient(gradients[0], values), None, None
 
@@ -71,7 +71,7 @@ class ActivationGradient(Function):
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, values: Tensor, kind: Kind) -> Tensor:  # noqa: ANN401, D102
-        ctx.save_for_backward(values, None if kind.bend is None else gradient)
+        ctx.save_for_backward(values, None if kind.second_derivative is None else gradient)
         ctx.kind = kind
         return kind.gradient(gradient, values)
 
@@ -79,35 +79,35 @@ class ActivationGradient(Function):
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor | None, None]:  # noqa: ANN401, D102
         values, gradient = ctx.saved_tensors
-        to_values = None
-        if ctx.kind.bend is not None and ctx.needs_input_grad[1]:
-            to_values = ctx.kind.bend(values).mul_(gradient).mul_(cotangent)
-        return ctx.kind.gradient(cotangent, values), to_values, None
+        grad_values = None
+        if ctx.kind.second_derivative is not None and ctx.needs_input_grad[1]:
+            grad_values = ctx.kind.second_derivative(values).mul_(gradient).mul_(cotangent)
+        return ctx.kind.gradient(cotangent, values), grad_values, None
 
 
-def bend_of_gelu(x: Tensor) -> Tensor:
+def gelu_second_derivative(x: Tensor) -> Tensor:
     """Return phi(x) (2 - x^2), phi the normal density; f' is Phi(x) + x phi(x)."""
     half = torch.addcmul(x.new_ones(()), x, x, value=-0.5)  # of 2 - x^2; its exponential is phi times a constant
-    return half.exp().mul_(half).mul_(BEND)
+    return half.exp().mul_(half).mul_(DENSITY_SCALE)
 
 
-def _bend_of_silu(x: Tensor) -> Tensor:
+def _silu_second_derivative(x: Tensor) -> Tensor:
     """Return s (1 - s) (2 + x (1 - 2 s)), s the sigmoid of x; f' is s + x s (1 - s)."""
     s = torch.sigmoid(x)
     factor = torch.addcmul(x.new_tensor(2.0), x, torch.rsub(s, 1, alpha=2))
-    bend: Tensor = aten.sigmoid_backward(factor, s)
-    return bend
+    second_derivative: Tensor = aten.sigmoid_backward(factor, s)
+    return second_derivative
 
 
-def _bend_of_hardswish(x: Tensor) -> Tensor:
+def _hardswish_second_derivative(x: Tensor) -> Tensor:
     """Return 1/3 between -3 and 3; f' is (2 x + 3) / 6 there."""
     third: Tensor = aten.hardtanh_backward(torch.full_like(x, 1 / 3), x, -3.0, 3.0)
     return third
 
 
-GELU = Kind(F.gelu, aten.gelu_backward, bend_of_gelu)
-SILU = Kind(F.silu, aten.silu_backward, _bend_of_silu)
-HARDSWISH = Kind(F.hardswish, aten.hardswish_backward, _bend_of_hardswish)
+GELU = Kind(F.gelu, aten.gelu_backward, gelu_second_derivative)
+SILU = Kind(F.silu, aten.silu_backward, _silu_second_derivative)
+HARDSWISH = Kind(F.hardswish, aten.hardswish_backward, _hardswish_second_derivative)
 RELU = Kind(F.relu, lambda gradient, y: aten.threshold_backward(gradient, y, 0), None, keeps_outputs=True)
 
 

@@ -65,11 +65,11 @@ class AttentionGradient(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_q: Tensor, to_k: Tensor, to_v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         g, q, k, v, *products = ctx.saved_tensors
         found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        of_g = second_gradients(g, (q, k, v), (to_q, to_k, to_v), products, ctx.scale, found)
-        return of_g, *found, None, None
+        grad_grad_g = second_gradients(g, (q, k, v), cotangents, products, ctx.scale, found)
+        return grad_grad_g, *found, None, None
 
 
 def is_small(k: Tensor) -> bool:
@@ -93,13 +93,13 @@ def gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Write the gradients of q, k and v into ``found``, and return P, A and Z (B,N,M)."""
     q, k, v = qkv
-    to_q, to_k, to_v = found
+    grad_q, grad_k, grad_v = found
     p = probabilities(q, k, scale) if p is None else p
     a = torch.bmm(g, v.mT)
     z = _softmax_backward(p, a)
-    torch.baddbmm(to_q, z, k, beta=0, alpha=scale, out=to_q)
-    torch.baddbmm(to_k, z.mT, q, beta=0, alpha=scale, out=to_k)
-    torch.bmm(p.mT, g, out=to_v)
+    torch.baddbmm(grad_q, z, k, beta=0, alpha=scale, out=grad_q)
+    torch.baddbmm(grad_k, z.mT, q, beta=0, alpha=scale, out=grad_k)
+    torch.bmm(p.mT, g, out=grad_v)
     return p, a, z
 
 
@@ -116,22 +116,23 @@ def second_gradients(
     ``products`` are P, A and Z, where they were kept.
     """
     q, k, v = qkv
-    to_q, to_k, to_v = cotangents
-    of_q, of_k, of_v = found
+    c_q, c_k, c_v = cotangents
+    grad_grad_q, grad_grad_k, grad_grad_v = found
     p, a, z = products
     if p is None or a is None or z is None:
         p, a = probabilities(q, k, scale), torch.bmm(g, v.mT)
         z = _softmax_backward(p, a)
-    e = torch.baddbmm(torch.bmm(to_q, k.mT), q, to_k.mT, beta=scale, alpha=scale)  # cotangent of Z
+    e = torch.baddbmm(torch.bmm(c_q, k.mT), q, c_k.mT, beta=scale, alpha=scale)  # cotangent of Z
     mean = torch.linalg.vecdot(p, e)[..., None]
-    of_a = p * (e - mean)  # cotangent of A
-    # of P: g to_v' + e (A - rowsum(P A)) - mean A
+    grad_grad_a = p * (e - mean)  # cotangent of A
+    # of P: g c_v' + e (A - rowsum(P A)) - mean A
     e.mul_(a - torch.linalg.vecdot(p, a)[..., None])
-    of_s = _softmax_backward(p, torch.baddbmm(e, g, to_v.mT).addcmul_(mean, a, value=-1))  # of the scaled products
-    torch.baddbmm(torch.bmm(of_s, k), z, to_k, beta=scale, alpha=scale, out=of_q)
-    torch.baddbmm(torch.bmm(of_s.mT, q), z.mT, to_q, beta=scale, alpha=scale, out=of_k)
-    torch.bmm(of_a.mT, g, out=of_v)
-    return torch.baddbmm(torch.bmm(of_a, v), p, to_v)
+    grad_grad_p = torch.baddbmm(e, g, c_v.mT).addcmul_(mean, a, value=-1)
+    grad_grad_s = _softmax_backward(p, grad_grad_p)  # of the scaled products
+    torch.baddbmm(torch.bmm(grad_grad_s, k), z, c_k, beta=scale, alpha=scale, out=grad_grad_q)
+    torch.baddbmm(torch.bmm(grad_grad_s.mT, q), z.mT, c_q, beta=scale, alpha=scale, out=grad_grad_k)
+    torch.bmm(grad_grad_a.mT, g, out=grad_grad_v)
+    return torch.baddbmm(torch.bmm(grad_grad_a, v), p, c_v)
 
 
 def _scaled(a: Tensor, b: Tensor, scale: float) -> Tensor:

@@ -58,11 +58,11 @@ class InputGradient(Function):
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         gradient, weight = ctx.saved_tensors
-        to_gradient = torch.conv2d(cotangent, weight, None, *ctx.geometry) if ctx.needs_input_grad[0] else None
-        to_weight = None
+        grad_gradient = torch.conv2d(cotangent, weight, None, *ctx.geometry) if ctx.needs_input_grad[0] else None
+        grad_weight = None
         if ctx.needs_input_grad[1]:
-            to_weight = _backward(gradient, cotangent, weight, ctx.geometry, (False, True, False))[1]
-        return to_gradient, to_weight, None, None
+            grad_weight = _backward(gradient, cotangent, weight, ctx.geometry, (False, True, False))[1]
+        return grad_gradient, grad_weight, None, None
 
 
 def takes_patches(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:

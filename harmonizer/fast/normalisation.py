@@ -71,11 +71,11 @@ class BatchNormInputGradient(Function):
         scale: Tensor,
         eps: float,
     ) -> Tensor:
-        to_inputs, with_output, total = _batch_norm_backward(gradient, inputs, weight, mean, scale, eps)
+        grad_inputs, with_output, total = _batch_norm_backward(gradient, inputs, weight, mean, scale, eps)
         # sums over x^ g and g
         ctx.save_for_backward(gradient, inputs, weight, mean, scale, with_output, total)
         ctx.eps = eps
-        return to_inputs
+        return grad_inputs
 
     @staticmethod
     @once_differentiable
@@ -83,21 +83,21 @@ class BatchNormInputGradient(Function):
         gradient, inputs, weight, mean, scale, with_output, total = ctx.saved_tensors
         count = inputs.numel() // inputs.shape[1]
         dims = [0, *range(2, inputs.ndim)]
-        to_gradient, along, sum_v = _batch_norm_backward(cotangent, inputs, weight, mean, scale, ctx.eps)
+        grad_gradient, along, sum_v = _batch_norm_backward(cotangent, inputs, weight, mean, scale, ctx.eps)
         w = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
         product = (cotangent * gradient).sum(dims, dtype=mean.dtype) / count  # mean(v g); u = w g
         g_mean, v_mean, a, b = total / count, sum_v / count, along / count, with_output / count
         inner = product - g_mean * v_mean
-        to_weight = count * scale * (inner - a * b) if weight is not None and ctx.needs_input_grad[2] else None
+        grad_weight = count * scale * (inner - a * b) if weight is not None and ctx.needs_input_grad[2] else None
         # to x = A x + B v + C g + D, with x^ = (x - mean) r
         factor = -w * scale.square()
-        of_x = factor * scale * (inner - 3 * a * b)
-        of_v, of_g = factor * b, factor * a
-        constant = -of_x * mean - of_v * v_mean - of_g * g_mean
+        x_factor = factor * scale * (inner - 3 * a * b)
+        v_factor, g_factor = factor * b, factor * a
+        constant = -x_factor * mean - v_factor * v_mean - g_factor * g_mean
         shape = [1, -1] + [1] * (inputs.ndim - 2)
-        to_inputs = torch.addcmul(_as(constant, inputs, shape), inputs, _as(of_x, inputs, shape))
-        to_inputs.addcmul_(cotangent, _as(of_v, inputs, shape)).addcmul_(gradient, _as(of_g, inputs, shape))
-        return to_gradient, to_inputs, to_weight, None, None, None
+        grad_inputs = torch.addcmul(_as(constant, inputs, shape), inputs, _as(x_factor, inputs, shape))
+        grad_inputs.addcmul_(cotangent, _as(v_factor, inputs, shape)).addcmul_(gradient, _as(g_factor, inputs, shape))
+        return grad_gradient, grad_inputs, grad_weight, None, None, None
 
 
 class LayerNorm(Function):
@@ -114,7 +114,7 @@ class LayerNorm(Function):
     ) -> Tensor:
         outputs, mean, scale = torch.native_layer_norm(inputs, shape, weight, bias, eps)
         ctx.save_for_backward(inputs, weight, bias, mean, scale)
-        ctx.lead = prefix_of(inputs)
+        ctx.prefix = prefix_of(inputs)
         ctx.shape = shape
         ctx.eps = eps
         return outputs
@@ -124,13 +124,13 @@ class LayerNorm(Function):
         inputs, weight, bias, mean, scale = ctx.saved_tensors
         (gradient,) = gradients
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
-            rest = mean, scale, ctx.shape, ctx.eps, ctx.lead
+            rest = mean, scale, ctx.shape, ctx.eps, ctx.prefix
             return LayerNormInputGradient.apply(gradient, inputs, weight, *rest), *(None,) * 4
         needs = ctx.needs_input_grad
-        to_inputs, to_weight, to_bias = torch.ops.aten.native_layer_norm_backward(
+        grad_inputs, grad_weight, to_bias = torch.ops.aten.native_layer_norm_backward(
             gradient.contiguous(), inputs, ctx.shape, mean, scale, weight, bias, [needs[0], needs[2], needs[3]]
         )
-        return to_inputs, None, to_weight, to_bias, None
+        return grad_inputs, None, grad_weight, to_bias, None
 
 
 class LayerNormInputGradient(Function):
@@ -146,22 +146,22 @@ class LayerNormInputGradient(Function):
         scale: Tensor,
         shape: tuple[int, ...],
         eps: float,
-        lead: BatchPrefix,
+        prefix: BatchPrefix,
     ) -> Tensor:
-        gradient, inputs, mean, scale = map(lead.first, (gradient, inputs, mean, scale))
+        gradient, inputs, mean, scale = map(prefix.first, (gradient, inputs, mean, scale))
         found = project(gradient, inputs, weight, mean, scale, shape)
         ctx.save_for_backward(gradient, inputs, weight, mean, scale, found)
         ctx.shape = shape
         ctx.eps = eps
-        ctx.lead = lead
-        return lead.padded(found)
+        ctx.prefix = prefix
+        return prefix.padded(found)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        cotangent = ctx.lead.first(cotangent)
-        to_gradient, to_inputs, to_weight = second_gradients(ctx.saved_tensors, cotangent, ctx.shape, ctx.eps)
-        return ctx.lead.padded(to_gradient), ctx.lead.padded(to_inputs), to_weight, *(None,) * 5
+        cotangent = ctx.prefix.first(cotangent)
+        grad_gradient, grad_inputs, grad_weight = second_gradients(ctx.saved_tensors, cotangent, ctx.shape, ctx.eps)
+        return ctx.prefix.padded(grad_gradient), ctx.prefix.padded(grad_inputs), grad_weight, *(None,) * 5
 
 
 def second_gradients(
@@ -172,10 +172,10 @@ def second_gradients(
     ``kept`` are the outputs' gradient, x, w, the mean and r, and the input gradient, P(w gradient).
     """
     gradient, inputs, weight, mean, scale, found = kept
-    to_u = project(cotangent, inputs, None, mean, scale, shape)
+    grad_u = project(cotangent, inputs, None, mean, scale, shape)
     count = math.prod(shape)
     r = scale.reshape(-1, 1)
-    x, g, v, q, s = (t.reshape(-1, count) for t in (inputs, gradient, cotangent, found, to_u))
+    x, g, v, q, s = (t.reshape(-1, count) for t in (inputs, gradient, cotangent, found, grad_u))
     if x.dtype != r.dtype:
         x, g, v, q, s = (t.to(r.dtype) for t in (x, g, v, q, s))
     flat = None if weight is None else weight.reshape(count).to(r.dtype)
@@ -186,9 +186,9 @@ def second_gradients(
     a.mul_(share)
     b.mul_(share)
     inner.mul_(-1 / count).addcmul_(a * b, r.square(), value=-eps)
-    to_inputs = x.mul_(inner).addcmul_(s, b).addcmul_(q, a).reshape(inputs.shape).to(inputs.dtype)
-    to_weight = None if weight is None else (g * s).sum(0).reshape(weight.shape).to(weight.dtype)
-    return to_u if weight is None else to_u * weight, to_inputs, to_weight
+    grad_inputs = x.mul_(inner).addcmul_(s, b).addcmul_(q, a).reshape(inputs.shape).to(inputs.dtype)
+    grad_weight = None if weight is None else (g * s).sum(0).reshape(weight.shape).to(weight.dtype)
+    return grad_u if weight is None else grad_u * weight, grad_inputs, grad_weight
 
 
 def _as(values: Tensor, like: Tensor, shape: list[int]) -> Tensor:

@@ -13,15 +13,7 @@ from harmonizer.report.sensitivity import attack_of
 from harmonizer.report.style import COLORS, FAINT, INK, WARNING, mark, new_figure
 from harmonizer.results import RADIUS
 from harmonizer.results.rows import Columns
-from harmonizer.statistics import (
-    AS_PUBLISHED,
-    FAILED,
-    FOUND,
-    WRONG,
-    as_published_summary,
-    mean_summary,
-    rank_correlation,
-)
+from harmonizer.statistics import AS_PUBLISHED, Status, as_published_summary, mean_summary, rank_correlation
 
 CORRECTED = "linsley2023"  # preferred among the attacks that a model was measured with besides
 LONGEST = 10.0  # the largest norm that the corrected protocol can reach
@@ -147,12 +139,12 @@ def columns_of(model: Model) -> Columns:
 
 def share_correct(model: Model) -> float:
     """Return the share of images that were classified correctly before the attack."""
-    return float((columns_of(model)["status"] != WRONG).mean())
+    return float((columns_of(model)["status"] != Status.WRONG).mean())
 
 
 def _small_print(pair: Replayed) -> str:
     """Say what the published average did with the images that it could not place."""
-    made, failed = pair.average(), int((columns_of(pair.published)["status"] == FAILED).sum())
+    made, failed = pair.average(), int((columns_of(pair.published)["status"] == Status.FAILED).sum())
     kept = "counted at 10" if pair.never_fooled == "counted" else "dropped"
     parts = [f"{made['n_never_fooled']} never fooled, {kept}"] if made["n_never_fooled"] else []
     parts += [f"{failed} failed, {made['n_nan_fooled']} of them published as fooled"] if failed else []
@@ -161,7 +153,7 @@ def _small_print(pair: Replayed) -> str:
 
 def _alignment(columns: Columns) -> dict[str, Any]:
     """Average the alignment of the images that were fooled."""
-    return mean_summary(columns["alignment"][columns["status"] == FOUND])
+    return mean_summary(columns["alignment"][columns["status"] == Status.FOUND])
 
 
 def _protocol(model: Model) -> dict[str, Any]:

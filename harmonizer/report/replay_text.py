@@ -15,7 +15,7 @@ from harmonizer.report.replay import (
 from harmonizer.report.scatter import correlation_text
 from harmonizer.report.tables import escaped, estimate
 from harmonizer.results import RADIUS
-from harmonizer.statistics import FAILED, FOUND
+from harmonizer.statistics import Status
 
 
 def replay_markdown(pairs: Sequence[Replayed]) -> str:
@@ -39,7 +39,10 @@ def replay_markdown(pairs: Sequence[Replayed]) -> str:
             escaped(str(pair.corrected.name)),
             *(_shown(score["mean"]) for score in (first, second)),
             f"{made['n_never_fooled']} {pair.never_fooled}",
-            *(str(int((columns_of(model)["status"] == FAILED).sum())) for model in (pair.corrected, pair.published)),
+            *(
+                str(int((columns_of(model)["status"] == Status.FAILED).sum()))
+                for model in (pair.corrected, pair.published)
+            ),
             str(made["n_nan_fooled"]),
             str(second["n"]),
             *(_shown(score["mean"]) for score in (third, fourth)),
@@ -78,7 +81,7 @@ def _addition(pairs: Sequence[Replayed]) -> str:
     radii, budgets = [], []
     for pair in pairs:
         rows = columns_of(pair.published)
-        found = rows["status"] == FOUND
+        found = rows["status"] == Status.FOUND
         radii.append(rows[RADIUS][found])
         budgets.append(rows["eps"][found])
     radius, eps = np.concatenate(radii), np.concatenate(budgets)
@@ -129,9 +132,9 @@ def _zero_gradients(pairs: Sequence[Replayed]) -> str:
     parts = []
     for pair in pairs:
         rows, made = columns_of(pair.published), pair.average()
-        failed = int((rows["status"] == FAILED).sum())
+        failed = int((rows["status"] == Status.FAILED).sum())
         if failed:
-            proper = rows[RADIUS][rows["status"] == FOUND]
+            proper = rows[RADIUS][rows["status"] == Status.FOUND]
             without = f"{proper.mean():.3f}" if len(proper) else "nothing"
             parts.append(
                 f"{pair.corrected.name}: {failed} failed images, of which {made['n_nan_fooled']} were "

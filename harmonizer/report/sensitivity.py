@@ -10,7 +10,7 @@ import numpy as np
 from harmonizer.report.data import AXES, CORRELATED, Model, Score, ceiling_of, comparable
 from harmonizer.report.tables import NONE, escaped, estimate
 from harmonizer.results.families import FAMILIES
-from harmonizer.statistics import AS_PUBLISHED, FEWEST_RANKED, FOUND, mean_summary, rank_correlation
+from harmonizer.statistics import AS_PUBLISHED, FEWEST_RANKED, Status, mean_summary, rank_correlation
 
 # Mask -> its column of the per-image rows. The names are harmonizer.functional.attack_map's.
 MASKS: Mapping[str, str] = {
@@ -49,7 +49,7 @@ def alignment_of_mask(model: Model, mask: str) -> float:
     if model.results is None:
         return np.nan
     columns = model.results.columns
-    values = columns[MASKS[mask]][columns["status"] == FOUND]
+    values = columns[MASKS[mask]][columns["status"] == Status.FOUND]
     defined = values[~np.isnan(values)]
     return float(defined.mean()) / ceiling_of(model.results, "alignment") if len(defined) else np.nan
 
@@ -132,7 +132,7 @@ def with_mask(model: Model, mask: str) -> Model:
     if model.results is None:
         return model
     columns = model.results.columns
-    values = columns[MASKS[mask]][columns["status"] == FOUND]
+    values = columns[MASKS[mask]][columns["status"] == Status.FOUND]
     others = {axis: score for axis, score in model.scores.items() if axis != "alignment"}
     if np.isnan(values).all():
         return replace(model, scores=others)

@@ -11,7 +11,7 @@ from harmonizer.report.style import COLORS, FAINT, new_figure
 from harmonizer.results import RADIUS
 from harmonizer.results.families import FAMILIES
 from harmonizer.results.rows import Columns
-from harmonizer.statistics import FOUND, proportion, survival
+from harmonizer.statistics import Status, proportion, survival
 
 WIDTH, HEIGHT = 7.2, 4.0  # inches
 MOST_NAMES = 14  # curves with a name and a band each; of more, only families are told apart
@@ -61,7 +61,7 @@ def survival_of(model: Model, radii: NDArray[np.float64]) -> tuple[NDArray[np.fl
 def last_radius(model: Model) -> float:
     """Return the radius up to which a measured model's curve is worth drawing: the largest found, and a little more."""
     columns = _columns(model)
-    found = columns[RADIUS][columns["status"] == FOUND]
+    found = columns[RADIUS][columns["status"] == Status.FOUND]
     searched = float(model.results.summary["protocol"]["eps_max"]) if model.results else 1.0
     return min(float(1.05 * found.max()), searched) if len(found) and found.max() > 0 else searched
 

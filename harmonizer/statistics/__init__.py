@@ -17,11 +17,7 @@ from harmonizer.statistics.comparison import (
 )
 from harmonizer.statistics.status import STATUSES, Status
 from harmonizer.statistics.summaries import (
-    CENSORED,
-    FAILED,
-    FOUND,
     NOISE_CEILING,
-    WRONG,
     alignment_summary,
     mean_summary,
     proportion,
@@ -33,15 +29,11 @@ __all__ = [
     "AS_PUBLISHED",
     "BOUND",
     "BUDGETS",
-    "CENSORED",
-    "FAILED",
     "FEWEST",
     "FEWEST_RANKED",
-    "FOUND",
     "NAN_EPS",
     "NOISE_CEILING",
     "STATUSES",
-    "WRONG",
     "Status",
     "alignment_summary",
     "as_published_summary",

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harmonizer.statistics.bootstrap import Summary, as_vector, without
-from harmonizer.statistics.summaries import CENSORED, FAILED, FOUND, as_attacked, mean_summary
+from harmonizer.statistics.status import Status
+from harmonizer.statistics.summaries import as_attacked, mean_summary
 
 AS_PUBLISHED = "linsley2023_as_published"  # the attack under whose name alone this average is ever shown
 NAN_EPS = 0.001 + 0.999 / 2**7  # 0.0088: where the published bisection of [0.001,1] ends when every eps "fools"
@@ -48,10 +49,10 @@ def as_published_summary(
         raise ValueError(f"expected one label an image, got {len(labels)} for {len(status)} images")
     if never_fooled not in ("dropped", "counted"):
         raise ValueError(f"expected never_fooled 'dropped' or 'counted', got {never_fooled!r}")
-    nan_fooled = (status == FAILED) & (labels != NAN_ANSWER)
-    never = (status == CENSORED) | ((status == FAILED) & ~nan_fooled)
-    values = np.where(status == FOUND, radius, np.where(nan_fooled, NAN_EPS, NEVER_FOOLED_EPS))
-    kept = (status == FOUND) | nan_fooled | (never & (never_fooled == "counted"))
+    nan_fooled = (status == Status.FAILED) & (labels != NAN_ANSWER)
+    never = (status == Status.CENSORED) | ((status == Status.FAILED) & ~nan_fooled)
+    values = np.where(status == Status.FOUND, radius, np.where(nan_fooled, NAN_EPS, NEVER_FOOLED_EPS))
+    kept = (status == Status.FOUND) | nan_fooled | (never & (never_fooled == "counted"))
     return without(mean_summary(values[kept], resamples=resamples, seed=seed), "n_undefined") | {
         "never_fooled": never_fooled,
         "n_never_fooled": int(never.sum()),

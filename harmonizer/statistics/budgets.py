@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from numpy.typing import ArrayLike
 
 from harmonizer.statistics.bootstrap import Summary
-from harmonizer.statistics.summaries import CENSORED, FAILED, FOUND, as_attacked, proportion
+from harmonizer.statistics.status import Status
+from harmonizer.statistics.summaries import as_attacked, proportion
 
 BUDGETS = (0.5, 1.0, 2.0, 3.0)  # L2 radii in [0,1] pixel units
 BOUND = "upper bound on robust accuracy: share of the images that our own attack did not fool within the budget"
@@ -39,11 +40,11 @@ def robust_accuracy(
     [0.75, 0.5, 0.5, 0.25]
     """
     status, radius = as_attacked(status, radius)
-    counted = status != FAILED
+    counted = status != Status.FAILED
     shares = []
     for eps in budgets:
         if eps <= eps_max:
-            correct = (status == CENSORED) | ((status == FOUND) & (radius > eps))
+            correct = (status == Status.CENSORED) | ((status == Status.FOUND) & (radius > eps))
             share = proportion(int(correct.sum()), int(counted.sum()))
             shares.append({"eps": float(eps), **share, "n_failed": int((~counted).sum())})
     return shares

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from harmonizer.statistics.bootstrap import Array, Summary, as_vector, bootstrap, interval, without
-from harmonizer.statistics.summaries import CENSORED, FOUND, as_attacked, mean_summary
+from harmonizer.statistics.status import Status
+from harmonizer.statistics.summaries import as_attacked, mean_summary
 
 FEWEST_RANKED = 4  # models that have a rank correlation
 MOST_ORDERED = 9  # models whose 9! = 362,880 orders are gone through
@@ -64,8 +65,8 @@ def paired_tolerance(status: ArrayLike, radius: ArrayLike, *, eps_max: float) ->
     array([nan, 10.,  3.])
     """
     status, radius = as_attacked(status, radius)
-    limited = np.where(status == FOUND, np.minimum(np.where(status == FOUND, radius, 0), eps_max), np.nan)
-    return np.where(status == CENSORED, eps_max, limited)
+    limited = np.where(status == Status.FOUND, np.minimum(np.where(status == Status.FOUND, radius, 0), eps_max), np.nan)
+    return np.where(status == Status.CENSORED, eps_max, limited)
 
 
 def pair_keys(a: Sequence[str] | NDArray[np.str_], b: Sequence[str] | NDArray[np.str_]) -> tuple[Any, Any]:

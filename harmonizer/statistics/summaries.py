@@ -7,7 +7,6 @@ from scipy import stats
 from harmonizer.statistics.bootstrap import FEWEST, Array, Summary, as_vector, bootstrap, interval, without
 from harmonizer.statistics.status import STATUSES, Status
 
-WRONG, CENSORED, FOUND, FAILED = Status
 NOISE_CEILING = 0.65753  # the human one: Spearman correlation between people's ClickMe maps (Linsley et al. 2023)
 
 
@@ -51,8 +50,8 @@ def tolerance_summary(
     status, radius = as_attacked(status, radius)
     if not eps_max > 0:
         raise ValueError(f"expected eps_max above 0, got {eps_max}")
-    found = radius[status == FOUND]
-    censored = int((status == CENSORED).sum())
+    found = radius[status == Status.FOUND]
+    censored = int((status == Status.CENSORED).sum())
     survivors = np.concatenate([found, np.full(censored, np.inf)])
 
     def mean(values: Array) -> Summary:
@@ -91,7 +90,8 @@ def survival(status: ArrayLike, radius: ArrayLike, radii: ArrayLike) -> Summary:
     """
     status, radius = as_attacked(status, radius)
     at = np.atleast_1d(np.asarray(radii, float))
-    last = np.where(status == CENSORED, np.inf, np.where(status == FOUND, radius, -np.inf))[status != FAILED]
+    last = np.select([status == Status.CENSORED, status == Status.FOUND], [np.inf, radius], -np.inf)
+    last = last[status != Status.FAILED]
     correct = len(last) - np.searchsorted(np.sort(last), at, side="right")
     share = correct / len(last) if len(last) else np.full(len(at), np.nan)
     return {"radii": at.tolist(), "share": share.tolist(), "n": len(last), "n_failed": len(status) - len(last)}
@@ -210,7 +210,7 @@ def as_attacked(status: ArrayLike, radius: ArrayLike) -> tuple[NDArray[np.int64]
         raise ValueError(
             f"expected status codes 0 to {len(STATUSES) - 1} for {STATUSES}, got {sorted(set(codes.tolist()))}"
         )
-    found = radius[codes == FOUND]
+    found = radius[codes == Status.FOUND]
     if not (np.isfinite(found) & (found >= 0)).all():
         raise ValueError("expected a finite radius >= 0 for every found image; an image without one has failed")
     return codes, radius

@@ -8,7 +8,7 @@ from torch import nn
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
-def refuse_unsupported(trainer: L.Trainer, module: L.LightningModule, *, harmonize: bool) -> None:
+def check_compatible(trainer: L.Trainer, module: L.LightningModule, *, harmonize: bool) -> None:
     """Raise where a training would fail later, or go on and be wrong.
 
     Args:

@@ -9,14 +9,14 @@ from harmonizer.functional.saliency import Score, class_score, input_gradient
 RELATIVES = ("EvoNorm2dB", "InplaceAbn")  # timm's layers that take statistics over the batch, beside BatchNorm
 
 
-def couples_samples(model: nn.Module) -> bool:
+def has_batch_statistics(model: nn.Module) -> bool:
     """Tell whether a sample's logits depend on the others of its batch, in training mode.
 
     Batch normalisation does that, and its relatives that take statistics over the batch.
 
-    >>> couples_samples(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
+    >>> has_batch_statistics(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
     True
-    >>> couples_samples(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4)))
+    >>> has_batch_statistics(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4)))
     False
     """
     return any(
@@ -34,7 +34,7 @@ def logits_and_gradient(
         model: Maps images (B,3,H,W) to logits (B,K).
         batch: B samples.
         joint: Run all samples together, as published. Otherwise only those with a map pay for the gradient. They run
-            apart, which is exact where samples do not depend on each other (:func:`couples_samples`; dropout draws
+            apart, which is exact where samples do not depend on each other (:func:`has_batch_statistics`; dropout draws
             other random numbers); with batch normalisation each part has statistics of its own, and a part of one
             sample, which has none, runs with the others. Vision transformers
             run them before the others in one forward, to the same result (:class:`harmonizer.fast.FastPath`).
@@ -44,7 +44,7 @@ def logits_and_gradient(
         Logits (B,K), and the gradient (B,3,H,W) of the true class's score, zero where a split batch has no map.
     """
     mapped = batch.has_map
-    alone = 1 in (int(mapped.sum()), int((~mapped).sum())) and couples_samples(model)
+    alone = 1 in (int(mapped.sum()), int((~mapped).sum())) and has_batch_statistics(model)
     if joint or alone or bool(mapped.all()) or not bool(mapped.any()):
         images = batch.images.requires_grad_()
         logits = model(images)
@@ -52,7 +52,7 @@ def logits_and_gradient(
     order = torch.argsort(mapped.logical_not().long(), stable=True)  # those with a map first
     place = torch.argsort(order)
     part = _chosen(batch, mapped)  # M samples
-    if getattr(model, "supports_prefix", False) and not couples_samples(model):
+    if getattr(model, "supports_prefix", False) and not has_batch_statistics(model):
         images = batch.images[order].requires_grad_()
         logits = model(images, num_mapped=len(part.keys))
         return logits[place], _gradient(logits[: len(part.keys)], images, part, score)[place]
@@ -67,8 +67,8 @@ def logits_and_gradient(
 def _gradient(logits: Tensor, images: Tensor, batch: Batch, score: Score) -> Tensor:
     """Differentiate the true class's score, or the mixture of both where two samples were mixed."""
     scores = class_score(logits, batch.labels, score)
-    if batch.partners is not None and batch.shares is not None:
-        scores = batch.shares * scores + (1 - batch.shares) * class_score(logits, batch.partners, score)
+    if batch.mixup_labels is not None and batch.mixup_lam is not None:
+        scores = batch.mixup_lam * scores + (1 - batch.mixup_lam) * class_score(logits, batch.mixup_labels, score)
     return input_gradient(scores, images, create_graph=True)
 
 

@@ -22,8 +22,8 @@ from harmonizer.functional.loss import ScaleMatch
 from harmonizer.functional.saliency import Deviation, Reduction, Score, check_score, reduce_channels, reductions
 from harmonizer.metrics import Accuracy
 from harmonizer.models import build_model, model_classes
-from harmonizer.training.compatibility import refuse_unsupported
-from harmonizer.training.double_backward import couples_samples, logits_and_gradient
+from harmonizer.training.compatibility import check_compatible
+from harmonizer.training.double_backward import has_batch_statistics, logits_and_gradient
 from harmonizer.training.optim import (
     batch_and_rate,
     build_optimizer,
@@ -153,7 +153,7 @@ class HarmonizerModule(L.LightningModule):
             checkpoint_gradients=checkpoint_gradients,
             model_args=model_args,
         )
-        self.joint = saliency_batch == "joint" or (saliency_batch == "auto" and couples_samples(self.model))
+        self.joint = saliency_batch == "joint" or (saliency_batch == "auto" and has_batch_statistics(self.model))
         self.measured: dict[str, Tensor] = {}
         self.accuracy = Accuracy(len(classes))
 
@@ -167,18 +167,18 @@ class HarmonizerModule(L.LightningModule):
 
         Raises:
             ValueError: Gradients would be clipped at 0 or below; see also
-                :func:`harmonizer.training.compatibility.refuse_unsupported` and
+                :func:`harmonizer.training.compatibility.check_compatible` and
                 :func:`harmonizer.training.optim.check_epochs`.
         """
         check_epochs(trainer.max_epochs, self.hparams["schedule"])
         clip = trainer.gradient_clip_val
         if clip is not None and not clip > 0:  # Lightning would not clip, without a word
             raise ValueError(f"expected gradient_clip above 0, or null for none, got {clip}")
-        refuse_unsupported(trainer, self, harmonize=self.hparams["harmonize"])
+        check_compatible(trainer, self, harmonize=self.hparams["harmonize"])
 
     def on_fit_start(self) -> None:
         """Refuse what would train something else than it says; state batch and rate where several numbers make them."""
-        refuse_unsupported(self.trainer, self, harmonize=self.hparams["harmonize"])
+        check_compatible(self.trainer, self, harmonize=self.hparams["harmonize"])
         world, steps, batch = self.trainer.world_size, self.trainer.accumulate_grad_batches, self._step_batch()
         if world > 1 or steps > 1 or self.hparams["lr_batch"] is not None:
             print_rank_zero(batch_and_rate(batch, world, steps, self.hparams["lr"], self.hparams["lr_batch"]))
@@ -229,13 +229,13 @@ class HarmonizerModule(L.LightningModule):
     def _classify(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the cross-entropy () of logits (B,K), with both labels where samples were mixed."""
         smoothing = self.hparams["label_smoothing"]
-        if batch.partners is None or batch.shares is None:
+        if batch.mixup_labels is None or batch.mixup_lam is None:
             return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
         own, other = (
             F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
-            for labels in (batch.labels, batch.partners)
+            for labels in (batch.labels, batch.mixup_labels)
         )
-        return (batch.shares * own + (1 - batch.shares) * other).mean()
+        return (batch.mixup_lam * own + (1 - batch.mixup_lam) * other).mean()
 
     def _agree(self, gradient: Tensor, batch: Batch) -> Tensor:
         """Return the harmonizer loss () of the input gradient (B,3,H,W) and the batch's human maps."""

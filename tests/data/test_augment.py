@@ -109,15 +109,15 @@ def test_pairs_are_mixed_alike_in_images_maps_and_labels():
     batch = Batch(values[:, None].repeat(1, 3, 1, 1), torch.arange(7), human, has_map, [f"k{i}" for i in range(7)])
     mixed = mix_pairs(batch, 0.4, range(7))
     assert mixed.has_map.equal(has_map) and mixed.keys == batch.keys and mixed.labels.equal(batch.labels)
-    for i, (partner, share) in enumerate(zip(mixed.partners.tolist(), mixed.shares.tolist(), strict=True)):
+    for i, (partner, share) in enumerate(zip(mixed.mixup_labels.tolist(), mixed.mixup_lam.tolist(), strict=True)):
         assert partner != i and has_map[partner] == has_map[i]
         expected = share * values[i] + (1 - share) * values[partner]
         torch.testing.assert_close(mixed.images[i, 1], expected)
         torch.testing.assert_close(mixed.human[i], expected if has_map[i] else torch.zeros(6, 6))
-    assert sorted(mixed.partners.tolist()) == list(range(7))
-    assert mix_pairs(batch, 0.4, range(7)).shares.equal(mixed.shares)
+    assert sorted(mixed.mixup_labels.tolist()) == list(range(7))
+    assert mix_pairs(batch, 0.4, range(7)).mixup_lam.equal(mixed.mixup_lam)
     many = Batch(*[part[:1].repeat(4000, *[1] * (part.ndim - 1)) for part in batch[:4]], [])
-    shares = mix_pairs(many, 0.4, range(4000)).shares
+    shares = mix_pairs(many, 0.4, range(4000)).mixup_lam
     assert float(shares.var()) == pytest.approx(0.4 * 0.4 / (0.8**2 * 1.8), rel=0.1)  # of Beta(0.4, 0.4)
 
 
@@ -126,11 +126,11 @@ def test_mixing_a_batch_that_was_loaded(tmp_path):
     plain, mixed = (ShardDataset(folder, JointTransform(32, flip=0.5), mixup=alpha) for alpha in (0.0, 0.5))
     positions = [Position(number, 50 + number) for number in (3, 1, 5, 8, 0)]
     before, after = plain.__getitems__(positions).batch, mixed.__getitems__(positions).batch
-    assert before.partners is None and before.shares is None
-    share = after.shares[1]
+    assert before.mixup_labels is None and before.mixup_lam is None
+    share = after.mixup_lam[1]
     candidates = [share * before.images[1] + (1 - share) * before.images[i] for i in range(5)]
     (partner,) = (i for i in range(5) if torch.allclose(after.images[1], candidates[i], atol=1e-6))
-    assert before.labels[partner] == after.partners[1]
+    assert before.labels[partner] == after.mixup_labels[1]
     assert before.has_map[partner] == after.has_map[1]
 
 

@@ -25,7 +25,7 @@ from harmonizer.data.shards.manifest import read_manifest, write_manifest
 from harmonizer.data.transforms import JointTransform
 from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.results import load_results
-from harmonizer.statistics import WRONG
+from harmonizer.statistics import Status
 from harmonizer.training.module import HarmonizerModule
 
 KEY = "s00009"  # the damaged sample, the second of shard 000001.tar
@@ -104,7 +104,7 @@ def test_results_say_how_many_were_left_out(folder, tmp_path):
     results = load_results(tmp_path / "results/it")
     assert (results.summary["data"]["samples"], results.summary["data"]["skipped"]) == (7, 1)
     assert results.summary["accuracy"]["n"] == len(results.columns["key"]) == 6
-    assert results.summary["accuracy"]["value"] == pytest.approx(np.mean(results.columns["status"] != WRONG))
+    assert results.summary["accuracy"]["value"] == pytest.approx(np.mean(results.columns["status"] != Status.WRONG))
 
 
 LINES = [

@@ -8,7 +8,7 @@ from harmonizer.attacks import minimal_radius
 from harmonizer.data.batch import Batch
 from harmonizer.fast import MODES, fast, fast_mode, set_fast
 from harmonizer.models import build_model
-from harmonizer.training.double_backward import couples_samples, logits_and_gradient
+from harmonizer.training.double_backward import has_batch_statistics, logits_and_gradient
 
 NETWORKS = ("test_resnet", "test_efficientnet_gn", "test_vit", "test_convnext", "mobilenetv3_small_050")
 SIZE = 32
@@ -34,7 +34,7 @@ def batch_of(model):
 def step(model, batch):
     """Gradients of cross-entropy and of a curved function of the saliency, and the logits."""
     model.train().zero_grad()
-    logits, gradient = logits_and_gradient(model, batch, joint=couples_samples(model))
+    logits, gradient = logits_and_gradient(model, batch, joint=has_batch_statistics(model))
     (F.cross_entropy(logits, batch.labels) + gradient.mean(1).square().sum()).backward()
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     return {"logits": logits.detach()} | gradients

@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 
 from harmonizer.results import COLUMNS, protocol_hash, write_results
-from harmonizer.statistics import (
-    CENSORED,
-    FOUND,
-    STATUSES,
-    WRONG,
-    alignment_summary,
-    proportion,
-    survival,
-    tolerance_summary,
-)
+from harmonizer.statistics import STATUSES, Status, alignment_summary, proportion, survival, tolerance_summary
 
 EPS_MAX = 10.0
 
@@ -40,8 +31,10 @@ def make_results(
     rng = np.random.default_rng([ord(letter) for letter in f"{name}{label}{attack}"])
     difficulty = np.random.default_rng(0).normal(size=images)  # shared, so that images pair up
     radius = tolerance * np.exp(0.4 * difficulty + 0.3 * rng.normal(size=images))
-    status = np.where(rng.random(images) > accuracy, WRONG, np.where(radius > EPS_MAX, CENSORED, FOUND))
-    found = status == FOUND
+    status = np.where(
+        rng.random(images) > accuracy, Status.WRONG, np.where(radius > EPS_MAX, Status.CENSORED, Status.FOUND)
+    )
+    found = status == Status.FOUND
     radius = np.where(found, radius, np.nan)
     scores = [np.clip(alignment + 0.15 * rng.normal(size=images), -1, 1) for _ in range(2)]
     scores[0] = np.where(found, scores[0], np.nan)
@@ -70,7 +63,7 @@ def make_results(
         "training": training,
         "data": {"name": "demo", "manifest_sha256": "cd" * 32, "samples": images},
         "protocol": settings | {"hash": protocol_hash(settings)},
-        "accuracy": proportion(int((status != WRONG).sum()), images),
+        "accuracy": proportion(int((status != Status.WRONG).sum()), images),
         "tolerance": tolerance_summary(status, radius, eps_max=EPS_MAX, resamples=200),
         "adversarial_alignment": alignment_summary(scores[0][found], resamples=200),
         "feature_alignment": alignment_summary(scores[1], resamples=200),

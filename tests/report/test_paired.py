@@ -11,7 +11,7 @@ from harmonizer.report.data import load_models
 from harmonizer.report.page.payload import _facts
 from harmonizer.report.paired import compare, default_pairs, named_pair
 from harmonizer.results import find_results
-from harmonizer.statistics import FOUND, NOISE_CEILING
+from harmonizer.statistics import NOISE_CEILING, Status
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_differences_are_those_of_a_loop_over_images(models):
         i, k = first[key], second[key]
         one, two = a.results.columns, b.results.columns
         if one["status"][i] in (1, 2) and two["status"][k] in (1, 2):
-            radii = [c["l2"][at] if c["status"][at] == FOUND else 10 for c, at in ((one, i), (two, k))]
+            radii = [c["l2"][at] if c["status"][at] == Status.FOUND else 10 for c, at in ((one, i), (two, k))]
             tolerance.append(min(radii[1], 10) - min(radii[0], 10))
         if np.isfinite(one["alignment"][i]) and np.isfinite(two["alignment"][k]):
             alignment.append((two["alignment"][k] - one["alignment"][i]) / NOISE_CEILING)

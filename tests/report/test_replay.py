@@ -11,7 +11,7 @@ from harmonizer.report.__main__ import main
 from harmonizer.report.data import load_models
 from harmonizer.report.replay import agreement, replay_figure, replayed
 from harmonizer.results import COLUMNS, find_results, load_results, protocol_hash, write_results
-from harmonizer.statistics import AS_PUBLISHED, CENSORED, FAILED, FOUND, NAN_EPS
+from harmonizer.statistics import AS_PUBLISHED, NAN_EPS, Status
 
 NAMES = ("vgg16", "resnet18", "resnet34", "resnet50")
 
@@ -20,9 +20,9 @@ def republish(folder, results, factor, settings):
     """Write a made-up replay of measured results: longer radii, and some images of other statuses."""
     summary, columns = results.summary, results.columns
     status = columns["status"].copy()
-    status[:6] = [CENSORED, CENSORED, FAILED, FAILED, FAILED, FOUND]
+    status[:6] = [Status.CENSORED, Status.CENSORED, Status.FAILED, Status.FAILED, Status.FAILED, Status.FOUND]
     labels = np.where(np.arange(len(status)) == 2, 0, columns["label"] + 1)
-    radius = np.where(status == FOUND, factor * np.nan_to_num(columns["l2"], nan=1.0), np.nan)
+    radius = np.where(status == Status.FOUND, factor * np.nan_to_num(columns["l2"], nan=1.0), np.nan)
     rows = [{name: columns[name][i] for name in COLUMNS} for i in range(len(status))]
     changes = zip(rows, status, labels, radius, strict=True)
     rows = [row | {"status": int(s), "label": int(y), "l2": r, "eps": r / 2} for row, s, y, r in changes]
@@ -53,14 +53,18 @@ def test_each_model_has_both_averages_and_their_rank_correlation(both):
     expected = []
     for pair in pairs:
         (status, labels, radius), never = made[pair.corrected.results.name]
-        values = list(radius[status == FOUND]) + [NAN_EPS] * int(((status == FAILED) & (labels != 0)).sum())
+        values = list(radius[status == Status.FOUND]) + [NAN_EPS] * int(
+            ((status == Status.FAILED) & (labels != 0)).sum()
+        )
         values += (
-            [10.0] * int(((status == CENSORED) | ((status == FAILED) & (labels == 0))).sum()) * (never == "counted")
+            [10.0]
+            * int(((status == Status.CENSORED) | ((status == Status.FAILED) & (labels == 0))).sum())
+            * (never == "counted")
         )
         expected.append(np.mean(values))
         first, second = pair.scores("tolerance")
         assert second["mean"] == pytest.approx(expected[-1])
-        assert second["n_nan_fooled"] == ((status == FAILED) & (labels != 0)).sum()
+        assert second["n_nan_fooled"] == ((status == Status.FAILED) & (labels != 0)).sum()
         assert first["mean"] == pair.corrected.value("tolerance")
     assert agreement(pairs, "tolerance")["rho"] == pytest.approx(stats.spearmanr(range(4), expected).statistic)
     assert agreement(pairs, "tolerance")["rho"] < 1
@@ -75,7 +79,7 @@ def test_the_command_writes_only_the_replay_and_marks_it(both, tmp_path, capsys)
     assert text.startswith(f"# {AS_PUBLISHED}")
     assert re.findall(r"^\*\*(\d)\.", text, re.M) == list("123456")  # one paragraph a defect
     made = [m for m, _ in both[1].values()]
-    radii = np.concatenate([radius[status == FOUND] for status, _, radius in made])
+    radii = np.concatenate([radius[status == Status.FOUND] for status, _, radius in made])
     assert f"mean eps {radii.mean() / 2:.2f}, mean norm {radii.mean():.2f}" in text
     assert f"and {(radii > 10).sum()} exceed 10" in text
     assert text.count("NaN") >= 2

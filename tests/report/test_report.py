@@ -19,7 +19,7 @@ from harmonizer.report.__main__ import main
 from harmonizer.report.data import Model, Score, load_models
 from harmonizer.report.tables import comma_separated, latex, markdown
 from harmonizer.results import find_results
-from harmonizer.statistics import FAILED, tolerance_summary
+from harmonizer.statistics import Status, tolerance_summary
 
 FIGURES = ("tolerance", "alignment", "tolerance-alignment", "survival", "grid")
 TEXTS = (
@@ -182,7 +182,7 @@ def test_a_model_of_which_every_image_failed_has_no_score_and_no_zero(make, tmp_
     table = (folder / "images.csv").read_text()
     (folder / "images.csv").write_text(re.sub(",(wrong|found|censored),", ",failed,", table))
     summary = json.loads((folder / "summary.json").read_text())
-    status = [FAILED] * summary["tolerance"]["n"]
+    status = [Status.FAILED] * summary["tolerance"]["n"]
     summary["tolerance"] = tolerance_summary(status, [0.0] * len(status), eps_max=10)
     (folder / "summary.json").write_text(json.dumps(summary).replace("NaN", "null"))
     assert main([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0

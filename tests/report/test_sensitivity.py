@@ -11,7 +11,7 @@ from harmonizer.report.data import load_models
 from harmonizer.report.sensitivity import MASKS, alignment_of_mask, sensitivity, sensitivity_markdown
 from harmonizer.report.tables import robust_markdown
 from harmonizer.results import find_results
-from harmonizer.statistics import CENSORED, FAILED, FOUND, NOISE_CEILING
+from harmonizer.statistics import NOISE_CEILING, Status
 
 NAMES = ("resnet18", "resnet34", "resnet50", "vgg16")
 
@@ -81,8 +81,8 @@ def test_robust_accuracy_stands_in_the_tables_and_is_called_an_upper_bound(both,
     for row, model in zip(table_of(page), models, strict=True):
         status, radius = model.results.columns["status"], model.results.columns["l2"]
         for eps in (0.5, 1, 2, 3):
-            still = (status == CENSORED).sum() + ((status == FOUND) & (radius > eps)).sum()
-            assert float(row[f"robust_accuracy_{eps:g}"]) == pytest.approx(still / (status != FAILED).sum())
+            still = (status == Status.CENSORED).sum() + ((status == Status.FOUND) & (radius > eps)).sum()
+            assert float(row[f"robust_accuracy_{eps:g}"]) == pytest.approx(still / (status != Status.FAILED).sum())
 
 
 def test_one_model_has_no_ranking(make, tmp_path):

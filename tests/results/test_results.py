@@ -24,7 +24,7 @@ from harmonizer.results import (
     write_results,
     write_rows,
 )
-from harmonizer.statistics import CENSORED, FAILED, FOUND, WRONG, mean_summary, proportion, survival, tolerance_summary
+from harmonizer.statistics import Status, mean_summary, proportion, survival, tolerance_summary
 
 NAN = float("nan")
 
@@ -43,7 +43,7 @@ def rows():
 
 
 def summary(**changes):
-    status, radius = [FOUND, WRONG, CENSORED, FAILED], [1 / 3, NAN, NAN, NAN]
+    status, radius = [Status.FOUND, Status.WRONG, Status.CENSORED, Status.FAILED], [1 / 3, NAN, NAN, NAN]
     content = {
         "version": 1,
         "model": {
@@ -94,7 +94,7 @@ def test_everything_comes_back(folder, examples):
     assert results.summary["health"]["zero_gradients"] == 0.5
     assert results.summary["model"]["checkpoint"] is None
     assert results.columns["key"].tolist() == ["a,b", "ü", "c", "d"]
-    assert results.columns["status"].tolist() == [FOUND, WRONG, CENSORED, FAILED]
+    assert results.columns["status"].tolist() == [Status.FOUND, Status.WRONG, Status.CENSORED, Status.FAILED]
     np.testing.assert_array_equal(results.columns["l2"], [1 / 3, NAN, NAN, NAN])  # exactly
     np.testing.assert_array_equal(results.columns["alignment"], [NAN, 0, 0, 0])
     for name, array in examples.items():

@@ -12,12 +12,9 @@ from scipy import integrate, stats
 
 from harmonizer.statistics import (
     BUDGETS,
-    CENSORED,
-    FAILED,
     FEWEST,
-    FOUND,
     NOISE_CEILING,
-    WRONG,
+    Status,
     alignment_summary,
     mean_summary,
     pair_keys,
@@ -35,7 +32,7 @@ PUBLISHED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def test_tolerance_of_a_hand_counted_set():
-    status = [WRONG, CENSORED, FOUND, FOUND, FOUND, FAILED]
+    status = [Status.WRONG, Status.CENSORED, Status.FOUND, Status.FOUND, Status.FOUND, Status.FAILED]
     summary = tolerance_summary(status, [NAN, NAN, 1.0, 2.0, 12.0, NAN], eps_max=10)
     assert [summary[f"n_{name}"] for name in ("wrong", "censored", "found", "failed")] == [1, 1, 3, 1]
     assert summary["n"] == 6
@@ -48,13 +45,13 @@ def test_tolerance_of_a_hand_counted_set():
 
 
 def test_median_of_mostly_censored_images_is_infinite_and_json_free_of_arrays():
-    summary = tolerance_summary([CENSORED] * 9 + [FOUND], [NAN] * 9 + [1.0], eps_max=10)
+    summary = tolerance_summary([Status.CENSORED] * 9 + [Status.FOUND], [NAN] * 9 + [1.0], eps_max=10)
     assert summary["median"]["value"] == np.inf
     assert summary["median"]["high"] == np.inf
     json.dumps(summary)
 
 
-@pytest.mark.parametrize("status", [[], [WRONG, WRONG], [FAILED], [WRONG, FAILED]])
+@pytest.mark.parametrize("status", [[], [Status.WRONG, Status.WRONG], [Status.FAILED], [Status.WRONG, Status.FAILED]])
 def test_nothing_to_average_gives_nan_without_a_warning(status):
     summary = tolerance_summary(status, [NAN] * len(status), eps_max=10)
     for aggregate in ("median", "restricted_mean", "paper_mean"):
@@ -64,7 +61,7 @@ def test_nothing_to_average_gives_nan_without_a_warning(status):
 
 
 def test_constant_model_reaches_eps_max():
-    summary = tolerance_summary([WRONG] * 9 + [CENSORED], [NAN] * 10, eps_max=10)
+    summary = tolerance_summary([Status.WRONG] * 9 + [Status.CENSORED], [NAN] * 10, eps_max=10)
     assert summary["restricted_mean"]["mean"] == 10
     assert np.isnan(summary["restricted_mean"]["se"])  # one image has no spread
 
@@ -72,7 +69,7 @@ def test_constant_model_reaches_eps_max():
 @pytest.mark.parametrize("n", [10, 11, 51])
 def test_median_interval_is_that_of_resampling(n):
     radius = np.random.default_rng(n).exponential(1, n)
-    summary = tolerance_summary([FOUND] * n, radius, eps_max=100, resamples=40_000)
+    summary = tolerance_summary([Status.FOUND] * n, radius, eps_max=100, resamples=40_000)
     drawn = np.median(np.random.default_rng(1).choice(radius, (40_000, n)), axis=1)
     spread = np.ptp(radius) + 1e-9
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -108,7 +105,11 @@ def test_same_seed_same_interval_and_the_global_generator_is_untouched():
 
 
 def test_survival_counts_wrong_images_and_leaves_failed_ones_out():
-    curve = survival([WRONG, CENSORED, FOUND, FOUND, FAILED], [NAN, NAN, 1, 3, NAN], [0, 0.99, 1, 2, 3, 10])
+    curve = survival(
+        [Status.WRONG, Status.CENSORED, Status.FOUND, Status.FOUND, Status.FAILED],
+        [NAN, NAN, 1, 3, NAN],
+        [0, 0.99, 1, 2, 3, 10],
+    )
     assert curve["share"] == [0.75, 0.75, 0.5, 0.5, 0.25, 0.25]
     assert (curve["n"], curve["n_failed"]) == (4, 1)
     assert np.isnan(survival([], [], [1.0])["share"]).all()
@@ -116,7 +117,7 @@ def test_survival_counts_wrong_images_and_leaves_failed_ones_out():
 
 def test_area_under_survival_is_the_restricted_mean_of_a_model_that_is_never_wrong():
     radius = np.random.default_rng(0).exponential(2, 200)
-    status = np.where(radius < 5, FOUND, CENSORED)
+    status = np.where(radius < 5, Status.FOUND, Status.CENSORED)
     radii = np.linspace(0, 5, 20_001)
     area = integrate.trapezoid(survival(status, radius, radii)["share"], radii)
     assert area == pytest.approx(tolerance_summary(status, radius, eps_max=5)["restricted_mean"]["mean"], rel=1e-3)
@@ -158,7 +159,7 @@ def test_paired_difference_of_nothing_and_of_equals():
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 9])
 def test_few_values_have_a_mean_but_no_interval(n):
     values = np.random.default_rng(n).exponential(1, n)
-    median = tolerance_summary([FOUND] * n, values, eps_max=100)["median"]
+    median = tolerance_summary([Status.FOUND] * n, values, eps_max=100)["median"]
     assert median["value"] == pytest.approx(np.median(values))
     for summary in (mean_summary(values), paired_difference(np.zeros(n), values), median, alignment_summary(values)):
         assert np.isnan([summary["low"], summary["high"]]).all()
@@ -171,7 +172,9 @@ def test_the_fewest_values_are_those_from_which_intervals_cover_what_they_should
     """The reason for FEWEST: coverage of the 95 % interval of a mean and of a median, of skewed radii."""
     rng, covered = np.random.default_rng(0), {}
     for n in (3, FEWEST):
-        drawn = [tolerance_summary([FOUND] * n, rng.exponential(1, n), eps_max=99, resamples=400) for _ in range(200)]
+        drawn = [
+            tolerance_summary([Status.FOUND] * n, rng.exponential(1, n), eps_max=99, resamples=400) for _ in range(200)
+        ]
         if n < FEWEST:  # what such an interval would be
             values = rng.exponential(1, (200, n))
             resampled = np.array([v[rng.integers(n, size=(400, n))].mean(1) for v in values])
@@ -208,7 +211,9 @@ def test_paired_p_is_exact_for_few_differences_also_tied_ones():
 
 
 def test_paired_tolerance_limits_and_leaves_out():
-    values = paired_tolerance([WRONG, CENSORED, FOUND, FOUND, FAILED], [NAN, NAN, 3, 12, NAN], eps_max=10)
+    values = paired_tolerance(
+        [Status.WRONG, Status.CENSORED, Status.FOUND, Status.FOUND, Status.FAILED], [NAN, NAN, 3, 12, NAN], eps_max=10
+    )
     np.testing.assert_array_equal(values, [NAN, 10, 3, 10, NAN])
 
 
@@ -279,10 +284,10 @@ def test_rank_correlation_of_too_little_is_undefined(x, y):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: tolerance_summary([FOUND], [NAN], eps_max=10), "finite radius"),
+        (lambda: tolerance_summary([Status.FOUND], [NAN], eps_max=10), "finite radius"),
         (lambda: tolerance_summary([4], [1.0], eps_max=10), "status codes 0 to 3"),
-        (lambda: tolerance_summary([FOUND], [1.0, 2.0], eps_max=10), "shapes"),
-        (lambda: tolerance_summary([FOUND], [1.0], eps_max=0), "eps_max above 0"),
+        (lambda: tolerance_summary([Status.FOUND], [1.0, 2.0], eps_max=10), "shapes"),
+        (lambda: tolerance_summary([Status.FOUND], [1.0], eps_max=0), "eps_max above 0"),
         (lambda: proportion(3, 2), "3 of 2"),
         (lambda: paired_difference([1.0], [1.0, 2.0]), "got 1 and 2"),
         (lambda: mean_summary([[1.0]]), "shape"),
@@ -317,20 +322,23 @@ def test_published_correlations_of_2025():
 def test_robust_accuracy_is_the_survival_curve_at_the_budgets():
     rng = np.random.default_rng(0)
     status, radius = rng.integers(0, 4, 400), rng.exponential(2, 400)
-    radius[:4], status[:4] = [0.5, 1.0, 2.0, 3.0], FOUND  # exactly at a budget: fooled
+    radius[:4], status[:4] = [0.5, 1.0, 2.0, 3.0], Status.FOUND  # exactly at a budget: fooled
     shares = robust_accuracy(status, radius, eps_max=10)
     curve = survival(status, radius, BUDGETS)
     assert [share["value"] for share in shares] == pytest.approx(curve["share"], rel=1e-12)
     assert {share["n"] for share in shares} == {curve["n"]}
-    assert {share["n_failed"] for share in shares} == {(status == FAILED).sum()}
+    assert {share["n_failed"] for share in shares} == {(status == Status.FAILED).sum()}
     for share in shares:  # an interval that holds the share, and the count by hand
-        correct = sum(s == CENSORED or (s == FOUND and r > share["eps"]) for s, r in zip(status, radius, strict=True))
-        assert share["value"] == correct / (status != FAILED).sum()
+        correct = sum(
+            s == Status.CENSORED or (s == Status.FOUND and r > share["eps"])
+            for s, r in zip(status, radius, strict=True)
+        )
+        assert share["value"] == correct / (status != Status.FAILED).sum()
         assert share["low"] < share["value"] < share["high"]
 
 
 def test_robust_accuracy_says_nothing_beyond_what_was_searched():
-    assert [share["eps"] for share in robust_accuracy([CENSORED], [np.nan], eps_max=1.0)] == [0.5, 1.0]
+    assert [share["eps"] for share in robust_accuracy([Status.CENSORED], [np.nan], eps_max=1.0)] == [0.5, 1.0]
     empty = robust_accuracy([], [], eps_max=10)
     assert len(empty) == 4
     assert np.isnan(empty[0]["value"])

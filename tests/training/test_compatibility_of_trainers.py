@@ -9,7 +9,7 @@ from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from shard_data import CLASSES
 from torch import nn
 
-from harmonizer.training.compatibility import refuse_unsupported
+from harmonizer.training.compatibility import check_compatible
 from harmonizer.training.module import HarmonizerModule
 
 
@@ -23,26 +23,26 @@ def trainer(**settings):
 
 def refused(message, run, model, *, harmonize=True):
     with pytest.raises(ValueError, match=message):
-        refuse_unsupported(run, model, harmonize=harmonize)
+        check_compatible(run, model, harmonize=harmonize)
 
 
 def test_what_works_is_let_through():
     for settings in ({}, {"precision": "bf16-mixed"}, {"strategy": "ddp", "devices": 2, "accumulate_grad_batches": 2}):
-        refuse_unsupported(trainer(**settings), module(), harmonize=True)
+        check_compatible(trainer(**settings), module(), harmonize=True)
 
 
 def test_sync_batchnorm():
     model = module()
     model.model = nn.SyncBatchNorm.convert_sync_batchnorm(model.model)
     refused("SyncBatchNorm has no second derivative", trainer(), model)
-    refuse_unsupported(trainer(), model, harmonize=False)
+    check_compatible(trainer(), model, harmonize=False)
 
 
 def test_compiled_code():
     model = module()
     model.model = torch.compile(model.model)
     refused("compiled code has no second derivative", trainer(), model)
-    refuse_unsupported(trainer(), model, harmonize=False)
+    check_compatible(trainer(), model, harmonize=False)
     model = module()
     model.model.compile()
     refused("compiled code has no second derivative", trainer(), model)
@@ -55,7 +55,7 @@ def test_a_static_graph():
         refused("static_graph does not go with accumulate_grad_batches", accumulating, module(), harmonize=harmonize)
     plain = trainer(strategy=DDPStrategy(static_graph=True), devices=2)
     refused("static_graph does not go with harmonize", plain, module())
-    refuse_unsupported(plain, module(), harmonize=False)
+    check_compatible(plain, module(), harmonize=False)
 
 
 @pytest.mark.parametrize("precision", ["bf16-true"])

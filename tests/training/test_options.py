@@ -14,7 +14,7 @@ from harmonizer.export import export
 from harmonizer.functional import harmonizer_loss
 from harmonizer.models import build_model
 from harmonizer.models.weights import read_weights
-from harmonizer.training.double_backward import couples_samples, logits_and_gradient
+from harmonizer.training.double_backward import has_batch_statistics, logits_and_gradient
 from harmonizer.training.module import HarmonizerModule
 from harmonizer.training.optim import build_optimizer, undecayed
 
@@ -58,7 +58,7 @@ def test_lambda_rises_and_every_third_step_is_harmonized(folder, tmp_path):
 def test_auto_splits_where_nothing_couples_the_samples():
     for model, coupled in {"test_resnet": True, "test_efficientnet_gn": False, "test_vit": False}.items():
         module = built(model)
-        assert couples_samples(module.model) == coupled
+        assert has_batch_statistics(module.model) == coupled
         assert module.joint == coupled
     assert not built("test_resnet", saliency_batch="split").joint
     assert built("test_vit", saliency_batch="joint").joint

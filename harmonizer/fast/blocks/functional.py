@@ -12,7 +12,7 @@ from harmonizer.fast.blocks.mlp import Mlp
 from harmonizer.fast.blocks.self_attention import SelfAttention
 from harmonizer.fast.cpu.conv_relu import Chain, Link
 
-Pair = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
+LinearPair = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
 Norm = tuple[Tensor, Tensor, float]
 
 
@@ -35,7 +35,7 @@ def convolve(images: Tensor, links: Sequence[Link]) -> Tensor:
     return Chain.apply(images, links)  # type: ignore[no-any-return]
 
 
-def apply_mlp(inputs: Tensor, linear: Pair, norm: Norm | None = None) -> Tensor:
+def apply_mlp(inputs: Tensor, linear: LinearPair, norm: Norm | None = None) -> Tensor:
     """Run two linear layers around a GELU as one function that can be differentiated twice.
 
     Args:
@@ -59,7 +59,7 @@ def apply_mlp(inputs: Tensor, linear: Pair, norm: Norm | None = None) -> Tensor:
 
 def apply_self_attention(
     inputs: Tensor,
-    linear: Pair,
+    linear: LinearPair,
     norm: Norm | None = None,
     *,
     heads: int,

@@ -1,7 +1,7 @@
 """Two linear maps around a GELU, as one function with both derivatives, alone or as a residual branch.
 
 autograd sees some ten nodes in such a part of a network, and each of its derivatives adds some, so that with few tokens
-it takes long only to call them. As one function the activation's slope is computed once and not three times,
+it takes long only to call them. As one function the activation's derivative is computed once and not three times,
 where that costs more than to keep it, and a weight's two gradients are added up inside the product.
 
 The second derivative reaches the first function through outputs that are for nothing else, aliases of the hidden
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.fast.activation import GELU, bend_of_gelu
+from harmonizer.fast.activation import GELU, gelu_second_derivative
 from harmonizer.fast.blocks.prefix import BatchPrefix, prefix_of
 from harmonizer.fast.blocks.residual import (
     Norm,
@@ -54,53 +54,53 @@ class Mlp(Function):
         hidden = F.linear(flat(inputs), w1, b1)
         active = F.gelu(hidden)
         outputs = F.linear(active, w2, b2).view(*x.shape[:-1], len(w2))
-        ctx.lead = prefix_of(x)
-        handles = ctx.lead.first(hidden), w1.detach(), w2.detach(), ctx.lead.first(x.detach())
+        ctx.prefix = prefix_of(x)
+        handles = ctx.prefix.first(hidden), w1.detach(), w2.detach(), ctx.prefix.first(x.detach())
         ctx.mark_non_differentiable(*frozen(handles[1:], (w1, w2, x)))
         ctx.save_for_backward(x, w, mean, scale, inputs, hidden, active, *handles)
         ctx.set_materialize_grads(False)
         ctx.eps = eps
-        ctx.slope = None
-        ctx.keeps_slope = False
+        ctx.derivative = None
+        ctx.keeps_derivative = False
         return outputs if eps is None else outputs.add_(x), *handles
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         x, w, mean, scale, inputs, hidden, active, first_hidden, w1, w2, first_x = ctx.saved_tensors
-        g, of_hidden, of_w1, of_w2, of_x = gradients
+        g, grad_grad_hidden, grad_grad_w1, grad_grad_w2, grad_grad_x = gradients
         g = x.new_zeros(*x.shape[:-1], len(w2)) if g is None else g
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
-            if x.device.type == "cpu":  # elsewhere the slope takes no longer than to read it
-                ctx.slope = _slope(first_hidden.detach())
-                ctx.keeps_slope = True
+            if x.device.type == "cpu":  # elsewhere the derivative takes no longer than to read it
+                ctx.derivative = _derivative(first_hidden.detach())
+                ctx.keeps_derivative = True
             norm = first_x, w, mean, scale, ctx.eps
-            return MlpGradient.apply(g, first_hidden, ctx.slope, w1, w2, ctx.lead, *norm), *(None,) * 7
-        slope, ctx.slope = ctx.slope, None
-        if slope is None and ctx.keeps_slope:  # a graph that was kept: the same digits again
-            slope = _slope(first_hidden)
+            return MlpGradient.apply(g, first_hidden, ctx.derivative, w1, w2, ctx.prefix, *norm), *(None,) * 7
+        derivative, ctx.derivative = ctx.derivative, None
+        if derivative is None and ctx.keeps_derivative:  # a graph that was kept: the same digits again
+            derivative = _derivative(first_hidden)
         rows = flat(g)
-        to_hidden = rows @ w2
-        if slope is None or len(slope) < len(hidden):
-            to_hidden = GELU.gradient(to_hidden, hidden)
-            if of_hidden is not None:
-                ctx.lead.first(to_hidden).add_(of_hidden)
-        elif of_hidden is None:
-            to_hidden.mul_(slope)
+        grad_hidden = rows @ w2
+        if derivative is None or len(derivative) < len(hidden):
+            grad_hidden = GELU.gradient(grad_hidden, hidden)
+            if grad_grad_hidden is not None:
+                ctx.prefix.first(grad_hidden).add_(grad_grad_hidden)
+        elif grad_grad_hidden is None:
+            grad_hidden.mul_(derivative)
         else:
-            torch.addcmul(of_hidden, to_hidden, slope, out=to_hidden)
+            torch.addcmul(grad_grad_hidden, grad_hidden, derivative, out=grad_hidden)
         needs = ctx.needs_input_grad
-        to_inputs = (to_hidden @ w1).view(inputs.shape)
-        to_x, to_w, to_b = differentiate(to_inputs, g, Norm(x, w, mean, scale, ctx.eps), needs[5:7])
-        if of_x is not None:
-            ctx.lead.first(to_x).add_(of_x)
+        grad_inputs = (grad_hidden @ w1).view(inputs.shape)
+        grad_x, grad_w, grad_b = differentiate(grad_inputs, g, Norm(x, w, mean, scale, ctx.eps), needs[5:7])
+        if grad_grad_x is not None:
+            ctx.prefix.first(grad_x).add_(grad_grad_x)
         return (
-            to_x,
-            summed(of_w1, to_hidden, flat(inputs)) if needs[1] else None,
-            to_hidden.sum(0) if needs[2] else None,
-            summed(of_w2, rows, active) if needs[3] else None,
+            grad_x,
+            summed(grad_grad_w1, grad_hidden, flat(inputs)) if needs[1] else None,
+            grad_hidden.sum(0) if needs[2] else None,
+            summed(grad_grad_w2, rows, active) if needs[3] else None,
             rows.sum(0) if needs[4] else None,
-            to_w,
-            to_b,
+            grad_w,
+            grad_b,
             None,
         )
 
@@ -113,46 +113,47 @@ class MlpGradient(Function):
         ctx: Any,  # noqa: ANN401 - autograd's
         g: Tensor,
         hidden: Tensor,
-        slope: Tensor | None,
+        derivative: Tensor | None,
         w1: Tensor,
         w2: Tensor,
-        lead: BatchPrefix,
+        prefix: BatchPrefix,
         *norm: Any,  # noqa: ANN401 - of Norm; its x is that of the first samples
     ) -> Tensor:
-        g = lead.first(g)
+        g = prefix.first(g)
         rows = flat(g)
-        to_active = rows @ w2
-        to_inputs = (_times_slope(to_active, hidden, slope) @ w1).view(*g.shape[:-1], w1.shape[1])
-        to_x, kept = project(to_inputs, g, Norm(*norm), lead)
-        ctx.save_for_backward(rows, hidden, slope, w1, w2, to_active, *kept)
+        grad_active = rows @ w2
+        grad_inputs = (_times_derivative(grad_active, hidden, derivative) @ w1).view(*g.shape[:-1], w1.shape[1])
+        grad_x, kept = project(grad_inputs, g, Norm(*norm), prefix)
+        ctx.save_for_backward(rows, hidden, derivative, w1, w2, grad_active, *kept)
         ctx.eps = Norm(*norm).eps
-        ctx.lead = lead
+        ctx.prefix = prefix
         ctx.shape = g.shape
-        return lead.padded(to_x)
+        return prefix.padded(grad_x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        rows, hidden, slope, w1, w2, to_active, *kept = ctx.saved_tensors
+        rows, hidden, derivative, w1, w2, grad_active, *kept = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        v = ctx.lead.first(v)
-        of_inputs, of_x, to_w = differentiate_twice(v, kept, ctx.eps)
-        of_inputs = flat(of_inputs)
-        of_hidden = of_inputs @ w1.T  # cotangent of the hidden values' gradient
-        to_w1 = _times_slope(to_active, hidden, slope).T @ of_inputs if needs[3] else None
-        bend = bend_of_gelu(hidden).mul_(to_active).mul_(of_hidden)
-        of_active = GELU.gradient(of_hidden, hidden) if slope is None else of_hidden.mul_(slope)
-        to_w2 = rows.T @ of_active if needs[4] else None
-        of_g = (of_active @ w2.T).view(ctx.shape)
-        of_g = of_g if ctx.eps is None else of_g.add_(v)
-        return ctx.lead.padded(of_g), bend, None, to_w1, to_w2, None, of_x, to_w, *(None,) * 3
+        v = ctx.prefix.first(v)
+        grad_grad_inputs, grad_grad_x, grad_w = differentiate_twice(v, kept, ctx.eps)
+        grad_grad_inputs = flat(grad_grad_inputs)
+        grad_grad_hidden = grad_grad_inputs @ w1.T  # cotangent of the hidden values' gradient
+        grad_w1 = _times_derivative(grad_active, hidden, derivative).T @ grad_grad_inputs if needs[3] else None
+        grad_hidden = gelu_second_derivative(hidden).mul_(grad_active).mul_(grad_grad_hidden)
+        grad_grad_active = _times_derivative(grad_grad_hidden, hidden, derivative)
+        grad_w2 = rows.T @ grad_grad_active if needs[4] else None
+        grad_grad_g = (grad_grad_active @ w2.T).view(ctx.shape)
+        grad_grad_g = grad_grad_g if ctx.eps is None else grad_grad_g.add_(v)
+        handles = grad_hidden, None, grad_w1, grad_w2, None, grad_grad_x
+        return ctx.prefix.padded(grad_grad_g), *handles, grad_w, *(None,) * 3
 
 
-def _slope(hidden: Tensor) -> Tensor:
+def _derivative(hidden: Tensor) -> Tensor:
     """Return the derivative of the active values."""
     return GELU.gradient(torch.ones_like(hidden), hidden)
 
 
-def _times_slope(gradient: Tensor, hidden: Tensor, slope: Tensor | None) -> Tensor:
+def _times_derivative(gradient: Tensor, hidden: Tensor, derivative: Tensor | None) -> Tensor:
     """Return the gradient of the hidden values from that of the active ones."""
-    return GELU.gradient(gradient, hidden) if slope is None else gradient * slope
+    return GELU.gradient(gradient, hidden) if derivative is None else gradient * derivative

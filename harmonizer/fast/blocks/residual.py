@@ -1,7 +1,7 @@
 """What parts of a network that run as one function share: linear maps, and the layer norm before a residual branch.
 
 Without an ``eps`` a part has neither norm nor residual: its inputs are x itself. ``g`` is the gradient of a part's
-outputs and ``to_x`` that of x; ``v`` is the cotangent of ``to_x``, and ``of_x`` what it gives to x in turn.
+outputs and ``grad_x`` that of x; ``v`` is the cotangent of ``grad_x``, and ``grad_grad_x`` what it gives to x in turn.
 """
 
 from collections.abc import Sequence
@@ -34,30 +34,30 @@ def enter(
 
 
 def differentiate(
-    to_inputs: Tensor, g: Tensor, norm: Norm, needs: Sequence[bool]
+    grad_inputs: Tensor, g: Tensor, norm: Norm, needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the gradients of x, w and b, from those of a branch's inputs and of its output, g."""
     x, w, mean, scale, eps = norm
     if eps is None:
-        return to_inputs, None, None
+        return grad_inputs, None, None
     # Of the bias the kernel wants to know only that there is one.
-    to_x, to_w, to_b = torch.ops.aten.native_layer_norm_backward(
-        to_inputs, x, x.shape[-1:], mean, scale, w, w, [True, *needs]
+    grad_x, grad_w, grad_b = torch.ops.aten.native_layer_norm_backward(
+        grad_inputs, x, x.shape[-1:], mean, scale, w, w, [True, *needs]
     )
-    asking(to_x, g).add_(g)
-    return to_x, to_w, to_b
+    asking(grad_x, g).add_(g)
+    return grad_x, grad_w, grad_b
 
 
-def project(to_inputs: Tensor, g: Tensor, norm: Norm, lead: BatchPrefix) -> tuple[Tensor, Kept]:
+def project(grad_inputs: Tensor, g: Tensor, norm: Norm, prefix: BatchPrefix) -> tuple[Tensor, Kept]:
     """Return the gradient of x for the first samples, and what :func:`differentiate_twice` needs of the norm."""
     x, w, mean, scale, eps = norm
     if eps is None or mean is None or scale is None:
-        return to_inputs, ()
-    mean, scale = lead.first(mean), lead.first(scale)
-    found = normalisation.project(to_inputs, x, w, mean, scale, x.shape[-1:])
-    to_x = found.clone()
-    asking(to_x, g).add_(g)
-    return to_x, (to_inputs, x, w, mean, scale, found)
+        return grad_inputs, ()
+    mean, scale = prefix.first(mean), prefix.first(scale)
+    found = normalisation.project(grad_inputs, x, w, mean, scale, x.shape[-1:])
+    grad_x = found.clone()
+    asking(grad_x, g).add_(g)
+    return grad_x, (grad_inputs, x, w, mean, scale, found)
 
 
 def differentiate_twice(v: Tensor, kept: Kept, eps: float | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -77,9 +77,9 @@ def flat(values: Tensor) -> Tensor:
     return values.reshape(-1, values.shape[-1])
 
 
-def summed(before: Tensor | None, to_outputs: Tensor, inputs: Tensor) -> Tensor:
+def summed(before: Tensor | None, grad_outputs: Tensor, inputs: Tensor) -> Tensor:
     """Return a weight's gradient from the outputs' (N,C') and the inputs (N,C), added to ``before``, in its place."""
-    return to_outputs.T @ inputs if before is None else before.addmm_(to_outputs.T, inputs)
+    return grad_outputs.T @ inputs if before is None else before.addmm_(grad_outputs.T, inputs)
 
 
 def frozen(handles: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> list[Tensor]:

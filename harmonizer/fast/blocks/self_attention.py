@@ -93,8 +93,8 @@ class SelfAttention(Function):
         p = attention.probabilities(q, k, factor) if attention.is_small(k) else None
         rows = shape.joined(attention.fused(q, k, v, factor, heads) if p is None else torch.bmm(p, v))
         outputs = F.linear(rows, w2, b2).view(len(x), shape.queries, len(w2))
-        ctx.lead = prefix_of(x)
-        handles = ctx.lead.first(qkv, 1), w1.detach(), w2.detach(), ctx.lead.first(x.detach())
+        ctx.prefix = prefix_of(x)
+        handles = ctx.prefix.first(qkv, 1), w1.detach(), w2.detach(), ctx.prefix.first(x.detach())
         ctx.mark_non_differentiable(*frozen(handles[1:], (w1, w2, x)))
         ctx.save_for_backward(x, w, mean, scale, inputs, qkv, p, rows, *handles)
         ctx.set_materialize_grads(False)
@@ -105,35 +105,35 @@ class SelfAttention(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         x, w, mean, scale, inputs, qkv, p, joined, first_qkv, w1, w2, first_x = ctx.saved_tensors
-        g, of_qkv, of_w1, of_w2, of_x = gradients
+        g, grad_grad_qkv, grad_grad_w1, grad_grad_w2, grad_grad_x = gradients
         g = x.new_zeros(len(x), ctx.shape.queries, len(w2)) if g is None else g
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
-            p = None if p is None else ctx.lead.first(p)
+            p = None if p is None else ctx.prefix.first(p)
             norm = first_x, w, mean, scale, ctx.eps
-            return SelfAttentionGradient.apply(g, first_qkv, p, w1, w2, ctx.shape, ctx.lead, *norm), *(None,) * 10
+            return SelfAttentionGradient.apply(g, first_qkv, p, w1, w2, ctx.shape, ctx.prefix, *norm), *(None,) * 10
         rows = flat(g)
         shape = ctx.shape
-        to_qkv = shape.empty(qkv)
-        attention.gradients(shape.cut(rows @ w2), shape.split(qkv), p, shape.factor, shape.split(to_qkv))
-        if of_qkv is not None:
-            ctx.lead.first(to_qkv, 1).add_(of_qkv)
-        to_linear = shape.joined_three(to_qkv)
-        to_inputs = (to_linear @ w1).view(inputs.shape)
+        grad_qkv = shape.empty(qkv)
+        attention.gradients(shape.cut(rows @ w2), shape.split(qkv), p, shape.factor, shape.split(grad_qkv))
+        if grad_grad_qkv is not None:
+            ctx.prefix.first(grad_qkv, 1).add_(grad_grad_qkv)
+        grad_linear = shape.joined_three(grad_qkv)
+        grad_inputs = (grad_linear @ w1).view(inputs.shape)
         needs = ctx.needs_input_grad
-        to_x, to_w, to_b = differentiate(to_inputs, g, Norm(x, w, mean, scale, ctx.eps), needs[8:10])
-        if of_x is not None:
-            ctx.lead.first(to_x).add_(of_x)
+        grad_x, grad_w, grad_b = differentiate(grad_inputs, g, Norm(x, w, mean, scale, ctx.eps), needs[8:10])
+        if grad_grad_x is not None:
+            ctx.prefix.first(grad_x).add_(grad_grad_x)
         return (
-            to_x,
-            summed(of_w1, to_linear, flat(inputs)) if needs[1] else None,
-            to_linear.sum(0) if needs[2] else None,
-            summed(of_w2, rows, joined) if needs[3] else None,
+            grad_x,
+            summed(grad_grad_w1, grad_linear, flat(inputs)) if needs[1] else None,
+            grad_linear.sum(0) if needs[2] else None,
+            summed(grad_grad_w2, rows, joined) if needs[3] else None,
             rows.sum(0) if needs[4] else None,
             None,
             None,
             None,
-            to_w,
-            to_b,
+            grad_w,
+            grad_b,
             None,
         )
 
@@ -150,43 +150,44 @@ class SelfAttentionGradient(Function):
         w1: Tensor,
         w2: Tensor,
         shape: Heads,
-        lead: BatchPrefix,
+        prefix: BatchPrefix,
         *norm: Any,  # noqa: ANN401 - of Norm; its x is that of the first samples
     ) -> Tensor:
-        g = lead.first(g)
+        g = prefix.first(g)
         rows = flat(g)
         of_heads = shape.cut(rows @ w2)
-        to_qkv = shape.empty(qkv)
-        products = attention.gradients(of_heads, shape.split(qkv), p, shape.factor, shape.split(to_qkv))
-        to_linear = shape.joined_three(to_qkv)
-        to_inputs = (to_linear @ w1).view(Norm(*norm).x.shape)
-        to_x, of_norm = project(to_inputs, g, Norm(*norm), lead)
+        grad_qkv = shape.empty(qkv)
+        products = attention.gradients(of_heads, shape.split(qkv), p, shape.factor, shape.split(grad_qkv))
+        grad_linear = shape.joined_three(grad_qkv)
+        grad_inputs = (grad_linear @ w1).view(Norm(*norm).x.shape)
+        grad_x, of_norm = project(grad_inputs, g, Norm(*norm), prefix)
         kept = (None,) * 3 if p is None else products
-        ctx.save_for_backward(rows, qkv, w1, w2, of_heads, to_linear, *kept, *of_norm)
+        ctx.save_for_backward(rows, qkv, w1, w2, of_heads, grad_linear, *kept, *of_norm)
         ctx.shape = shape
         ctx.eps = Norm(*norm).eps
-        ctx.lead = lead
+        ctx.prefix = prefix
         ctx.g_shape = g.shape
-        return lead.padded(to_x)
+        return prefix.padded(grad_x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
-        rows, qkv, w1, w2, of_heads, to_linear, p, a, z, *of_norm = ctx.saved_tensors
+        rows, qkv, w1, w2, of_heads, grad_linear, p, a, z, *of_norm = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        v = ctx.lead.first(v)
-        of_inputs, of_x, to_w = differentiate_twice(v, of_norm, ctx.eps)
-        of_inputs = flat(of_inputs)
-        to_w1 = to_linear.T @ of_inputs if needs[3] else None
+        v = ctx.prefix.first(v)
+        grad_grad_inputs, grad_grad_x, grad_w = differentiate_twice(v, of_norm, ctx.eps)
+        grad_grad_inputs = flat(grad_grad_inputs)
+        grad_w1 = grad_linear.T @ grad_grad_inputs if needs[3] else None
         shape = ctx.shape
-        cotangents = shape.split(shape.cut_three(of_inputs @ w1.T))
-        of_qkv = shape.empty(qkv)
-        of_rows = shape.joined(
+        cotangents = shape.split(shape.cut_three(grad_grad_inputs @ w1.T))
+        grad_grad_qkv = shape.empty(qkv)
+        grad_grad_rows = shape.joined(
             attention.second_gradients(
-                of_heads, shape.split(qkv), cotangents, (p, a, z), shape.factor, shape.split(of_qkv)
+                of_heads, shape.split(qkv), cotangents, (p, a, z), shape.factor, shape.split(grad_grad_qkv)
             )
         )
-        to_w2 = rows.T @ of_rows if needs[4] else None
-        of_g = (of_rows @ w2.T).view(ctx.g_shape)
-        of_g = of_g if ctx.eps is None else of_g.add_(asking(v, of_g))
-        return ctx.lead.padded(of_g), of_qkv, None, to_w1, to_w2, None, None, of_x, to_w, *(None,) * 3
+        grad_w2 = rows.T @ grad_grad_rows if needs[4] else None
+        grad_grad_g = (grad_grad_rows @ w2.T).view(ctx.g_shape)
+        grad_grad_g = grad_grad_g if ctx.eps is None else grad_grad_g.add_(asking(v, grad_grad_g))
+        handles = grad_grad_qkv, None, grad_w1, grad_w2, None, None, grad_grad_x
+        return ctx.prefix.padded(grad_grad_g), *handles, grad_w, *(None,) * 3

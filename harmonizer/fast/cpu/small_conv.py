@@ -97,15 +97,15 @@ class TapConvolution(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
         inputs, weight, taps = ctx.saved_tensors
-        gradient, of_weight = gradients
+        gradient, grad_grad_weight = gradients
         if gradient is None:
-            return None, of_weight, None, None
+            return None, grad_grad_weight, None, None
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
             return TapInputGradient.apply(gradient, weight, taps, ctx.products), None, None, None
         needs = ctx.needs_input_grad
         return (
             ctx.products.input_gradient(gradient, taps) if needs[0] else None,
-            ctx.products.weight_gradient(gradient, inputs, of_weight) if needs[1] else None,
+            ctx.products.weight_gradient(gradient, inputs, grad_grad_weight) if needs[1] else None,
             gradient.sum((0, 2, 3)) if needs[2] else None,
             None,
         )

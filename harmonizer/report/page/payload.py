@@ -15,7 +15,7 @@ from harmonizer.report.survival import last_radius, survival_of
 from harmonizer.report.tables import own_accuracy, robust_of
 from harmonizer.results import RADIUS
 from harmonizer.results.families import FAMILIES
-from harmonizer.statistics import BOUND, CENSORED, FEWEST_RANKED, FOUND, NOISE_CEILING, STATUSES
+from harmonizer.statistics import BOUND, FEWEST_RANKED, NOISE_CEILING, STATUSES, Status
 
 BINS, POINTS = 24, 61  # of the histogram of radii; of the survival curve
 MOST_PICTURED = 600  # examples in the page: about 15 kB each
@@ -125,9 +125,13 @@ def _histogram(model: Model) -> dict[str, Any]:
     """Count the found images by radius, and the censored ones."""
     assert model.results is not None
     columns = model.results.columns
-    radii = columns[RADIUS][columns["status"] == FOUND]
+    radii = columns[RADIUS][columns["status"] == Status.FOUND]
     counts, edges = np.histogram(radii, BINS, (0, float(radii.max()) if len(radii) and radii.max() > 0 else 1))
-    return {"edges": edges.tolist(), "counts": counts.tolist(), "censored": int((columns["status"] == CENSORED).sum())}
+    return {
+        "edges": edges.tolist(),
+        "counts": counts.tolist(),
+        "censored": int((columns["status"] == Status.CENSORED).sum()),
+    }
 
 
 def _pictured(example: Example, factor: float, book: PictureBook) -> dict[str, Any]:
