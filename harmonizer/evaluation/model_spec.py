@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from harmonizer.cli.console import print_rank_zero
-from harmonizer.models import check_model_name, model_classes, model_image_size
+from harmonizer.models import backbone_shapes, check_model_name, model_classes, model_image_size
 from harmonizer.models.tensors import check_weights
 from harmonizer.models.weights import IN_A_FOLDER
 from harmonizer.run import BEST
@@ -174,14 +176,16 @@ def restore(path: Path, classes: Sequence[str] | None = None, *, weights: str = 
         )
     check_weights(state, path)
     try:
+        _check_shapes(settings, state)
         # The weights are in the checkpoint: nothing to download.
         module = HarmonizerModule(**(settings | {"pretrained": False, "weights": None}))
         for name, value in module.state_dict().items():
             if name in state and state[name].is_floating_point() != value.is_floating_point():
                 raise TypeError(f"{name} is {state[name].dtype}, expected {value.dtype}")
         module.load_state_dict(state)
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} does not fit the model that it names: {error}") from None
+    except (TypeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:LONGEST_TEXT]
+        raise ValueError(f"{path} does not fit the model that it names: {reason}") from None
     module.hparams.update(pretrained=settings["pretrained"], weights=settings.get("weights"))
     return module
 
@@ -203,6 +207,22 @@ def _state(path: Path, content: Mapping[str, Any], weights: str) -> dict[str, An
     if not any(value.ndim and len(value) == rows for value in state.values()):
         raise ValueError(f"{path} names {rows} classes, and none of its weights has so many rows")
     return state
+
+
+def _check_shapes(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Check that the weights are those of the model, so that it takes no more memory than they do.
+
+    Raises:
+        TypeError: One is missing or has another shape.
+        ValueError: There is no such model.
+    """
+    model, size, rows = settings["model"], settings["image_size"], len(settings["classes"])
+    shapes = backbone_shapes(model, num_classes=rows, image_size=size, model_args=settings.get("model_args"))
+    for name, shape in shapes.items():
+        found = state.get(f"model.backbone.{name}")
+        if found is None or found.shape != shape:
+            got = "none" if found is None else tuple(found.shape)
+            raise TypeError(f"expected {name} of {model} to have the shape {tuple(shape)}, got {got}")
 
 
 def _check_settings(path: Path, settings: Mapping[Any, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from harmonizer.models.pixel_model import (
     PixelModel,
+    backbone_shapes,
     build_model,
     check_model_name,
     evaluation_geometry,
@@ -13,6 +14,7 @@ from harmonizer.models.pixel_model import (
 
 __all__ = [
     "PixelModel",
+    "backbone_shapes",
     "build_model",
     "check_model_name",
     "evaluation_geometry",

@@ -19,6 +19,9 @@ from harmonizer.models.logits import Caller
 from harmonizer.models.model_args import checked_model_args
 from harmonizer.models.weights import loading_all_but_head, read_weights
 
+# What timm raises for settings that a model cannot take.
+UNFIT = (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
+
 
 class PixelModel(nn.Module):
     """A classifier of pixel-space images.
@@ -112,8 +115,7 @@ def build_model(
         raise ValueError(f"expected image_size >= 1 and num_classes >= 2, got {image_size} and {num_classes}")
     config = _own_config(name)
     arguments = checked_model_args(name, model_args)
-    # Only models with a fixed input size take one; the others follow their input.
-    size: dict[str, Any] = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
+    size = _size(config, image_size)
     state = None if weights is None else read_weights(weights)
     source = None if state is None else _source(config, state)
     try:
@@ -141,12 +143,41 @@ def build_model(
         raise ValueError(
             f"the weights of {name} are neither cached nor to be downloaded now; {how_to_get(name)}"
         ) from error
-    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+    except UNFIT as error:
         settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
         settings += f", weights={weights}" * bool(weights) + ", checkpoint_gradients=true" * checkpoint_gradients
         settings += "".join(f", model_args.{key}={value}" for key, value in arguments.items())
         raise ValueError(f"{name} cannot work with {settings}: {error}") from error
     return model
+
+
+def backbone_shapes(
+    name: str, *, num_classes: int, image_size: int, model_args: Mapping[str, object] | None = None
+) -> dict[str, torch.Size]:
+    """Return the shapes of a timm model's weights and buffers by their names; nothing is allocated.
+
+    Args:
+        name: As :func:`build_model` takes it, as the other arguments.
+        num_classes: Size of the head.
+        image_size: Input height and width in pixels.
+        model_args: Arguments of timm's own.
+
+    Raises:
+        ValueError: timm has no such model, or cannot build it with these settings.
+    """
+    check_model_name(name)
+    try:
+        arguments, size = checked_model_args(name, model_args), _size(_own_config(name), image_size)
+        with torch.device("meta"):
+            backbone = timm.create_model(name, num_classes=num_classes, **size, **arguments)
+    except UNFIT as error:
+        raise ValueError(f"{name} cannot be built for images of {image_size} pixels: {error}") from error
+    return {key: value.shape for key, value in backbone.state_dict().items()}
+
+
+def _size(config: PretrainedCfg, image_size: int | None) -> dict[str, Any]:
+    """Return the input size for models that are built for one; the others follow their input."""
+    return {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
 
 
 def _heads(config: PretrainedCfg) -> list[str]:

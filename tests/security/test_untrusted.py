@@ -204,6 +204,30 @@ def test_kinds_and_limits_of_a_checkpoint_are_checked_before_anything_is_built(c
 
 
 @pytest.mark.parametrize(
+    ("settings", "state", "message"),
+    [
+        ({"model": "vit_giant_patch14_224"}, {}, r"expected cls_token of vit_giant_patch14_224 .* got none"),
+        (
+            {"classes": [f"c{i}" for i in range(900_000)], "model": "resnet50"},
+            {"x": torch.ones(900_000)},
+            r"expected conv1.weight of resnet50 to have the shape .*, got none",
+        ),
+        ({"classes": ["c"] * 900_000}, {"x": torch.ones(900_000, 0)}, r"shape \(900000, \d+\), got \(3, \d+\)"),
+        ({"model": "vit_base_patch16_224", "image_size": 8192}, {}, "got none"),
+        ({"model": "vit_base_patch16_224", "image_size": 7}, {}, "does not fit the model that it names"),
+        ({}, {"zzz": torch.ones(3)}, r'Unexpected key\(s\) in state_dict: "zzz"'),
+    ],
+)
+def test_a_model_that_the_weights_do_not_fill_takes_no_memory(content, tmp_path, monkeypatch, settings, state, message):
+    path = changed(content, tmp_path / "last.ckpt", state, **settings)
+    if "zzz" not in state:
+        monkeypatch.setattr("harmonizer.evaluation.model_spec.HarmonizerModule", None)
+    with pytest.raises(ValueError, match=message) as error:
+        restore(path)
+    assert len(str(error.value)) < 1000 and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("model.backbone.conv1.weight", None, "expected tensors by name"),
