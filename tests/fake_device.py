@@ -7,10 +7,12 @@ What a GPU would refuse with "expected all tensors to be on the same device" fai
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -64,6 +66,17 @@ class _Mode(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
+class _FromNumbers(TorchFunctionMode):
+    """Let ``torch.tensor`` and ``torch.as_tensor`` make tensors there, under whatever name a library imported them."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        device = kwargs.get("device")
+        if func not in (torch.tensor, torch.as_tensor) or device is None or torch.device(device) != DEVICE:
+            return func(*args, **kwargs)
+        return to(func(*args, **kwargs | {"device": "cpu"}))
+
+
 @contextmanager
 def pretended() -> Iterator[None]:
     """Make the device known to what makes tensors from numbers, and to autocast, which takes no notice of it."""
@@ -71,14 +84,6 @@ def pretended() -> Iterator[None]:
     def known(device: str | torch.device) -> str:
         name = torch.device(device).type
         return "cpu" if name == DEVICE.type else name
-
-    def made(make):
-        def from_numbers(values, *args, device=None, **kwargs):
-            there = device is not None and torch.device(device) == DEVICE
-            tensor = make(values, *args, device="cpu" if there else device, **kwargs)
-            return to(tensor) if there else tensor
-
-        return from_numbers
 
     enabled = torch.is_autocast_enabled
 
@@ -92,11 +97,11 @@ def pretended() -> Iterator[None]:
 
     as_before = torch.tensor
     with (
-        patch.object(torch, "tensor", made(torch.tensor)),
-        patch.object(torch, "as_tensor", made(torch.as_tensor)),
         patch.object(Tensor, "new_tensor", new_tensor),
         patch.object(torch, "autocast", Autocast),
         patch.object(torch, "is_autocast_enabled", lambda *device: enabled(*map(known, device))),
+        patch.object(torch, DEVICE.type, SimpleNamespace(), create=True),  # torch.random asks for it up to torch 2.5
+        _FromNumbers(),
         _Mode(),
     ):
         yield
