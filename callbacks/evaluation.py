@@ -1,6 +1,5 @@
 """Measure validation images: which ones, in which epochs; and tell the other callbacks."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,8 @@ import lightning as L
 import torch
 
 from callbacks.hooks import EvaluationHooks, Progress
-from harmonizer.attacks import AttackResult, check_attack, gradient_masking_report
+from callbacks.masking import MaskingReport
+from harmonizer.attacks import AttackResult, check_attack
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import REPEATED
@@ -70,6 +70,7 @@ class Evaluation(L.Callback):
         self._seen = 0
         self._began = 0.0
         self._rows: list[Row] = []
+        self._masking: MaskingReport | None = None  # until the report is made
         self._skipped = 0
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -83,6 +84,8 @@ class Evaluation(L.Callback):
         self._progress = Progress(self.protocol, total, self.at_once, eps_max=eps_max)
         for callback in _listeners(trainer):
             callback.on_evaluation_start(trainer, pl_module, self._progress)
+        examined = self.health and trainer.is_global_zero and self._progress.health is None
+        self._masking = MaskingReport(self.health) if examined else None
 
     def on_validation_batch_end(
         self,
@@ -98,9 +101,6 @@ class Evaluation(L.Callback):
         if progress is None:
             return
         assert isinstance(pl_module, HarmonizerModule)
-        if batch_idx == 0 and trainer.is_global_zero and self.health and progress.health is None:
-            progress.health = _masking_report(pl_module, batch, self.health)
-            self._tell(trainer, pl_module, [])
         chosen = self._chosen(trainer, batch)
         size = self.at_once or (ON_CPU if pl_module.device.type == "cpu" else max(len(chosen.labels), 1))
         for start in range(0, len(chosen.labels), size):
@@ -108,11 +108,15 @@ class Evaluation(L.Callback):
             rows = self._measure(trainer, pl_module, part)
             progress.rows |= {row.key: row for row in rows}
             self._tell(trainer, pl_module, rows)
+            if self._masking is not None:
+                self._masking.collect(part, rows)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the scores; every process takes part."""
+        """Examine the gradients, in the first process, and log the scores; every process takes part."""
         if self._progress is None:
             return
+        if self._masking is not None:
+            self._examine(trainer, pl_module)
         data = data_of(trainer)
         self._rows, self._skipped = _gathered(self._progress.rows, data.skipped)
         ceilings = data.manifest.ceilings
@@ -181,6 +185,19 @@ class Evaluation(L.Callback):
             **self.protocol.settings,
         )
 
+    def _examine(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Make the gradient-masking report; all rows are kept by then."""
+        progress, masking = self._progress, self._masking
+        assert progress is not None and masking is not None and isinstance(module, HarmonizerModule)
+
+        def examined(done: int, total: int) -> None:
+            for callback in _listeners(trainer):
+                callback.on_gradients_examined(trainer, done, total)
+
+        progress.health = masking.make(module.model, progress.rows.values(), examined)
+        self._masking = None
+        self._tell(trainer, module, [])
+
     def _tell(self, trainer: L.Trainer, module: L.LightningModule, rows: list[Row]) -> None:
         assert self._progress is not None
         for callback in _listeners(trainer):
@@ -197,16 +214,6 @@ def data_of(trainer: L.Trainer) -> ShardData:
 def _listeners(trainer: L.Trainer) -> Iterator[EvaluationHooks]:
     """Return the callbacks with evaluation hooks."""
     return (callback for callback in trainer.callbacks if isinstance(callback, EvaluationHooks))  # type: ignore[attr-defined]
-
-
-def _masking_report(module: HarmonizerModule, batch: Batch, images: int) -> dict[str, Any]:
-    """Examine the model's gradients; warn where it only seems robust."""
-    report = gradient_masking_report(module.model, batch.images, batch.labels, limit=images)
-    if report.masked:
-        sys.stderr.write(
-            f"warning: this model looks masked, its tolerance may be overestimated: {'; '.join(report.reasons)}\n"
-        )
-    return report.as_dict()
 
 
 def _keep_examples(progress: Progress, batch: Batch, result: AttackResult) -> None:

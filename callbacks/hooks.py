@@ -45,6 +45,9 @@ class EvaluationHooks:
     def on_images_attacked(self, trainer: L.Trainer, done: int, progress: Progress) -> None:
         """Take note of images attacked so far, over all processes; called now and then."""
 
+    def on_gradients_examined(self, trainer: L.Trainer, done: int, total: int) -> None:
+        """Take note of how far the gradient-masking report is; called now and then in the first process."""
+
     def on_rows(
         self, trainer: L.Trainer, pl_module: L.LightningModule, rows: Sequence[Row], progress: Progress
     ) -> None:

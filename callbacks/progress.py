@@ -81,6 +81,12 @@ class Progress(ProgressBar, EvaluationHooks):
         done = min(done, progress.total)
         self._attack.update(f"attacked {done}/{progress.total} images", done, progress.total)
 
+    def on_gradients_examined(self, trainer: L.Trainer, done: int, total: int) -> None:
+        """Show how far the gradient-masking report is."""
+        if not done:
+            self._attack.begin()
+        self._attack.update(f"examined gradients {done}/{total}", done, total)
+
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,

@@ -1,0 +1,62 @@
+"""The gradient-masking report of an evaluation: which of its images it examines, and at what cost."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.attacks import gradient_masking_report
+from harmonizer.attacks.diagnostics import PASSES
+from harmonizer.data.batch import Batch
+from harmonizer.results import Row
+from harmonizer.statistics import Status
+
+SHARE = 0.1  # of the passes of the evaluation's own attacks that the report may cost
+
+
+class MaskingReport:
+    """Collect the first images that a model classifies correctly, and examine its gradients on them afterwards.
+
+    Args:
+        limit: Most images.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._images: list[Tensor] = []
+        self._labels: list[Tensor] = []
+        self._count = 0
+
+    def collect(self, batch: Batch, rows: list[Row]) -> None:
+        """Keep what is needed of a batch and of its rows."""
+        correct = [i for i, row in enumerate(rows) if row.status != Status.WRONG][: self.limit - self._count]
+        if correct or not self._images:  # without a correct image the report says that it examined none
+            self._images.append(batch.images[correct].clone())
+            self._labels.append(batch.labels[correct].clone())
+            self._count += len(correct)
+
+    def make(self, model: nn.Module, rows: Iterable[Row], progress: Callable[[int, int], None]) -> dict[str, Any]:
+        """Examine the images; print a warning where the model only seems robust.
+
+        The report costs at most the share ``SHARE`` of the attacks' passes of ``rows``, but examines one image at least.
+
+        Args:
+            model: As for :func:`harmonizer.attacks.minimal_radius`.
+            rows: The rows of the evaluation.
+            progress: Called with (work done, work).
+
+        Returns:
+            The report, as plain values.
+        """
+        spent = sum(row.forwards + row.backwards for row in rows)
+        images = min(max(int(SHARE * spent / PASSES), 1), self.limit)
+        report = gradient_masking_report(
+            model, torch.cat(self._images), torch.cat(self._labels), limit=images, progress=progress
+        )
+        if report.masked:
+            sys.stderr.write(
+                f"warning: this model looks masked, its tolerance may be overestimated: {'; '.join(report.reasons)}\n"
+            )
+        return report.as_dict()
