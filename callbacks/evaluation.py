@@ -40,8 +40,8 @@ class Evaluation(L.Callback):
             it is 0.
         at_once: Images attacked in one call, after which their rows can be kept; None takes a batch, and fewer on a
             CPU.
-        health: Correctly classified images of the first batch whose gradients are examined for masking, in the first
-            process; each costs some 400 passes. 0 leaves the report out.
+        health: Most correctly classified images, the first ones, whose gradients are examined for masking, in the first
+            process, after all rows. 0 makes no report. :class:`callbacks.masking.MaskingReport` bounds the cost.
 
     Raises:
         ValueError: A number is out of range.

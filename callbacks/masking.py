@@ -40,7 +40,7 @@ class MaskingReport:
     def make(self, model: nn.Module, rows: Iterable[Row], progress: Callable[[int, int], None]) -> dict[str, Any]:
         """Examine the images; print a warning where the model only seems robust.
 
-        The report costs at most the share ``SHARE`` of the attacks' passes of ``rows``, but examines one image at least.
+        It costs at most ``SHARE`` of the passes that the attacks of ``rows`` took, but examines one image at least.
 
         Args:
             model: As for :func:`harmonizer.attacks.minimal_radius`.

@@ -53,6 +53,38 @@ def pgd(
     Reference:
         Madry et al. 2018 (arXiv 1706.06083), section 2.
     """
+    return bisect(
+        net,
+        images,
+        labels,
+        noise,
+        eps_max=eps_max,
+        steps=steps,
+        rounds=rounds,
+        restarts=restarts,
+        tolerance=tolerance,
+        objective=objective,
+    )
+
+
+def bisect(
+    net: Engine,
+    images: Tensor,
+    labels: Tensor,
+    noise: Noise,
+    *,
+    eps_max: float,
+    steps: int,
+    restarts: int,
+    rounds: int = 8,
+    tolerance: float = 0.05,
+    objective: str = "margin",
+    known: Tensor | None = None,
+) -> Finding:
+    """Run :func:`pgd`, or look below radii (B,) at which another attack fooled the model, infinite where it did not.
+
+    With ``known``, the first radius tried is just below it, or ``eps_max``: where nothing shorter exists, that is all.
+    """
     if objective not in OBJECTIVES:
         raise ValueError(f"expected an objective among {', '.join(OBJECTIVES)}, got {objective!r}")
     climb = OBJECTIVES[objective](labels)
@@ -63,20 +95,24 @@ def pgd(
     # The cross-entropy's slope says little of the distance; its guess is corrected by the rounds that follow.
     distance = -margin_of(labels)(clean, slice(None)) / torch.where(had_gradient, slope, 1.0)
     guess = torch.where(had_gradient & distance.isfinite(), FIRST_GUESS * distance, eps_max).clamp(max=eps_max)
+    guess = guess if rounds > 1 else torch.full_like(guess, eps_max)
+    if known is not None:
+        known = known.to(guess.dtype)
+        guess = torch.where(known.isfinite(), (1 - tolerance / 2) * known, eps_max)
     best = Best(images, labels, clean)
 
     low = torch.zeros_like(guess)
     rows = (status_before(clean, labels) == Status.CENSORED).nonzero()[:, 0]
     for round_ in range(rounds):
-        found = best.radius[rows].isfinite()
-        open_ = torch.where(found, best.radius[rows] - low[rows] > tolerance * best.radius[rows], low[rows] < eps_max)
-        rows, found = rows[open_], found[open_]
+        high = (best.radius if known is None else torch.minimum(best.radius, known))[rows]
+        found = high.isfinite()
+        open_ = torch.where(found, high - low[rows] > tolerance * high, low[rows] < eps_max)
+        rows, found, high = rows[open_], found[open_], high[open_]
         if not len(rows):
             break
         last_chance = torch.full_like(guess[rows], eps_max)  # so that censored means: not fooled at eps_max
         grown = torch.minimum(GROWTH * low[rows], last_chance) if round_ < rounds // 2 else last_chance
-        wider = guess[rows] if round_ == 0 and rounds > 1 else grown
-        radius = torch.where(found, (low[rows] + best.radius[rows]) / 2, wider)
+        radius = guess[rows] if round_ == 0 else torch.where(found, (low[rows] + high) / 2, grown)
         fooled = torch.zeros_like(found)
         for restart in range(restarts):
             left = (~fooled).nonzero()[:, 0]

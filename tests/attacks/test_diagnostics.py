@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from harmonizer.attacks import gradient_masking_report, minimal_radius
+from harmonizer.attacks.diagnostics import PASSES, SIGNS, _report
 
 
 class Planted(nn.Module):
@@ -81,3 +82,25 @@ def test_without_a_correct_image_nothing_is_claimed(images):
     model = Planted(None)
     report = gradient_masking_report(model, images, (model(images).argmax(1) + 1) % 3)
     assert report.n == 0 and not report.masked
+
+
+@pytest.mark.parametrize("eps_max", [10.0, 1e-4])
+def test_the_report_costs_no_more_than_it_says_whether_images_are_fooled_or_never(images, eps_max):
+    model, passes = Planted(None), []
+    model.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0]) * (1 + inputs[0].requires_grad)))
+    labels = Planted(None)(images).argmax(1)
+    report = gradient_masking_report(model, images[:8], labels[:8], limit=8, eps_max=eps_max)
+    assert report.n == 8
+    assert sum(passes) <= PASSES * 8
+    assert report.effort_ratio == 1.0
+    assert not report.masked, report.reasons
+
+
+def test_radii_that_only_more_effort_finds_are_not_called_shrunk_to_nothing():
+    healthy = dict.fromkeys([name for name, _, _ in SIGNS] + ["silent_cross_entropy", "random_ratio"], 0.0) | {
+        "bf16_cosine": 1.0
+    }
+    report = _report(n=4, **healthy)  # of radii: the cross-entropy's and more effort's over infinite ones
+    assert "more steps and restarts find perturbations where fewer find none" in report.reasons
+    assert "the cross-entropy finds perturbations where the margin finds none" in report.reasons
+    assert "0.00" not in " ".join(report.reasons)

@@ -14,9 +14,6 @@ import torch
 import yaml
 from shard_data import CLASSES, write_folder
 
-from callbacks.evaluation import Evaluation
-from callbacks.hooks import Progress
-from harmonizer.data.batch import Batch
 from harmonizer.evaluation.sweep import run_sweep
 from harmonizer.evaluation.sweep_failures import reason_of
 from harmonizer.evaluation.sweep_list import read_models
@@ -245,17 +242,3 @@ def test_a_model_that_fails_elsewhere_meanwhile_is_not_tried_again(tmp_path):
         raise ValueError("no luck")
 
     assert run_sweep(read_models(["a", "b"]), tmp_path, resolve_model=resolve_model, measure=measure) == 1
-
-
-def empty_batch():
-    return Batch.of(torch.rand(1, 3, 32, 32), torch.zeros(1, dtype=torch.int64))
-
-
-def test_a_health_report_that_was_kept_is_not_made_again(monkeypatch):
-    monkeypatch.setattr("callbacks.evaluation._masking_report", lambda *args: pytest.fail("made again"))
-    evaluation = Evaluation("pgd", images=1, health=1)
-    kept = Progress(evaluation.protocol, 0, health={"masked": False})
-    monkeypatch.setattr(evaluation, "_progress", kept)
-    monkeypatch.setattr(evaluation, "_seen", 1)  # the images are measured, too
-    evaluation.on_validation_batch_end(TRAINER, HarmonizerModule("test_vit", CLASSES, 32), None, empty_batch(), 0)
-    assert kept.health == {"masked": False}
