@@ -136,6 +136,7 @@ def gradient_masking_report(
         _, ce_gradient = net.gradient(x, places, cross_entropy_of(y))
         _, low_gradient = low.gradient(x, places, margin_of(y))
         at_random = _random_radius(net, x, y, radii.clamp(max=eps_max), Noise(x, None, seed))
+    told(2)(len(x), len(x))
     steps = torch.finfo(again.dtype).eps * again.abs().amax(1)
     usable = is_usable(gradient)
     cosine = (unit(gradient)[0] * unit(low_gradient)[0]).flatten(1).sum(1)[usable]

@@ -97,9 +97,8 @@ def test_the_report_costs_no_more_than_it_says_whether_images_are_fooled_or_neve
 
 
 def test_radii_that_only_more_effort_finds_are_not_called_shrunk_to_nothing():
-    healthy = dict.fromkeys([name for name, _, _ in SIGNS] + ["silent_cross_entropy", "random_ratio"], 0.0) | {
-        "bf16_cosine": 1.0
-    }
+    names = [name for name, _, _ in SIGNS] + ["silent_cross_entropy", "random_ratio"]
+    healthy = dict.fromkeys(names, 0.0) | {"bf16_cosine": 1.0}
     report = _report(n=4, **healthy)  # of radii: the cross-entropy's and more effort's over infinite ones
     assert "more steps and restarts find perturbations where fewer find none" in report.reasons
     assert "the cross-entropy finds perturbations where the margin finds none" in report.reasons
