@@ -30,7 +30,7 @@ class Counted(nn.Module):
         return self.layer(images)
 
 
-@pytest.mark.parametrize(("correct", "examined"), [(200, 8), (60, 3), (1, 1), (0, 0)])
+@pytest.mark.parametrize(("correct", "examined"), [(200, 8), (60, 2), (1, 1), (0, 0)])
 def test_the_report_costs_a_tenth_of_the_attacks_passes_or_one_image(correct, examined):
     torch.manual_seed(0)
     model = Counted()
