@@ -3,21 +3,20 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from harmonizer.report.build import build_replay, build_report
+from harmonizer.report.grid import RENDERINGS
 from harmonizer.report.sensitivity import MASKS
-from harmonizer.report.style import PlotOptions
+from harmonizer.report.style import DEFAULT_OPTIONS, PRESETS, PlotOptions, inches
 
-ACCURACY = (
-    "CSV with columns model and top1, as timm publishes: in place of the measured accuracy, where it has the model"
-)
-
+ACCURACY = "CSV with columns model and top1, as timm publishes: used where it has the model"
 REPLAY = "only compare the 2023 protocol as published (attack=linsley2023_as_published) with the corrected one"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the report that the command line asks for; return the exit status."""
+def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; fields of :class:`PlotOptions` have their names."""
     parser = argparse.ArgumentParser("python -m harmonizer.report", description="Make tables, figures and a web page.")
     add = parser.add_argument
     add("results", nargs="*", type=Path, help="results folders, or folders of them")
@@ -25,33 +24,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--accuracy", action="append", default=[], type=Path, metavar="FILE", help=ACCURACY)
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write")
     add("--compare", nargs=2, action="append", default=[], metavar=("A", "B"), help="compare two models by name")
-    add(
-        "--bars",
-        choices=("interval", "se"),
-        default=PlotOptions.bars,
-        help="error bars: 95 %% interval, or standard error",
-    )
-    add("--log", action="store_true", help="logarithmic axis for the tolerance")
-    add("--grid", nargs="+", default=[], metavar="MODEL", help="models of the grid of examples")
-    add("--images", nargs="+", default=[], metavar="KEY", help="images of the grid of examples")
-    add("--mask", choices=tuple(MASKS), default=PlotOptions.mask, help="map of a perturbation that alignment compares")
+    add("--insert", type=Path, metavar="FILE", help="put the table between <!-- results --> marks of a Markdown file")
     add("--replay", action="store_true", help=REPLAY)
-    add(
-        "--insert",
-        type=Path,
-        metavar="FILE",
-        help="Markdown file to put the table into, between <!-- results --> marks",
-    )
-    add("--title", default=PlotOptions.title, help="of the page")
-    given = parser.parse_args(arguments)
-    options = PlotOptions(given.title, given.bars, given.log, given.grid, given.images, given.mask)
-    read = {"external": given.external, "accuracy": given.accuracy}
+    add("--mask", choices=tuple(MASKS), help="map of a perturbation that alignment compares")
+    add("--title", help="of the page")
+    add = parser.add_argument_group("figures").add_argument
+    add("--preset", choices=tuple(PRESETS), help="width and font size of a venue's figures")
+    add("--width", type=inches, help="3.25, 3.25in or 89mm (7.2in)")
+    add("--font-size", type=float, metavar="POINTS", help="of the text (9)")
+    add("--no-headline", dest="headline", action="store_false", help="leave the correlation to the caption")
+    add("--bars", choices=("interval", "se"), help="error bars: 95 %% interval, or standard error")
+    add("--log", action="store_true", help="logarithmic axis for the tolerance")
+    add("--label", action="append", dest="labels", metavar="MODEL", help="name this model in the scatter plots")
+    add("--grid", nargs="+", metavar="MODEL", help="models of the grid of examples")
+    add("--images", nargs="+", metavar="KEY", help="images of the grid of examples")
+    add("--categories", type=Path, metavar="FILE", help="CSV of class and category, animate or inanimate")
+    add("--map-scale", choices=tuple(RENDERINGS), help="of the grid's maps: shared by people and attacks, or own")
+    add("--attacked", action="store_true", help="show the attacked images in the grid too")
+    parser.set_defaults(**vars(DEFAULT_OPTIONS) | dict.fromkeys(("width", "font_size")))
+    return parser.parse_args(given)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the report that the command line asks for; return the exit status."""
+    given = arguments_of(arguments)
+    width, size = PRESETS.get(given.preset, (DEFAULT_OPTIONS.width, DEFAULT_OPTIONS.font_size))
+    given.width, given.font_size = given.width or width, given.font_size or size
+    options = PlotOptions(**{field.name: getattr(given, field.name) for field in fields(PlotOptions)})
+    read = {name: getattr(given, name) for name in ("external", "accuracy", "categories", "insert")}
     try:
         if given.replay:
             report = build_replay(given.results, given.out)
         else:
-            more = {"pairs": given.compare, "options": options, "insert": given.insert}
-            report = build_report(given.results, given.out, **read, **more)
+            report = build_report(given.results, given.out, pairs=given.compare, options=options, **read)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

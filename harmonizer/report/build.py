@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from harmonizer.files import atomic_write
+from harmonizer.report.captions import caption_files, grid_caption, scatter_caption, survival_caption
+from harmonizer.report.categories import read_categories
 from harmonizer.report.data import Model, Source, input_sizes, load_models
-from harmonizer.report.grid import choose_models, qualitative_grid
+from harmonizer.report.examples import choose_models
+from harmonizer.report.grid import qualitative_grid
 from harmonizer.report.page import page_html
 from harmonizer.report.paired import compare, default_pairs, named_pair, records
 from harmonizer.report.published import read_accuracy, read_external, with_accuracy
@@ -28,7 +31,7 @@ from harmonizer.report.sensitivity import (
     with_mask,
 )
 from harmonizer.report.style import DEFAULT_OPTIONS, PlotOptions, mark, save, styled
-from harmonizer.report.survival import survival_curves
+from harmonizer.report.survival import MOST_NAMES, survival_curves
 from harmonizer.report.tables import (
     comma_separated,
     insert_table,
@@ -70,6 +73,7 @@ def build_report(
     accuracy: Sequence[Path] = (),
     pairs: Sequence[Sequence[str]] = (),
     options: PlotOptions = DEFAULT_OPTIONS,
+    categories: Path | None = None,
     insert: Path | None = None,
 ) -> Report:
     """Write tables, figures, statistics and the web page into a folder.
@@ -81,6 +85,7 @@ def build_report(
         accuracy: Tables of ImageNet accuracy; where several have a model, the first counts.
         pairs: Names of two models each, to compare besides controls and the models harmonized from them.
         options: How to draw.
+        categories: Table of classes, animate or inanimate; see :mod:`harmonizer.report.categories`.
         insert: Markdown file into which the table of pairs goes, or without pairs that of models.
 
     Raises:
@@ -122,12 +127,15 @@ def build_report(
     table = texts["comparisons.md" if comparisons else "table.md"]
     if insert is not None:
         inserted(insert, table)  # raises what is wrong with it
-    with styled():
-        figures = dict(_figures(models, in_grid, found, titles, options, _warning(sources)))
+    marked = any(attack_of(model) == AS_PUBLISHED for model in models)
+    with styled(options.font_size):
+        figures = list(_figures(models, sources, in_grid, found, titles, options, read_categories(categories)))
         out.mkdir(parents=True, exist_ok=True)  # only now: nothing is written when something is wrong
+        for name, _, caption in figures:
+            texts |= caption_files(name, f"{caption} This figure {MARK}." if marked else caption)
         files = [_write(out / name, text) for name, text in texts.items()]
-        for name, figure in figures.items():
-            if any(attack_of(model) == AS_PUBLISHED for model in models):
+        for name, figure, _ in figures:
+            if marked:
                 mark(figure, MARK)
             files += save(figure, out / name)
     if insert is not None:
@@ -206,24 +214,26 @@ def _warning(sources: Sequence[Source]) -> str:
 
 def _figures(
     models: Sequence[Model],
+    sources: Sequence[Source],
     in_grid: Sequence[Model],
     found: Sequence[dict[str, Any]],
     titles: dict[str, str],
     options: PlotOptions,
-    note: str,
-) -> Iterator[tuple[str, Figure]]:
-    """Draw the figures that the scores at hand allow, with their file names."""
+    categories: Mapping[str, str],
+) -> Iterator[tuple[str, Figure, str]]:
+    """Draw the figures that the scores at hand allow; yield their file names, themselves and their captions."""
+    note = _warning(sources)
     for name, (x, y) in SCATTERS.items():
         if any({x, y} <= model.scores.keys() for model in models):
             groups = {model.source for model in models} if note else {"all"}  # never one number over several protocols
             stated = [item for item in found if (item["x"], item["y"]) == (x, y) and item["group"] in groups]
-            style: dict[str, Any] = {"bars": options.bars, "log": options.log, "titles": titles, "note": note}
-            yield name, scatter(models, x, y, correlations=stated, **style)
+            figure = scatter(models, x, y, correlations=stated, options=options, titles=titles, note=note)
+            yield name, figure, scatter_caption(models, sources, (x, y), stated, options, titles)
     if any(model.results for model in models):
-        yield "survival", survival_curves(models)
-    figure = qualitative_grid(in_grid, options.images)
-    if figure is not None:
-        yield "grid", figure
+        yield "survival", survival_curves(models, options), survival_caption(models, sources, MOST_NAMES)
+    grid = qualitative_grid(in_grid, options.images, options=options, categories=categories)
+    if grid is not None:
+        yield "grid", grid, grid_caption(in_grid, sources, options)
 
 
 def _json(records: Sequence[dict[str, Any]]) -> str:

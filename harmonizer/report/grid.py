@@ -1,131 +1,70 @@
-"""The qualitative grid: images, where people look, and how each model's perturbation compares."""
+"""The qualitative grid: images, where people look, and what each model's attack changes."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from harmonizer.report.categories import ANIMATE, INANIMATE
 from harmonizer.report.data import Model
-from harmonizer.report.style import COLORS, new_figure
+from harmonizer.report.examples import (
+    HEAT,
+    MOST_IMAGES,
+    TIMES_MEAN,
+    Example,
+    Pictures,
+    magnification_for,
+    read_examples,
+    relative,
+    scaled,
+    shared_keys,
+)
+from harmonizer.report.style import COLORS, DEFAULT_OPTIONS, INK, PlotOptions, new_figure, wrapped
+from harmonizer.report.tables import RHO
 
-Pictures = NDArray[np.float64]
-CELL, LETTER = 1.1, 0.072  # inches: a picture and its gap; a letter of a row's name
-MOST_MODELS, MOST_IMAGES = 4, 6
-MAGNIFICATIONS = (1, 2, 5, 10, 20, 50, 100)
-VISIBLE = 0.25  # change of a pixel, of 1, that the magnified perturbation should reach
-HEAT = "inferno"
+SMALLEST, LARGEST, GAP = 0.7, 1.15, 0.06  # inches: sides of an image, and the space between two
+NAMES = 1.05  # inches left of the images
+SMALLER = 2.0  # points: the text of the grid than that of other figures
+BOXES = {ANIMATE: "#0072B2", INANIMATE: "#D55E00"}  # blue and red that colour-blind readers tell apart
+RENDERINGS: Mapping[str, Callable[[Pictures], Pictures]] = {"shared": relative, "own": scaled}
 
 
-@dataclass(frozen=True)
-class Example:
-    """One attacked image.
+class Row(NamedTuple):
+    """A row of the grid.
 
     Attributes:
-        key: The sample's name.
-        data: Digest of the data set that has it: other data may have another image of that name.
-        image: (H,W,3) in [0,1].
-        human: (H,W) map, scaled to [0,1].
-        change: (H,W,3) adversarial - image.
-        radius: L2 norm of the change.
+        name: To the left.
+        color: Of the name.
+        pictures: (H,W,3) or (H,W) in [0,1].
+        texts: Under the images, of equally many lines each.
     """
 
-    key: str
-    data: str
-    image: Pictures
-    human: Pictures
-    change: Pictures
-    radius: float
-
-    @property
-    def attack_map(self) -> Pictures:
-        """The attack map |mean over channels of change|, scaled to [0,1] between its extremes' 99th percentile."""
-        return scaled(np.abs(self.change.mean(2)))
-
-    def attacked(self, magnification: float) -> Pictures:
-        """The attacked image with its perturbation magnified."""
-        return np.clip(self.image + magnification * self.change, 0, 1)
-
-    def overlaid(self) -> Pictures:
-        """The image, darkened where people do not look."""
-        return overlay(self.image, self.human)
+    name: str
+    color: str
+    pictures: Sequence[Pictures]
+    texts: Sequence[str] = ()
 
 
-def read_examples(model: Model, most: int | None = None) -> dict[str, Example]:
-    """Read the attacked examples of a measured model by key; none when it kept none."""
-    arrays = model.results.examples if model.results is not None else {}
-    if not arrays:
-        return {}
-    image = np.moveaxis(arrays["image"][:most].astype(float), 1, -1)
-    change = np.moveaxis(arrays["adversarial"][:most].astype(float), 1, -1) - image
-    human = arrays["human"][:most].astype(float)
-    data = str(model.results.summary["data"]["manifest_sha256"]) if model.results is not None else ""
-    return {
-        str(key): Example(str(key), data, image[i], scaled(human[i]), change[i], float(np.linalg.norm(change[i])))
-        for i, key in enumerate(arrays["keys"][:most])
-    }
+def qualitative_grid(
+    models: Sequence[Model],
+    keys: Sequence[str] = (),
+    *,
+    options: PlotOptions = DEFAULT_OPTIONS,
+    categories: Mapping[str, str] | None = None,
+) -> Figure | None:
+    """Draw the images that all models were attacked on, a column per image.
 
-
-def scaled(heat: Pictures) -> Pictures:
-    """Scale a map from its least value and its 99.5th percentile to [0,1]; a constant map is zero."""
-    low, high = heat.min(), np.percentile(heat, 99.5)
-    if high <= low:
-        high = heat.max()
-    return np.clip((heat - low) / (high - low), 0, 1) if high > low else np.zeros_like(heat)
-
-
-def overlay(image: Pictures, heat: Pictures) -> Pictures:
-    """Keep an image's colours where a map is high, and darken and grey it elsewhere."""
-    grey = image.mean(2, keepdims=True)
-    weight = heat[..., None] ** 0.7
-    blended: Pictures = weight * image + (1 - weight) * (0.35 * grey)
-    return blended
-
-
-def magnification_for(examples: Sequence[Example]) -> int:
-    """Choose one magnification for all, so that the typical perturbation is visible and sizes can be compared."""
-    strength = float(np.median([np.percentile(np.abs(example.change), 99.5) for example in examples] or [VISIBLE]))
-    return max([m for m in MAGNIFICATIONS if m * strength <= VISIBLE], default=1)
-
-
-def choose_models(models: Sequence[Model], names: Sequence[str] = ()) -> list[Model]:
-    """Choose the models of the grid: those named, else controls and the models harmonized from them, else the first.
-
-    Raises:
-        ValueError: A named model is not among the measured ones with examples.
-    """
-    usable = {model.name: model for model in models if model.results and model.results.has_examples}
-    if missing := [name for name in names if name not in usable]:
-        raise ValueError(f"expected a model with examples for the grid, got {missing[0]!r}; try {', '.join(usable)}")
-    if names:
-        return [usable[name] for name in names]
-    pairs = [name for model in usable.values() if model.control in usable for name in (model.control, model.name)]
-    return [usable[name] for name in dict.fromkeys([*pairs, *usable])][:MOST_MODELS]
-
-
-def shared_keys(examples: Sequence[Mapping[str, Example]], keys: Sequence[str] = ()) -> list[str]:
-    """Choose the images of the grid: those asked for, else the first ones that all models have as examples.
-
-    Raises:
-        ValueError: An image that was asked for is not an example of all the models.
-    """
-    first = examples[0] if examples else {}
-    shared = [key for key in first if all(key in own and own[key].data == first[key].data for own in examples)]
-    if missing := [key for key in keys if key not in shared]:
-        raise ValueError(f"expected an example of all models of the grid, got {missing[0]!r}; try {', '.join(shared)}")
-    return list(keys) or shared[:MOST_IMAGES]
-
-
-def qualitative_grid(models: Sequence[Model], keys: Sequence[str] = ()) -> Figure | None:
-    """Draw the images that all models were attacked on, a column an image.
-
-    Rows: the image; the same where people look; then for each model the attacked image with its perturbation magnified
-    (the factor is stated), and its attack map.
+    Rows: the image; the human map; each model's attack map in the same rendering, after the attacked image with its
+    perturbation magnified if ``options.attacked``.
 
     Args:
         models: With examples.
-        keys: Images to show, in place of the first ones that the models share.
+        keys: Images to show, in place of those that :func:`harmonizer.report.examples.shared_keys` chooses.
+        options: ``width``, ``map_scale`` and ``attacked`` count.
+        categories: Of classes; the default ones when None.
 
     Returns:
         The figure, or None when the models share no example.
@@ -133,34 +72,104 @@ def qualitative_grid(models: Sequence[Model], keys: Sequence[str] = ()) -> Figur
     Raises:
         ValueError: A key is not an example of all the models.
     """
-    examples = [read_examples(model) for model in models]
-    shown = shared_keys(examples, keys)
+    examples = [read_examples(model, categories=categories) for model in models]
+    most = max(2, min(MOST_IMAGES, int((options.width - NAMES) / SMALLEST)))
+    shown = shared_keys(examples, keys, most)
     if not shown:
         return None
     factor = magnification_for([own[key] for own in examples for key in shown])
-    first = examples[0]
-    rows: list[tuple[str, str, list[Pictures], list[str]]] = [
-        ("Image", "#222222", [first[key].image for key in shown], [""] * len(shown)),
-        ("Human", "#222222", [first[key].overlaid() for key in shown], [""] * len(shown)),
+    columns, render = [examples[0][key] for key in shown], RENDERINGS[options.map_scale]
+    rows: list[Row] = [
+        Row("Image", INK, [example.image for example in columns]),
+        Row("Human map", INK, [render(example.human) for example in columns]),
     ]
     for model, own in zip(models, examples, strict=True):
-        color = COLORS[model.family]
-        radii = [f"{own[key].radius:.2f}" for key in shown]
-        rows.append((f"{model.name}\nattacked", color, [own[key].attacked(factor) for key in shown], radii))
-        rows.append(("attack map", color, [own[key].attack_map for key in shown], [""] * len(shown)))
-    margin = 0.25 + LETTER * max(len(line) for label, *_ in rows for line in label.split("\n"))
-    figure = new_figure(CELL * len(shown) + margin, CELL * len(rows) + 0.35, pad=0.015)
-    axes = figure.subplots(len(rows), len(shown), squeeze=False)
-    for line, (label, color, pictures, radii) in zip(axes, rows, strict=True):
-        for cell, picture, radius in zip(line, pictures, radii, strict=True):
-            cell.imshow(picture, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
-            cell.set(xticks=[], yticks=[])
-            cell.spines[:].set_visible(False)
-            if radius:
-                box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.2}
-                cell.text(0.97, 0.04, radius, transform=cell.transAxes, fontsize=6.5, ha="right", bbox=box)
-        text = line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7.5, color=color)
-        text.set_parse_math(False)
-    caption = f"perturbations magnified {factor}\N{MULTIPLICATION SIGN}; numbers are their L2 radii"
-    figure.supxlabel(caption, x=0.99, ha="right", fontsize=7.5, color="#555555")
+        attacks, color = [own[key] for key in shown], COLORS[model.family]
+        if options.attacked:
+            rows.append(Row("attacked", color, [example.attacked(factor) for example in attacks]))
+        rows.append(Row(model.name, color, [render(e.perturbation) for e in attacks], list(map(_outcome, attacks))))
+    cell = min(LARGEST, (options.width - NAMES) / len(shown) - GAP)
+    line = 1.25 * (options.font_size - SMALLER) / 72
+    heights = [cell + GAP + 1.1 * line * (2 if row.texts else 0) for row in rows]
+    width, height = max(NAMES + len(shown) * (cell + GAP), 3.2), sum(heights) + 6 * line
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")  # every image has the same size
+    top = height - 1.4 * line
+    for row, tall in zip(rows, heights, strict=True):
+        _draw(figure, row, (top - cell, cell), options.font_size - SMALLER, columns if row is rows[0] else ())
+        top -= tall
+    _legend(figure, columns, factor, options, line)
     return figure
+
+
+def _draw(figure: Figure, row: Row, place: tuple[float, float], size: float, heads: Sequence[Example]) -> None:
+    """Draw a row of images (H,W,3) or maps (H,W) in [0,1] at a height, with its name to the left.
+
+    Args:
+        figure: Of a known size.
+        row: To draw.
+        place: Lower edge and side of each image, in inches.
+        size: Size of the text in points.
+        heads: Examples whose classes stand over the images, which are boxed in the colours of their categories.
+    """
+    bottom, cell = place
+    width, height = figure.get_size_inches()
+    for i, picture in enumerate(row.pictures):
+        left = NAMES + i * (cell + GAP)
+        axes = figure.add_axes((left / width, bottom / height, cell / width, cell / height))
+        axes.imshow(picture, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if row.texts:
+            axes.set_xlabel(row.texts[i], fontsize=min(size, 6.2 * cell), labelpad=2, linespacing=1.1).set_parse_math(
+                False
+            )
+        if heads:
+            color = BOXES.get(heads[i].category, INK)
+            title = axes.set_title(textwrap.shorten(heads[i].label, 18, placeholder="…"), fontsize=size, pad=3.5)
+            title.set(color=color, parse_math=False)
+            axes.spines[:].set(visible=bool(heads[i].category), color=color, linewidth=2)
+    name = _broken(row.name, int(72 * NAMES / (0.58 * size)))
+    at = ((NAMES - 0.06) / width, (bottom + cell / 2) / height)
+    figure.text(*at, name, color=row.color, fontsize=size, ha="right", va="center").set_parse_math(False)
+
+
+def _broken(name: str, most: int) -> str:
+    r"""Break a name into lines of at most so many letters where it has a separator.
+
+    >>> _broken("test_resnet-control-seed-0", 12).split("\n")
+    ['test_resnet-', 'control-', 'seed-0']
+    """
+    lines = [""]
+    for part in re.findall(r"[^-_ ]+[-_ ]?|[-_ ]", name):
+        if lines[-1] and len(lines[-1] + part) > most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _outcome(example: Example) -> str:
+    """Say what the attacked image is taken for, how far it is away, and how the attack agrees with people."""
+    taken = f"→ {textwrap.shorten(example.prediction, 18, placeholder='…')}" if example.prediction else ""
+    rho = "" if np.isnan(example.alignment) else f", {RHO} {example.alignment:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{taken}\nL2 {example.radius:.2f}{rho}"
+
+
+def _legend(figure: Figure, columns: Sequence[Example], factor: int, options: PlotOptions, line: float) -> None:
+    """Explain colours, scale and boxes under the grid."""
+    width, height = figure.get_size_inches()
+    bar = figure.add_axes((NAMES / width, 3.4 * line / height, min(1.5, width - NAMES - 0.1) / width, 0.06 / height))
+    bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto", extent=(0, 1, 0, 1))
+    ends = ("0", f"≥ {TIMES_MEAN:g} times the map's mean")
+    ends = ends if options.map_scale == "shared" else ("least", "99.5th percentile of the map")
+    size = options.font_size - SMALLER
+    bar.set(yticks=[])
+    bar.set_xticks([0, 1], labels=ends, fontsize=size)
+    for label, side in zip(bar.get_xticklabels(), ("left", "right"), strict=True):
+        label.set(ha=side)
+    known = {example.category for example in columns} - {""}
+    parts = [f"{'blue' if name == ANIMATE else 'red'} box: {name}" for name in (ANIMATE, INANIMATE) if name in known]
+    if options.attacked:
+        parts.append(f"perturbations magnified {factor}\N{MULTIPLICATION SIGN}")
+    text = wrapped("; ".join(parts), width - NAMES, size)
+    figure.text(NAMES / width, 1.6 * line / height, text, fontsize=size, color="#555555", va="top")

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from harmonizer.report.data import Model
-from harmonizer.report.scatter import correlation_text
 from harmonizer.report.sensitivity import attack_of
 from harmonizer.report.style import COLORS, FAINT, INK, WARNING, mark, new_figure
+from harmonizer.report.tables import correlation_text
 from harmonizer.results import RADIUS
 from harmonizer.results.rows import Columns
 from harmonizer.statistics import AS_PUBLISHED, Status, as_published_summary, mean_summary, rank_correlation

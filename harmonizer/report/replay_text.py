@@ -12,8 +12,7 @@ from harmonizer.report.replay import (
     columns_of,
     share_correct,
 )
-from harmonizer.report.scatter import correlation_text
-from harmonizer.report.tables import escaped, estimate
+from harmonizer.report.tables import correlation_text, escaped, estimate
 from harmonizer.results import RADIUS
 from harmonizer.statistics import Status
 

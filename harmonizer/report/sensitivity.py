@@ -88,21 +88,24 @@ def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
 
 def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, Any]]) -> str:
     """Write the tables: each model's alignment under every mask with its rank, and the rank correlations."""
-    measured = [model for model in models if not np.isnan(alignment_of_mask(model, "l2"))]
-    lines = ["# How far the ranking hangs on mask and attack", ""]
+    values = {id(model): [alignment_of_mask(model, mask) for mask in MASKS] for model in models}
+    measured = [model for model in models if not np.isnan(values[id(model)][-1])]
+    lines = ["# How far the ranking of models depends on mask and attack", ""]
     if measured:
         lines += [
             "Adversarial alignment (share of the noise ceiling) by mask; in brackets the rank within the attack.",
             "",
+            f"| model | attack | {' | '.join(MASKS)} |",
+            f"|---|---|{'---:|' * len(MASKS)}",
         ]
-        lines += [f"| model | attack | {' | '.join(MASKS)} |", f"|---|---|{'---:|' * len(MASKS)}"]
+        rivals = {
+            source: np.array([values[id(model)] for model in measured if model.source == source])
+            for source in {model.source for model in measured}
+        }
         for model in measured:
-            cells = []
-            for mask in MASKS:
-                value = alignment_of_mask(model, mask)
-                rivals = [alignment_of_mask(other, mask) for other in measured if other.source == model.source]
-                rank = 1 + sum(rival > value for rival in rivals)
-                cells.append(NONE if np.isnan(value) else f"{value:.3f} ({rank})")
+            own = np.array(values[id(model)])
+            ranks = 1 + (rivals[model.source] > own).sum(0)
+            cells = [NONE if np.isnan(v) else f"{v:.3f} ({rank})" for v, rank in zip(own, ranks, strict=True)]
             lines.append(f"| {escaped(model.name)} | {escaped(model.source)} | {' | '.join(cells)} |")
         lines.append("")
     if found:

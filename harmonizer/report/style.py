@@ -1,5 +1,6 @@
-"""The look of the figures: colours that colour-blind readers can tell apart, a marker a family, files without dates."""
+"""How figures look: colours that colour-blind readers can tell apart, one marker per family, files without dates."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,12 +35,12 @@ MARKERS = {
 AREA = {"harmonized": 190.0, "control": 75.0}  # of a measured model's marker in points^2; others MEASURED_AREA
 MEASURED_AREA, PUBLISHED_AREA = 52.0, 20.0
 INK, FAINT, WARNING = "#222222", "#D9D9D9", "#B00020"
+DPI = 200
+NARROW = 5.0  # inches: the legend of a figure narrower than this stands below it
 FORMATS = ("png", "pdf", "svg")
 SETTINGS = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
-    "font.size": 9,
-    "axes.labelsize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#555555",
@@ -50,8 +51,18 @@ SETTINGS = {
     "text.color": INK,
     "legend.frameon": False,
     "pdf.fonttype": 42,  # TrueType: text in the PDF can be selected and edited
+    "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "harmonizer",
-    "savefig.dpi": 200,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,  # text is measured and drawn at one resolution: hinting changes its width
+}
+# Name -> width in inches and size of the text in points, from the venues' author guides of 2025.
+PRESETS = {
+    "icml-column": (3.25, 8.0),
+    "icml": (6.75, 9.0),
+    "neurips": (5.5, 9.0),
+    "nature-column": (3.5, 7.0),
+    "nature": (7.2, 7.0),
 }
 
 
@@ -60,13 +71,19 @@ class PlotOptions:
     """How to draw.
 
     Attributes:
-        title: Of the page.
+        title: Title of the page.
         bars: Error bars, "interval" (95 %) or "se".
-        log: Logarithmic axis for the tolerance.
-        grid: Models of the grid of examples, in place of controls and the models harmonized from them.
-        images: Images of the grid, in place of the first ones.
+        log: Use a logarithmic axis for the tolerance.
+        grid: Models of the grid of examples; see :func:`harmonizer.report.examples.choose_models`.
+        images: Images of the grid; see :func:`harmonizer.report.examples.shared_keys`.
         mask: How the perturbation's channels become the map that alignment compares; see
             :func:`harmonizer.functional.attack_map`.
+        labels: Models whose names every scatter shows.
+        width: Width of each figure in inches.
+        font_size: Size of the text in points.
+        headline: State the rank correlation above each scatter; captions state it in any case.
+        map_scale: Scale of the maps in the grid: "shared" by people and attacks, or each its "own".
+        attacked: Show the attacked images in the grid too, their perturbations magnified.
     """
 
     title: str = "Perturbation tolerance and adversarial alignment"
@@ -75,15 +92,22 @@ class PlotOptions:
     grid: Sequence[str] = ()
     images: Sequence[str] = ()
     mask: str = "abs_of_mean"
+    labels: Sequence[str] = ()
+    width: float = 7.2
+    font_size: float = 9.0
+    headline: bool = True
+    map_scale: str = "shared"
+    attacked: bool = False
 
 
 DEFAULT_OPTIONS = PlotOptions()
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def styled(font_size: float = DEFAULT_OPTIONS.font_size) -> Iterator[None]:
     """Use the look of the figures inside a ``with`` block, whatever the user's own settings are."""
-    with mpl_style.context(["default", SETTINGS]):
+    sizes = {"font.size": font_size, "axes.labelsize": font_size + 1}
+    with mpl_style.context(["default", SETTINGS | sizes]):
         yield
 
 
@@ -96,7 +120,27 @@ def new_figure(width: float, height: float, *, pad: float = 0.04) -> Figure:
 
 def mark(figure: Figure, text: str) -> None:
     """Write a warning across the top of a figure, so that it cannot travel without it."""
-    figure.suptitle(text, fontsize=7.5, color=WARNING, fontweight="bold")
+    figure.suptitle(wrapped(text, figure.get_figwidth(), 7.5), fontsize=7.5, color=WARNING, fontweight="bold")
+
+
+def inches(text: str) -> float:
+    """Read a width: a number of inches, or one with its unit.
+
+    Raises:
+        ValueError: It is not one, or not between 1 and 30 inches.
+
+    >>> inches("3.25"), inches("6.75in"), round(inches("89mm"), 2)
+    (3.25, 6.75, 3.5)
+    """
+    number = float(text.removesuffix("in").removesuffix("mm")) / (25.4 if text.endswith("mm") else 1)
+    if not 1 <= number <= 30:
+        raise ValueError(f"expected 1 to 30 inches, got {text}")
+    return number
+
+
+def wrapped(text: str, width: float, size: float) -> str:
+    """Wrap text of a size in points to a width in inches; a letter is about 0.56 of its size wide."""
+    return "\n".join(textwrap.wrap(text, int(72 * width / (0.56 * size))))
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -108,6 +152,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     }
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     for path, kind in zip(paths, FORMATS, strict=True):
-        with replacing(path) as temporary:  # tight: whatever a layout has pushed over the edge is kept
-            figure.savefig(temporary, format=kind, metadata=metadata[kind], facecolor="white", bbox_inches="tight")
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=kind, metadata=metadata[kind], facecolor="white")
     return paths

@@ -7,22 +7,23 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from harmonizer.report.data import Model
-from harmonizer.report.style import COLORS, FAINT, new_figure
+from harmonizer.report.style import COLORS, DEFAULT_OPTIONS, FAINT, NARROW, PlotOptions, new_figure
 from harmonizer.results import RADIUS
 from harmonizer.results.families import FAMILIES
 from harmonizer.results.rows import Columns
 from harmonizer.statistics import Status, proportion, survival
 
-WIDTH, HEIGHT = 7.2, 4.0  # inches
+ASPECT = 0.56  # height over width
 MOST_NAMES = 14  # curves with a name and a band each; of more, only families are told apart
 POINTS = 201  # of a curve
 DASHES = ("-", "--", ":", "-.")  # of the models of one family
 
 
-def survival_curves(models: Sequence[Model]) -> Figure:
+def survival_curves(models: Sequence[Model], options: PlotOptions = DEFAULT_OPTIONS) -> Figure:
     """Draw the share of images that measured models still get right against the radius, with 95 % intervals."""
     models = [model for family in FAMILIES for model in models if model.results is not None and model.family == family]
-    figure = new_figure(WIDTH, HEIGHT)
+    below = options.width < NARROW
+    figure = new_figure(options.width, options.width * (1.0 if below else ASPECT))
     axes = figure.add_subplot()
     named = len(models) <= MOST_NAMES
     radii = np.linspace(0, max(map(last_radius, models), default=1.0), POINTS)
@@ -45,7 +46,7 @@ def survival_curves(models: Sequence[Model]) -> Figure:
     axes.margins(x=0)
     axes.set_ylim(0, 100)
     axes.grid(color=FAINT, linewidth=0.5, alpha=0.7)
-    legend = figure.legend(loc="outside right upper", fontsize=7.5, handlelength=2.6)
+    legend = figure.legend(loc="outside lower left" if below else "outside right upper", fontsize="small")
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure

@@ -13,9 +13,10 @@ from harmonizer.files import atomic_write
 from harmonizer.report.data import AXES, Model, Score, comparable
 from harmonizer.report.paired import Comparison
 from harmonizer.results import RADIUS, text_cell
-from harmonizer.statistics import BOUND, BUDGETS, STATUSES, robust_accuracy
+from harmonizer.statistics import BOUND, BUDGETS, FEWEST_RANKED, STATUSES, robust_accuracy
 from harmonizer.statistics.bootstrap import Summary
 
+RHO = "\N{GREEK SMALL LETTER RHO}"
 NONE = "\N{EN DASH}"  # what is not known
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 MARKS = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
@@ -28,6 +29,7 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "±": r"$\pm$",
+    RHO: r"$\rho$",
     "∞": r"$\infty$",
     "\N{MINUS SIGN}": "$-$",
 }
@@ -80,6 +82,21 @@ def estimate(value: float, low: float, high: float, digits: int = 3, sign: str =
     return shown.replace("-", "\N{MINUS SIGN}")
 
 
+def correlation_text(correlation: Mapping[str, Any]) -> str:
+    """Say a rank correlation in one line, or why there is none.
+
+    >>> correlation_text({"rho": 0.8245, "low": 0.786, "high": 0.855, "p": 6.5e-77, "n": 305})[11:]
+    '= 0.825 [0.786, 0.855], p < 0.001, n = 305'
+    """
+    n = correlation["n"]
+    if np.isnan(correlation["rho"]):
+        reason = f"it takes {FEWEST_RANKED}" if n < FEWEST_RANKED else "a score is the same for all"
+        return f"No rank correlation of {n} model{'' if n == 1 else 's'}: {reason}"
+    p = f"p = {correlation['p']:.3f}" if correlation["p"] >= 0.001 else "p < 0.001"
+    rho = estimate(correlation["rho"], correlation["low"], correlation["high"])
+    return f"Spearman {RHO} = {rho}, {p}, n = {n}"
+
+
 def median(model: Model) -> str:
     """Show the median radius of a measured model, infinite when most images were never fooled."""
     if model.results is None:
@@ -96,10 +113,7 @@ def markdown(models: Sequence[Model]) -> str:
 
 def latex(models: Sequence[Model]) -> str:
     """Write the table as LaTeX, for the ``booktabs`` package."""
-    lines = [
-        " & ".join("".join(LATEX.get(letter, letter) for letter in one_line(cell)) for cell in cells)
-        for cells in table(models)
-    ]
+    lines = [" & ".join(map(latex_text, cells)) for cells in table(models)]
     columns = "lll" + "r" * (len(header()) - 4) + "l"
     rule, body = "\\midrule\n", "".join(f"{text} \\\\\n" for text in lines[1:])
     return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{lines[0]} \\\\\n{rule}{body}\\bottomrule\n\\end{{tabular}}\n"
@@ -166,6 +180,11 @@ def robust_of(model: Model) -> list[Summary]:
 def escaped(text: str) -> str:
     """Escape text for a cell of a Markdown table, on one line."""
     return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", one_line(text))
+
+
+def latex_text(text: str) -> str:
+    """Escape text for LaTeX, on one line."""
+    return "".join(LATEX.get(letter, letter) for letter in one_line(text))
 
 
 def one_line(text: str) -> str:

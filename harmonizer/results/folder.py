@@ -61,14 +61,26 @@ class Results:
 
     @property
     def examples(self) -> dict[str, NDArray[Any]]:
-        """The attacked examples, read anew each time, for they are large; empty when none were kept.
+        """All attacked examples; see :meth:`read_examples`."""
+        return self.read_examples()
 
-        ``keys`` (E,), ``image`` and ``adversarial`` (E,3,H,W) in [0,1], ``human`` and ``saliency`` (E,H,W).
+    @property
+    def example_keys(self) -> list[str]:
+        """The names of the attacked examples, in the data's order."""
+        arrays = load_arrays(self.folder / EXAMPLES, names=("keys",)) if self.has_examples else {}
+        return [str(key) for key in arrays.get("keys", ())]
+
+    def read_examples(self, most: int | None = None) -> dict[str, NDArray[Any]]:
+        """Read the first attacked examples as they are stored, anew each time, for they are large.
+
+        Returns:
+            ``keys`` (E,), ``image`` and ``adversarial`` (E,3,H,W) in [0,1], ``human`` and ``saliency`` (E,H,W), and
+            in later versions ``label`` and ``prediction`` (E,), names of classes. Empty when none were kept.
         """
         path = self.folder / EXAMPLES
         if not self.has_examples:
             return {}
-        examples = load_arrays(path)
+        examples = load_arrays(path, most)
         check_examples(examples, str(path))
         return examples
 

@@ -1,19 +1,20 @@
 """What a results folder must hold: fields of ``summary.json`` and arrays of ``examples.npz``, with their checks."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harmonizer.statistics import STATUSES, stated
-from harmonizer.untrusted import CONTROLS, check_zip, shortened
+from harmonizer.untrusted import CONTROLS, check_zip, is_name, shortened
 
 VERSION = 1
 MOST_BYTES = 2**31  # of the arrays in a file
+NAMES = ("label", "prediction")  # arrays of class names, which later versions add to the examples
 LONGEST = 4096  # characters of a text: data are named by addresses
 NUMBERS = (
     *("accuracy", "tolerance", "adversarial_alignment", "feature_alignment", "survival", "health", "cost"),
@@ -93,20 +94,22 @@ def check_examples(examples: Mapping[str, NDArray[Any]], name: str) -> None:
     count, _, height, width = shape
     picture, plane = (count, 3, height, width), (count, height, width)
     shapes = {"keys": (count,), "image": picture, "adversarial": picture, "human": plane, "saliency": plane}
+    shapes |= {name: (count,) for name in NAMES if name in examples}
     for field, shape in shapes.items():
         array = np.asarray(examples[field])
         if array.shape != shape:
             raise ValueError(f"{name}, array {field}: expected shape {shape}, got {array.shape}")
-        kind = "U" if field == "keys" else "f"
+        kind = "U" if len(shape) == 1 else "f"
         if array.dtype.kind != kind:
             expected = "text" if kind == "U" else "floats"
             raise ValueError(f"{name}, array {field}: expected {expected}, got {array.dtype}")
-        if kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"{name}, array {field}: expected finite values")
+        if not (np.isfinite(array).all() if kind == "f" else all(map(is_name, array.tolist()))):
+            expected = "finite values" if kind == "f" else "printable names"
+            raise ValueError(f"{name}, array {field}: expected {expected}")
 
 
-def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an archive of arrays; nothing in it is unpickled.
+def load_arrays(path: Path, most: int | None = None, names: Collection[str] = ()) -> dict[str, NDArray[Any]]:
+    """Read an archive of arrays, or those of some names, of each the first ``most`` items; nothing is unpickled.
 
     Raises:
         ValueError: It is damaged, or holds more than :data:`MOST_BYTES`.
@@ -114,9 +117,28 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         check_zip(path, most=MOST_BYTES)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            wanted = [name for name in archive.files if not names or name in names]
+            if most is None:
+                return {name: archive[name] for name in wanted}
+            return {name: _first_items(archive.zip, name, most) for name in wanted}
     except (OSError, ValueError, EOFError, BadZipFile, TypeError, NotImplementedError, zlib.error) as error:
         raise ValueError(f"{path}: expected an archive of arrays ({error}); measure again") from None
+
+
+def _first_items(archive: ZipFile, name: str, most: int) -> NDArray[Any]:
+    """Decompress no more of an array than its first items."""
+    with archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(member)
+        if fortran or dtype.hasobject or not shape:
+            raise ValueError(f"array {name} is not of plain items in C order")
+        shape = (min(most, shape[0]), *shape[1:])
+        size = int(np.prod(shape)) * dtype.itemsize
+        content = member.read(size)
+        if len(content) < size:
+            raise ValueError(f"array {name} is cut off")
+    return np.frombuffer(content, dtype).reshape(shape)
 
 
 def numbers(content: Any) -> Any:  # noqa: ANN401 - any JSON value

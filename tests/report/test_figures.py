@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgb
 
 from harmonizer.report.data import Model, Score, comparable, load_models
-from harmonizer.report.grid import choose_models, magnification_for, qualitative_grid, read_examples, shared_keys
+from harmonizer.report.examples import choose_models, magnification_for, read_examples, relative, shared_keys
+from harmonizer.report.grid import BOXES, qualitative_grid
 from harmonizer.report.scatter import scatter
 from harmonizer.report.sensitivity import correlations
-from harmonizer.report.style import styled
+from harmonizer.report.style import PlotOptions, styled
 from harmonizer.report.survival import last_radius, survival_curves, survival_of
 from harmonizer.report.tables import comma_separated
 from harmonizer.results import find_results
@@ -110,9 +112,10 @@ def test_the_grid_shows_pairs_and_states_its_magnification(models):
     assert [model.family for model in chosen] == ["control", "harmonized"] * 2
     factor = magnification_for([e for model in chosen for e in read_examples(model).values()])
     with styled():
-        figure = qualitative_grid(chosen)
-    assert f"magnified {factor}\N{MULTIPLICATION SIGN}" in figure.get_supxlabel()
-    assert len(figure.axes) % (2 + 2 * 4) == 0
+        figure = qualitative_grid(chosen, options=PlotOptions(attacked=True))
+    texts = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+    assert f"magnified {factor}\N{MULTIPLICATION SIGN}" in texts
+    assert (len(figure.axes) - 1) % (2 + 2 * 4) == 0  # the last is the scale
 
 
 def test_pictures_of_other_data_are_not_shared_by_their_name(models):
@@ -128,3 +131,42 @@ def test_examples_keep_their_radius(models):
         columns = models[0].results.columns
         assert example.radius == pytest.approx(columns["l2"][columns["key"] == key][0], rel=0.05)  # clipped to [0,1]
         assert example.attack_map.min() == 0 and example.attack_map.max() == 1
+
+
+def test_the_grid_names_classes_outcomes_and_categories_and_shares_one_scale(models):
+    chosen = choose_models(models)
+    with styled():
+        figure = qualitative_grid(chosen)
+    columns = (len(figure.axes) - 1) // (2 + len(chosen))
+    examples = [read_examples(model) for model in chosen]
+    keys = shared_keys(examples)[:columns]
+    for i, key in enumerate(keys):
+        first, head = examples[0][key], figure.axes[i]
+        assert head.get_title() == first.label and first.category in ("animate", "inanimate")
+        assert head.spines["left"].get_edgecolor()[:3] == pytest.approx(to_rgb(BOXES[first.category]))
+        np.testing.assert_allclose(figure.axes[columns + i].images[0].get_array(), relative(first.human))
+        attack = figure.axes[2 * columns + i]
+        np.testing.assert_allclose(attack.images[0].get_array(), relative(first.perturbation))
+        assert attack.get_xlabel().splitlines()[0] == f"→ {first.prediction}"
+        columns_of = chosen[0].results.columns
+        row = columns_of["key"].tolist().index(key)
+        assert f"{columns_of['alignment'][row]:.2f}" in attack.get_xlabel().replace("\N{MINUS SIGN}", "-")
+
+
+def test_a_relative_map_keeps_zero_and_means(models):
+    heat = np.array([[0.0, 1.0], [2.0, 1.0]], np.float32)
+    np.testing.assert_allclose(relative(heat), [[0, 1 / 6], [2 / 6, 1 / 6]], rtol=1e-6)
+    np.testing.assert_allclose(relative(7 * heat), relative(heat), rtol=1e-6)
+    assert not relative(np.zeros((2, 2), np.float32)).any()
+
+
+def test_images_are_animate_and_inanimate_in_turn_and_models_of_several_families_where_there_is_no_pair(models):
+    alone = [model for model in models if model.family not in ("control", "harmonized")]
+    chosen = choose_models(alone)
+    assert len({model.family for model in chosen}) == len(chosen) > 1
+    own = read_examples(models[0])
+    labelled = {
+        key: replace(example, category="animate" if i > 1 else "inanimate")
+        for i, (key, example) in enumerate(own.items())
+    }
+    assert [labelled[key].category for key in shared_keys([labelled], most=2)] == ["animate", "inanimate"]

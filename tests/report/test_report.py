@@ -36,11 +36,23 @@ def report(zoo, tmp_path_factory):
 
 
 def test_everything_is_written(report):
-    expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "svg")} | set(TEXTS)
+    expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "svg", "txt", "tex")} | set(TEXTS)
     assert {path.name for path in report.iterdir()} == expected
     assert (report / "tolerance.png").read_bytes().startswith(b"\x89PNG")
     assert (report / "tolerance.pdf").read_bytes().startswith(b"%PDF")
     assert b"<svg" in (report / "tolerance.svg").read_bytes()
+
+
+def test_captions_state_models_attack_error_bars_and_correlation(report):
+    caption = (report / "tolerance.txt").read_text()
+    assert "of 7 models" in caption and "ddn" in caption and "95 % intervals over images" in caption
+    record = next(r for r in json.loads((report / "statistics.json").read_text()) if r["group"] == "all")
+    assert f"{record['rho']:.3f}".replace("-", "\N{MINUS SIGN}") in caption and "n = 7" in caption and "p = " in caption
+    tex = (report / "tolerance.tex").read_text()
+    assert tex.startswith("\\caption{") and tex.endswith("\\label{fig:tolerance}\n")
+    assert r"95 \% intervals" in tex and r"$\rho$" in tex and tex.isascii()
+    grid = (report / "grid.txt").read_text()
+    assert "the first in the data's order" in grid and "pairs of control and harmonized" in grid and "6 times" in grid
 
 
 def test_another_process_writes_the_same_bytes(report, zoo, tmp_path):

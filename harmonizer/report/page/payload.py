@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harmonizer.report.data import AXES, RMS, Model, Source, comparable, input_sizes
-from harmonizer.report.grid import Example, magnification_for, read_examples, shared_keys
+from harmonizer.report.examples import Example, magnification_for, read_examples, shared_keys
 from harmonizer.report.page.pictures import PictureBook
 from harmonizer.report.paired import TEST, Comparison
 from harmonizer.report.survival import last_radius, survival_of

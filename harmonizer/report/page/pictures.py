@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from harmonizer.report.grid import HEAT, Pictures
+from harmonizer.report.examples import HEAT, Pictures
 
 SIDE = 128  # pixels that a picture has at most
 SMALL = 64  # up to this side, pixels are kept exactly and shown as squares

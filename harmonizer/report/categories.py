@@ -1,0 +1,91 @@
+"""What a class is called, and whether it is animate: the boxes around the images of the grid.
+
+By default these are animate: of ImageNet's 1000 classes those below the synset ``animal.n.01`` (n00015388) of WordNet
+3.0, the first 398 in ImageNet's order; of the demo data butterfly and fish. Plants and people are not.
+"""
+
+import csv
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+ANIMATE, INANIMATE = "animate", "inanimate"
+ANIMALS = 398  # classes of ImageNet, the first ones
+WORDNET_ID = re.compile(r"n\d{8}\b")
+DEMO = ("butterfly", "fish", "heart", "key", "leaf", "moon", "mug", "mushroom", "star", "umbrella")  # in their order
+COLUMNS = ("class", "category")
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """Return ImageNet's class names: WordNet identifier and first word."""
+    return tuple((files("harmonizer") / "data" / "imagenet_classes.txt").read_text("utf-8").splitlines())
+
+
+@cache
+def default_categories() -> Mapping[str, str]:
+    """Return the category of each of ImageNet's classes, by identifier, and of the demo's, by name.
+
+    >>> [default_categories()[key] for key in ("n01440764", "n02666196", "fish", "mug")]  # tench, abacus
+    ['animate', 'inanimate', 'animate', 'inanimate']
+    """
+    identifiers = [name.split()[0] for name in imagenet_classes()]
+    known = {key: ANIMATE if i < ANIMALS else INANIMATE for i, key in enumerate(identifiers)}
+    return known | {name: ANIMATE if name in ("butterfly", "fish") else INANIMATE for name in DEMO}
+
+
+def read_categories(path: Path | None) -> Mapping[str, str]:
+    """Read a table of categories over the default ones.
+
+    Args:
+        path: CSV with the columns class (a name, or a WordNet identifier) and category (animate or inanimate).
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A column is missing, or a category is another word; the message names the line.
+    """
+    if path is None:
+        return default_categories()
+    if not path.is_file():
+        raise FileNotFoundError(f"no table of categories at {path}")
+    given = {}
+    try:
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected CSV in UTF-8 ({error})") from None
+    if not set(COLUMNS) <= set(reader.fieldnames or ()):
+        raise ValueError(f"{path}, line 1: expected the columns {' and '.join(COLUMNS)}")
+    for line in reader:
+        name, category = ((line[column] or "").strip() for column in COLUMNS)
+        if not name or category not in (ANIMATE, INANIMATE):
+            raise ValueError(
+                f"{path}, line {reader.line_num}: expected a class and {ANIMATE} or {INANIMATE}, got {category!r}"
+            )
+        given[name] = category
+    return {**default_categories(), **given}
+
+
+def category_of(name: str, categories: Mapping[str, str]) -> str:
+    """Return a class's category, by its name or its WordNet identifier; empty when it is not known."""
+    return categories.get(name) or categories.get(name.split(" ")[0], "")
+
+
+def class_name(label: int, data: str, classes: int) -> str:
+    """Return the name of a class of some data with so many classes, as far as it is known.
+
+    >>> class_name(0, "val", 1000), class_name(1, "demo", 10), class_name(7, "mine", 20)
+    ('n01440764 tench', 'fish', 'class 7')
+    """
+    known = imagenet_classes() if classes == len(imagenet_classes()) else DEMO if data == "demo" else ()
+    return known[label] if 0 <= label < len(known) else f"class {label}"
+
+
+def short_name(name: str) -> str:
+    """Return a class's name without its WordNet identifier.
+
+    >>> short_name("n01440764 tench"), short_name("n01440764"), short_name("fish")
+    ('tench', 'n01440764', 'fish')
+    """
+    return WORDNET_ID.sub("", name, count=1).strip() or name
