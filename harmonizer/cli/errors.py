@@ -25,6 +25,7 @@ USER_ERRORS = (ValueError, TypeError, ArithmeticError, OSError)
 EXTRAS = {  # module -> package to install
     "adv_lib": "adv-lib (with setuptools below 81; see benchmarks/README.md)",
     "foolbox": "foolbox",
+    "h5py": "h5py",
     "tensorboard": "tensorboard",
     "wandb": "wandb",
 }

@@ -1,5 +1,6 @@
 """Models that take images in [0,1]: timm's by name, their weights from files, their normalisation inside."""
 
+from harmonizer.models import resnet50v2 as _resnet50v2  # noqa: F401 - registers the model with timm
 from harmonizer.models.pixel_model import (
     PixelModel,
     backbone_shapes,

@@ -1,0 +1,140 @@
+"""Convert Keras weights to a folder that timm loads: ``python -m harmonizer.models.convert_weights FILE.h5 --out DIR``.
+
+For the published harmonized networks of Fel et al. 2022: VGG16, ResNet50V2, EfficientNet-B0, ViT-B/16, ConvNeXt-T,
+LeViT-128 and MaxViT-T. It needs h5py, and no TensorFlow.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import save_for_hf
+
+from harmonizer.cli import clear_errors
+from harmonizer.cli.console import say
+from harmonizer.files import file_sha256, temporary_name
+from harmonizer.models.keras import check_config, count_classes, find_architecture, open_weights, to_timm
+from harmonizer.models.keras.mapping import INPUT
+from harmonizer.models.tensors import check_weights
+from harmonizer.untrusted import MOST_CLASSES
+
+PAPER = "arXiv:2211.04533"
+CITATION = """@article{fel2022harmonizing,
+  title={Harmonizing the object recognition strategies of deep neural networks with humans},
+  author={Fel, Thomas and Felipe, Ivan and Linsley, Drew and Serre, Thomas},
+  journal={Advances in Neural Information Processing Systems (NeurIPS)},
+  year={2022}
+}"""
+
+
+def convert(source: Path, out: Path) -> str:
+    """Write a file of Keras weights as a folder that timm loads.
+
+    Args:
+        source: ``.h5`` of a whole Keras model or of its weights.
+        out: Folder to make, with ``model.safetensors``, timm's ``config.json`` and a model card, ``README.md``.
+
+    Returns:
+        timm's name of the architecture.
+
+    Raises:
+        FileExistsError: ``out`` exists.
+        FileNotFoundError: There is no file.
+        ImportError: h5py is not installed.
+        ValueError: The file is damaged, or is not exactly one of the known networks; the message names what differs.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists; choose another place with --out DIR")
+    with open_weights(source) as file:
+        arch = find_architecture(file)
+        config = timm.get_pretrained_cfg(arch.timm)
+        assert config is not None
+        heads: Any = config.classifier  # LeViT has two
+        head = heads if isinstance(heads, str) else heads[0]
+        classes = count_classes(file, arch, head)
+        if classes > MOST_CLASSES:
+            raise ValueError(f"{source}: expected at most {MOST_CLASSES} classes, got {classes}")
+        with torch.device("meta"):  # no memory for what the file may not hold
+            model: Any = timm.create_model(arch.timm, num_classes=classes)
+        activation = check_config(file, model)
+        state = to_timm(file, arch, model)
+    check_weights(state, source)
+    model.load_state_dict(state, assign=True)
+    origin = {
+        "file": source.name,
+        "sha256": file_sha256(source),
+        "keras": arch.keras,
+        "removed_activation": activation if activation == "softmax" else None,
+        "paper": PAPER,
+    }
+    _write(model, out, origin)
+    return arch.timm
+
+
+def _write(model: Any, out: Path, origin: dict[str, str | None]) -> None:  # noqa: ANN401 - timm's model
+    """Write the folder, whole or not at all."""
+    data = {
+        "input_size": (3, INPUT, INPUT),
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "crop_pct": 0.875,
+        "interpolation": "bilinear",
+    }
+    temporary = temporary_name(out)
+    try:
+        save_for_hf(model, str(temporary), {"converted_from": origin}, safe_serialization=True, data_config=data)
+        (temporary / "README.md").write_text(
+            _model_card(model.pretrained_cfg["architecture"], origin), encoding="utf-8"
+        )
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _model_card(architecture: str, origin: dict[str, str | None]) -> str:
+    """Return the model card in Markdown."""
+    ours = "import harmonizer.models  # registers resnet50v2\n" * (architecture == "resnet50v2")
+    softmax = "* the softmax after the logits is removed\n" * (origin["removed_activation"] == "softmax")
+    return f"""---
+library_name: timm
+tags: [image-classification, timm, harmonizer]
+---
+# {architecture}, converted from Keras
+
+* weights: `{origin["file"]}`, sha256 `{origin["sha256"]}`, of `{origin["keras"]}`
+{softmax}* input: {INPUT} x {INPUT} pixels, divided by 255, normalised by ImageNet's mean and std
+
+```python
+import timm
+{ours}model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()
+```
+
+The published harmonized networks are those of Fel et al. 2022 ({PAPER}); that this file is one of them is not checked.
+
+```bibtex
+{CITATION}
+```
+"""
+
+
+@clear_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Convert as the command line says."""
+    first, _, rest = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m harmonizer.models.convert_weights", description=first.partition(":")[0] + ".", epilog=rest
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.h5")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to make")
+    given = parser.parse_args(arguments)
+    name = convert(given.file, given.out)
+    say(f"timm model: {given.out} ({name})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Keras's HDF5 files, read as data: names, plain arrays and the configuration, all of them in the file itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harmonizer.untrusted import parse_json, plain_text, shortened
+
+if TYPE_CHECKING:
+    import h5py
+
+MOST_CONFIG = 10**7  # bytes of model_config
+WHOLE = "model_weights"  # group of the weights in a whole model, next to the optimizer's
+FLOATS = ("f2", "f4", "f8")
+
+
+@dataclass(frozen=True)
+class KerasFile:
+    """What a file holds; the arrays are read only when they are asked for.
+
+    Attributes:
+        path: The file.
+        weights: Datasets by Keras's name, such as ``conv1_conv/kernel``.
+        config: ``model_config`` of a whole model; None in a file of weights alone.
+    """
+
+    path: Path
+    weights: dict[str, "h5py.Dataset"]
+    config: Any
+
+
+@contextmanager
+def open_weights(path: Path) -> Iterator[KerasFile]:
+    """Open a file of ``model.save("x.h5")`` or ``model.save_weights("x.h5")`` of Keras 2, or its like from Keras 3.
+
+    Args:
+        path: ``.h5`` or ``.hdf5``.
+
+    Raises:
+        ImportError: h5py is not installed.
+        FileNotFoundError: There is no such file.
+        ValueError: It is no such file, or holds links, compressed or external arrays, or other types than floats.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError("h5py is needed to read Keras's files, got none; try: pip install h5py") from None
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of Keras weights at {path}")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: expected Keras weights in HDF5, got a file that is none ({reason})") from None
+    with file:
+        try:
+            yield _read(path, file)
+        except (OSError, RuntimeError, KeyError) as error:  # of HDF5, on a damaged file
+            raise ValueError(f"{path} is truncated or damaged ({' '.join(str(error).split())})") from None
+
+
+def _read(path: Path, file: "h5py.File") -> KerasFile:
+    """Find the weights of each layer; none is read."""
+    whole = dict(_members(path, file, only=WHOLE)).get(WHOLE)
+    weights: dict[str, h5py.Dataset] = {}
+    for layer, name, array in _arrays(path, file if whole is None else whole):
+        plain = name.removesuffix(":0")
+        plain = plain if "/" in plain else f"{layer}/{plain}"
+        if plain in weights:
+            raise ValueError(f"{path}: expected each weight once, got {shortened(plain)} again")
+        weights[plain_text(plain, f"{path}: name of a weight")] = _checked(path, plain, array)
+    return KerasFile(path, weights, _config(path, file))
+
+
+def _arrays(path: Path, root: Any) -> Iterator[tuple[str, str, Any]]:  # noqa: ANN401 - a group
+    """Yield layer, name and array of each weight.
+
+    A group with the attribute ``weight_names`` is a layer, and below it lie its weights by their names, slashes
+    being groups. The attributes' values are not used: a list of names in a small file can fill the memory.
+    """
+    import h5py
+
+    seen = set()
+    waiting: list[tuple[str, str | None, str, Any]] = [("", None, "", root)]
+    while waiting:
+        place, layer, before, group = waiting.pop()
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:
+            raise ValueError(f"{path}: expected each group once, got {shortened(place)} again")
+        seen.add(address)
+        if "weight_names" in group.attrs or "weight_names0" in group.attrs:
+            layer, before = place, ""
+        for name, member in _members(path, group):
+            if isinstance(member, h5py.Group):
+                waiting.append((f"{place}/{name}".lstrip("/"), layer, f"{before}{name}/", member))
+            elif layer is None:
+                raise ValueError(
+                    f"{path}: expected weights by the names of their layers, got {shortened(name)} in none; Keras 3's "
+                    '.weights.h5 has no such names: load it in Keras, then model.save("weights.h5")'
+                )
+            else:
+                yield layer, before + name, member
+
+
+def _members(path: Path, group: Any, only: str | None = None) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - a group
+    """Yield names and members of a group that are in this file, which links need not be."""
+    import h5py
+
+    for name in group:
+        if only is not None and name != only:
+            continue
+        if group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type != h5py.h5l.TYPE_HARD:
+            raise ValueError(
+                f"{path}: expected weights in the file, got a link at {shortened(name)}; it is not followed"
+            )
+        yield name, group[name]
+
+
+def _checked(path: Path, name: str, array: Any) -> "h5py.Dataset":  # noqa: ANN401 - what HDF5 holds under a name
+    """Return an array if it is one of floats, stored whole and as it is in this file."""
+    import h5py
+
+    where = f"{path}: {shortened(name)}"
+    if not isinstance(array, h5py.Dataset) or array.dtype.str[1:] not in FLOATS:
+        raise ValueError(f"{where}: expected an array of floats, got {getattr(array, 'dtype', type(array).__name__)}")
+    if array.is_virtual or array.external:
+        raise ValueError(f"{where}: expected an array in the file, got one that lies in another; it is not read")
+    if array.id.get_create_plist().get_nfilters() or array.id.get_storage_size() < array.nbytes:
+        raise ValueError(
+            f"{where}: expected {array.nbytes} bytes as they are, got {array.id.get_storage_size()} stored"
+        )
+    return array
+
+
+def _config(path: Path, file: "h5py.File") -> Any:  # noqa: ANN401 - JSON
+    """Return the configuration of a whole model."""
+    if "model_config" not in file.attrs:
+        return None
+    kind = file.attrs.get_id("model_config")
+    text = file.attrs["model_config"] if kind.shape == () else None
+    if not isinstance(text, str | bytes) or len(text) > MOST_CONFIG:
+        raise ValueError(f"{path}: expected model_config in JSON of at most {MOST_CONFIG} bytes, got {kind.dtype}")
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected model_config in JSON ({error})") from None

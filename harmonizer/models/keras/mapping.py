@@ -1,0 +1,188 @@
+"""From Keras's arrays to the tensors of a timm model: names, axes and shapes."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harmonizer.models.keras.architectures import ARCHITECTURES, Architecture
+from harmonizer.models.keras.hdf5 import KerasFile
+from harmonizer.untrusted import shortened
+
+INPUT = 224  # pixels, of all published weights
+KINDS = {
+    "kernel": ".weight",
+    "depthwise_kernel": ".weight",
+    "gamma": ".weight",
+    "beta": ".bias",
+    "bias": ".bias",
+    "moving_mean": ".running_mean",
+    "moving_variance": ".running_var",
+} | dict.fromkeys(("weight", "cls", "pos_embedding", "positional_embedding"), "")
+
+
+def find_architecture(file: KerasFile) -> Architecture:
+    """Return the architecture that has the layers of a file.
+
+    Raises:
+        ValueError: None has them all; the message names those of the nearest that it does not have.
+    """
+    unknown = {arch: [name for name in file.weights if _target(arch, name) is None] for arch in ARCHITECTURES}
+    arch = min(unknown, key=lambda candidate: len(unknown[candidate]))
+    if len(unknown[arch]) == len(file.weights):
+        known = ", ".join(candidate.keras for candidate in ARCHITECTURES)
+        first = ", ".join(shortened(name) for name in list(file.weights)[:3]) or "no weights"
+        raise ValueError(f"{file.path}: expected weights of one of {known}, got {first}")
+    if unknown[arch]:
+        raise ValueError(f"{file.path}: {arch.keras} has no weights {_some(unknown[arch])}; nothing is converted")
+    return arch
+
+
+def count_classes(file: KerasFile, arch: Architecture, head: str) -> int:
+    """Return how many classes the head tells apart; ``head`` is timm's module.
+
+    Raises:
+        ValueError: The file has no bias of the head.
+    """
+    for name, array in file.weights.items():
+        if _target(arch, name) == f"{head}.bias" and len(array.shape) == 1:
+            return int(array.shape[0])
+    raise ValueError(f"{file.path}: expected a classifier, got no bias of {arch.timm}'s {head}; is the top missing?")
+
+
+def to_timm(file: KerasFile, arch: Architecture, model: nn.Module) -> dict[str, Tensor]:
+    """Return the state of a timm model with the weights of a file.
+
+    Args:
+        file: Open, from :func:`harmonizer.models.keras.open_weights`.
+        arch: What :func:`find_architecture` found.
+        model: timm's model, with as many classes as the file's.
+
+    Raises:
+        ValueError: A weight is missing, given twice, not in the model, or of another shape; the message names it.
+    """
+    own = model.state_dict()
+    state: dict[str, Tensor] = {}
+    for name, array in file.weights.items():
+        target = _target(arch, name)
+        shape = _shape(own, target or "")
+        if target is None or shape is None or target in state:
+            raise ValueError(f"{file.path}: {arch.keras} has no weights {shortened(name)}, or has them under two names")
+        state[target] = _laid_out(file, name, array, shape)
+    state = _joined(state)
+    for copy, source in arch.copies.items():
+        taken = [name for name in state if name.startswith(f"{source}.")]
+        state |= {copy + name.removeprefix(source): state[name].clone() for name in taken}
+    counters = {
+        name: torch.zeros(value.shape, dtype=value.dtype)
+        for name, value in own.items()
+        if not value.is_floating_point()
+    }
+    if missing := [name for name in own if name not in state and name not in counters]:
+        raise ValueError(f"{file.path}: expected all weights of {arch.timm}, got none for {_some(missing)}")
+    return state | counters
+
+
+def check_config(file: KerasFile, model: nn.Module) -> str | None:
+    """Check what ``model_config`` says of a whole model against timm's; return the activation after the logits.
+
+    Raises:
+        ValueError: The channels come first, the input has another size or is rescaled inside, an epsilon differs, or
+            the last activation is neither linear nor softmax.
+    """
+    if file.config is None:
+        return None
+    layers = list(_layers(file.config))
+    epsilons = [eps for eps in {getattr(module, "eps", None) for module in model.modules()} if isinstance(eps, float)]
+    for kind, settings in layers:
+        where = f"{file.path}: layer {shortened(settings.get('name'))} of model_config"
+        if kind in ("Rescaling", "Normalization") or settings.get("data_format") == "channels_first":
+            raise ValueError(
+                f"{where}: expected channels last and no preprocessing in the model, got {shortened(kind)}"
+            )
+        size = settings.get("batch_input_shape") or settings.get("batch_shape")
+        if kind == "InputLayer" and size not in ([None, INPUT, INPUT, 3], [None, None, None, 3]):
+            raise ValueError(f"{where}: expected an input of {INPUT} x {INPUT} x 3, got {shortened(size)}")
+        epsilon = settings.get("epsilon")
+        if epsilon is not None and not any(np.isclose(epsilon, own, rtol=1e-3, atol=0) for own in epsilons):
+            raise ValueError(f"{where}: expected an epsilon of {sorted(epsilons)}, got {shortened(epsilon)}")
+    last = layers[-1][1].get("activation", "linear") if layers else "linear"
+    if last not in ("linear", "softmax"):
+        raise ValueError(f"{file.path}: expected logits, or softmax after them, got {shortened(last)}")
+    return str(last)
+
+
+def _target(arch: Architecture, name: str) -> str | None:
+    """Return timm's name for one of Keras's; None where there is none."""
+    layer, _, kind = name.rpartition("/")
+    module = arch.module(layer)
+    return None if module is None or kind not in KINDS else module + KINDS[kind]
+
+
+def _shape(own: Mapping[str, Tensor], target: str) -> tuple[int, ...] | None:
+    """Return the shape of a tensor in timm's layout; a third of it where timm has query, key and value in one."""
+    joined = re.sub(r"\.(?:query|key|value)(?=\.\w+$)", ".qkv", target)
+    if joined != target and joined in own:
+        return (len(own[joined]) // 3, *own[joined].shape[1:])
+    return tuple(own[target].shape) if target in own else None
+
+
+def _laid_out(file: KerasFile, name: str, array: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401 - h5py's
+    """Return an array in timm's layout.
+
+    Args:
+        file: For messages.
+        name: Keras's.
+        array: Dataset; it is read when its shape is right.
+        shape: timm's.
+    """
+    kind = name.rpartition("/")[2]
+    expected = [shape]
+    if kind.endswith("kernel"):
+        out, inner, high, wide = (*shape, 1, 1)[:4]
+        is_depthwise = len(shape) == 4 and inner == 1
+        expected = (
+            [(high, wide, out, inner)] if is_depthwise else [(high, wide, inner, out), (high * wide * inner, out)]
+        )
+    elif kind == "positional_embedding":
+        expected = [shape[::-1]] if len(shape) == 2 else [(shape[0], shape[1] * shape[2])]
+    if array.shape not in expected:
+        wanted = " or ".join(map(str, dict.fromkeys(expected)))
+        raise ValueError(f"{file.path}: expected {shortened(name)} of shape {wanted}, got {array.shape}")
+    value = torch.from_numpy(np.asarray(array[()], dtype=np.float32))
+    if kind.endswith("kernel"):
+        # A dense layer after Flatten runs over height, width and channels.
+        value = value.reshape(expected[0]).permute((2, 3, 0, 1) if is_depthwise else (3, 2, 0, 1)).reshape(shape)
+    elif kind == "positional_embedding":
+        # LeViT: (N,heads); MaxViT: query minus key, where timm has key minus query.
+        value = value.T if len(shape) == 2 else value.reshape(shape).flip(1, 2)
+    return value.contiguous()
+
+
+def _joined(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Join query, key and value, as timm has them."""
+    for name in [name for name in state if ".query." in name]:
+        parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+        if all(part in state for part in parts):
+            state[name.replace(".query.", ".qkv.")] = torch.cat([state.pop(part) for part in parts])
+    return state
+
+
+def _layers(config: Any) -> Iterator[tuple[object, Mapping[str, Any]]]:  # noqa: ANN401 - JSON
+    """Yield kind and settings of the layers in ``model_config``, also of models inside of it."""
+    settings = config.get("config") if isinstance(config, dict) else None
+    if not isinstance(settings, dict):
+        return
+    layers = settings.get("layers")
+    if not isinstance(layers, list):
+        yield config.get("class_name"), settings
+        return
+    for layer in layers:
+        yield from _layers(layer)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(shortened(name) for name in names[:3]) + f" and {len(names) - 3} others" * (len(names) > 3)
