@@ -1,5 +1,6 @@
 """From Keras's arrays to the tensors of a timm model: names, axes and shapes."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -107,7 +108,8 @@ def check_config(file: KerasFile, model: nn.Module) -> str | None:
         if kind == "InputLayer" and size not in ([None, INPUT, INPUT, 3], [None, None, None, 3]):
             raise ValueError(f"{where}: expected an input of {INPUT} x {INPUT} x 3, got {shortened(size)}")
         epsilon = settings.get("epsilon")
-        if epsilon is not None and not any(np.isclose(epsilon, own, rtol=1e-3, atol=0) for own in epsilons):
+        fits = isinstance(epsilon, float) and any(math.isclose(epsilon, own, rel_tol=1e-3) for own in epsilons)
+        if epsilon is not None and not fits:
             raise ValueError(f"{where}: expected an epsilon of {sorted(epsilons)}, got {shortened(epsilon)}")
     last = layers[-1][1].get("activation", "linear") if layers else "linear"
     if last not in ("linear", "softmax"):
