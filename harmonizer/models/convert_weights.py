@@ -16,7 +16,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import save_for_hf
 
 from harmonizer.cli import clear_errors
-from harmonizer.cli.console import say
+from harmonizer.cli.console import print_rank_zero
 from harmonizer.files import file_sha256, temporary_name
 from harmonizer.models.keras import check_config, count_classes, find_architecture, open_weights, to_timm
 from harmonizer.models.keras.mapping import INPUT
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to make")
     given = parser.parse_args(arguments)
     name = convert(given.file, given.out)
-    say(f"timm model: {given.out} ({name})")
+    print_rank_zero(f"timm model: {given.out} ({name})")
 
 
 if __name__ == "__main__":
