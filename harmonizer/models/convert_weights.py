@@ -87,7 +87,9 @@ def _write(model: Any, out: Path, origin: dict[str, str | None]) -> None:  # noq
     }
     temporary = temporary_name(out)
     try:
-        save_for_hf(model, str(temporary), {"converted_from": origin}, safe_serialization=True, data_config=data)
+        # The tag and the license that timm knows are those of other weights.
+        config = {"converted_from": origin, "pretrained_cfg": {"tag": None, "license": None}}
+        save_for_hf(model, str(temporary), config, safe_serialization=True, data_config=data)
         (temporary / "README.md").write_text(
             _model_card(model.pretrained_cfg["architecture"], origin), encoding="utf-8"
         )

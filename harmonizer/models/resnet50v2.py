@@ -30,7 +30,6 @@ default_cfgs = generate_default_cfgs(
             "std": (0.229, 0.224, 0.225),
             "first_conv": "stem.conv",
             "classifier": "head.fc",
-            "license": "apache-2.0",
         }
     }
 )
