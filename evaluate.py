@@ -1,4 +1,4 @@
-"""Measure one checkpoint or timm model, or a whole list of them; ``python evaluate.py --help`` tells how."""
+"""Measure one model, or a whole list of them; ``python evaluate.py --help`` tells how."""
 
 import sys
 from functools import partial
@@ -23,7 +23,7 @@ def evaluate(config: DictConfig) -> Path:
 
 def measure(config: DictConfig, spec: Any, *, skip_done: bool = False, **details: object) -> Path | None:  # noqa: ANN401
     """Measure a model, resuming an interrupted evaluation; return None when it is done already."""
-    data = build(config.data, model=spec.model, image_size=spec.image_size)
+    data = build(config.data, model=spec.source, image_size=spec.image_size)
     callbacks = build_all(config.callbacks)
     writer = build(config.writer, spec=spec, **details)
     if skip_done and writer.is_done(data, callbacks["evaluation"].protocol):

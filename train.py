@@ -1,6 +1,5 @@
-"""Train one timm model, or a control and a harmonized one to compare; ``python train.py --help`` tells how."""
+"""Train one model, or a control and a harmonized one to compare; ``python train.py --help`` tells how."""
 
-import operator
 from pathlib import Path
 
 import hydra
@@ -11,8 +10,6 @@ from evaluate import evaluate
 from harmonizer.cli import clear_errors, command_line, translate
 from harmonizer.evaluation.compare import show_comparison
 from harmonizer.run import LAST, create_run_dir
-
-OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a recipe's learning rate
 
 
 def fit(config: DictConfig) -> Path:
@@ -38,7 +35,8 @@ def fit_pair(config: DictConfig) -> None:
         config.folder += "/${oc.select:condition.${harmonize}}"
     for harmonize in (False, True):
         config.harmonize = harmonize
-        evaluation = hydra.compose("evaluate", translate([f"ckpt={fit(config)}", "overwrite=true"]))
+        words = [f"ckpt={fit(config)}", "overwrite=true", "trust=true"]  # the model is the one that was typed
+        evaluation = hydra.compose("evaluate", translate(words))
         with open_dict(evaluation):
             for key in ("data", "budget", "attack", "results", "trainer", "fast"):
                 evaluation[key] = config[key]

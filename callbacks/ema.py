@@ -6,7 +6,7 @@ import lightning as L
 from timm.utils import ModelEmaV3
 
 from harmonizer.data.batch import Batch
-from harmonizer.evaluation.model_spec import EMA
+from harmonizer.evaluation.checkpoint import EMA
 from harmonizer.metrics import Accuracy
 from harmonizer.training.module import HarmonizerModule
 
@@ -15,7 +15,7 @@ class WeightAverage(L.Callback):
     """Keep an exponential moving average of the model (timm's ModelEmaV3), log its accuracy, save it.
 
     Parameters and BatchNorm's running statistics are averaged alike, after each optimiser step. The average is in
-    every checkpoint next to the weights: ``evaluate.py ckpt=... weights=ema`` measures it, the export writes it.
+    every checkpoint next to the weights: ``evaluate.py ckpt=... ema=true`` measures it, the export writes it.
 
     Args:
         decay: Share of the old average that stays at a step, in (0,1); None keeps no average.

@@ -13,6 +13,7 @@ from harmonizer.cli.console import print_next, print_rank_zero, show_facts
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Manifest
 from harmonizer.evaluation.model_spec import ModelSpec
+from harmonizer.models.factories import is_code
 from harmonizer.run import BEST, LAST
 from harmonizer.training.module import HarmonizerModule
 
@@ -68,7 +69,7 @@ class TrainingPlan(L.Callback):
     def _model(self, module: HarmonizerModule) -> str:
         settings = module.hparams
         kind = f"harmonized (lambda {settings['harmonizer_weight']:g})" if settings["harmonize"] else "control"
-        start = f"from {settings['weights']}" if settings["weights"] else "from timm's weights"
+        start = f"from {settings['weights']}" if settings["weights"] else "from published weights"
         start = start if settings["weights"] or settings["pretrained"] else "from scratch"
         return f"{settings['model']}, {parameters(module)}, {kind}, {start}"
 
@@ -93,10 +94,9 @@ def evaluation_facts(
 ) -> dict[str, str]:
     """Return what an evaluation measures, on what, and how."""
     data, protocol = data_of(trainer), progress.protocol
-    source = spec.checkpoint or ("timm's weights" if spec.pretrained else "random weights")
     settings = "".join(f", {name} {value}" for name, value in protocol.settings.items())
     return {
-        "model": f"{spec.label}: {spec.model}, {parameters(module)}, {source}",
+        "model": f"{spec.label}: {spec.model}, {parameters(module)}, {spec.origin}",
         "device": _device(trainer),
         "data": _data(data, data_name),
         "validation": f"{_samples(data.manifest)} from {data.val}",
@@ -136,4 +136,5 @@ def _training_attack(trainer: L.Trainer) -> str:
 def _evaluation(checkpoint: Path) -> list[str]:
     """Write the command that evaluates a checkpoint on the same data."""
     words = [word for word in sys.argv[1:] if word.startswith(("data=", "data."))]
+    words += [word for word in sys.argv[1:] if word.startswith("model=") and is_code(word.removeprefix("model="))]
     return ["python", "evaluate.py", f"ckpt={checkpoint}", *words]

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import operator
 import types
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -9,6 +10,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from harmonizer.cli import settings_of
+from harmonizer.run import model_label
+
+OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a recipe's learning rate
+OmegaConf.register_new_resolver("label", model_label, replace=True)  # for the run folder
 
 OWN = ("harmonizer.", "callbacks.")  # whose annotations are true
 NUMBERS = {bool: "true or false", int: "a whole number", float: "a number"}

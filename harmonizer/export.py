@@ -1,7 +1,8 @@
-"""Leave a trained model as timm reads it: ``python -m harmonizer.export ckpt=FILE [out=DIR] [results=DIR]``.
+"""Write a trained model as a folder that is a name: ``python -m harmonizer.export ckpt=FILE [out=DIR] [results=DIR]``.
 
-The folder holds ``model.safetensors``, timm's ``config.json`` and a model card, ``README.md``. timm loads it by
-``timm.create_model("local-dir:DIR", pretrained=True)``, or the weights alone by ``checkpoint_path=``.
+The folder holds ``model.safetensors``, ``config.json`` and a model card, ``README.md``. ``evaluate.py --model DIR``
+measures it. timm loads its own models by ``timm.create_model("local-dir:DIR", pretrained=True)``, or the weights alone
+by ``checkpoint_path=``.
 """
 
 import json
@@ -13,27 +14,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import save_model
 from timm.models import save_for_hf
 
 from harmonizer.cli import clear_errors, translate, unquoted
-from harmonizer.evaluation.model_spec import find_checkpoint, restore
-from harmonizer.models import weights_digest
+from harmonizer.evaluation.checkpoint import find_checkpoint, restore
+from harmonizer.models import PixelModel, shown, weights_digest
 from harmonizer.results import load_results
 from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.untrusted import plain_text, shortened
 
-OPTIONS = ("ckpt", "out", "weights", "results")
-USAGE = "usage: python -m harmonizer.export ckpt=FILE [out=DIR] [weights=raw|ema] [results=RESULTS_FOLDER]"
+OPTIONS = ("ckpt", "out", "ema", "results", "model", "trust")
+USAGE = "usage: python -m harmonizer.export ckpt=FILE [out=DIR] [ema=true] [results=DIR] [model=FILE.py:FUNCTION]"
 
 
-def export(ckpt: Path, out: Path, *, weights: str = "raw", results: Path | None = None) -> Path:
-    """Write a checkpoint's model as a folder that timm loads.
+def export(
+    ckpt: Path,
+    out: Path,
+    *,
+    ema: bool = False,
+    results: Path | None = None,
+    model: str | None = None,
+    trust: bool = False,
+) -> Path:
+    """Write a checkpoint's model as a folder.
 
     Args:
         ckpt: File that train.py wrote.
         out: Folder to make.
-        weights: ``"raw"`` or ``"ema"``.
+        ema: Take the moving average of the weights.
         results: Folder that evaluate.py wrote for this model; its scores go into the model card.
+        model: Code of the model, where it is of the user's own.
+        trust: Run the code that the checkpoint names.
 
     Returns:
         ``out``.
@@ -44,31 +56,52 @@ def export(ckpt: Path, out: Path, *, weights: str = "raw", results: Path | None 
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another place with out=DIR")
-    module = restore(ckpt, weights=weights)
-    backbone: Any = module.model.backbone
+    module = restore(ckpt, ema=ema, model=model, trust=trust)
     settings = dict(module.hparams)
     digest = weights_digest(module.model)
     scores = None if results is None else load_results(results).summary
     if scores is not None and scores["model"].get("weights_sha256") != digest:
-        raise ValueError(f"{results} was measured on other weights than {ckpt} ({weights})")
+        raise ValueError(f"{results} was measured on other weights than {ckpt}{' (ema=true)' * ema}")
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        size = settings["image_size"]
-        arguments = {"img_size": size} if backbone.pretrained_cfg.get("fixed_input_size") else {}
-        arguments |= settings["model_args"]
-        backbone.pretrained_cfg["input_size"] = (3, size, size)
-        labels = {"label_names": list(settings["classes"])}
-        save_for_hf(
-            backbone, str(temporary), model_config=labels, model_args=arguments or None, safe_serialization=True
-        )
+        _write_model(module.model, settings, temporary)
         data = _digests(ckpt)
-        (temporary / "README.md").write_text(
-            model_card(settings, digest=digest, data=data, scores=scores), encoding="utf-8"
-        )
+        card = model_card(settings, digest=digest, data=data, scores=scores)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
         temporary.replace(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _write_model(model: PixelModel, settings: Mapping[str, Any], folder: Path) -> None:
+    """Write weights and ``config.json``: timm's own for its models, in the same form for others."""
+    architecture, backbone, size = model.architecture, model.backbone, settings["image_size"]
+    assert architecture is not None
+    labels = {"label_names": list(settings["classes"])}
+    arguments = dict(architecture.model_args)
+    images: dict[str, Any] = {
+        "mean": list(architecture.mean),
+        "std": list(architecture.std),
+        "input_size": (3, size, size),
+    }
+    if architecture.kind == "timm":
+        config: Any = backbone.pretrained_cfg
+        config.update(images)
+        arguments |= {"img_size": size} if config.get("fixed_input_size") else {}
+        save_for_hf(backbone, str(folder), model_config=labels, model_args=arguments or None, safe_serialization=True)
+        return
+    folder.mkdir(parents=True)
+    save_model(backbone, str(folder / "model.safetensors"))
+    images |= {"crop_pct": architecture.crop_ratio, "interpolation": architecture.interpolation}
+    description = {
+        "architecture": shown(architecture),
+        "num_classes": len(settings["classes"]),
+        "pretrained_cfg": images,
+        "model_args": arguments,
+        **labels,
+    }
+    (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def _digests(ckpt: Path) -> dict[str, str]:
@@ -164,6 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     options = {name: unquoted(value) for name, _, value in (word.partition("=") for word in words)}
     unknown = options.keys() - set(OPTIONS)
+    if options.get("weights") in ("raw", "ema"):
+        raise ValueError(f"weights={options['weights']} is now ema={str(options['weights'] == 'ema').lower()}")
     if unknown or "ckpt" not in options:
         raise ValueError(
             f"expected ckpt=FILE and of {', '.join(OPTIONS[1:])}, got {' '.join(words) or 'nothing'}; {USAGE}"
@@ -171,7 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ckpt = find_checkpoint(options["ckpt"])
     out = Path(options.get("out", ckpt.parent / "export"))
     results = Path(options["results"]) if "results" in options else None
-    export(ckpt, out, weights=options.get("weights", "raw"), results=results)
+    ema, trust = (options.get(name, "false").lower() == "true" for name in ("ema", "trust"))
+    export(ckpt, out, ema=ema, results=results, model=options.get("model"), trust=trust)
     sys.stdout.write(f"timm model: {out}\n")
 
 

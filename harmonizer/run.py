@@ -43,6 +43,20 @@ def is_rank_zero() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
+def model_label(name: str) -> str:
+    """Return what tables, figures and folders call a model.
+
+    >>> [model_label(name) for name in ("resnet50.a1_in1k", "nets/mine.py:make", "hf-hub:timm/vit", "runs/a/export")]
+    ['resnet50.a1_in1k', 'mine.make', 'timm-vit', 'a-export']
+    """
+    if name.partition(":")[0] in ("hf-hub", "hf_hub", "local-dir"):
+        name = name.partition(":")[2]
+    place, colon, function = name.partition(":")
+    if place.endswith(".py"):
+        return f"{Path(place).stem}.{function}"
+    return "-".join(Path(place).parts[-2:]).strip("/.-") + f"-{function}" * bool(colon)
+
+
 @contextmanager
 def create_run_dir(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[None]:
     """Create or reopen the run folder of these settings and lock it inside a ``with`` block.

@@ -30,6 +30,7 @@ SYNONYMS = {
     "warmup": "warmup_epochs",
     "clip_grad": "gradient_clip",
     "img_size": "image_size",
+    "size": "image_size",
     "lambda": "harmonizer_weight",
     "eps": "eps_max",
     "checkpoint": "ckpt",

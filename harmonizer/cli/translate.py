@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harmonizer.cli.suggest import PROGRAMS, groups
 
-SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained"})  # need no value
+SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained", "trust"})  # need no value
 WORDS = dict.fromkeys(("true", "yes", "on", "1"), "true") | dict.fromkeys(("false", "no", "off", "0"), "false")
 LIBRARIES = ("foolbox", "advlib")  # attack=LIBRARY:NAME
 NOTHING = "${oc.decode:null}"  # null as an interpolation: translating it again does not make the text "null" of it

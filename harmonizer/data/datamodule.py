@@ -18,7 +18,7 @@ from harmonizer.data.shards.reader import ShardFolder, has_repeated_keys
 from harmonizer.data.shards.remote import GIGABYTE, RemoteCache, subfolder
 from harmonizer.data.shards.sources import Source, exists, has_names, open_manifests, parse_sources
 from harmonizer.data.transforms import JointTransform
-from harmonizer.models import evaluation_geometry, model_image_size
+from harmonizer.models import Architecture, evaluation_geometry, model_image_size
 
 MOST_WORKERS = 8  # of a process, unless it is told a number
 
@@ -28,7 +28,7 @@ class ShardData(L.LightningDataModule):
 
     Args:
         folder: Holds the two; a path, or an address (http(s), any protocol of fsspec). None is the first source's.
-        model: timm name, whose own geometry fills in what is None below.
+        model: Name of a model, whose own geometry fills in what is None below; see :mod:`harmonizer.models.sources`.
         sources: What to train on in place of ``folder/train``, mixed by weight: entries {folder, weight}, each folder
             with a ``train`` of its own; in a list, or under names. An epoch holds exactly its share of each.
         image_size: Height and width in pixels that the pictures are brought to.
@@ -65,7 +65,7 @@ class ShardData(L.LightningDataModule):
         self,
         folder: str | Path | None = None,
         *,
-        model: str,
+        model: str | Architecture,
         batch_size: int,
         sources: Mapping[str, Any] | Sequence[Any] | None = None,
         image_size: int | None = None,

@@ -16,7 +16,8 @@ from harmonizer.data.shards.manifest import Ceilings
 from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.fast import fast_mode
 from harmonizer.files import file_sha256
-from harmonizer.models import weights_digest
+from harmonizer.models import resolve, weights_digest
+from harmonizer.models.weights import weights_file
 from harmonizer.results import COLUMNS, VERSION, Row, creation_time, protocol_hash
 from harmonizer.results.families import guess_family
 from harmonizer.statistics import (
@@ -109,7 +110,7 @@ def summarise(
         "model": request["model"]
         | {
             "label": spec.label,
-            "family": family or (_family(settings) if trained else guess_family(settings["model"])),
+            "family": family or (_family(settings) if trained else guess_family(resolve(spec.source).name)),
             "pretrained": settings["pretrained"],
             "checkpoint": spec.checkpoint.name if spec.checkpoint else None,
             "weights_sha256": weights_digest(module.model),
@@ -168,7 +169,9 @@ def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str
         "model": {
             "name": spec.model,
             "checkpoint_sha256": None if path is None else file_sha256(path),
-            "weights": spec.weights,
+            "weights": "ema" if spec.ema else "raw",
+            **({"weights_file_sha256": file_sha256(weights_file(spec.weights))} if spec.weights else {}),
+            **{name: list(value) for name, value in (("mean", spec.mean), ("std", spec.std)) if value is not None},
             "seed": spec.seed,
             **({"model_args": dict(spec.model_args)} if spec.model_args else {}),
             "input_size": data.image_size,

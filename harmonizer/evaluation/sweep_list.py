@@ -1,4 +1,4 @@
-"""The list of a sweep: timm names and checkpoints, as the command line or a YAML file gives them."""
+"""The list of a sweep: names and checkpoints, as the command line or a YAML file gives them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,13 @@ from typing import Any
 
 import yaml
 
+from harmonizer.models.factories import is_code
 from harmonizer.untrusted import LONGEST_TEXT, MOST_SIDE, plain_text, shortened
 
 CHECKPOINT = ".ckpt"
-SETTINGS = ("model", "ckpt", "weights", "pretrained", "image_size", "label", "family")
+SETTINGS = ("model", "ckpt", "weights", "ema", "pretrained", "image_size", "mean", "std", "label", "family")
+SWITCHES = ("pretrained", "ema")
+PATHS = ("ckpt", "weights", "model")
 MOST_MODELS = 10_000
 LONGEST_PATH = 4096  # characters
 MOST_BYTES = 10**7  # of a list
@@ -34,15 +37,18 @@ class Entry:
         return str(self.settings.get("label") or self.settings.get("model") or self.settings.get("ckpt"))
 
 
-def read_models(listed: object, file: str | Path | None = None, *, pretrained: bool = False) -> list[Entry]:
+def read_models(
+    listed: object, file: str | Path | None = None, *, pretrained: bool = False, trust: bool = False
+) -> list[Entry]:
     """Read the models of a sweep.
 
     Args:
-        listed: A list, or lists by family. Each item is a timm name, the path of a checkpoint (it ends in ``.ckpt``),
-            or a mapping with ``model`` or ``ckpt`` and, where wanted, ``weights``, ``pretrained``, ``image_size``,
-            ``label`` and ``family``.
+        listed: A list, or lists by family. Each item is a name (:mod:`harmonizer.models.sources`), the path of a
+            checkpoint (it ends in ``.ckpt``), or a mapping with ``model`` or ``ckpt`` and, where wanted, ``weights``
+            (a file), ``ema``, ``pretrained``, ``image_size``, ``mean``, ``std``, ``label`` and ``family``.
         file: YAML file with such a list, or with such a list under ``models`` (and ``pretrained``); its models follow.
-        pretrained: Load timm's weights, where an item does not say.
+        pretrained: Load published weights, where an item does not say.
+        trust: Run code that the file names; a list on the command line may name some.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -57,14 +63,18 @@ def read_models(listed: object, file: str | Path | None = None, *, pretrained: b
         if isinstance(content, Mapping) and "models" in content:
             pretrained = _checked("pretrained", content.get("pretrained", pretrained), str(file))
             content = content["models"]
-        entries += _entries(content, None, pretrained, str(file))
+        found = _entries(content, None, pretrained, str(file))
+        code = [entry.name for entry in found if is_code(str(entry.settings.get("model", "")))]
+        if code and not trust:
+            raise ValueError(f"{file} names {code[0]}, which is code and is not run unasked; add trust=true to run it")
+        entries += found
     if not entries:
         raise ValueError("expected models to sweep, got none; try sweep=timm, sweep=FILE.yaml or sweep.models=[a,b]")
     if len(entries) > MOST_MODELS:
         raise ValueError(f"expected at most {MOST_MODELS} models to sweep, got {len(entries)}")
     seen = set()
     for entry in entries:
-        key = tuple(sorted(entry.settings.items()))
+        key = tuple(sorted((name, str(value)) for name, value in entry.settings.items()))
         if key in seen:
             raise ValueError(f"expected each model once, got {entry.name} again")
         seen.add(key)
@@ -85,7 +95,7 @@ def _entry(item: object, family: str | None, pretrained: bool, where: str) -> En
     if isinstance(item, str):
         item = {"ckpt" if item.endswith(CHECKPOINT) else "model": item}
     if not isinstance(item, Mapping):
-        raise ValueError(f"{where}: expected a timm name, a checkpoint or a mapping, got {shortened(item)}")
+        raise ValueError(f"{where}: expected a model's name, a checkpoint or a mapping, got {shortened(item)}")
     if unknown := {str(key) for key in item} - set(SETTINGS):
         raise ValueError(f"{where}: expected {', '.join(SETTINGS)} of a model, got {shortened(min(unknown))}")
     settings = {str(key): _checked(str(key), value, where) for key, value in item.items() if value is not None}
@@ -100,16 +110,19 @@ def _entry(item: object, family: str | None, pretrained: bool, where: str) -> En
 def _checked(name: str, value: object, where: str) -> Any:  # noqa: ANN401 - a text, a number or a switch
     """Return the value of a setting if it is of its kind: a list is data, nothing in it is resolved or made."""
     where = f"{where}: {name}"
-    if name == "pretrained":
+    if name in SWITCHES:
         if not isinstance(value, bool):
             raise ValueError(f"{where}: expected true or false, got {shortened(value)}")
     elif name == "image_size":
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MOST_SIDE:
             raise ValueError(f"{where}: expected a whole number from 1 to {MOST_SIDE}, got {shortened(value)}")
+    elif name in ("mean", "std"):
+        if not isinstance(value, list) or not all(isinstance(part, int | float) for part in value):
+            raise ValueError(f"{where}: expected three numbers, got {shortened(value)}")
     else:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         text = str(value) if name == "label" and is_number else value
-        return plain_text(text, where, most=LONGEST_PATH if name == "ckpt" else LONGEST_TEXT)
+        return plain_text(text, where, most=LONGEST_PATH if name in PATHS else LONGEST_TEXT)
     return value
 
 

@@ -1,19 +1,21 @@
-"""Models that take images in [0,1]: timm's by name, their weights from files, their normalisation inside."""
+"""Models that take images in [0,1]: by name from anywhere, their weights from files, their normalisation inside."""
 
 from harmonizer.models import resnet50v2 as _resnet50v2  # noqa: F401 - registers the model with timm
-from harmonizer.models.pixel_model import (
-    PixelModel,
+from harmonizer.models.architecture import Architecture
+from harmonizer.models.build import (
     backbone_shapes,
     build_model,
-    check_model_name,
     evaluation_geometry,
-    evaluation_saliency,
     model_classes,
     model_image_size,
-    weights_digest,
+    shown,
 )
+from harmonizer.models.pixel_model import PixelModel, evaluation_saliency, weights_digest
+from harmonizer.models.sources import resolve
+from harmonizer.models.timm_zoo import check_model_name
 
 __all__ = [
+    "Architecture",
     "PixelModel",
     "backbone_shapes",
     "build_model",
@@ -22,5 +24,7 @@ __all__ = [
     "evaluation_saliency",
     "model_classes",
     "model_image_size",
+    "resolve",
+    "shown",
     "weights_digest",
 ]

@@ -5,9 +5,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from huggingface_hub import constants
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+FILES = ("config.json", "model.safetensors", "pytorch_model.bin")  # of a model in timm's format
 PATIENCE = 5.0  # seconds for an answer; a node behind a firewall gets none at all
 
 
@@ -44,3 +47,28 @@ def how_to_get(model: str) -> str:
         f"""where there is a network, run python -c "import timm; timm.create_model('{model}', pretrained=True)" """
         "with HF_HOME in a folder that both machines see, then set the same HF_HOME here; or give weights=FILE"
     )
+
+
+def fetch_folder(repository: str) -> Path:
+    """Return the folder with a Hub model's description and weights, downloaded where it is not cached.
+
+    Args:
+        repository: ``ORG/NAME``, with ``@REVISION`` where wanted.
+
+    Raises:
+        ValueError: There is no such model, or it is neither cached nor to be downloaded now.
+    """
+    name, _, revision = repository.partition("@")
+    if len(name.split("/")) != 2:
+        raise ValueError(f"expected hf-hub:ORG/NAME, got hf-hub:{repository}")
+    try:
+        with cache_only_when_offline():
+            folder = snapshot_download(name, revision=revision or None, allow_patterns=list(FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        missing = isinstance(error, LocalEntryNotFoundError)
+        reason = "the Hub cannot be reached" if missing else (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"hf-hub:{name} is neither cached nor to be downloaded now ({reason}); check the name, or fetch it where "
+            "there is a network, with HF_HOME in a folder that both machines see"
+        ) from error
+    return Path(folder)

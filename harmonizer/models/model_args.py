@@ -37,21 +37,33 @@ def checked_model_args(name: str, arguments: Mapping[str, object] | None) -> dic
         ValueError: The model has no such argument, or it is not to be set here.
         TypeError: A value is of another kind.
     """
-    checked: dict[str, bool | int | float | str] = {}
-    for key, value in (arguments or {}).items():
+    for key in arguments or {}:
         if key in RESERVED:
             raise ValueError(f"expected arguments of {name}'s architecture in model_args, got {key}: {RESERVED[key]}")
-        if not isinstance(value, bool | int | float | str):
-            raise TypeError(f"expected a number, true, false or text for model_args.{key}, got {value!r}")
-        if (len(value) if isinstance(value, str) else abs(value)) > LARGEST or value != value:
-            raise ValueError(f"expected model_args.{key} of at most {LARGEST}, got {str(value)[:20]}")
-        checked[str(key)] = value
+    checked = plain_args(arguments)
     known = _parameters(name) if checked else None
     for key in checked if known is not None else ():
         if key not in (known or ()):
             nearest = difflib.get_close_matches(key, known or (), n=2)
             hint = f"model_args.{' or model_args.'.join(nearest)}" if nearest else f"one of {', '.join(known or ())}"
             raise ValueError(f"{name} has no argument {key}; try {hint}")
+    return checked
+
+
+def plain_args(arguments: Mapping[str, object] | None) -> dict[str, Any]:
+    """Return arguments that are numbers, truth values and texts.
+
+    Raises:
+        ValueError: One is too large or not a number.
+        TypeError: One is of another kind.
+    """
+    checked: dict[str, bool | int | float | str] = {}
+    for key, value in (arguments or {}).items():
+        if not isinstance(value, bool | int | float | str):
+            raise TypeError(f"expected a number, true, false or text for model_args.{key}, got {value!r}")
+        if (len(value) if isinstance(value, str) else abs(value)) > LARGEST or value != value:
+            raise ValueError(f"expected model_args.{key} of at most {LARGEST}, got {str(value)[:20]}")
+        checked[str(key)] = value
     return checked
 
 

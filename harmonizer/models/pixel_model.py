@@ -1,40 +1,37 @@
-"""timm models that take images in [0,1]: the model's own mean/std normalisation lives inside."""
+"""Models that take images in [0,1]: the network's own mean/std normalisation lives inside."""
 
-import difflib
 import hashlib
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from contextlib import nullcontext
 
-import timm
 import torch
-from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from harmonizer.fast import FastPath
 from harmonizer.functional import input_saliency
+from harmonizer.models.architecture import Architecture
 from harmonizer.models.attention import fuse, fused_attention
-from harmonizer.models.hub import cache_only_when_offline, how_to_get
-from harmonizer.models.logits import Caller
-from harmonizer.models.model_args import checked_model_args
-from harmonizer.models.weights import loading_all_but_head, read_weights
-
-# What timm raises for settings that a model cannot take.
-UNFIT = (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
+from harmonizer.models.logits import Caller, as_logits
 
 
 class PixelModel(nn.Module):
     """A classifier of pixel-space images.
 
     Args:
-        backbone: Maps normalised images (B,3,H,W) to logits (B,K).
+        backbone: Maps normalised images (B,3,H,W) to logits (B,K), in any form that :func:`as_logits` takes.
         mean: Per channel, in [0,1] units.
         std: Per channel, in [0,1] units.
         second_order: Training differentiates twice. Training forwards then take the fast paths of
             :class:`harmonizer.fast.FastPath`.
         recomputes: The backward pass runs parts of the forward again, with gradient checkpointing. All training
             forwards then take torch's own layers, without fused attention, so that both runs agree.
+
+    Attributes:
+        architecture: What it was built from; None for a wrapped model.
+        image_size: Input height and width in pixels; None for any.
     """
+
+    architecture: Architecture | None = None
+    image_size: int | None = None
 
     def __init__(
         self,
@@ -75,170 +72,7 @@ class PixelModel(nn.Module):
         fast = self.fast if self.second_order and self.training else None
         twice = images.requires_grad
         with nullcontext() if fast is None else fast.training(twice=twice, num_mapped=num_mapped):
-            logits: Tensor = self.backbone((images - self.mean) / self.std)
-        return logits
-
-
-def build_model(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    pretrained: bool = False,
-    weights: str | None = None,
-    image_size: int | None = None,
-    second_order: bool = False,
-    checkpoint_gradients: bool = False,
-    model_args: Mapping[str, object] | None = None,
-) -> PixelModel:
-    """Create a timm model with its normalisation inside.
-
-    Args:
-        name: A timm model, with or without a weights tag, for example ``resnet50`` or ``resnet50.a1_in1k``.
-        num_classes: Size of the head; None keeps the model's own.
-        pretrained: Load timm's published weights.
-        weights: Load the weights in this file instead; see :func:`harmonizer.models.weights.read_weights`. A head for
-            another number of classes is skipped, as with timm's own; all else must be in the file.
-        image_size: Input height and width in pixels, for the models whose input size is fixed when they are built;
-            None keeps the model's own.
-        second_order: Choose attention that has second derivatives where they are needed; see :class:`PixelModel`.
-        checkpoint_gradients: Compute activations again in the backward pass instead of keeping them.
-        model_args: Arguments of timm's own, such as ``drop_path_rate``; see :mod:`harmonizer.models.model_args`.
-
-    Returns:
-        The model, in training mode as timm creates it.
-
-    Raises:
-        ValueError: timm has no such model, or cannot build it with these settings.
-    """
-    check_model_name(name)
-    if (image_size is not None and image_size < 1) or (num_classes is not None and num_classes < 2):
-        raise ValueError(f"expected image_size >= 1 and num_classes >= 2, got {image_size} and {num_classes}")
-    config = _own_config(name)
-    arguments = checked_model_args(name, model_args)
-    size = _size(config, image_size)
-    state = None if weights is None else read_weights(weights)
-    source = None if state is None else _source(config, state)
-    try:
-        loading: AbstractContextManager[None] = cache_only_when_offline() if pretrained else nullcontext()
-        if state is not None:
-            loading = loading_all_but_head(str(weights), state, _heads(config))
-        with loading:
-            backbone: Any = timm.create_model(
-                name,
-                pretrained=pretrained or bool(source),
-                pretrained_cfg_overlay=source,
-                num_classes=num_classes,
-                **size,
-                **arguments,
-            )
-        if source is not None:
-            backbone.pretrained_cfg["state_dict"] = None  # not a second copy for the model's life
-        if checkpoint_gradients:
-            backbone.set_grad_checkpointing(True)
-        model = PixelModel(
-            backbone, config.mean, config.std, second_order=second_order, recomputes=checkpoint_gradients
-        )
-        _probe(model, image_size or config.input_size[-1])
-    except OSError as error:
-        raise ValueError(
-            f"the weights of {name} are neither cached nor to be downloaded now; {how_to_get(name)}"
-        ) from error
-    except UNFIT as error:
-        settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
-        settings += f", weights={weights}" * bool(weights) + ", checkpoint_gradients=true" * checkpoint_gradients
-        settings += "".join(f", model_args.{key}={value}" for key, value in arguments.items())
-        raise ValueError(f"{name} cannot work with {settings}: {error}") from error
-    return model
-
-
-def backbone_shapes(
-    name: str, *, num_classes: int, image_size: int, model_args: Mapping[str, object] | None = None
-) -> dict[str, torch.Size]:
-    """Return the shapes of a timm model's weights and buffers by their names; nothing is allocated.
-
-    Args:
-        name: As :func:`build_model` takes it, as the other arguments.
-        num_classes: Size of the head.
-        image_size: Input height and width in pixels.
-        model_args: Arguments of timm's own.
-
-    Raises:
-        ValueError: timm has no such model, or cannot build it with these settings.
-    """
-    check_model_name(name)
-    try:
-        arguments, size = checked_model_args(name, model_args), _size(_own_config(name), image_size)
-        with torch.device("meta"):
-            backbone = timm.create_model(name, num_classes=num_classes, **size, **arguments)
-    except UNFIT as error:
-        raise ValueError(f"{name} cannot be built for images of {image_size} pixels: {error}") from error
-    return {key: value.shape for key, value in backbone.state_dict().items()}
-
-
-def _size(config: PretrainedCfg, image_size: int | None) -> dict[str, Any]:
-    """Return the input size for models that are built for one; the others follow their input."""
-    return {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
-
-
-def _heads(config: PretrainedCfg) -> list[str]:
-    """Return the names of the classifier's layers; models for distillation have two."""
-    return [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
-
-
-def _source(config: PretrainedCfg, state: dict[str, Tensor]) -> dict[str, Any]:
-    """Return what tells timm to take these weights, with the number of classes of the head among them."""
-    sizes = [len(state[f"{head}.weight"]) for head in _heads(config) if f"{head}.weight" in state]
-    return {"state_dict": state, "num_classes": sizes[0] if sizes else 0, "label_offset": 0}
-
-
-def _own_config(name: str) -> PretrainedCfg:
-    """Return what timm says of a model's input and head."""
-    config = timm.get_pretrained_cfg(name)
-    assert config is not None
-    return config
-
-
-def _probe(model: PixelModel, size: int) -> None:
-    """Run one black image through the model: what it cannot take shows here, not in the middle of a run."""
-    model.eval()
-    with torch.no_grad():
-        logits = model(torch.zeros(1, 3, size, size))
-    model.train()
-    if logits.ndim != 2:
-        raise ValueError(f"expected logits (B,K), got {tuple(logits.shape)}")
-
-
-def check_model_name(name: str | None) -> None:
-    """Raise a ValueError that suggests the nearest names when timm has no model of this name."""
-    if not name:
-        raise ValueError("expected model=NAME, got none; timm.list_models() lists the names")
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        nearest = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(nearest)}?" if nearest else "timm.list_models() lists them"
-        raise ValueError(f"timm has no model {name!r}; {hint}")
-    if tag and name not in timm.list_pretrained(f"{architecture}.*"):
-        tags = ", ".join(timm.list_pretrained(f"{architecture}.*")) or "none"
-        raise ValueError(f"timm has no weights {name!r}; it has {tags}")
-
-
-def model_image_size(name: str) -> int:
-    """Return the input height and width, in pixels, that a timm model's weights were made for."""
-    check_model_name(name)
-    return int(_own_config(name).input_size[-1])
-
-
-def model_classes(name: str) -> int:
-    """Return how many classes a timm model's own head tells apart."""
-    check_model_name(name)
-    return int(_own_config(name).num_classes)
-
-
-def evaluation_geometry(name: str) -> tuple[float, str]:
-    """Return a timm model's own ``crop_pct`` and interpolation (bilinear or bicubic)."""
-    check_model_name(name)
-    config = _own_config(name)
-    return float(config.crop_pct), "bilinear" if config.interpolation == "bilinear" else "bicubic"
+            return as_logits(self.backbone((images - self.mean) / self.std), len(images))
 
 
 def weights_digest(model: nn.Module) -> str:

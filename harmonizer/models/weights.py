@@ -2,8 +2,10 @@
 
 import argparse
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ PREFIXES = (
     "net.",
     "backbone.",
 )  # DDP, torch.compile, Lightning, a checkpoint of ours
+_HEAD_TOO: ContextVar[bool] = ContextVar("head_too", default=False)
 IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin", BEST)  # of an export or the hub, of a run
 
 
@@ -46,7 +49,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     if "://" in str(path):
         raise ValueError(f"expected weights on this machine, got {path}; download them first, then weights=FILE")
-    path = _file(Path(path))
+    path = weights_file(path)
     try:
         check_zip(path)
         # timm's train.py keeps its arguments in a Namespace: attributes of plain values.
@@ -73,6 +76,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 @contextmanager
+def with_head() -> Iterator[None]:
+    """Refuse files without a head for the model's classes: nothing trains one after it."""
+    token = _HEAD_TOO.set(True)
+    try:
+        yield
+    finally:
+        _HEAD_TOO.reset(token)
+
+
+@contextmanager
 def loading_all_but_head(path: str | Path, weights: Mapping[str, Tensor], heads: Sequence[str]) -> Iterator[None]:
     """Refuse, while timm builds a model from a file, what leaves any of it untrained but its head; say what was loaded.
 
@@ -86,33 +99,11 @@ def loading_all_but_head(path: str | Path, weights: Mapping[str, Tensor], heads:
     Raises:
         ValueError: A parameter or running statistic is missing, has another shape, or is no float.
     """
-    in_file = set(weights)
-    head_names = {f"{head}.{kind}" for head in heads for kind in ("weight", "bias")}
+    head = {f"{layer}.{kind}" for layer in heads for kind in ("weight", "bias")}
     original = nn.Module.load_state_dict
 
     def load(module: nn.Module, state: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
-        own = module.state_dict()
-        try:
-            result = original(module, state, strict=False, assign=assign)
-        except RuntimeError as error:  # a line for each tensor
-            raise ValueError(f"the file is another model's: {str(error).splitlines()[-1].strip()}") from None
-        missing = [name for name in result.missing_keys if name not in head_names and own[name].is_floating_point()]
-        left = [*result.unexpected_keys, *sorted(head_names & in_file - state.keys())]
-        if missing:
-            raise ValueError(
-                f"{len(missing)} of the model's {len(own)} tensors are not in the file, {_some(missing)}, and "
-                f"{len(left)} of the file's are not in the model{_some(left, ', ')}; is it another model's?"
-            )
-        for name in own.keys() & state.keys():
-            if own[name].is_floating_point() and not state[name].is_floating_point():
-                raise ValueError(
-                    f"expected floats in {name}, got {state[name].dtype}; try the weights before quantisation"
-                )
-        print_rank_zero(
-            f"weights from {path}: {len(own) - len(result.missing_keys)} tensors loaded, {len(left)} left"
-            f"{_some(left, ': ')}, {len(result.missing_keys)} of the model's missing{_some(result.missing_keys, ': ')}"
-        )
-        return result
+        return _load(partial(original, module), module.state_dict(), state, path, head=head, in_file=set(weights))
 
     nn.Module.load_state_dict = load  # type: ignore[method-assign, assignment]
     try:
@@ -121,8 +112,83 @@ def loading_all_but_head(path: str | Path, weights: Mapping[str, Tensor], heads:
         nn.Module.load_state_dict = original  # type: ignore[method-assign]
 
 
-def _file(path: Path) -> Path:
-    """Return the file that a path names, or that is in the folder that it names."""
+def load_all_but_head(model: nn.Module, path: str | Path, weights: Mapping[str, Tensor]) -> None:
+    """Load a file's weights into a model that is not timm's, with or without its head; print what was loaded.
+
+    The head is the last linear layer or convolution with weights. It is skipped where the file has none, or one for
+    another number of classes.
+
+    Args:
+        model: To load into.
+        path: The file, for messages.
+        weights: What :func:`read_weights` read.
+
+    Raises:
+        ValueError: A parameter or running statistic besides the head's is missing, has another shape, or is no float.
+    """
+    own = model.state_dict()
+    plain = _without_prefixes({name: name for name in own})  # as read_weights has taken them off
+    weights = {plain.get(name, name): value for name, value in weights.items()}
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    rows = [(_rows(own, layer), _rows(weights, layer)) for layer in layers]
+    # The others for the same numbers of classes, as of auxiliary classifiers, are heads as well.
+    others = rows[-1] if rows and rows[-1][0] != rows[-1][1] else None
+    heads = [layer for layer, found in zip(layers, rows, strict=True) if layer == layers[-1] or found == others]
+    head = {f"{layer}.{kind}" for layer in heads for kind in ("weight", "bias")}
+    skipped = {name for name in head & own.keys() & weights.keys() if len(weights[name]) != len(own[name])}
+    state = {name: value for name, value in weights.items() if name not in skipped}
+    _load(model.load_state_dict, own, state, path, head=head, in_file=set(weights))
+
+
+def _rows(weights: Mapping[str, Tensor], layer: str) -> int | None:
+    """Return how many classes, or channels, a layer gives; None where it is not there."""
+    name = f"{layer}.weight"
+    return len(weights[name]) if name in weights else None
+
+
+def _load(
+    load: Callable[..., Any],
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    path: str | Path,
+    *,
+    head: Set[str],
+    in_file: Collection[str],
+) -> Any:  # noqa: ANN401 - what load_state_dict returns
+    """Load what fits by name, refuse to leave any of the model untrained but its head, and print what was loaded."""
+    try:
+        result = load(state, strict=False)
+    except RuntimeError as error:  # a line for each tensor
+        raise ValueError(f"the file is another model's: {str(error).splitlines()[-1].strip()}") from None
+    if _HEAD_TOO.get() and head & set(result.missing_keys):
+        raise ValueError(
+            f"{path} has no head for these classes ({_some([name for name in result.missing_keys if name in head])}); "
+            "choose data with its classes, or train a head for these with train.py weights=FILE"
+        )
+    missing = [name for name in result.missing_keys if name not in head and own[name].is_floating_point()]
+    left = [*result.unexpected_keys, *sorted(set(head) & set(in_file) - state.keys())]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of the model's {len(own)} tensors are not in the file, {_some(missing)}, and "
+            f"{len(left)} of the file's are not in the model{_some(left, ', ')}; is it another model's?"
+        )
+    for name in own.keys() & state.keys():
+        if own[name].is_floating_point() and not state[name].is_floating_point():
+            raise ValueError(f"expected floats in {name}, got {state[name].dtype}; try the weights before quantisation")
+    print_rank_zero(
+        f"weights from {path}: {len(own) - len(result.missing_keys)} tensors loaded, {len(left)} left"
+        f"{_some(left, ': ')}, {len(result.missing_keys)} of the model's missing{_some(result.missing_keys, ': ')}"
+    )
+    return result
+
+
+def weights_file(path: str | Path) -> Path:
+    """Return the file that a path names, or that is in the folder that it names.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    path = Path(path)
     if path.is_dir():
         found = [path / name for name in IN_A_FOLDER if (path / name).is_file()]
         if not found:

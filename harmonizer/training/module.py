@@ -21,7 +21,7 @@ from harmonizer.functional import check_loss_settings, harmonizer_loss
 from harmonizer.functional.loss import ScaleMatch
 from harmonizer.functional.saliency import Deviation, Reduction, Score, check_score, reduce_channels, reductions
 from harmonizer.metrics import Accuracy
-from harmonizer.models import build_model, model_classes
+from harmonizer.models import Architecture, build_model, model_classes, shown
 from harmonizer.training.compatibility import check_compatible
 from harmonizer.training.double_backward import has_batch_statistics, logits_and_gradient
 from harmonizer.training.optim import (
@@ -44,7 +44,7 @@ class HarmonizerModule(L.LightningModule):
     the model.
 
     Args:
-        model: timm name.
+        model: Name; see :mod:`harmonizer.models.sources`.
         classes: Class names; their number is the size of the head.
         image_size: Input height and width in pixels.
         harmonize: Add the harmonizer loss.
@@ -80,7 +80,10 @@ class HarmonizerModule(L.LightningModule):
         checkpoint_gradients: Save memory: compute activations again in the backward pass.
         pretrained: Start from timm's weights, its head too where it has as many classes; ImageNet's are in its order.
         weights: Start from the weights in this file, see :func:`harmonizer.models.weights.read_weights`.
-        model_args: Arguments of timm's own, such as ``drop_path_rate``; see :mod:`harmonizer.models.model_args`.
+        model_args: Arguments of the architecture, such as ``drop_path_rate``; see :mod:`harmonizer.models.model_args`.
+        input_mean: Per channel, of the normalisation; None takes the model's own, as for ``input_std``.
+        input_std: Per channel.
+        architecture: What ``model`` stood for when it was trained, where the name alone does not say; made here.
         seed: Of dropout and the like; each batch has its own, so that a resumed run draws the same numbers.
 
     Attributes:
@@ -128,14 +131,20 @@ class HarmonizerModule(L.LightningModule):
         pretrained: bool = False,
         weights: str | None = None,
         model_args: Mapping[str, Any] | None = None,
+        input_mean: Sequence[float] | None = None,
+        input_std: Sequence[float] | None = None,
+        architecture: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         classes, milestones = [str(name) for name in classes], [int(epoch) for epoch in milestones]
         saliency_reduction, model_args = reductions(saliency_reduction), dict(model_args or {})
+        input_mean, input_std = (
+            None if given is None else list(map(float, given)) for given in (input_mean, input_std)
+        )
         self.save_hyperparameters()
         plain = {"classes": classes, "milestones": milestones, "model_args": model_args}
-        self.hparams.update(plain, saliency_reduction=saliency_reduction)
+        self.hparams.update(plain, input_mean=input_mean, input_std=input_std, saliency_reduction=saliency_reduction)
         check_settings(dict(self.hparams))
         check_loss_settings(metric=level_metric, scale_match=scale_match, std=std, top_k=top_k)
         check_score(saliency_of)
@@ -144,15 +153,20 @@ class HarmonizerModule(L.LightningModule):
             if doubt is not None:
                 print_rank_zero(f"{model}: {doubt}")
         self.model = build_model(
-            model,
+            model if architecture is None else Architecture.of(architecture, "architecture"),
             num_classes=len(classes),
             image_size=image_size,
             pretrained=pretrained,
             weights=weights,
             second_order=harmonize,
             checkpoint_gradients=checkpoint_gradients,
+            mean=input_mean,
+            std=input_std,
             model_args=model_args,
         )
+        built = self.model.architecture
+        if built is not None and shown(built) != model:  # a folder or a hub's model, which need not be there later
+            self.hparams.update(architecture=built.plain())
         self.joint = saliency_batch == "joint" or (saliency_batch == "auto" and has_batch_statistics(self.model))
         self.measured: dict[str, Tensor] = {}
         self.accuracy = Accuracy(len(classes))

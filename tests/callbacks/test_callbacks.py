@@ -9,7 +9,8 @@ from trainings import fit, shards
 from callbacks.ema import WeightAverage
 from callbacks.evaluation import Evaluation
 from callbacks.metrics_file import MetricsFile
-from harmonizer.evaluation.model_spec import EMA, resolve_model, restore
+from harmonizer.evaluation.checkpoint import EMA, restore
+from harmonizer.evaluation.model_spec import resolve_model
 from harmonizer.run import LAST
 from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.training.module import HarmonizerModule
@@ -99,10 +100,10 @@ def test_the_average_is_one_of_the_weights_after_each_step(folder, tmp_path):
     for name, value in follow.average.items():
         torch.testing.assert_close(saved[f"model.{name}"], value, msg=name)
     assert 0 <= float(trainer.callback_metrics["val/accuracy_ema"]) <= 1
-    assert restore(tmp_path / LAST, weights="ema").state_dict().keys() == module.state_dict().keys()
-    assert resolve_model(ckpt=str(tmp_path / LAST), weights="ema").label.endswith("-ema")
+    assert restore(tmp_path / LAST, ema=True).state_dict().keys() == module.state_dict().keys()
+    assert resolve_model(ckpt=str(tmp_path / LAST), ema=True).label.endswith("-ema")
     loader = shards(folder).val_dataloader()
-    average = restore(tmp_path / LAST, weights="ema").eval()
+    average = restore(tmp_path / LAST, ema=True).eval()
     right = sum(int((average(batch.images).argmax(1) == batch.labels).sum()) for batch in loader)
     assert float(trainer.callback_metrics["val/accuracy_ema"]) == pytest.approx(right / 12)
 
@@ -110,7 +111,7 @@ def test_the_average_is_one_of_the_weights_after_each_step(folder, tmp_path):
 def test_a_checkpoint_without_an_average_says_so(folder, tmp_path):
     fit(built(), shards(folder), tmp_path, max_epochs=1)
     with pytest.raises(ValueError, match="holds no averaged weights"):
-        resolve_model(ckpt=str(tmp_path / LAST), weights="ema")
+        resolve_model(ckpt=str(tmp_path / LAST), ema=True)
 
 
 def test_the_epoch_means_are_over_samples(folder, tmp_path):

@@ -3,13 +3,17 @@
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 from shard_data import CLASSES
+from timm.models import save_for_hf
 
-from harmonizer.evaluation.model_spec import find_checkpoint, resolve_model, restore
+from harmonizer.evaluation.checkpoint import find_checkpoint, restore
+from harmonizer.evaluation.model_spec import resolve_model
+from harmonizer.models import build_model
 from harmonizer.training.module import HarmonizerModule
 
 
@@ -121,3 +125,67 @@ def test_an_exported_folder_given_as_a_checkpoint_is_named_for_what_it_is(tmp_pa
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(FileNotFoundError, match=r"holds weights alone .*try train.py --model NAME weights="):
         find_checkpoint(tmp_path)
+
+
+NET = str(Path(__file__).parents[1] / "models/own_nets.py") + ":Net"
+
+
+@pytest.fixture(scope="module")
+def own_checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "own.ckpt"
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=path.parent)
+    trainer.strategy.connect(HarmonizerModule(NET, CLASSES, 32, harmonize=True))
+    trainer.save_checkpoint(path)
+    return path
+
+
+def test_code_that_a_checkpoint_names_runs_only_when_the_user_names_it(own_checkpoint, monkeypatch):
+    for refused in (lambda: restore(own_checkpoint), lambda: resolve_model(ckpt=str(own_checkpoint))):
+        with pytest.raises(ValueError, match=r"own_nets.py:Net, which is code and is not run .* add trust=true"):
+            refused()
+    saved = torch.load(own_checkpoint, weights_only=True)["state_dict"]
+    for named in ({"model": NET}, {"trust": True}):
+        module = restore(own_checkpoint, CLASSES, **named)
+        assert all(torch.equal(value, saved[key]) for key, value in module.state_dict().items())
+        spec = resolve_model(str(own_checkpoint), **named)
+        assert spec.label == "own_nets.Net-harmonized-seed-0"
+        assert spec.build(CLASSES).hparams["model"] == NET
+    with pytest.raises(ValueError, match="either ckpt=FILE or model=NAME"):
+        resolve_model(str(own_checkpoint), "test_resnet")
+
+
+def test_a_model_may_be_named_by_its_checkpoint(checkpoint):
+    assert resolve_model(model=str(checkpoint)) == resolve_model(ckpt=str(checkpoint))
+
+
+def test_weights_take_a_file_and_the_old_spelling_says_so(checkpoint, tmp_path):
+    for old, new in (("raw", "false"), ("ema", "true")):
+        with pytest.raises(ValueError, match=f"weights=FILE takes a file; for weights={old} write ema={new}"):
+            resolve_model(ckpt=str(checkpoint), weights=old)
+    with pytest.raises(ValueError, match="ema=true with ckpt=FILE only"):
+        resolve_model(model="test_resnet", ema=True)
+    path = tmp_path / "weights.pth"
+    torch.save(build_model("test_resnet", num_classes=3).backbone.state_dict(), path)
+    spec = resolve_model(model="test_resnet", weights=str(path), image_size=32)
+    assert (spec.label, spec.seed) == ("test_resnet-weights", None)
+    state = spec.build(CLASSES).model.backbone.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in torch.load(path).items())
+    torch.save(build_model("test_resnet", num_classes=5).backbone.state_dict(), path)
+    with pytest.raises(ValueError, match=r"has no head for these classes \(fc.weight, fc.bias\)"):
+        spec.build(CLASSES)
+
+
+def test_a_checkpoint_of_a_folders_model_needs_neither_folder_nor_network(tmp_path):
+    backbone = build_model("test_resnet", num_classes=3).backbone
+    backbone.pretrained_cfg.update(mean=(0.1, 0.2, 0.3), crop_pct=0.5)
+    save_for_hf(backbone, tmp_path / "saved", safe_serialization=True)
+    module = HarmonizerModule(str(tmp_path / "saved"), CLASSES, 32)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    shutil.rmtree(tmp_path / "saved")
+    spec = resolve_model(ckpt=str(tmp_path / "a.ckpt"))
+    assert (spec.architecture.name, spec.architecture.crop_ratio) == ("test_resnet", 0.5)
+    restored = spec.build(CLASSES)
+    assert torch.equal(restored.model.mean, module.model.mean)
+    assert all(torch.equal(value, restored.state_dict()[name]) for name, value in module.state_dict().items())

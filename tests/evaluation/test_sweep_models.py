@@ -48,7 +48,7 @@ def test_the_lists_of_a_user(tmp_path):
         ([], "expected models to sweep"),
         (["a", "a"], "each model once, got a again"),
         ("resnet50", "expected a list of models"),
-        ([3], "a timm name, a checkpoint or a mapping, got 3"),
+        ([3], "a model's name, a checkpoint or a mapping, got 3"),
         ([{"model": "a", "size": 3}], "got 'size'"),
         ([{"model": "a", "ckpt": "b"}], "either model or ckpt"),
     ],
@@ -64,3 +64,12 @@ def test_missing_and_damaged_lists(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [b")
     with pytest.raises(ValueError, match=r"bad\.yaml: expected YAML"):
         read_models([], tmp_path / "bad.yaml")
+
+
+def test_code_that_a_file_names_runs_only_when_trusted(tmp_path):
+    path = tmp_path / "list.yaml"
+    path.write_text("- nets.py:make\n- model: resnet50\n  weights: a.pth\n")
+    with pytest.raises(ValueError, match=r"names nets.py:make, which is code and is not run unasked; add trust=true"):
+        read_models([], path)
+    assert [entry.name for entry in read_models([], path, trust=True)] == ["nets.py:make", "resnet50"]
+    assert read_models(["nets.py:make"])[0].settings["model"] == "nets.py:make"  # typed

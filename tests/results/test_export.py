@@ -9,7 +9,7 @@ import torch
 from shard_data import CLASSES, write_folder
 from trainings import fit, shards
 
-from harmonizer.evaluation.model_spec import restore
+from harmonizer.evaluation.checkpoint import restore
 from harmonizer.export import export, main, model_card
 from harmonizer.models import build_model
 from harmonizer.training.module import HarmonizerModule
@@ -31,18 +31,18 @@ def logits(backbone, restored):
         return backbone.eval()((images - restored.mean) / restored.std), restored.eval()(images)
 
 
-@pytest.mark.parametrize("weights", ["raw", "ema"])
-def test_timm_loads_it_with_equal_logits(checkpoint, tmp_path, weights):
-    out = export(checkpoint, tmp_path / "model", weights=weights)
+@pytest.mark.parametrize("ema", [False, True])
+def test_timm_loads_it_with_equal_logits(checkpoint, tmp_path, ema):
+    out = export(checkpoint, tmp_path / "model", ema=ema)
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
-    restored = restore(checkpoint, weights=weights).model
+    restored = restore(checkpoint, ema=ema).model
     name = restore(checkpoint).hparams["model"]
     size = {"img_size": 32} if name == "test_vit" else {}
     loaded = (
         timm.create_model(f"local-dir:{out}", pretrained=True),
         timm.create_model(name, num_classes=3, checkpoint_path=out / "model.safetensors", **size),
         build_model(name, num_classes=3, image_size=32, weights=str(out / "model.safetensors")).backbone,
-        build_model(name, num_classes=3, image_size=32, weights=str(checkpoint)).backbone if weights == "raw" else None,
+        build_model(name, num_classes=3, image_size=32, weights=str(checkpoint)).backbone if not ema else None,
     )
     for backbone in loaded:
         if backbone is not None:
@@ -52,7 +52,7 @@ def test_timm_loads_it_with_equal_logits(checkpoint, tmp_path, weights):
 
 
 def test_raw_and_averaged_weights_differ(checkpoint):
-    raw, ema = (restore(checkpoint, weights=weights).model.state_dict() for weights in ("raw", "ema"))
+    raw, ema = (restore(checkpoint, ema=ema).model.state_dict() for ema in (False, True))
     assert any(not torch.equal(raw[name], ema[name]) for name in raw)
 
 

@@ -20,7 +20,8 @@ from callbacks.gallery import Gallery
 from callbacks.hooks import Progress
 from configs.build import build
 from harmonizer.data.shards.manifest import read_manifest
-from harmonizer.evaluation.model_spec import resolve_model, restore
+from harmonizer.evaluation.checkpoint import restore
+from harmonizer.evaluation.model_spec import resolve_model
 from harmonizer.evaluation.summary import Outcome, Protocol
 from harmonizer.evaluation.sweep_list import read_models
 from harmonizer.export import export
@@ -194,7 +195,7 @@ def test_kinds_and_limits_of_a_checkpoint_are_checked_before_anything_is_built(c
     path = changed(content, tmp_path / "last.ckpt", **settings)
     start = time.monotonic()
     if case not in ("model is a resolver", "a setting is unknown"):
-        monkeypatch.setattr("harmonizer.evaluation.model_spec.HarmonizerModule", None)
+        monkeypatch.setattr("harmonizer.evaluation.checkpoint.HarmonizerModule", None)
         with pytest.raises(ValueError, match=message):
             resolve_model(ckpt=str(path))
     with pytest.raises(ValueError, match=message) as error:
@@ -221,7 +222,7 @@ def test_kinds_and_limits_of_a_checkpoint_are_checked_before_anything_is_built(c
 def test_a_model_that_the_weights_do_not_fill_takes_no_memory(content, tmp_path, monkeypatch, settings, state, message):
     path = changed(content, tmp_path / "last.ckpt", state, **settings)
     if "zzz" not in state:
-        monkeypatch.setattr("harmonizer.evaluation.model_spec.HarmonizerModule", None)
+        monkeypatch.setattr("harmonizer.evaluation.checkpoint.HarmonizerModule", None)
     with pytest.raises(ValueError, match=message) as error:
         restore(path)
     assert len(str(error.value)) < 1000 and "\n" not in str(error.value)

@@ -9,7 +9,7 @@ from shard_data import CLASSES, write_folder
 from torch import nn
 from trainings import fit, shards
 
-from harmonizer.evaluation.model_spec import restore
+from harmonizer.evaluation.checkpoint import restore
 from harmonizer.export import export
 from harmonizer.functional import harmonizer_loss
 from harmonizer.models import build_model

@@ -1,0 +1,194 @@
+"""Rebuild a model from a checkpoint of train.py: what is in the file is data, checked before it is used."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from harmonizer.cli.console import print_rank_zero
+from harmonizer.models import backbone_shapes
+from harmonizer.models.factories import is_code
+from harmonizer.models.tensors import check_weights
+from harmonizer.models.weights import IN_A_FOLDER
+from harmonizer.run import BEST
+from harmonizer.training.checkpoint_io import read_checkpoint
+from harmonizer.training.module import HarmonizerModule
+from harmonizer.untrusted import LONGEST_TEXT, MOST_CLASSES, MOST_SIDE, plain_text, shortened
+
+# The hyper-parameters of every checkpoint.
+KINDS: dict[str, type] = {
+    "model": str,
+    "classes": list,
+    "image_size": int,
+    "harmonize": bool,
+    "seed": int,
+    "pretrained": bool,
+}
+MOST_VALUES = 1000  # of a setting that is a list
+LONGEST_PATH = 4096  # characters
+EMA = "ema_state_dict"  # where callbacks.ema keeps the averaged weights in a checkpoint
+
+
+def find_checkpoint(place: str | Path) -> Path:
+    """Return the checkpoint that a path names: the file itself, or best.ckpt of a run folder, which is said.
+
+    Raises:
+        FileNotFoundError: The folder holds no best.ckpt.
+        ValueError: It is an address.
+    """
+    if "://" in str(place):
+        raise ValueError(f"expected a checkpoint on this machine, got {place}; download it first, then ckpt=FILE")
+    path = Path(place)
+    if not path.is_dir():
+        return path
+    if not (path / BEST).is_file():
+        if (path / IN_A_FOLDER[0]).is_file():
+            raise FileNotFoundError(
+                f"{path} holds weights alone ({IN_A_FOLDER[0]}); ckpt=FILE takes a checkpoint of train.py; "
+                f"try train.py --model NAME weights={path} to start from them"
+            )
+        others = sorted(str(file) for file in path.rglob("*.ckpt"))[:3]
+        raise FileNotFoundError(f"no {BEST} in the folder {path}; try ckpt={' or ckpt='.join(others) or 'FILE'}")
+    print_rank_zero(f"checkpoint: {path / BEST}, the best of the run in {path}")
+    return path / BEST
+
+
+def restore(
+    path: Path,
+    classes: Sequence[str] | None = None,
+    *,
+    ema: bool = False,
+    model: str | None = None,
+    trust: bool = False,
+) -> HarmonizerModule:
+    """Rebuild a module from its checkpoint alone; only tensors and plain values are read from it.
+
+    Args:
+        path: File that train.py wrote.
+        classes: Class names that it must have; None asks for none.
+        ema: Take the moving average of the weights.
+        model: Code of the model, named by the user, where it is of the user's own.
+        trust: Run the code that the checkpoint names.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, holds something else, names code, or was trained on other classes.
+    """
+    content = read_checkpoint(path)
+    state = state_of(path, content, ema=ema)
+    settings = content["hyper_parameters"]
+    name = code_of(path, settings["model"], model, trust=trust)
+    if classes is not None and list(classes) != list(settings["classes"]):
+        raise ValueError(other_classes(path, "was trained on", settings["classes"], classes))
+    check_weights(state, path)
+    try:
+        _check_shapes(settings | {"model": name}, state)
+        # The weights are in the checkpoint: nothing to download.
+        module = HarmonizerModule(**(settings | {"model": name, "pretrained": False, "weights": None}))
+        for key, value in module.state_dict().items():
+            if key in state and state[key].is_floating_point() != value.is_floating_point():
+                raise TypeError(f"{key} is {state[key].dtype}, expected {value.dtype}")
+        module.load_state_dict(state)
+    except (TypeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:LONGEST_TEXT]
+        raise ValueError(f"{path} does not fit the model that it names: {reason}") from None
+    module.hparams.update(pretrained=settings["pretrained"], weights=settings.get("weights"))
+    return module
+
+
+def state_of(path: Path, content: Mapping[str, Any], *, ema: bool) -> dict[str, Any]:
+    """Return the weights that are asked for, of a checkpoint that must be one of ours."""
+    settings = content["hyper_parameters"]
+    if not isinstance(settings, dict) or not KINDS.keys() <= settings.keys():
+        raise ValueError(f"{path} is not a checkpoint of train.py; expected its weights and hyper-parameters")
+    _check_settings(path, settings)
+    key = EMA if ema else "state_dict"
+    if key not in content:
+        raise ValueError(f"{path} holds no averaged weights; train with ema=0.999, or measure it without ema=true")
+    state = content[key]
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: expected {key} to be tensors by name, got {type(state).__name__}")
+    check_weights(state, path, finite=False)
+    rows = len(settings["classes"])
+    if not any(value.ndim and len(value) == rows for value in state.values()):
+        raise ValueError(f"{path} names {rows} classes, and none of its weights has so many rows")
+    return state
+
+
+def _check_shapes(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Check that the weights are those of the model, so that it takes no more memory than they do.
+
+    Raises:
+        TypeError: One is missing or has another shape.
+        ValueError: There is no such model.
+    """
+    model, size, rows = settings["model"], settings["image_size"], len(settings["classes"])
+    kept = settings.get("architecture")
+    source = model if kept is None else Architecture.of(kept, "architecture")
+    shapes = backbone_shapes(source, num_classes=rows, image_size=size, model_args=settings.get("model_args"))
+    for name, shape in (shapes or {}).items():
+        found = state.get(f"model.backbone.{name}")
+        if found is None or found.shape != shape:
+            got = "none" if found is None else tuple(found.shape)
+            raise TypeError(f"expected {name} of {model} to have the shape {tuple(shape)}, got {got}")
+
+
+def _check_settings(path: Path, settings: Mapping[Any, Any]) -> None:
+    """Check kinds and limits of a checkpoint's hyper-parameters: they are data until then.
+
+    Raises:
+        ValueError: One is of another kind or out of range; the message names it.
+    """
+    for name, kind in KINDS.items():
+        value = settings[name]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ValueError(f"{path}: expected {name} to be a {kind.__name__}, got {shortened(value)}")
+    for name, value in settings.items():
+        plain_text(name, f"{path}: name of a setting")
+        parts = value if isinstance(value, list | tuple) else [value]
+        if name == "architecture" and isinstance(value, dict):  # Architecture.of looks at the names
+            parts = [part for each in value.values() for part in _parts(each)]
+        if name == "model_args" and isinstance(value, dict):  # checked_model_args looks at the names
+            parts = _parts(value)
+        if len(parts) > (MOST_CLASSES if name == "classes" else MOST_VALUES):
+            raise ValueError(f"{path}: {name} has {len(parts)} values")
+        for part in parts:
+            if isinstance(part, str):
+                plain_text(part or "-", f"{path}: {name}", most=LONGEST_PATH if name == "weights" else LONGEST_TEXT)
+            elif (part is not None and not isinstance(part, int | float)) or name == "classes":
+                raise ValueError(f"{path}: expected plain values for {name}, got {shortened(part)}")
+    if not 0 < settings["image_size"] <= MOST_SIDE or abs(settings["seed"]) >= 2**64:
+        size, seed = (shortened(settings[name]) for name in ("image_size", "seed"))
+        raise ValueError(f"{path}: expected an image_size from 1 to {MOST_SIDE} and a seed, got {size} and {seed}")
+
+
+def _parts(value: Any) -> list[Any]:  # noqa: ANN401 - any plain value
+    """Return the values in a list, or the names and values of a dictionary."""
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def code_of(path: Path, name: str, given: str | None, *, trust: bool) -> str:
+    """Return the name of a checkpoint's model; code runs only if the user has named it.
+
+    Raises:
+        ValueError: The checkpoint names code and the user does not, or the other way round.
+    """
+    if given is not None and not is_code(name) and given != name:
+        raise ValueError(f"expected either ckpt=FILE or model=NAME: {path} is of {name}, not of {given}")
+    if is_code(name) and given is None and not trust:
+        raise ValueError(
+            f"{path} was trained on {name}, which is code and is not run unasked; name it again with "
+            f"model={name}, or add trust=true"
+        )
+    return given or name
+
+
+def other_classes(name: object, verb: str, own: Sequence[str], classes: Sequence[str]) -> str:
+    """Return what is wrong where the data have other classes than a model."""
+    return (
+        f"{name} {verb} the classes {', '.join(own[:4])}, ... ({len(own)}); "
+        f"the data have {', '.join(classes[:4])}, ... ({len(classes)})"
+    )

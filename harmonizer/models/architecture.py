@@ -1,0 +1,82 @@
+"""How a model is built and fed, before it is built."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from harmonizer.untrusted import MOST_SIDE, plain_text, shortened
+
+Kind = Literal["timm", "torchvision", "factory"]
+KINDS = ("timm", "torchvision", "factory")
+AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and std of a model that takes images in [0,1]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network without its weights, and the images that it takes.
+
+    Attributes:
+        kind: Who builds it.
+        name: For the builder: timm's or torchvision's name, or ``FILE.py:FUNCTION``.
+        mean: Per channel, in [0,1] units.
+        std: Per channel, in [0,1] units.
+        size: Input height and width in pixels; None where the name does not say.
+        crop_ratio: timm's ``crop_pct``.
+        interpolation: ``"bilinear"`` or ``"bicubic"``.
+        num_classes: Size of the model's own head; None where the name does not say.
+        classes: Class names in the model's order; None where the name does not say.
+        model_args: Arguments that belong to the name.
+        tag: torchvision's name of the weights that belong to the name.
+        weights: Folder of the weights that belong to the name.
+    """
+
+    kind: Kind
+    name: str
+    mean: tuple[float, ...] = AS_IT_IS[0]
+    std: tuple[float, ...] = AS_IT_IS[1]
+    size: int | None = None
+    crop_ratio: float = 1.0
+    interpolation: str = "bilinear"
+    num_classes: int | None = None
+    classes: tuple[str, ...] | None = None
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    tag: str | None = None
+    weights: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it: plain values, without weights and class names."""
+        kept = asdict(self) | {"mean": list(self.mean), "std": list(self.std), "model_args": dict(self.model_args)}
+        return {name: value for name, value in kept.items() if name not in ("tag", "weights", "classes")}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], where: str) -> "Architecture":
+        """Return the architecture that :meth:`plain` described; the values come from a file.
+
+        Raises:
+            ValueError: A value is missing or of another kind; the message begins with ``where``.
+        """
+        try:
+            made = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        except (KeyError, TypeError):
+            raise ValueError(f"{where}: expected the description of an architecture, got {shortened(values)}") from None
+        plain_text(made.name, where)
+        if made.kind not in KINDS or not isinstance(made.model_args, Mapping):
+            raise ValueError(f"{where}: expected a kind of {', '.join(KINDS)}, got {shortened(made.kind)}")
+        if made.size is not None and (not isinstance(made.size, int) or not 0 < made.size <= MOST_SIDE):
+            raise ValueError(f"{where}: expected a size from 1 to {MOST_SIDE}, got {shortened(made.size)}")
+        return made.fed(made.mean, made.std, where)
+
+    def fed(self, mean: Sequence[float] | None, std: Sequence[float] | None, where: str = "") -> "Architecture":
+        """Return this architecture with another mean or standard deviation of its images.
+
+        Raises:
+            ValueError: One is not three numbers, or a standard deviation is not positive.
+        """
+        found = {"mean": self.mean if mean is None else mean, "std": self.std if std is None else std}
+        for name, values in found.items():
+            numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
+            if not numbers or len(values) != 3 or not all(abs(value) < 1e6 for value in values):
+                raise ValueError(f"{where or self.name}: expected {name} of three numbers, got {shortened(values)}")
+        if not all(value > 0 for value in found["std"]):
+            raise ValueError(f"{where or self.name}: expected a positive std, got {shortened(found['std'])}")
+        return replace(self, mean=tuple(map(float, found["mean"])), std=tuple(map(float, found["std"])))

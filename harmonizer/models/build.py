@@ -1,0 +1,233 @@
+"""Build a model by its name, with its normalisation inside, and try it once."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.models import factories, timm_zoo, torchvision_zoo
+from harmonizer.models.architecture import Architecture
+from harmonizer.models.pixel_model import PixelModel
+from harmonizer.models.sources import resolve
+from harmonizer.models.weights import load_all_but_head, read_weights
+
+BROKEN = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
+
+
+def build_model(
+    name: str | Architecture,
+    *,
+    num_classes: int | None = None,
+    pretrained: bool = False,
+    weights: str | None = None,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    second_order: bool = False,
+    checkpoint_gradients: bool = False,
+    model_args: Mapping[str, object] | None = None,
+) -> PixelModel:
+    """Build a model with its normalisation inside.
+
+    Args:
+        name: See :mod:`harmonizer.models.sources`.
+        num_classes: Size of the head; None keeps the model's own.
+        pretrained: Load the published weights of a timm or torchvision model.
+        weights: Load the weights in this file instead; see :func:`harmonizer.models.weights.read_weights`. A head for
+            another number of classes is skipped; all else must be in the file.
+        image_size: Input height and width in pixels; None takes the model's own.
+        mean: Per channel, in [0,1] units; None takes the model's own, as for ``std``.
+        std: Per channel.
+        second_order: Choose attention that has second derivatives where they are needed; see :class:`PixelModel`.
+        checkpoint_gradients: Compute activations again in the backward pass instead of keeping them.
+        model_args: Arguments of the architecture, such as ``drop_path_rate``; see :mod:`harmonizer.models.model_args`.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        ValueError: There is no such model, or it cannot be built with these settings.
+    """
+    if (image_size is not None and image_size < 1) or (num_classes is not None and num_classes < 2):
+        raise ValueError(f"expected image_size >= 1 and num_classes >= 2, got {image_size} and {num_classes}")
+    given = resolve(name).fed(mean, std)
+    architecture = replace(given, model_args=dict(given.model_args) | dict(model_args or {}))
+    state = _state(architecture, weights, pretrained)
+    size = image_size or _size(architecture)
+    try:
+        backbone = _build(architecture, state, num_classes, image_size, pretrained)
+        if checkpoint_gradients:
+            switch: Any = getattr(backbone, "set_grad_checkpointing", None)
+            if switch is None:
+                raise ValueError("it has no method set_grad_checkpointing, as timm's models have")
+            switch(True)
+        model = PixelModel(
+            backbone, architecture.mean, architecture.std, second_order=second_order, recomputes=checkpoint_gradients
+        )
+        _probe(model, architecture, size, num_classes)
+    except BROKEN as error:
+        if architecture.name in str(error):  # it says all there is to say
+            raise
+        settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
+        settings += f", weights={weights}" * bool(weights) + ", checkpoint_gradients=true" * checkpoint_gradients
+        settings += "".join(f", model_args.{key}={value}" for key, value in architecture.model_args.items())
+        raise ValueError(f"{shown(architecture)} cannot work with {settings}: {error}") from error
+    model.architecture, model.image_size = architecture, size
+    return model
+
+
+def backbone_shapes(
+    name: str | Architecture,
+    *,
+    num_classes: int,
+    image_size: int,
+    model_args: Mapping[str, object] | None = None,
+) -> dict[str, torch.Size] | None:
+    """Return the shapes of a model's weights and buffers by their names; nothing is allocated.
+
+    Args:
+        name: As :func:`build_model` takes it, as the other arguments.
+        num_classes: Size of the head.
+        image_size: Input height and width in pixels.
+        model_args: Arguments of the architecture.
+
+    Returns:
+        None for code of the user's own, which need not take tensors without values.
+
+    Raises:
+        ValueError: There is no such model, or it cannot be built with these settings.
+    """
+    given = resolve(name)
+    if given.kind == "factory":
+        return None
+    architecture = replace(given, model_args=dict(given.model_args) | dict(model_args or {}))
+    try:
+        with torch.device("meta"):
+            backbone = _build(architecture, None, num_classes, image_size, pretrained=False)
+    except BROKEN as error:
+        raise ValueError(f"{shown(given)} cannot be built for images of {image_size} pixels: {error}") from error
+    return {key: value.shape for key, value in backbone.state_dict().items()}
+
+
+def shown(architecture: Architecture) -> str:
+    """Return how a user names an architecture."""
+    return f"{'torchvision:' * (architecture.kind == 'torchvision')}{architecture.name}"
+
+
+def model_image_size(name: str | Architecture) -> int:
+    """Return the input height and width, in pixels, that a model was made for.
+
+    Raises:
+        ValueError: The name does not say.
+    """
+    return _size(resolve(name))
+
+
+def model_classes(name: str | Architecture) -> int | None:
+    """Return how many classes a model's own head tells apart; None where the name does not say."""
+    return resolve(name).num_classes
+
+
+def evaluation_geometry(name: str | Architecture) -> tuple[float, str]:
+    """Return a model's own ``crop_pct`` and interpolation (bilinear or bicubic)."""
+    architecture = resolve(name)
+    return architecture.crop_ratio, architecture.interpolation
+
+
+def _state(architecture: Architecture, weights: str | None, pretrained: bool) -> tuple[str, dict[str, Tensor]] | None:
+    """Return where weights come from and what they are; None where timm loads them, or where there are none."""
+    weights = architecture.weights if weights is None else weights
+    if weights is not None:
+        return weights, read_weights(weights)
+    if architecture.kind == "torchvision" and (pretrained or architecture.tag):
+        tag = architecture.tag or "DEFAULT"
+        return f"torchvision, {tag}", torchvision_zoo.published(architecture.name, tag)
+    if pretrained and architecture.kind == "factory":
+        raise ValueError(f"{architecture.name} has no published weights to load with --pretrained; try weights=FILE")
+    return None
+
+
+def _size(architecture: Architecture) -> int:
+    """Return the input size that a name says.
+
+    Raises:
+        ValueError: It says none.
+    """
+    if architecture.size is None:
+        raise ValueError(
+            f"{architecture.name} does not say its input size; give image_size=PIXELS (data.image_size=PIXELS in "
+            "training), or let the function have an attribute size"
+        )
+    return architecture.size
+
+
+def _build(
+    architecture: Architecture,
+    state: tuple[str, dict[str, Tensor]] | None,
+    num_classes: int | None,
+    image_size: int | None,
+    pretrained: bool,
+) -> nn.Module:
+    """Return the network, with weights where there are some."""
+    name, arguments = architecture.name, architecture.model_args
+    if architecture.kind == "timm":
+        return timm_zoo.build(
+            name,
+            num_classes=architecture.num_classes if num_classes is None and architecture.weights else num_classes,
+            image_size=image_size,
+            pretrained=pretrained and state is None,
+            weights=state,
+            model_args=arguments,
+        )
+    if architecture.kind == "torchvision":
+        count = num_classes or architecture.num_classes
+        model = torchvision_zoo.build(name, num_classes=count, image_size=image_size, model_args=arguments)
+    else:
+        model = factories.build(name, num_classes=num_classes, model_args=arguments)
+    if state is not None:
+        load_all_but_head(model, *state)
+    return model
+
+
+def _probe(model: PixelModel, architecture: Architecture, size: int, num_classes: int | None) -> None:
+    """Run two images through the model: what it cannot take shows here, not in the middle of a run.
+
+    Raises:
+        ValueError: It fails on them, or returns no logits of the classes.
+    """
+    noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    model.eval()
+    with torch.no_grad():
+        try:
+            logits = [model(images) for images in (torch.zeros_like(noise), noise)]
+        except Exception as error:  # any: it may be the user's code
+            if architecture.kind != "factory":
+                raise
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise ValueError(
+                f"{architecture.name} fails on an image (1,3,{size},{size}): {type(error).__name__}: {reason}; "
+                "try another image_size=PIXELS"
+            ) from error
+    model.train()
+    if logits[0].ndim != 2:
+        raise ValueError(f"expected logits (B,K), got {tuple(logits[0].shape)}")
+    if num_classes is not None and logits[0].shape[1] != num_classes:
+        raise ValueError(
+            f"expected {num_classes} logits, as many as the data have classes, got {logits[0].shape[1]}"
+            + "; let the function take num_classes" * (architecture.kind == "factory")
+        )
+    if architecture.kind == "factory":
+        warn_of_probabilities(torch.cat(logits), architecture.name)
+
+
+def warn_of_probabilities(logits: Tensor, name: str) -> None:
+    """Warn where a model's outputs (B,K) are probabilities: they flatten the gradients that are measured."""
+    sums = logits.double().sum(1)
+    if bool((logits >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all()):
+        sys.stderr.write(
+            f"warning: {name} returns probabilities, expected logits: remove its softmax, which flattens the gradients "
+            "that attacks and saliency follow\n"
+        )

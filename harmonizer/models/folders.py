@@ -1,0 +1,90 @@
+"""Folders that hold a model: those of ``harmonizer.export``, of timm's ``save_for_hf`` and of the Hugging Face Hub."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harmonizer.models import factories, timm_zoo, torchvision_zoo
+from harmonizer.models.architecture import Architecture
+from harmonizer.untrusted import parse_json, plain_text, shortened
+
+CONFIG = "config.json"
+MOST_BYTES = 10**7  # of a description
+DECIDED = ("img_size", "num_classes", "in_chans")  # arguments that the size, the classes and the images decide
+FED = {"mean": "mean", "std": "std", "crop_ratio": "crop_pct", "interpolation": "interpolation"}  # ours, timm's
+
+
+def resolve(folder: Path, name: str) -> Architecture:
+    """Return the architecture that a folder's ``config.json`` describes, with the folder as its weights.
+
+    Nothing in it is imported: code of the user's own must be named again.
+
+    Args:
+        folder: Holds ``config.json`` and weights; see :func:`harmonizer.models.weights.read_weights`.
+        name: As typed, for messages.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It describes no model that can be built here.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder at {folder}; expected an exported folder, or one in timm's format")
+    path = folder / CONFIG
+    if not path.is_file():
+        others = sorted(str(file) for file in folder.glob("*.ckpt"))
+        raise FileNotFoundError(f"no {CONFIG} in {folder}{'; it holds ' * bool(others)}{', '.join(others[:3])}")
+    config = _config(path)
+    architecture = config.get("architecture")
+    if not isinstance(architecture, str):
+        other = "model_type" in config or "architectures" in config
+        hint = "it is one of transformers: load it in a function of your own, FILE.py:FUNCTION" if other else ""
+        raise ValueError(f"{path} names no architecture of timm's{'; ' * other}{hint}")
+    architecture = plain_text(architecture, f"{path}: architecture")
+    if factories.is_code(architecture):
+        raise ValueError(
+            f"{name} was made by {architecture}, which is code and is not run unasked; "
+            f"try model={architecture} weights={folder}"
+        )
+    prefix, _, rest = architecture.partition(":")
+    own = torchvision_zoo.resolve(rest) if prefix == "torchvision" else timm_zoo.resolve(architecture)
+    return _described(replace(own, weights=str(folder)), config, path)
+
+
+def _described(own: Architecture, config: Mapping[str, Any], path: Path) -> Architecture:
+    """Return the architecture with what the folder says of its images, its head and its arguments."""
+    images = config.get("pretrained_cfg", {})
+    arguments = config.get("model_args") or {}
+    if not isinstance(images, Mapping) or not isinstance(arguments, Mapping):
+        raise ValueError(f"{path}: expected pretrained_cfg and model_args by name, got {shortened(images)}")
+    values = own.plain() | {ours: images[timms] for ours, timms in FED.items() if timms in images}
+    if "input_size" in images:
+        size = images["input_size"]
+        if not isinstance(size, list) or len(size) != 3 or size[1] != size[2]:
+            raise ValueError(f"{path}: expected input_size of three channels and a square, got {shortened(size)}")
+        values["size"] = size[2]
+    values["num_classes"] = config.get("num_classes", own.num_classes)
+    values["model_args"] = {key: value for key, value in arguments.items() if key not in DECIDED}
+    if values["interpolation"] not in ("bilinear", "bicubic"):
+        values["interpolation"] = "bicubic"
+    ratio = values["crop_ratio"]
+    if not isinstance(ratio, int | float) or not 0 < ratio <= 1:
+        raise ValueError(f"{path}: expected crop_pct in (0,1], got {shortened(ratio)}")
+    return replace(Architecture.of(values, str(path)), weights=own.weights)
+
+
+def _config(path: Path) -> Mapping[str, Any]:
+    """Read a description.
+
+    Raises:
+        ValueError: It is not a JSON object, or too large.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path}: expected at most {MOST_BYTES} bytes, got {path.stat().st_size}")
+    try:
+        config = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: expected JSON ({error})") from None
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{path}: expected the description of a model, got {shortened(config)}")
+    return config

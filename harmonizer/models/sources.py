@@ -1,0 +1,83 @@
+"""What a model's name stands for: a timm or torchvision model, a folder, one of the Hub's, or code of the user's own.
+
+========================================= ===========================================================================
+name                                      model
+========================================= ===========================================================================
+``resnet50``, ``resnet50.a1_in1k``        timm's
+``torchvision:resnet18[.IMAGENET1K_V1]``  torchvision's; with a tag, its weights
+``hf-hub:ORG/NAME[@REVISION]``            a timm model of the Hugging Face Hub, with its weights
+``FOLDER``, ``local-dir:FOLDER``          an exported folder, or one in timm's format, with its weights
+``FILE.py:FUNCTION``, ``MODULE:FUNCTION`` what a function or class of the user's own returns
+========================================= ===========================================================================
+
+Checkpoints of train.py are names too where models are measured; see :mod:`harmonizer.evaluation.model_spec`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harmonizer.models import factories, folders, timm_zoo, torchvision_zoo
+from harmonizer.models.architecture import Architecture
+from harmonizer.models.hub import fetch_folder
+
+WEIGHTS_ALONE = (".safetensors", ".pth", ".pt", ".bin", ".h5")
+Resolver = Callable[[str], Architecture]
+
+
+def resolve(name: str | Architecture | None) -> Architecture:
+    """Return what a name stands for; nothing is built.
+
+    The name must have been typed by the user: it may name code, which is imported.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: There is no such model; the message suggests the nearest names.
+
+    >>> resolve("resnet50").size, resolve("torchvision:resnet18").kind
+    (224, 'torchvision')
+    """
+    if isinstance(name, Architecture):
+        return name
+    if not name:
+        raise ValueError("expected model=NAME, got none; timm.list_models() lists the names")
+    prefix, _, rest = name.partition(":")
+    prefixes: dict[str, Resolver] = {
+        "torchvision": torchvision_zoo.resolve,
+        "hf-hub": lambda repository: folders.resolve(fetch_folder(repository), name),
+        "hf_hub": lambda repository: folders.resolve(fetch_folder(repository), name),
+        "local-dir": lambda folder: folders.resolve(Path(folder), name),
+    }
+    if prefix in prefixes:
+        return prefixes[prefix](rest)
+    if factories.is_code(name):
+        return factories.resolve(name)
+    if "/" not in name and timm_zoo.is_known(name):
+        return timm_zoo.resolve(name)
+    if Path(name).is_dir():
+        return folders.resolve(Path(name), name)
+    _refuse_path(name)
+    return timm_zoo.resolve(name)
+
+
+def _refuse_path(name: str) -> None:
+    """Raise for what looks like a path, and say what such a file is for.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It is a file that names no architecture.
+    """
+    path = Path(name)
+    if path.suffix == ".ckpt":
+        raise ValueError(
+            f"{name} is a checkpoint, for evaluate.py; to train from its weights: model=NAME weights={name}"
+        )
+    if path.suffix in WEIGHTS_ALONE:
+        raise ValueError(f"{name} holds weights alone, expected a model's name; try model=NAME weights={name}")
+    if path.suffix == ".py":
+        found = factories.defined(path)
+        hint = " or ".join(f"model={name}:{each}" for each in found[:3]) or f"model={name}:FUNCTION"
+        raise ValueError(f"expected FILE.py:FUNCTION, got {name}; try {hint}")
+    if ":" in name:
+        raise ValueError(f"expected timm's NAME, torchvision:NAME, hf-hub:ORG/NAME or FILE.py:FUNCTION, got {name!r}")
+    if "/" in name:
+        raise FileNotFoundError(f"no folder at {name}; expected an exported folder, a run or hf-hub:ORG/NAME")

@@ -1,0 +1,122 @@
+"""timm's models: what their names stand for, and how they are built."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import timm
+from timm.models import PretrainedCfg
+from torch import Tensor, nn
+
+from harmonizer.models.architecture import Architecture
+from harmonizer.models.hub import cache_only_when_offline, how_to_get
+from harmonizer.models.model_args import checked_model_args
+from harmonizer.models.weights import loading_all_but_head
+
+
+def is_known(name: str) -> bool:
+    """Return whether timm has an architecture of this name."""
+    return bool(timm.is_model(name.partition(".")[0]))
+
+
+def resolve(name: str) -> Architecture:
+    """Return what timm's name stands for.
+
+    Raises:
+        ValueError: timm has no such model or weights; the message suggests the nearest names.
+    """
+    check_model_name(name)
+    config = _own_config(name)
+    return Architecture(
+        "timm",
+        name,
+        mean=config.mean,
+        std=config.std,
+        size=int(config.input_size[-1]),
+        crop_ratio=float(config.crop_pct),
+        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
+        num_classes=int(config.num_classes),
+    )
+
+
+def check_model_name(name: str | None) -> None:
+    """Raise a ValueError that suggests the nearest names when timm has no model of this name."""
+    if not name:
+        raise ValueError("expected model=NAME, got none; timm.list_models() lists the names")
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        nearest = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(nearest)}?" if nearest else "timm.list_models() lists them"
+        raise ValueError(f"timm has no model {name!r}; {hint}")
+    if tag and name not in timm.list_pretrained(f"{architecture}.*"):
+        tags = ", ".join(timm.list_pretrained(f"{architecture}.*")) or "none"
+        raise ValueError(f"timm has no weights {name!r}; it has {tags}")
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int | None,
+    image_size: int | None,
+    pretrained: bool,
+    weights: tuple[str, dict[str, Tensor]] | None,
+    model_args: Mapping[str, object] | None,
+) -> nn.Module:
+    """Return timm's model.
+
+    Args:
+        name: With or without a weights tag.
+        num_classes: Size of the head; None keeps the model's own.
+        image_size: For the models whose input size is fixed when they are built.
+        pretrained: Load timm's published weights.
+        weights: A file's name and its content, to load instead, all but the head.
+        model_args: Arguments of timm's own.
+
+    Raises:
+        ValueError: The weights do not fit, or are neither cached nor to be downloaded.
+    """
+    config = _own_config(name)
+    arguments = checked_model_args(name, model_args)
+    # Only models with a fixed input size take one; the others follow their input.
+    size: dict[str, Any] = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
+    source = None if weights is None else _source(config, weights[1])
+    loading: AbstractContextManager[None] = cache_only_when_offline() if pretrained else nullcontext()
+    if weights is not None:
+        loading = loading_all_but_head(*weights, _heads(config))
+    try:
+        with loading:
+            model: Any = timm.create_model(
+                name,
+                pretrained=pretrained or bool(source),
+                pretrained_cfg_overlay=source,
+                num_classes=num_classes,
+                **size,
+                **arguments,
+            )
+    except OSError as error:
+        raise ValueError(
+            f"the weights of {name} are neither cached nor to be downloaded now; {how_to_get(name)}"
+        ) from error
+    if source is not None:
+        model.pretrained_cfg["state_dict"] = None  # not a second copy for the model's life
+    found: nn.Module = model
+    return found
+
+
+def _own_config(name: str) -> PretrainedCfg:
+    """Return what timm says of a model's input and head."""
+    config = timm.get_pretrained_cfg(name)
+    assert config is not None
+    return config
+
+
+def _heads(config: PretrainedCfg) -> Sequence[str]:
+    """Return the names of the classifier's layers; models for distillation have two."""
+    return [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
+
+
+def _source(config: PretrainedCfg, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return what tells timm to take these weights, with the number of classes of the head among them."""
+    sizes = [len(state[f"{head}.weight"]) for head in _heads(config) if f"{head}.weight" in state]
+    return {"state_dict": state, "num_classes": sizes[0] if sizes else 0, "label_offset": 0}

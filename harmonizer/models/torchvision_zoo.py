@@ -1,0 +1,89 @@
+"""torchvision's classifiers: ``torchvision:resnet18`` with random weights, ``torchvision:resnet18.IMAGENET1K_V1``."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights, list_models
+
+from harmonizer.models.architecture import Architecture
+from harmonizer.models.hub import is_reachable
+from harmonizer.models.model_args import plain_args
+
+SIZED = {"vit_": "image_size", "maxvit_": "input_size"}  # whose input size is fixed when they are built
+INITIALISED = ("googlenet", "inception_v3")  # which warn unless they are told how to begin
+
+
+def resolve(name: str) -> Architecture:
+    """Return what torchvision's name stands for; the images are prepared as its weights ask for.
+
+    Raises:
+        ValueError: torchvision has no such classifier or weights; the message suggests the nearest names.
+
+    >>> resolve("resnet18").crop_ratio, resolve("resnet18.IMAGENET1K_V1").tag
+    (0.875, 'IMAGENET1K_V1')
+    """
+    model, _, tag = name.partition(".")
+    known = list_models(module=torchvision.models)
+    if model not in known:
+        nearest = difflib.get_close_matches(model, known, n=3)
+        hint = f"; did you mean {' or '.join(f'torchvision:{each}' for each in nearest)}?" if nearest else ""
+        raise ValueError(f"torchvision has no classifier {model!r}{hint}")
+    weights = get_model_weights(model)
+    if tag and tag not in weights.__members__:
+        raise ValueError(f"torchvision has no weights {name!r}; it has {', '.join(weights.__members__)}")
+    chosen: Any = weights[tag] if tag else weights["DEFAULT"]
+    images = chosen.transforms()
+    return Architecture(
+        "torchvision",
+        model,
+        mean=tuple(images.mean),
+        std=tuple(images.std),
+        size=images.crop_size[0],
+        crop_ratio=min(images.crop_size[0] / images.resize_size[0], 1.0),
+        interpolation="bicubic" if images.interpolation.value == "bicubic" else "bilinear",
+        num_classes=len(chosen.meta["categories"]),
+        tag=tag or None,
+    )
+
+
+def build(
+    name: str, *, num_classes: int | None, image_size: int | None, model_args: Mapping[str, object] | None
+) -> nn.Module:
+    """Return torchvision's model with random weights."""
+    arguments: dict[str, Any] = plain_args(model_args)
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    for beginning, argument in SIZED.items():
+        if image_size is not None and name.startswith(beginning):
+            arguments[argument] = (image_size, image_size) if argument == "input_size" else image_size
+    if name in INITIALISED:
+        arguments.setdefault("init_weights", True)
+    try:
+        model: nn.Module = get_model(name, weights=None, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"torchvision:{name} cannot be built with {arguments}: {error}") from error
+    return model
+
+
+def published(name: str, tag: str) -> dict[str, Tensor]:
+    """Return published weights, downloaded where they are not cached.
+
+    Raises:
+        ValueError: They are neither cached nor to be downloaded now.
+    """
+    weights: Any = get_model_weights(name)[tag]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    try:
+        if not cached.is_file() and not is_reachable(weights.url):
+            raise OSError("no network")
+        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except OSError as error:
+        raise ValueError(
+            f"the weights torchvision:{name}.{weights.name} are neither cached nor to be downloaded now; "
+            f"where there is a network, fetch {weights.url} and give weights=FILE, or set TORCH_HOME to a shared folder"
+        ) from error
