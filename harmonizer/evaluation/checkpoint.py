@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from harmonizer.cli.console import print_rank_zero
-from harmonizer.models import backbone_shapes
+from harmonizer.models import Architecture, backbone_shapes, resolve
 from harmonizer.models.factories import is_code
+from harmonizer.models.sources import resolve_by_name
 from harmonizer.models.tensors import check_weights
 from harmonizer.models.weights import IN_A_FOLDER
 from harmonizer.run import BEST
@@ -83,7 +84,7 @@ def restore(
         raise ValueError(other_classes(path, "was trained on", settings["classes"], classes))
     check_weights(state, path)
     try:
-        _check_shapes(settings | {"model": name}, state)
+        _check_shapes(architecture_of(path, settings, name), settings, state)
         # The weights are in the checkpoint: nothing to download.
         module = HarmonizerModule(**(settings | {"model": name, "pretrained": False, "weights": None}))
         for key, value in module.state_dict().items():
@@ -116,22 +117,20 @@ def state_of(path: Path, content: Mapping[str, Any], *, ema: bool) -> dict[str, 
     return state
 
 
-def _check_shapes(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+def _check_shapes(source: Architecture, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Check that the weights are those of the model, so that it takes no more memory than they do.
 
     Raises:
         TypeError: One is missing or has another shape.
         ValueError: There is no such model.
     """
-    model, size, rows = settings["model"], settings["image_size"], len(settings["classes"])
-    kept = settings.get("architecture")
-    source = model if kept is None else Architecture.of(kept, "architecture")
+    size, rows = settings["image_size"], len(settings["classes"])
     shapes = backbone_shapes(source, num_classes=rows, image_size=size, model_args=settings.get("model_args"))
     for name, shape in (shapes or {}).items():
         found = state.get(f"model.backbone.{name}")
         if found is None or found.shape != shape:
             got = "none" if found is None else tuple(found.shape)
-            raise TypeError(f"expected {name} of {model} to have the shape {tuple(shape)}, got {got}")
+            raise TypeError(f"expected {name} of {source.name} to have the shape {tuple(shape)}, got {got}")
 
 
 def _check_settings(path: Path, settings: Mapping[Any, Any]) -> None:
@@ -184,6 +183,18 @@ def code_of(path: Path, name: str, given: str | None, *, trust: bool) -> str:
             f"model={name}, or add trust=true"
         )
     return given or name
+
+
+def architecture_of(path: Path, settings: Mapping[str, Any], name: str) -> Architecture:
+    """Return what a checkpoint's model is built from: by its name, or as it is described where that was elsewhere.
+
+    Raises:
+        ValueError: There is no such model, or the description is damaged.
+    """
+    if is_code(name):
+        return resolve(name)
+    kept = settings.get("architecture")
+    return resolve_by_name(name) if kept is None else Architecture.of(kept, f"{path}: architecture")
 
 
 def other_classes(name: object, verb: str, own: Sequence[str], classes: Sequence[str]) -> str:

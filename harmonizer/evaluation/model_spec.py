@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harmonizer.evaluation.checkpoint import code_of, find_checkpoint, other_classes, restore, state_of
+from harmonizer.evaluation.checkpoint import architecture_of, code_of, find_checkpoint, other_classes, restore, state_of
 from harmonizer.models import Architecture, model_image_size, resolve
 from harmonizer.models.factories import is_code
 from harmonizer.models.weights import load_all_but_head, read_weights, with_head
@@ -183,8 +183,7 @@ def _of_checkpoint(
     state_of(path, content, ema=ema)
     settings = content["hyper_parameters"]
     name = code_of(path, settings["model"], model, trust=trust)
-    kept = settings.get("architecture")
-    architecture = resolve(name) if kept is None else Architecture.of(kept, f"{path}: architecture")
+    architecture = architecture_of(path, settings, name)
     condition = "harmonized" if settings["harmonize"] else "control"
     made = f"{model_label(name)}-{condition}-seed-{settings['seed']}" + "-ema" * ema
     made += f"-{Path(weights).stem}" if weights else ""

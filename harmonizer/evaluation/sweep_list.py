@@ -13,7 +13,7 @@ from harmonizer.untrusted import LONGEST_TEXT, MOST_SIDE, plain_text, shortened
 CHECKPOINT = ".ckpt"
 SETTINGS = ("model", "ckpt", "weights", "ema", "pretrained", "image_size", "mean", "std", "label", "family")
 SWITCHES = ("pretrained", "ema")
-PATHS = ("ckpt", "weights", "model")
+PATHS = ("ckpt", "weights")
 MOST_MODELS = 10_000
 LONGEST_PATH = 4096  # characters
 MOST_BYTES = 10**7  # of a list

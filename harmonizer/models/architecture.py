@@ -7,7 +7,7 @@ from typing import Any, Literal
 from harmonizer.untrusted import MOST_SIDE, plain_text, shortened
 
 Kind = Literal["timm", "torchvision", "factory"]
-KINDS = ("timm", "torchvision", "factory")
+BY_NAME = ("timm", "torchvision")  # kinds that a file may describe: no code of its own
 AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and std of a model that takes images in [0,1]
 
 
@@ -60,8 +60,8 @@ class Architecture:
         except (KeyError, TypeError):
             raise ValueError(f"{where}: expected the description of an architecture, got {shortened(values)}") from None
         plain_text(made.name, where)
-        if made.kind not in KINDS or not isinstance(made.model_args, Mapping):
-            raise ValueError(f"{where}: expected a kind of {', '.join(KINDS)}, got {shortened(made.kind)}")
+        if made.kind not in BY_NAME or not isinstance(made.model_args, Mapping):
+            raise ValueError(f"{where}: expected a kind of {', '.join(BY_NAME)}, got {shortened(made.kind)}")
         if made.size is not None and (not isinstance(made.size, int) or not 0 < made.size <= MOST_SIDE):
             raise ValueError(f"{where}: expected a size from 1 to {MOST_SIDE}, got {shortened(made.size)}")
         return made.fed(made.mean, made.std, where)

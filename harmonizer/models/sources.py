@@ -59,6 +59,16 @@ def resolve(name: str | Architecture | None) -> Architecture:
     return timm_zoo.resolve(name)
 
 
+def resolve_by_name(name: str) -> Architecture:
+    """Return what a timm or torchvision name stands for; it may come from a file: nothing is read, fetched or imported.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    prefix, _, rest = name.partition(":")
+    return torchvision_zoo.resolve(rest) if prefix == "torchvision" else timm_zoo.resolve(name)
+
+
 def _refuse_path(name: str) -> None:
     """Raise for what looks like a path, and say what such a file is for.
 

@@ -76,6 +76,7 @@ def build(
     Raises:
         ValueError: The weights do not fit, or are neither cached nor to be downloaded.
     """
+    check_model_name(name)
     config = _own_config(name)
     arguments = checked_model_args(name, model_args)
     # Only models with a fixed input size take one; the others follow their input.

@@ -55,6 +55,7 @@ def build(
     name: str, *, num_classes: int | None, image_size: int | None, model_args: Mapping[str, object] | None
 ) -> nn.Module:
     """Return torchvision's model with random weights."""
+    resolve(name)
     arguments: dict[str, Any] = plain_args(model_args)
     if num_classes is not None:
         arguments["num_classes"] = num_classes

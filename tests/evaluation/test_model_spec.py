@@ -189,3 +189,26 @@ def test_a_checkpoint_of_a_folders_model_needs_neither_folder_nor_network(tmp_pa
     restored = spec.build(CLASSES)
     assert torch.equal(restored.model.mean, module.model.mean)
     assert all(torch.equal(value, restored.state_dict()[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "hf-hub:org/net"}, "timm has no model 'hf-hub:org/net'"),
+        ({"model": "FOLDER"}, "timm has no model"),
+        ({"architecture": {"kind": "factory", "name": NET, "mean": [0] * 3, "std": [1] * 3}}, "a kind of timm, torchv"),
+        (
+            {"architecture": {"kind": "timm", "name": "hf-hub:a/b", "mean": [0] * 3, "std": [1] * 3}},
+            "timm has no model",
+        ),
+        ({"architecture": {"name": "test_vit"}}, "expected the description of an architecture"),
+    ],
+)
+def test_a_checkpoint_names_no_folder_no_address_and_no_code(checkpoint, tmp_path, settings, message):
+    (tmp_path / "config.json").write_text('{"architecture": "test_vit"}')
+    content = torch.load(checkpoint, weights_only=True)
+    settings = {name: str(tmp_path) if value == "FOLDER" else value for name, value in settings.items()}
+    content["hyper_parameters"] |= settings
+    torch.save(content, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=message):
+        restore(tmp_path / "a.ckpt")
