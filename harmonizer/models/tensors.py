@@ -34,7 +34,11 @@ def check_weights(weights: Mapping[Any, Any], path: Path, *, finite: bool = True
             raise ValueError(
                 f"{path}: expected floats in {shown}, got {value.dtype}; try the weights before quantisation"
             )
-        if value.layout != torch.strided or value.numel() * value.itemsize > value.untyped_storage().nbytes():
+        if (
+            value.is_meta
+            or value.layout != torch.strided
+            or value.numel() * value.itemsize > value.untyped_storage().nbytes()
+        ):
             raise ValueError(f"{path}: expected each of the {value.numel()} values of {shown}; it is not loaded")
         if finite and value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(f"{path} holds numbers in {shown} that are not real and finite; it is not loaded")
