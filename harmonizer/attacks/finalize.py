@@ -10,6 +10,7 @@ from harmonizer.attacks.l2 import norms, per_row
 from harmonizer.attacks.result import Finding, Status
 
 ROUNDING = 64  # steps of the largest centred logit by which a wrong class must lead; kernels differ by fewer
+RULED_OUT = 1e4  # times as far below the best class as the third best one
 EXTENSIONS = (1.005, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0)  # of a perturbation that fools in lower precision only
 SEARCHES = 6  # forward passes on the line; regula falsi needs fewer than bisection, whose 8 leave 0.4 %
 
@@ -20,8 +21,14 @@ def centred(logits: Tensor) -> Tensor:
 
 
 def scale(logits: Tensor) -> Tensor:
-    """Return the largest centred logit (n,), by which rounding is judged."""
-    return centred(logits).abs().amax(1)
+    """Return the largest centred logit (n,), by which rounding is judged.
+
+    Classes that are ruled out by a huge negative constant do not count: rounding there does not move the others.
+    """
+    best = logits.topk(min(3, logits.shape[1]), 1).values
+    spread = best[:, :1] - best[:, -1:]
+    ruled_out = (logits < best[:, :1] - RULED_OUT * spread) & (spread > 0)
+    return centred(torch.where(ruled_out, best[:, :1], logits)).abs().amax(1)
 
 
 def misclassification_margin(logits: Tensor, labels: Tensor, clean_scale: Tensor) -> Tensor:

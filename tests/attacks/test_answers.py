@@ -90,6 +90,18 @@ def test_a_constant_added_to_all_logits_changes_nothing_beyond_rounding(golden, 
     assert torch.equal(alone[found], after.prediction[found])
 
 
+@pytest.mark.parametrize(("count", "value"), [(1, -1e9), (300, -1e9), (300, torch.finfo(torch.float32).min)])
+@pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn", "foolbox:DDNAttack"])
+def test_classes_that_are_ruled_out_by_a_constant_do_not_matter(images, labels, attack, count, value):
+    def ruled_out(logits, inputs):
+        return torch.cat([logits, logits.new_full((len(logits), count), value)], 1)
+
+    before = attacked(Linear(), images, labels, attack)
+    after = attacked(Linear(ruled_out), images, labels, attack)
+    assert torch.equal(after.status, before.status) and (after.status == Status.FOUND).all()
+    torch.testing.assert_close(after.l2, before.l2, rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn"])
 def test_a_constant_changes_nothing_where_the_logits_have_the_digits(golden, golden_net, attack):
     images, labels = golden["images"].double(), golden["labels"]
