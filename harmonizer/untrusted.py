@@ -20,6 +20,7 @@ MADE_LENGTH = 100  # characters of a made name that are kept
 DEEPEST = 32  # levels of JSON; ours have at most 8
 RESERVED = ("failed",)  # folders next to the results
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # line breaks and what terminals obey
+NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and halves of characters, which JSON can spell
 
 
 def safe_name(name: str) -> str:
@@ -81,7 +82,7 @@ def plain_text(value: object, what: str, *, most: int = LONGEST_TEXT) -> str:
     Raises:
         ValueError: It is not a text, empty, too long, or has control characters; the message begins with ``what``.
     """
-    if not isinstance(value, str) or not 0 < len(value) <= most or CONTROLS.search(value.replace("\t", "")):
+    if not isinstance(value, str) or not 0 < len(value) <= most or NO_TEXT.search(value.replace("\t", "")):
         raise ValueError(
             f"{what}: expected a text of 1 to {most} characters without control characters, got {shortened(value)}"
         )

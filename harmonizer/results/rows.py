@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from harmonizer.results.cells import cell_text, text_cell
 from harmonizer.results.row import ADDED, COLUMNS, Row
 from harmonizer.statistics import STATUSES
-from harmonizer.untrusted import is_name
+from harmonizer.untrusted import is_name, shortened
 
 Columns = dict[str, NDArray[Any]]
 AnyRow = Row | Mapping[str, Any]
@@ -196,9 +196,14 @@ def _column(file: str, name: str, cells: tuple[str, ...]) -> NDArray[Any]:
             value: Any = STATUSES.index(cell) if name == "status" else kind(cell or math.nan if kind is float else cell)
             if (kind is float and math.isinf(value)) or (kind is int and not -(2**63) <= value < 2**63):
                 raise ValueError
+            if name == "key" and not is_name(cell):
+                raise ValueError
         except ValueError:
-            expected = f"one of {', '.join(STATUSES)}" if name == "status" else f"a finite {kind.__name__}"
-            raise ValueError(f"{file}, line {number}, column {name}: expected {expected}, got {cell!r}") from None
+            words = {"status": f"one of {', '.join(STATUSES)}", "key": "a printable name"}
+            expected = words.get(name, f"a finite {kind.__name__}")
+            raise ValueError(
+                f"{file}, line {number}, column {name}: expected {expected}, got {shortened(cell)}"
+            ) from None
         values.append(cell_text(value) if kind is str and name != "status" else value)
     dtype = np.int64 if name == "status" else {str: np.str_, int: np.int64, float: np.float64}[kind]
     return np.array(values, dtype=dtype)

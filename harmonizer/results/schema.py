@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonizer.statistics import STATUSES, stated
-from harmonizer.untrusted import CONTROLS, check_zip, is_name, shortened
+from harmonizer.untrusted import NO_TEXT, check_zip, is_name, shortened
 
 VERSION = 1
 MOST_BYTES = 2**31  # of the arrays in a file
@@ -71,6 +71,8 @@ def check_summary(summary: Mapping[str, Any], name: str) -> None:
         raise ValueError(f"{name}, field version: expected {VERSION}, got {version!r}; measure again")
     present = {field: kind for field, kind in OPTIONAL.items() if summary.get(field, ...) is not None}
     _check(summary, SCHEMA | present, name, "")
+    if summary["model"]["input_size"] < 1:
+        raise ValueError(f"{name}, field model.input_size: expected at least 1 pixel, got 0; measure again")
     tolerance, survival = summary["tolerance"], summary["survival"]
     total = sum(tolerance[f"n_{status}"] for status in STATUSES)
     if tolerance["n"] != total:
@@ -115,6 +117,8 @@ def load_arrays(path: Path, most: int | None = None, names: Collection[str] = ()
         ValueError: It is damaged, or holds more than :data:`MOST_BYTES`.
     """
     try:
+        if not path.is_file():  # opening a pipe waits
+            raise OSError("it is not a file")
         check_zip(path, most=MOST_BYTES)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             wanted = [name for name in archive.files if not names or name in names]
@@ -168,7 +172,7 @@ def _check(content: Any, schema: Any, name: str, field: str) -> None:  # noqa: A
     """Check a value against a type, or a mapping against a schema, recursively."""
     if not isinstance(schema, dict):
         wrong = not isinstance(content, schema) or (isinstance(content, bool) and schema is not bool)
-        unfit = schema is TEXT and not wrong and (len(content) > LONGEST or CONTROLS.search(content))
+        unfit = schema is TEXT and not wrong and (len(content) > LONGEST or NO_TEXT.search(content))
         if wrong or unfit or (schema in (COUNT, NUMBER) and _beyond(content)) or (schema is COUNT and content < 0):
             expected = {
                 NUMBER: "a number",

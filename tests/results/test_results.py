@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -227,6 +228,7 @@ def test_a_torn_summary_names_the_file(folder, text):
         ("0.3333333333333333", "inf", "line 2, column l2: expected a finite float"),
         ("ü,0,", "ü,,", "line 3, column label: expected a finite int"),
         ("c,0,0", "c,0", "line 4: expected 15 cells, got 14"),
+        ("c,0,", "\x1b[2J,0,", "line 4, column key: expected a printable name"),
         ("key,", "name,", "line 1: expected the columns key"),
         ("c,", "ü,", "'ü' more than once"),
         ("censored", "wrong", "expected 1 wrong images as in summary.json, got 2"),
@@ -238,6 +240,19 @@ def test_a_damaged_table_names_line_and_column(folder, old, new, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         _ = load_results(folder).columns
     assert str(path) in str(error.value)
+
+
+def test_examples_that_are_a_pipe_are_not_opened(folder):
+    (folder / "examples.npz").unlink()
+    os.mkfifo(folder / "examples.npz")
+    with pytest.raises(ValueError, match=r"examples\.npz: .*it is not a file"):
+        _ = load_results(folder).examples
+
+
+def test_an_image_has_at_least_one_pixel(folder):
+    edit(folder, ("model", "input_size"), 0)
+    with pytest.raises(ValueError, match=r"model\.input_size: expected at least 1 pixel"):
+        load_results(folder)
 
 
 def test_examples_are_never_unpickled(folder, examples):

@@ -321,7 +321,7 @@ def test_json_from_files_is_read_in_one_place():
             assert "json.load" not in path.read_text(), path
 
 
-@pytest.mark.parametrize("name", ["x" * 100_000, "a\nb", "\x1b[2J", 3])
+@pytest.mark.parametrize("name", ["x" * 100_000, "a\nb", "\x1b[2J", "\ud800", 3])
 def test_texts_of_a_summary_are_short_and_plain(name):
     with pytest.raises(ValueError, match=r"model\.label: expected text( of at most 4096|, got 3)") as error:
         check("label", name)
