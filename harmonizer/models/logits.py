@@ -64,7 +64,7 @@ class Caller:
             run: Calls the model in another way.
 
         Raises:
-            TypeError: The model returns no logits.
+            TypeError: The model returns no logits, or not one row per image.
             ValueError: Its weights or logits are less exact than float32, or it takes images (n,H,W,3).
         """
         run = self.model if run is None else run
@@ -75,6 +75,8 @@ class Caller:
                 raise
             output = run(self._prepared(images))
         logits = as_logits(output, len(images))
+        if logits.ndim == 2 and len(logits) != len(images):
+            raise TypeError(f"expected logits ({len(images)},K), one row per image, got {tuple(logits.shape)}")
         if logits.dtype not in EXACT and not torch.is_autocast_enabled(images.device.type):
             raise ValueError(f"expected logits in float32 or float64, got {logits.dtype}; try model.float()")
         if self._dtype is None or torch.promote_types(logits.dtype, images.dtype) == images.dtype:

@@ -203,6 +203,7 @@ def test_logits_are_found_in_what_a_model_returns(images, labels, attack, form):
     [
         (lambda logits: (logits, logits[:, :2]), r"got tuple of tensor \(2, 4\), tensor \(2, 2\); try a wrapper"),
         (lambda logits: {"out": logits}, r"got dict of 'out': tensor \(2, 4\); try a wrapper"),
+        (lambda logits: logits[:1], r"expected logits \(2,K\), one row per image, got \(1, 4\)"),
         (lambda logits: None, r"got NoneType; try a wrapper"),
     ],
 )
