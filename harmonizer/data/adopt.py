@@ -25,7 +25,10 @@ from harmonizer.untrusted import MOST_CLASSES, is_name, shortened
 
 log = logging.getLogger(__name__)
 
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.lz4")
+COMPRESSED = (
+    *(".tgz", ".tbz", ".tbz2", ".txz", ".tlz", ".tzst"),
+    *(f".tar.{kind}" for kind in ("gz", "bz2", "xz", "zst", "lz4", "lz", "lzma", "z", "7z", "br")),
+)
 FEW = 3  # names in a message
 
 
@@ -49,7 +52,7 @@ def load_manifest(
         ValueError: A shard is damaged or compressed, or its samples lack an image or a label.
         OSError: A shard is a FIFO or a device.
     """
-    if (folder / NAME).is_file():
+    if os.path.lexists(folder / NAME):  # also a link that leads nowhere: its classes must not become numbers
         return read_manifest(folder)
     shards = find_shards(folder)
     states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in shards]

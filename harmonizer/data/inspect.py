@@ -40,7 +40,7 @@ def inspect(place: Path, *, decode: bool = True) -> tuple[Manifest | None, list[
     folder = place if place.is_dir() else place.parent
     if not place.exists():
         raise FileNotFoundError(f"no folder or shard {place}")
-    manifest = read_manifest(folder) if (folder / NAME).is_file() else None
+    manifest = read_manifest(folder) if os.path.lexists(folder / NAME) else None
     shards = find_shards(place) if place.is_dir() else [place]
     classes = None if manifest is None else len(manifest.classes)
     with (

@@ -238,6 +238,17 @@ def test_what_is_no_file_is_refused_and_not_opened(tmp_path):
         index_shard(tmp_path / "y")
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("absent.json")], ids=["pipe", "link"])
+def test_a_manifest_that_cannot_be_read_is_not_passed_over(tmp_path, make, capsys):
+    write_tar(tmp_path / "x.tar", members("a", 0))
+    make(tmp_path / NAME)
+    for command in (main, look):
+        assert command([str(tmp_path)]) == 1
+        assert "manifest.json is no file, or a link that leads nowhere" in capsys.readouterr().err
+    with pytest.raises(OSError, match="leads nowhere"):
+        ShardFolder(tmp_path)
+
+
 def test_names_that_are_not_utf8_are_named_before_the_first_batch(tmp_path):
     write_tar(tmp_path / "x.tar", members("a\udcff", 0), format=tarfile.GNU_FORMAT, errors="surrogateescape")
     with pytest.raises(ValueError, match=r"x\.tar holds 'a\\udcff\.png', expected a name in UTF-8"):
@@ -290,7 +301,7 @@ def test_empty_members_are_found_at_adoption(tmp_path, extension):
         adopted(folder)
 
 
-@pytest.mark.parametrize("name", ["b.tar.gz", "b.tgz", "B.TAR.ZST"])
+@pytest.mark.parametrize("name", ["b.tar.gz", "b.tgz", "B.TAR.ZST", "b.tbz", "b.tar.Z", "b.tar.7z"])
 def test_compressed_shards_are_named_not_left_out(tmp_path, name, capsys):
     folder = tmp_path / "shards"
     folder.mkdir()

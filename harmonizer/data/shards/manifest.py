@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -96,11 +97,14 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         FileNotFoundError: There is no such folder, or no manifest in it.
+        OSError: The manifest is a pipe or a link that leads nowhere.
         ValueError: The manifest is damaged or of another version; the message names the field.
     """
     path = folder / NAME
     if not folder.is_dir():
         raise FileNotFoundError(f"no data folder at {folder}")
+    if os.path.lexists(path) and not path.is_file():
+        raise OSError(f"{path} is no file, or a link that leads nowhere; expected a manifest")
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {NAME}: is it a folder of shards?")
     return parse_manifest(path.read_bytes(), str(path))
