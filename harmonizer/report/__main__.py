@@ -28,6 +28,8 @@ def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
     add("--replay", action="store_true", help=REPLAY)
     add("--mask", choices=tuple(MASKS), help="map of a perturbation that alignment compares")
     add("--title", help="of the page")
+    add("--own", nargs="+", metavar="MODEL", help="models that the page ranks among the others and highlights")
+    add("--url", dest="address", help="where the folder will be served: link previews need it")
     add = parser.add_argument_group("figures").add_argument
     add("--preset", choices=tuple(PRESETS), help="width and font size of a venue's figures")
     add("--width", type=inches, help="3.25, 3.25in or 89mm (7.2in)")

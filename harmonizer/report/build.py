@@ -102,6 +102,7 @@ def build_report(
     comparisons = [compare(a, b) for a, b in {(id(a), id(b)): (a, b) for a, b in chosen}.values()]
     found = correlations(models)
     in_grid = choose_models(models, options.grid)
+    known = read_categories(categories)
     page = page_html(
         models,
         sources,
@@ -111,6 +112,10 @@ def build_report(
         notes=notes,
         titles=titles,
         grid=(in_grid, options.images),
+        own=options.own,
+        labels=options.labels,
+        categories=known,
+        address=options.address,
     )
     texts = {
         "table.md": markdown(models),
@@ -122,14 +127,14 @@ def build_report(
         "robust_accuracy.md": robust_markdown(models),
         "comparisons.json": _json(records(comparisons)),
         "comparisons.md": pairs_markdown(comparisons),
-        "report.html": page,
+        "index.html": page,
     }
     table = texts["comparisons.md" if comparisons else "table.md"]
     if insert is not None:
         inserted(insert, table)  # raises what is wrong with it
     marked = any(attack_of(model) == AS_PUBLISHED for model in models)
     with styled(options.font_size):
-        figures = list(_figures(models, sources, in_grid, found, titles, options, read_categories(categories)))
+        figures = list(_figures(models, sources, in_grid, found, titles, options, known))
         out.mkdir(parents=True, exist_ok=True)  # only now: nothing is written when something is wrong
         for name, _, caption in figures:
             texts |= caption_files(name, f"{caption} This figure {MARK}." if marked else caption)

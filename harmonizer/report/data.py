@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from harmonizer.results import Results, load_results
 from harmonizer.results.families import FAMILIES, guess_family
 from harmonizer.statistics import NOISE_CEILING
 
+SOFTWARE = ("harmonizer", "torch", "timm")  # whose versions a protocol's description names
 Z95 = 1.959964  # half width of a normal 95 % interval, in standard errors
 
 
@@ -117,12 +118,14 @@ class Source:
     Attributes:
         name: Shown.
         citation: What to cite for it.
-        protocol: How it was measured, in words.
+        protocol: How it was measured, in words: attack, budget, images, software.
+        attack: This package's name of the attack; empty when a table does not say.
     """
 
     name: str
     citation: str
     protocol: str
+    attack: str = ""
 
 
 def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
@@ -147,8 +150,12 @@ def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
     for key, protocol in sorted(protocols.items()):
         attack, images = protocol["attack"], protocol["images"]
         name = attack if attacks[attack] == 1 else f"{attack} [{key[:6]}]"
-        described = f"{attack} up to radius {protocol['eps_max']:g} on {images} images (protocol {key})"
-        sources[key] = Source(name, "", described)
+        own = [results.summary for results in loaded if results.summary["protocol"]["hash"] == key]
+        data = ", ".join(sorted({PurePath(summary["data"]["name"]).name for summary in own}))
+        software = sorted({f"{k} {v}" for summary in own for k, v in summary["software"].items() if k in SOFTWARE})
+        budget = f"L2 radius up to {protocol['eps_max']:g} in [0,1] pixel units"
+        described = f"attack {attack}, {budget}, {images} images of {data}, {', '.join(software)} (protocol {key})"
+        sources[key] = Source(name, "", described, attack)
     models = [_measured(results, sources[results.summary["protocol"]["hash"]].name) for results in loaded]
     return _paired(_distinct(models)), list(sources.values())
 

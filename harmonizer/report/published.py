@@ -10,10 +10,13 @@ import numpy as np
 from harmonizer.report.data import Model, Score, Source
 from harmonizer.results.families import FAMILIES, guess_family
 
-CITATIONS = {  # by file name, for tables that do not begin with a "# citation" line
-    "feng2025_l2fmn": (
-        "Feng, Linsley et al. 2025, Beyond adversarial robustness, ICLR Re-Align workshop (foolbox L2FMN, 1000 steps)"
-    )
+KNOWN = {  # by file stem: what a published table does not say of itself
+    "feng2025_l2fmn": {
+        "name": "Feng et al. 2025",
+        "attack": "feng2025",
+        "protocol": "foolbox's L2FMN attack, 1000 steps, smallest L2 radius; as published",
+        "citation": "Feng, Linsley et al. 2025, Beyond adversarial robustness, ICLR Re-Align workshop",
+    }
 }
 EXTERNAL = ("model", "pt", "aa", "pt_sem", "aa_sem")
 OPTIONAL = ("family", "top1", "control")
@@ -24,13 +27,16 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
 
     The table is CSV with the columns model, pt (mean minimal L2 radius), aa (alignment over the noise ceiling), pt_sem,
     aa_sem (standard errors), and optionally family, top1 (accuracy in %) and control (the model that a harmonized one
-    is compared with). Lines that begin with ``#`` before the header are its citation.
+    is compared with). Lines before the header that begin with ``#`` describe it: ``# citation:``, ``# name:`` (shown),
+    ``# protocol:`` (in words), ``# attack:`` (this package's name of the attack, so that own models can be ranked among
+    the table's); a line without such a key continues the citation.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A column is missing, a cell is no number, or a model comes twice; the message names line and column.
     """
-    lines, citation = _read(path, EXTERNAL)
+    lines, comments = _read(path, EXTERNAL)
+    source = _source(path, comments)
     models: dict[str, Model] = {}
     for number, line in lines:
         name = line["model"]
@@ -48,11 +54,11 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
             "alignment": Score.with_error(value["aa"], value["aa_sem"]),
         }
         known = {axis: score for axis, score in scores.items() if not np.isnan(score.value)}
-        models[name] = Model(name, name, family, path.stem, known, control=line.get("control") or None)
+        models[name] = Model(name, name, family, source.name, known, control=line.get("control") or None)
     for model in models.values():
         if model.control is not None and model.control not in models:
             raise ValueError(f"{path}, column control: expected a model of the table, got {model.control!r}")
-    return list(models.values()), Source(path.stem, citation or CITATIONS.get(path.stem, path.name), "As published")
+    return list(models.values()), source
 
 
 def read_accuracy(path: Path) -> dict[str, float]:
@@ -92,8 +98,26 @@ def with_accuracy(models: Sequence[Model], accuracy: Mapping[str, float]) -> tup
     return matched, unmatched
 
 
-def _read(path: Path, required: Sequence[str]) -> tuple[list[tuple[int, dict[str, str]]], str]:
-    """Return the numbered lines of a table as dictionaries, and its leading comment."""
+def _source(path: Path, comments: Sequence[str]) -> Source:
+    """Return a table's source, from the comments before its header and from what is known of published tables."""
+    told: dict[str, str] = {}
+    for comment in comments:
+        key, colon, text = comment.partition(":")
+        known = colon and key in ("citation", "name", "protocol", "attack")
+        key, text = (key, text.strip()) if known else ("citation", comment)
+        told[key] = " ".join(filter(None, [told.get(key), text]))
+    told = KNOWN.get(path.stem, {}) | told
+    citation = told.get("citation", path.name)
+    return Source(
+        told.get("name", citation.partition(",")[0]),
+        citation,
+        told.get("protocol", "as published"),
+        told.get("attack", ""),
+    )
+
+
+def _read(path: Path, required: Sequence[str]) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """Return the numbered lines of a table as dictionaries, and the comments before its header."""
     if not path.is_file():
         raise FileNotFoundError(f"no table at {path}")
     try:
@@ -105,7 +129,6 @@ def _read(path: Path, required: Sequence[str]) -> tuple[list[tuple[int, dict[str
     for column in required:
         if column not in (reader.fieldnames or ()):
             raise ValueError(f"{path}: expected the columns {', '.join(required)}, {column} is missing")
-    citation = " ".join(line.lstrip("# ").removeprefix("citation:").strip() for line in text[:comments])
     lines = []
     for line in reader:
         number = comments + reader.line_num
@@ -114,7 +137,7 @@ def _read(path: Path, required: Sequence[str]) -> tuple[list[tuple[int, dict[str
         lines.append((number, {key: cell.strip() for key, cell in line.items()}))
     if not lines:
         raise ValueError(f"{path}: expected at least one model, got an empty table")
-    return lines, citation
+    return lines, [line.lstrip("# ").strip() for line in text[:comments]]
 
 
 def _number(path: Path, number: int, line: Mapping[str, str], column: str) -> float:

@@ -84,6 +84,8 @@ class PlotOptions:
         headline: State the rank correlation above each scatter; captions state it in any case.
         map_scale: Scale of the maps in the grid: "shared" by people and attacks, or each its "own".
         attacked: Show the attacked images in the grid too, their perturbations magnified.
+        own: Models that the page ranks among the others and highlights, in place of those trained here.
+        address: Where the folder will be served, for link previews.
     """
 
     title: str = "Perturbation tolerance and adversarial alignment"
@@ -98,6 +100,8 @@ class PlotOptions:
     headline: bool = True
     map_scale: str = "shared"
     attacked: bool = False
+    own: Sequence[str] = ()
+    address: str = ""
 
 
 DEFAULT_OPTIONS = PlotOptions()

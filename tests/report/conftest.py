@@ -1,14 +1,25 @@
 """Results folders of made-up models, and the published tables where they are at hand."""
 
+import base64
+import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harmonizer.report.__main__ import main
 from harmonizer.results import COLUMNS, protocol_hash, write_results
 from harmonizer.statistics import STATUSES, Status, alignment_summary, proportion, survival, tolerance_summary
 
 EPS_MAX = 10.0
+PUBLISHED = 293  # with the seven measured ones: 300 models
+SWITCHES = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage"
+)
 
 
 def make_results(
@@ -128,3 +139,142 @@ def published():
 def make():
     """Give the function that writes a made-up model's results."""
     return make_results
+
+
+def missing(what):
+    """Say what a test lacks: a failure in CI, where it must be there; elsewhere the reason of a skip."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"missing: {what}")
+
+
+@pytest.fixture(scope="session")
+def npm(tmp_path_factory):
+    """Give the function that installs a package of npm into a folder of the test's own, and returns that folder."""
+    folder = tmp_path_factory.mktemp("npm")
+
+    def install(*packages):
+        if shutil.which("npm") is None:
+            missing(f"npm, to install {', '.join(packages)}")
+        command = ["npm", "install", "--prefix", folder, "--no-audit", "--no-fund", "--ignore-scripts", *packages]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+        if done.returncode:
+            missing(f"{', '.join(packages)} from npm: {done.stderr.strip()[-300:]}")
+        return folder / "node_modules"
+
+    return install
+
+
+class Tab:
+    """A page in headless Chromium, and what a reader does with it."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        self.cdp = driver.execute_cdp_cmd
+        self.asked = []
+
+    def run(self, script, *arguments):
+        """Return the value of an expression; ``arguments[0]`` is the first argument."""
+        return self.driver.execute_script(f"return {script}", *arguments)
+
+    def size(self, width, height, scale=1):
+        metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
+        self.cdp("Emulation.setDeviceMetricsOverride", metrics)
+
+    def open(self, path, address=""):
+        """Open a page from the disk."""
+        self.driver.get("about:blank")
+        self.driver.get(path.as_uri() + address)
+        assert self.run("document.documentElement.dataset.ready") == "yes"
+
+    def mouse(self, kind, x, y, **more):
+        self.cdp("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **more})
+
+    def click(self, x, y, count=1):
+        for kind in ("mousePressed", "mouseReleased"):
+            self.mouse(kind, x, y, button="left", clickCount=count)
+
+    def tap(self, x, y):
+        for kind, places in (("touchStart", [{"x": x, "y": y}]), ("touchEnd", [])):
+            self.cdp("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    def press(self, key, code, modifiers=0):
+        for kind in ("keyDown", "keyUp"):
+            event = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
+            text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
+            self.cdp("Input.dispatchKeyEvent", event | text)
+
+    def choose(self, control, value, event="change"):
+        script = "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
+        self.driver.execute_script(script + "e.dispatchEvent(new Event(arguments[2]))", control, value, event)
+
+    def text(self, element):
+        return self.run("document.getElementById(arguments[0]).innerText", element)
+
+    def place(self, name):
+        """Return where on the screen a model's point is."""
+        self.driver.execute_script("plot.scrollIntoView({block: 'center', behavior: 'instant'})")
+        script = "(({x, y}, {left, top}) => [left + x, top + y])"
+        point = "points.find((p) => p.model.name === arguments[0])"
+        return self.run(f"{script}({point}, plot.getBoundingClientRect())", name)
+
+    def pdf(self):
+        options = {"printBackground": True, "preferCSSPageSize": True}
+        return base64.b64decode(self.cdp("Page.printToPDF", options)["data"])
+
+    def complaints(self):
+        """Return what the browser's console said, and which addresses were asked for, since the last time."""
+        said = [entry["message"] for entry in self.driver.get_log("browser")]
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+        return said, asked
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """Start a browser with a profile of its own, which saves downloads in the folder ``downloads`` next to it."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        missing("chromium and chromedriver")
+    options, folder = webdriver.ChromeOptions(), tmp_path_factory.mktemp("chromium")
+    options.binary_location = binary
+    for switch in [*SWITCHES.split(), f"--user-data-dir={folder / 'profile'}"]:
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.add_experimental_option("perfLoggingPrefs", {"traceCategories": "loading,blink.user_timing"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    tab = Tab(browser)
+    tab.downloads = folder / "downloads"
+    tab.cdp("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tab.downloads)})
+    yield tab
+    browser.quit()
+
+
+@pytest.fixture(scope="session")
+def page(zoo, tmp_path_factory):
+    """Write a report of seven measured and 293 published models; give its page."""
+    folder = tmp_path_factory.mktemp("page")
+    rng = np.random.default_rng(0)
+    names = [f"{kind}_{i}" for i in range(98) for kind in ("resnet", "vit_base", "maxvit")][:PUBLISHED]
+    lines = [
+        f"{name},{1 + i / 100:.3f},{0.3 - i / 1000 + rng.normal() / 50:.4f},0.05,0.01,{60 + i / 12 + rng.normal():.2f}"
+        for i, name in enumerate(names)
+    ]
+    head = "# name: Table 2030\n# attack: ddn\nmodel,pt,aa,pt_sem,aa_sem,top1\n"
+    (folder / "table.csv").write_text(head + "\n".join(lines) + "\n")
+    arguments = [str(zoo), "--external", str(folder / "table.csv"), "--out", str(folder / "out")]
+    assert main(arguments) == 0
+    return folder / "out" / "index.html"
+
+
+@pytest.fixture
+def tab(chromium, page):
+    """Open the page at desktop size; afterwards nothing may have been complained of or asked for."""
+    chromium.size(1280, 900)
+    chromium.complaints()
+    chromium.open(page)
+    yield chromium
+    said, asked = chromium.complaints()
+    assert said == []
+    inside = ("data:", "blob:", "about:blank", page.as_uri())
+    assert [address for address in asked if not address.startswith(inside)] == []

@@ -8,7 +8,7 @@ from scipy import stats
 
 from harmonizer.evaluation.compare import show_comparison
 from harmonizer.report.data import load_models
-from harmonizer.report.page.payload import _facts
+from harmonizer.report.page.static import facts
 from harmonizer.report.paired import compare, default_pairs, named_pair
 from harmonizer.results import find_results
 from harmonizer.statistics import NOISE_CEILING, Status
@@ -80,7 +80,7 @@ def test_alignments_are_shares_of_the_datas_own_ceiling_where_it_is_known(make, 
     assert a.value("alignment") == pytest.approx(2 * a.results.summary["adversarial_alignment"]["mean"])
     difference = b.results.columns["alignment"] - a.results.columns["alignment"]
     assert compare(a, b).differences["alignment"]["mean"] == pytest.approx(2 * np.nanmean(difference))
-    assert "measured here" in dict(_facts([a, b], []))["Scores"]
+    assert "measured here" in dict(facts([a, b], []))["Correlation between people"]
 
 
 def test_the_terminals_table_of_few_images_without_maps_has_dashes_and_no_nan(make, tmp_path, capsys):

@@ -30,7 +30,7 @@ def write(path, text):
 
 def test_a_table_is_a_source_with_families_citation_and_pairs(tmp_path):
     models, source = read_external(write(tmp_path / "someone.csv", TABLE))
-    assert source.name == "someone"
+    assert source.name == "Someone 2030"
     assert source.citation == "Someone 2030, Journal"
     assert [model.family for model in models] == ["CNN", "hybrid", "harmonized"]
     assert models[2].control == "resnet50.a1"

@@ -108,7 +108,7 @@ def test_every_figure_of_an_ordinary_report_with_a_replay_is_marked(both, tmp_pa
     assert main([str(folder / "published"), "--out", str(tmp_path)]) == 0
     assert len(marked) >= 2
     assert all(AS_PUBLISHED in title for title in marked)
-    assert AS_PUBLISHED in (tmp_path / "report.html").read_text()
+    assert AS_PUBLISHED in (tmp_path / "index.html").read_text()
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert {row["source"].split(" ")[0] for row in rows} == {AS_PUBLISHED}
 

@@ -1,6 +1,7 @@
 """The command: what it writes, that it repeats itself byte for byte, and what it says when input is damaged."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -23,7 +24,7 @@ from harmonizer.statistics import Status, tolerance_summary
 
 FIGURES = ("tolerance", "alignment", "tolerance-alignment", "survival", "grid")
 TEXTS = (
-    *("table.md", "table.csv", "table.tex", "statistics.json", "comparisons.json", "report.html"),
+    *("table.md", "table.csv", "table.tex", "statistics.json", "comparisons.json", "index.html"),
     *("comparisons.md", "sensitivity.json", "sensitivity.md", "robust_accuracy.md"),
 )
 
@@ -106,13 +107,13 @@ def test_no_name_is_a_formula_or_breaks_a_table():
 def test_names_cannot_become_markup(report):
     assert r"\<script\>" in (report / "table.md").read_text()
     assert r"\textless{}script\textgreater{}" in (report / "table.tex").read_text()
-    page = (report / "report.html").read_text()
+    page = (report / "index.html").read_text()
     assert "<script>alert" not in page
     assert page.count("</script>") == 2  # the data and the script
 
 
 def test_the_page_needs_nothing_from_outside(report):
-    page = (report / "report.html").read_text()
+    page = (report / "index.html").read_text()
     for word in ("http://", "https://", "src=//", "@import", "url("):
         assert word not in page.replace("http://www.w3.org/2000/svg", "").replace("url(#clip)", ""), word
 
@@ -140,7 +141,7 @@ def test_two_protocols_are_two_sources_and_are_said_to_be(zoo, make, tmp_path, c
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
     warning = "Scores of 2 protocols (ddn, linsley2023): compare within one only."
     assert warning in capsys.readouterr().err.replace("linsley2023, ddn", "ddn, linsley2023")
-    page = (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "index.html").read_text()
     assert "Scores of 2 protocols" in page
     names = {row["source"] for row in csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines())}
     assert names == {"ddn", "linsley2023"}
@@ -150,11 +151,11 @@ def test_models_of_two_input_sizes_are_said_to_be_and_get_an_axis_that_allows_fo
     make(tmp_path / "results" / "small", "resnet18", size=24)
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "one")]) == 0
     assert "Inputs of" not in capsys.readouterr().err
-    assert 'tolerance_rms":{' not in (tmp_path / "one" / "report.html").read_text()
+    assert 'tolerance_rms":{' not in (tmp_path / "one" / "index.html").read_text()
     make(tmp_path / "results" / "large", "resnet50", size=48)
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "two")]) == 0
     assert "Inputs of 24, 48 pixels: the L2 norm of a change grows with the size" in capsys.readouterr().err
-    page = (tmp_path / "two" / "report.html").read_text()
+    page = (tmp_path / "two" / "index.html").read_text()
     content = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
     assert "tolerance_rms" in content["axes"]
     for model in content["models"]:
@@ -174,9 +175,8 @@ def test_models_that_could_not_be_measured_are_listed(zoo, tmp_path, capsys):
         "unknown (no such model: timm has no model 'unknown')."
     )
     assert f"note: {expected}" in capsys.readouterr().err
-    page = (tmp_path / "out" / "report.html").read_text()
-    content = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
-    assert expected in content["notes"]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert expected in html.unescape(page) and "<b>" not in page.partition("could not be measured")[2][:200]
     (place / "failed" / "torn.json").write_text("{")
     assert main([str(place), "--out", str(tmp_path / "again")]) == 2
     assert "torn.json is damaged" in capsys.readouterr().err
@@ -200,9 +200,9 @@ def test_a_model_of_which_every_image_failed_has_no_score_and_no_zero(make, tmp_
     assert main([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
     for name in ("table.md", "robust_accuracy.md", "sensitivity.md", "comparisons.md"):
         assert "nan" not in (tmp_path / "out" / name).read_text()
-    page = (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "index.html").read_text()
     (model,) = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])["models"]
-    assert model["robust"] == [] and model["survival"] is None  # null times 100 is 0 in a page
+    assert "survival" not in model  # null times 100 is 0 in a page
 
 
 def test_a_model_of_which_nothing_is_known_but_censored_images(make, tmp_path):

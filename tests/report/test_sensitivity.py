@@ -70,7 +70,7 @@ def test_the_report_takes_the_mask_that_is_asked_for(both, page):
         assert float(row["tolerance"]) == model.value("tolerance")
         assert float(row["alignment_low"]) < float(row["alignment"]) < float(row["alignment_high"])
         assert alignment_of_mask(model, "l2") == pytest.approx(float(row["alignment"]))
-    assert "mask l2" in (page / "report.html").read_text()
+    assert "mask l2" in (page / "index.html").read_text()
 
 
 def test_robust_accuracy_stands_in_the_tables_and_is_called_an_upper_bound(both, page):

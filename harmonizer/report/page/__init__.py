@@ -2,18 +2,25 @@
 
 import base64
 import hashlib
-import html
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from string import Template
 from typing import Any
 
-from harmonizer.report.data import Model, Source
-from harmonizer.report.page.payload import payload
-from harmonizer.report.paired import Comparison
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-SCRIPTS = ("core.js", "plot.js", "panel.js", "sections.js", "main.js")  # in this order
+from harmonizer.report.data import Model, Source
+from harmonizer.report.finding import finding
+from harmonizer.report.page import static
+from harmonizer.report.page.citations import citations
+from harmonizer.report.page.payload import payload
+from harmonizer.report.paired import TEST, Comparison
+from harmonizer.report.ranks import own_models, ranks
+from harmonizer.results.families import FAMILIES
+from harmonizer.statistics import FEWEST_RANKED
+
+SCRIPTS = ("core", "state", "caption", "labels", "plot", "pointer", "save", "cells", "panel", "tables", "main")
 
 
 def page_html(
@@ -26,11 +33,15 @@ def page_html(
     notes: Sequence[str],
     titles: Mapping[str, str],
     grid: tuple[Sequence[Model], Sequence[str]],
+    own: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    categories: Mapping[str, str] | None = None,
+    address: str = "",
 ) -> str:
     """Write the page.
 
-    Names cannot become markup: the data are JSON without ``<``, the script only ever makes text of them, and the page's
-    own policy lets no other script run and nothing be fetched.
+    Names cannot become markup: the template escapes what it writes, the data are JSON without ``<``, the script only
+    makes text of them, and the page's own policy lets no other script run and nothing be fetched.
 
     Args:
         models: All of them.
@@ -38,23 +49,60 @@ def page_html(
         correlations: As ``statistics.json`` holds them.
         comparisons: Of pairs of models.
         title: Of the page.
-        notes: Shown on top.
+        notes: Shown below the first plot.
         titles: Of axes, in place of those of ``AXES``.
         grid: Models and images of the grid of examples; no images for the first ones that the models share.
+        own: Models to rank among the others and to highlight; see ``own_models`` for the default.
+        labels: Models whose names the plot shows.
+        categories: Category of each class, "animate" or "inanimate"; None for the default.
+        address: Where the folder will be served, for link previews, which take no relative address.
 
     Returns:
         HTML.
+
+    Raises:
+        ValueError: No model has a name of ``own``.
     """
-    content = payload(models, sources, correlations, comparisons, notes=notes, titles=titles, grid=grid)
-    script = "\n".join(_part(name) for name in SCRIPTS)
+    mine = own_models(models, own)
+    content = payload(models, sources, correlations, comparisons, titles=titles, grid=grid, categories=categories)
+    for name, flagged in (
+        ("own", {id(model) for model in mine}),
+        ("named", {id(m) for m in models if m.name in labels}),
+    ):
+        for model, described in zip(models, content["models"], strict=True):
+            described |= {name: True} if id(model) in flagged else {}
+    script = "\n".join(_part(f"{name}.js") for name in SCRIPTS)
     text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    names = ", ".join(source.name for source in sources)
-    return Template(_part("template.html")).substitute(
-        title=html.escape(title),
-        lead=html.escape(f"{len(models)} model{'' if len(models) == 1 else 's'}. Measured with: {names}."),
-        style=_part("style.css"),
-        data=text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
-        script=script,
+    environment = Environment(
+        loader=PackageLoader("harmonizer.report.page", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    number = {id(model): i for i, model in enumerate(models)}
+    return environment.get_template("template.html").render(
+        title=title,
+        finding=finding(models, correlations, comparisons),
+        address=address and address.rstrip("/") + "/",
+        style=Markup(_part("style.css")),
+        families=FAMILIES,
+        sources=sources,
+        definitions=static.definitions(models),
+        charts=static.charts(models, titles),
+        notes=notes,
+        ranks=[(number[id(model)], found) for model in mine if (found := list(ranks(models, sources, [model])))],
+        table=static.model_table(models),
+        has_grid=content["grid"] is not None,
+        pairs=[(pair.a.name, pair.b.name, static.pair_rows(pair)) for pair in comparisons],
+        test=TEST,
+        fewest=FEWEST_RANKED,
+        correlations=static.correlation_rows(correlations, sources),
+        facts=static.facts(models, sources),
+        citation=citations({source.name: source.citation for source in sources if source.citation}),
+        # Markup, for it is neither text nor made of anything but JSON and the package's own files
+        data=Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")),
+        script=Markup(script),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 

@@ -1,89 +1,122 @@
 "use strict";
-// Helpers. Text only ever enters the page as a text node or attribute value, never as markup.
-const data = JSON.parse(document.getElementById("data").textContent);
+// Types and helpers. Text enters the page as a text node or an attribute value only, never as markup.
+
+/** A number, "inf", or null where nothing is known. @typedef {number | "inf" | null} Value */
+/** Value, standard error, lower and upper end of the 95 % interval, images. @typedef {Value[]} Score */
+/** @typedef {{title: string, short: string, digits: number}} Axis */
+/** @typedef {{name: string, protocol: string}} Source */
+/** @typedef {{key: string, image: number, human: number, change: number, map: number, amount: number, radius: number,
+ *    alignment: Value, label: string, predicted: string, category: string}} Example */
+/** @typedef {{edges: number[], counts: number[], censored: number}} Histogram */
+/** @typedef {{index: number, name: string, architecture: string, family: string, source: string, measured?: boolean,
+ *    hollow?: boolean, masked?: boolean, counted?: boolean, own?: boolean, named?: boolean, ownAccuracy?: string, control?: number,
+ *    scores: Record<string, Score>, reasons?: string[], counts?: number[], median?: Score, histogram?: Histogram,
+ *    survival?: [number[], number[]], parameters?: number, input?: number, training?: string,
+ *    examples: Example[]}} Model */
+/** @typedef {{x: string, y: string, group: string, rho: Value, p: Value, n: number, low: Value, high: Value}} Rho */
+/** @typedef {{a: number, b: number, keys: string[], values: Record<string, Value[][]>,
+ *    changed: Record<string, number[]>}} Comparison */
+/** @typedef {{model: number, examples: Example[]}} GridRow */
+/** @typedef {{axes: Record<string, Axis>, families: string[], sources: Source[], models: Model[], correlations: Rho[],
+ *    comparisons: Comparison[], fewest: number, grid: GridRow[] | null, magnification: number, palette: string,
+ *    pictures: [string, boolean][]}} Data */
+
+/** @param {string} id */
+const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+/** @param {string} id */
+const control = (id) => /** @type {HTMLInputElement} */ (document.getElementById(id));
+/** @param {string} selector @param {ParentNode} [within] @returns {HTMLElement[]} */
+const all = (selector, within = document) => [...within.querySelectorAll(selector)].map((e) => /** @type {any} */ (e));
+
+/** @type {Data} */
+const data = JSON.parse(byId("data").textContent || "");
 const models = data.models;
-const byId = (id) => document.getElementById(id);
+models.forEach((model, index) => Object.assign(model, { index, examples: model.examples || [] }));
+all("#models tbody tr").forEach((row, i) => (row.dataset.model = String(i)));
 const SVG = "http://www.w3.org/2000/svg";
 const STATUSES = ["wrong", "censored", "found", "failed"];
 
+/** @typedef {Element | string | number | false | null | undefined} Child */
+/**
+ * Give an element attributes, listeners ("onclick") and children.
+ * @template {Element} E @param {E} node @param {Record<string, any>} attributes @param {(Child | Child[])[]} children
+ * @returns {E}
+ */
 function make(node, attributes, children) {
-  for (const [key, value] of Object.entries(attributes || {})) {
+  for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false)
+      node.setAttribute(key, value === true ? "" : value);
   }
-  node.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== ""));
+  const given = children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+  node.append(...given.map((child) => (child instanceof Element ? child : String(child))));
   return node;
 }
+/** @param {string} tag @param {Record<string, any>} attributes @param {...(Child | Child[])} children */
 const html = (tag, attributes, ...children) => make(document.createElement(tag), attributes, children);
+/** @param {string} tag @param {Record<string, any>} attributes @param {...(Child | Child[])} children */
 const svg = (tag, attributes, ...children) => make(document.createElementNS(SVG, tag), attributes, children);
 
+/** @param {unknown} value @returns {value is number} */
 const known = (value) => typeof value === "number" && Number.isFinite(value);
+/** @param {Value | undefined} value @param {number} digits */
 const show = (value, digits) => (value === "inf" ? "∞" : known(value) ? value.toFixed(digits).replace("-", "−") : "–");
-const plusMinus = (score, digits) => (!score ? "–" : show(score[0], digits) + (known(score[1]) ? " ± " + score[1].toFixed(digits) : ""));
-const interval = (score, digits) => (score && known(score[2]) ? "[" + show(score[2], digits) + ", " + show(score[3], digits) + "]" : "–");
-const pValue = (p) => (!known(p) ? "–" : p < 0.001 ? "< 0.001" : p.toFixed(3));
+/** @param {Score | undefined} score @param {number} digits */
+const plusMinus = (score, digits) =>
+  !score ? "–" : show(score[0], digits) + (known(score[1]) ? " ± " + score[1].toFixed(digits) : "");
+/** @param {Value | undefined} low @param {Value | undefined} high @param {number} digits */
+const interval = (low, high, digits) => (known(low) ? "[" + show(low, digits) + ", " + show(high, digits) + "]" : "–");
+/** @param {Value} p */
+const pValue = (p) => (!known(p) ? "–" : p < 0.001 ? "< 0.001" : "= " + p.toFixed(3));
+/** @param {string} family */
 const familyClass = (family) => "f" + data.families.indexOf(family);
-
-// Markers of about equal area around (0, 0), for a half width of 1.
-const polygon = (n, turn, inner) => {
-  const corners = [];
-  for (let i = 0; i < n * (inner ? 2 : 1); i++) {
-    const angle = turn + (i * 2 * Math.PI) / (n * (inner ? 2 : 1));
-    const r = inner && i % 2 ? inner : 1;
-    corners.push((r * Math.sin(angle)).toFixed(3) + "," + (-r * Math.cos(angle)).toFixed(3));
-  }
-  return "M" + corners.join("L") + "Z";
+/** @param {Model} model @param {string} axis @returns {number} NaN where the model has no such score */
+const valueOf = (model, axis) => {
+  const value = (model.scores[axis] || [])[0];
+  return known(value) ? value : NaN;
 };
-const MARKERS = [
-  "M-1,0A1,1 0 1,1 1,0A1,1 0 1,1 -1,0Z",
-  "M-.88,-.88H.88V.88H-.88Z",
-  polygon(3, 0),
-  polygon(4, 0),
-  polygon(5, 0),
-  polygon(5, 0, 0.42),
-  "M-.95,-.5L-.5,-.95L0,-.45L.5,-.95L.95,-.5L.45,0L.95,.5L.5,.95L0,.45L-.5,.95L-.95,.5L-.45,0Z",
-];
-const MARKER_SCALE = [1, 1, 1.25, 1.15, 1.1, 1.55, 1.1];
-function marker(family, x, y, size, attributes) {
-  const index = data.families.indexOf(family);
-  const scale = (size * MARKER_SCALE[index]).toFixed(2);
-  return svg("path", {
-    d: MARKERS[index],
-    transform: "translate(" + x.toFixed(2) + "," + y.toFixed(2) + ") scale(" + scale + ")",
-    "vector-effect": "non-scaling-stroke",
-    ...attributes,
-  });
-}
-const icon = (family) => svg("svg", { class: "icon " + familyClass(family), viewBox: "-8 -8 16 16", "aria-hidden": "true" }, marker(family, 0, 0, 5.5, { class: "point" }));
 
-// Axes.
+/** A family's marker, drawn in the page's own definitions. @param {string} family @param {number} x @param {number} y
+ * @param {number} size @param {string} style */
+const marker = (family, x, y, size, style) =>
+  svg("use", {
+    href: "#m" + data.families.indexOf(family),
+    transform: "translate(" + x.toFixed(1) + "," + y.toFixed(1) + ") scale(" + size.toFixed(2) + ")",
+    class: style + " " + familyClass(family),
+  });
+/** @param {string} family */
+const icon = (family) =>
+  svg("svg", { class: "icon", viewBox: "-8 -8 16 16", "aria-hidden": "true" }, marker(family, 0, 0, 5.5, "point"));
+
+/** Ticks at round numbers. @param {number} low @param {number} high @param {number} count @returns {[number, string][]} */
 function niceTicks(low, high, count) {
   const raw = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999);
-  const ticks = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(i * step);
+  const step = power * ([1, 2, 5, 10].find((m) => m * power >= raw * 0.999) || 10);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return ticks.map((value) => [value, show(Math.abs(value) < step / 1e6 ? 0 : value, digits)]);
+  const first = Math.ceil(low / step - 1e-9);
+  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => {
+    const value = (first + i) * step;
+    return [value, show(Math.abs(value) < step / 1e6 ? 0 : value, digits)];
+  });
 }
+/** Ticks of a logarithmic axis; low and high are logarithms. @param {number} low @param {number} high
+ * @returns {[number, string][]} */
 function logTicks(low, high) {
-  const ticks = [];
-  for (let power = Math.floor(low); power <= high; power++) {
-    for (const m of high - low < 1.3 ? [1, 1.5, 2, 3, 5, 7] : [1, 2, 5]) {
-      const at = power + Math.log10(m);
-      if (at >= low && at <= high) ticks.push([at, String(+(10 ** at).toPrecision(2))]);
-    }
-  }
-  return ticks;
+  const powers = Array.from({ length: Math.floor(high) - Math.floor(low) + 1 }, (_, i) => Math.floor(low) + i);
+  const digits = high - low < 1.3 ? [1, 1.5, 2, 3, 5, 7] : [1, 2, 5];
+  const ticks = powers.flatMap((power) => digits.map((digit) => power + Math.log10(digit)));
+  return ticks.filter((at) => at >= low && at <= high).map((at) => [at, String(+(10 ** at).toPrecision(2))]);
 }
-const scale = (domain, range) => (value) => range[0] + ((value - domain[0]) / (domain[1] - domain[0])) * (range[1] - range[0]);
-const unscale = (domain, range) => (at) => domain[0] + ((at - range[0]) / (range[1] - range[0])) * (domain[1] - domain[0]);
+/** @param {number[]} domain @param {number[]} range @returns {(value: number) => number} */
+const scale = (domain, range) => (value) =>
+  range[0] + ((value - domain[0]) / (domain[1] - domain[0])) * (range[1] - range[0]);
 
-// Rank correlation with average ranks of ties.
+/** Ranks from 0, ties at their average. @param {number[]} values @returns {number[]} */
 function ranks(values) {
   const order = values.map((_, i) => i).sort((a, b) => values[a] - values[b]);
   const result = new Array(values.length);
-  for (let i = 0; i < order.length; ) {
+  for (let i = 0; i < order.length;) {
     let end = i;
     while (end + 1 < order.length && values[order[end + 1]] === values[order[i]]) end++;
     for (let k = i; k <= end; k++) result[order[k]] = (i + end) / 2;
@@ -91,6 +124,7 @@ function ranks(values) {
   }
   return result;
 }
+/** Spearman correlation. @param {number[]} a @param {number[]} b */
 function spearman(a, b) {
   const [x, y] = [ranks(a), ranks(b)];
   const mean = (a.length - 1) / 2;

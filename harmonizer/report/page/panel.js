@@ -1,85 +1,167 @@
 // What is known of one model.
-function smallAxes(width, height, xDomain, yDomain, xTitle, yTicks) {
-  const [left, right, top, bottom] = [40, width - 8, 6, height - 32];
-  const [sx, sy] = [scale(xDomain, [left, right]), scale(yDomain, [bottom, top])];
-  const group = svg("g", {});
-  for (const [value, label] of niceTicks(...xDomain, 5)) group.append(svg("text", { x: sx(value), y: bottom + 14, "text-anchor": "middle" }, label));
-  for (const [value, label] of niceTicks(...yDomain, yTicks || 3))
-    group.append(svg("line", { class: "rule", x1: left, x2: right, y1: sy(value), y2: sy(value) }), svg("text", { x: left - 5, y: sy(value) + 4, "text-anchor": "end" }, label));
-  group.append(svg("text", { x: (left + right) / 2, y: height - 4, "text-anchor": "middle" }, xTitle));
-  return { group, sx, sy, bottom };
-}
 const SMALL = { width: 360, height: 150 };
-const smallPlot = (label, ...children) => svg("svg", { class: "small-plot", viewBox: "0 0 " + SMALL.width + " " + SMALL.height, role: "img", "aria-label": label }, ...children);
 
-function histogram(model) {
-  const { edges, counts, censored } = model.histogram;
-  const most = Math.max(...counts, censored, 1);
+/** Axes of a small plot. @param {number} width @param {number} height @param {number[]} across @param {number[]} up
+ * @param {string} title @param {number} [count] of ticks */
+function smallAxes(width, height, across, up, title, count = 3) {
+  const [left, right, top, bottom] = [40, width - 8, 6, height - 32];
+  const [sx, sy] = [scale(across, [left, right]), scale(up, [bottom, top])];
+  const below = niceTicks(across[0], across[1], 5).map(([value, text]) =>
+    svg("text", { x: sx(value), y: bottom + 14, "text-anchor": "middle" }, text),
+  );
+  const beside = niceTicks(up[0], up[1], count).flatMap(([value, text]) => [
+    svg("line", { class: "rule", x1: left, x2: right, y1: sy(value), y2: sy(value) }),
+    svg("text", { x: left - 5, y: sy(value) + 4, "text-anchor": "end" }, text),
+  ]);
+  const name = svg("text", { x: (left + right) / 2, y: height - 4, "text-anchor": "middle" }, title);
+  return { group: svg("g", {}, below, beside, name), sx, sy, bottom };
+}
+/** @param {string} label @param {...(Child | Child[])} children */
+const smallPlot = (label, ...children) =>
+  svg(
+    "svg",
+    { class: "small-plot", viewBox: "0 0 " + SMALL.width + " " + SMALL.height, role: "img", "aria-label": label },
+    ...children,
+  );
+
+/** @param {Model} model @param {Histogram} histogram */
+function histogramOf(model, { edges, counts, censored }) {
   const width = edges[1] - edges[0];
   const last = edges[edges.length - 1];
-  const { group, sx, sy, bottom } = smallAxes(SMALL.width, SMALL.height, [edges[0], last + (censored ? 2.5 * width : 0)], [0, most], "radius (L2)" + (censored ? "; green: never fooled" : ""));
-  const bar = (from, to, count, style) => svg("rect", { class: style, x: sx(from) + 0.5, width: Math.max(0.5, sx(to) - sx(from) - 1), y: sy(count), height: bottom - sy(count) }, svg("title", {}, count + " images"));
+  const across = [edges[0], last + (censored ? 2.5 * width : 0)];
+  const title = "radius (L2)" + (censored ? "; green: never fooled" : "");
+  const { group, sx, sy, bottom } = smallAxes(
+    SMALL.width,
+    SMALL.height,
+    across,
+    [0, Math.max(...counts, censored, 1)],
+    title,
+  );
+  /** @param {number} from @param {number} to @param {number} count @param {string} style */
+  const bar = (from, to, count, style) => {
+    const place = {
+      x: sx(from) + 0.5,
+      width: Math.max(0.5, sx(to) - sx(from) - 1),
+      y: sy(count),
+      height: bottom - sy(count),
+    };
+    return svg("rect", { class: style, ...place }, svg("title", {}, count + " images"));
+  };
   const bars = counts.map((count, i) => bar(edges[i], edges[i + 1], count, "fill"));
   if (censored) bars.push(bar(last + width, last + 2 * width, censored, "fill censored"));
-  return smallPlot("Histogram of the smallest radii that fool " + model.name, group, ...bars);
-}
-function survival(model, other) {
-  const last = Math.max(...model.survival[0], ...(other ? other.survival[0] : []));
-  const flat = ([xs, ys]) => [[...xs, last], [...ys, ys[ys.length - 1]]]; // nothing changes beyond the last radius
-  const { group, sx, sy } = smallAxes(SMALL.width, SMALL.height, [0, last], [0, 100], "radius (L2)");
-  const path = ([xs, ys]) => "M" + xs.map((x, i) => sx(x).toFixed(1) + "," + sy(100 * ys[i]).toFixed(1)).join("L");
-  const second = other ? [svg("path", { class: "curve second", d: path(flat(other.survival)) })] : [];
-  return smallPlot("Share of images still correct against the radius", group, ...second, svg("path", { class: "curve", d: path(flat(model.survival)) }));
-}
-function statusBar(model) {
-  const total = model.counts.reduce((sum, count) => sum + count, 0) || 1;
-  const parts = STATUSES.map((status, i) => {
-    const part = html("i", { class: "s" + i, title: model.counts[i] + " " + status });
-    part.style.flex = model.counts[i] / total + " 0 0";
-    return model.counts[i] ? part : null;
-  });
-  const names = STATUSES.map((status, i) => html("span", {}, html("i", { class: "s" + i }), model.counts[i] + " " + status));
-  return [html("div", { class: "stack", "aria-hidden": "true" }, parts), html("div", { class: "legend" }, names)];
-}
-const image = (picture, alt) => html("img", { src: data.pictures[picture][0], class: data.pictures[picture][1] ? "small" : null, alt });
-function examples(model) {
-  return model.examples.map((example) => {
-    const captions = ["image", "where people look", data.magnification === 1 ? "attacked" : "attacked, × " + data.magnification, "attack map"];
-    const cells = example.pictures.map((picture, i) => html("figure", {}, image(picture, captions[i] + " of " + example.key), captions[i]));
-    return [html("p", { class: "quiet" }, example.key + ", radius " + show(example.radius, 3)), html("div", { class: "pictures" }, cells)];
-  });
-}
-function scoreTable(model) {
-  const rows = Object.entries(data.axes).filter(([axis]) => model.scores[axis]).map(([axis, { short, digits }]) => {
-    const score = model.scores[axis];
-    return html("tr", {}, html("th", { class: "text", scope: "row" }, short), html("td", {}, plusMinus(score, digits)), html("td", {}, interval(score, digits)), html("td", {}, score[4] || "–"));
-  });
-  if (model.median) rows.push(html("tr", {}, html("th", { class: "text", scope: "row" }, "Median radius"), html("td", {}, show(model.median[0], 3)), html("td", {}, interval([0, 0, ...model.median.slice(1)], 3)), html("td", {}, model.median[3] || "–")));
-  const head = html("tr", {}, ["Score", "± SE", "95 % interval", "n"].map((text, i) => html("th", { class: i ? null : "text", scope: "col" }, text)));
-  return html("div", { class: "scroll" }, html("table", {}, html("thead", {}, head), html("tbody", {}, rows)));
+  return smallPlot("Histogram of the smallest radii that fool " + model.name, group, bars);
 }
 
-function select(model) {
+/** Images still correct against the radius. @param {[number[], number[]]} curve @param {[number[], number[]]} [other] */
+function survivalOf(curve, other) {
+  const last = Math.max(...curve[0], ...(other ? other[0] : []));
+  const { group, sx, sy } = smallAxes(SMALL.width, SMALL.height, [0, last], [0, 100], "radius (L2)");
+  /** Nothing changes beyond the last radius. @param {[number[], number[]]} curve @param {string} style */
+  const path = ([xs, ys], style) => {
+    const ends = [...xs, last].map(
+      (x, i) => sx(x).toFixed(1) + "," + sy(100 * ys[Math.min(i, ys.length - 1)]).toFixed(1),
+    );
+    return svg("path", { class: style, d: "M" + ends.join("L") });
+  };
+  return smallPlot(
+    "Share of images still correct against the radius",
+    group,
+    other ? path(other, "curve second") : false,
+    path(curve, "curve"),
+  );
+}
+
+/** @param {number[]} counts of images by status */
+function statusBar(counts) {
+  const parts = STATUSES.map(
+    (_, i) => counts[i] > 0 && html("i", { class: "s" + i, style: "flex:" + counts[i] + " 0 0" }),
+  );
+  const names = STATUSES.map((status, i) => html("span", {}, html("i", { class: "s" + i }), counts[i] + " " + status));
+  return [html("div", { class: "stack", "aria-hidden": "true" }, parts), html("div", { class: "legend" }, names)];
+}
+
+/** @param {string[]} names @param {Child[][]} rows the first column is text */
+function plainTable(names, rows) {
+  const head = names.map((name, i) => html("th", { class: i ? null : "text", scope: "col" }, name));
+  const body = rows.map((cells) =>
+    html(
+      "tr",
+      {},
+      cells.map((cell, i) => html(i ? "td" : "th", { class: i ? null : "text wrap", scope: i ? null : "row" }, cell)),
+    ),
+  );
+  return html("table", {}, html("thead", {}, html("tr", {}, head)), html("tbody", {}, body));
+}
+/** @param {Model} model */
+function scoreTable(model) {
+  const scores = axes
+    .filter((axis) => model.scores[axis])
+    .map(
+      (axis) =>
+        /** @type {[string, number, Score]} */ ([data.axes[axis].short, data.axes[axis].digits, model.scores[axis]]),
+    );
+  if (model.median) scores.push(["Median radius", 3, [model.median[0], null, ...model.median.slice(1)]]);
+  const rows = scores.map(([name, digits, score]) => [
+    name,
+    plusMinus(score, digits),
+    interval(score[2], score[3], digits),
+    score[4] || "–",
+  ]);
+  return plainTable(["Score", "± SE", "95 % interval", "n"], rows);
+}
+
+/** Open a model's panel, or close it. @param {Model | null} model @param {boolean} [step] into the history */
+function select(model, step = true) {
   state.selected = model;
-  highlight();
-  for (const row of document.querySelectorAll("tr[data-model]")) row.classList.toggle("chosen", model !== null && +row.dataset.model === model.index);
+  for (const row of all("#models tbody tr"))
+    row.classList.toggle("chosen", model !== null && +(row.dataset.model || -1) === model.index);
   const panel = byId("panel");
-  document.querySelector(".stage").classList.toggle("open", model !== null);
+  byId("about").hidden = model !== null;
+  panel.hidden = model === null;
   panel.className = model ? familyClass(model.family) : "";
   panel.replaceChildren(...(model ? describeModel(model) : []));
+  all(".scroll", panel).forEach(hintAtMore);
+  if (step) remember();
   draw();
 }
+/** @param {Model} model */
 function describeModel(model) {
-  const close = html("button", { type: "button", "aria-label": "Close", onclick: () => (select(null), plot.focus()) }, "×");
-  const facts = [model.family, model.parameters ? (model.parameters / 1e6).toFixed(2) + " M parameters" : "", model.input ? model.input + " px" : "", model.training || ""].filter(Boolean).join(" · ");
-  const control = model.control === null ? null : models[model.control];
-  const parts = [html("header", {}, html("div", {}, html("h3", {}, icon(model.family), " ", model.name), html("div", { class: "quiet" }, facts)), close)];
-  if (model.masked) parts.push(html("p", { class: "warning" }, "Gradients look masked: " + (model.reasons.join("; ") || "see its gradient-masking report") + ". Its tolerance cannot be trusted."));
-  parts.push(scoreTable(model));
-  if (model.counts) parts.push(html("h4", {}, "Images"), ...statusBar(model));
-  if (model.histogram) parts.push(html("h4", {}, "Smallest radius that fools it, per image"), histogram(model));
-  if (model.survival) parts.push(html("h4", {}, "Images still correct (%)" + (control && control.survival ? "; dashed: " + control.name : "")), survival(model, control && control.survival ? control : null));
-  if (model.examples.length) parts.push(html("h4", {}, "Attacked examples"), ...examples(model).flat());
-  parts.push(html("p", { class: "hint" }, "Source: " + model.source + ". " + (data.sources.find((source) => source.name === model.source) || { protocol: "" }).protocol));
-  return parts;
+  const close = html(
+    "button",
+    { type: "button", "aria-label": "Close", onclick: () => (select(null), plot.focus()) },
+    "×",
+  );
+  const size = model.parameters ? (model.parameters / 1e6).toFixed(2) + " M parameters" : "";
+  const facts = [model.family, size, model.input ? model.input + " px" : "", model.training]
+    .filter(Boolean)
+    .join(" · ");
+  const other = model.control === undefined ? undefined : models[model.control];
+  const dashed = other && other.survival ? "; dashed: " + other.name : "";
+  const source = data.sources.find(({ name }) => name === model.source);
+  const masked =
+    "Gradients look masked: " +
+    ((model.reasons || []).join("; ") || "see its gradient-masking report") +
+    ". Its tolerance cannot be trusted.";
+  /** @param {unknown} there @param {string} text */
+  const head = (there, text) => (there ? html("h4", {}, text) : false);
+  const parts = [
+    html(
+      "header",
+      {},
+      html("div", {}, html("h3", {}, icon(model.family), " ", model.name), html("div", { class: "quiet" }, facts)),
+      close,
+    ),
+    model.masked && html("p", { class: "warning" }, masked),
+    html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Scores" }, scoreTable(model)),
+    head(model.counts, "Images"),
+    ...(model.counts ? statusBar(model.counts) : []),
+    head(model.histogram, "Smallest radius that fools it, per image"),
+    model.histogram && histogramOf(model, model.histogram),
+    head(model.survival, "Images still correct (%)" + dashed),
+    model.survival && survivalOf(model.survival, other && other.survival),
+    head(model.examples.length, "Attacked examples"),
+    ...examplesOf(model),
+    html("p", { class: "hint" }, "Protocol: " + (source ? source.name + ", " + source.protocol : model.source) + "."),
+  ];
+  return /** @type {Element[]} */ (parts.filter(Boolean));
 }

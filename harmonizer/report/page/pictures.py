@@ -1,23 +1,23 @@
-"""Pictures inside the page, as data addresses."""
+"""Images inside the page, as data addresses."""
 
 import base64
 import io
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
-from harmonizer.report.examples import HEAT, Pictures
+from harmonizer.report.examples import Pictures
 
-SIDE = 128  # pixels that a picture has at most
+SIDE = 112  # pixels that an image has at most
 SMALL = 64  # up to this side, pixels are kept exactly and shown as squares
+QUALITY = 78  # of JPEG, for larger ones
 
 
 class PictureBook:
-    """Pictures of a page, each kept once.
+    """Images of a page, each kept once.
 
     Attributes:
-        pages: (address, whether its pixels are to be shown as squares), by number.
+        pages: (address, whether its pixels are shown as squares), by number.
     """
 
     def __init__(self) -> None:
@@ -25,17 +25,23 @@ class PictureBook:
         self._known: dict[str, int] = {}
 
     def add(self, picture: Pictures) -> int:
-        """Add an image (H,W,3), or a map (H,W) in colours, both in [0,1]; return its number."""
-        if picture.ndim == 2:
-            picture = matplotlib.colormaps[HEAT](picture)[..., :3]
+        """Add an image (H,W,3) or a map (H,W), both in [0,1]; return its number."""
         pixels = Image.fromarray(np.uint8(np.round(np.clip(picture, 0, 1) * 255)))
         small = max(pixels.size) <= SMALL
-        pixels.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        pixels.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
         stream = io.BytesIO()
-        pixels.save(stream, "PNG" if small else "JPEG", **({"optimize": True} if small else {"quality": 82}))
+        if small:
+            pixels.save(stream, "PNG", optimize=True)
+        else:
+            pixels.save(stream, "JPEG", quality=QUALITY, **({} if pixels.mode == "L" else {"subsampling": 0}))
         kind = "png" if small else "jpeg"
         address = f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
         if address not in self._known:
             self._known[address] = len(self.pages)
             self.pages.append((address, small))
         return self._known[address]
+
+    def add_change(self, change: Pictures) -> tuple[int, float]:
+        """Add a perturbation (H,W,3) of any sign; return its number and what a step of 127 grey levels from 128 is."""
+        amount = float(np.abs(change).max()) or 1.0
+        return self.add((128 + 127 * change / np.float32(amount)) / 255), amount

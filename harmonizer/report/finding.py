@@ -1,0 +1,108 @@
+"""What a report found, in one sentence with its numbers, and what its scores mean."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from harmonizer.report.data import Model
+from harmonizer.report.paired import Comparison
+from harmonizer.report.tables import estimate
+
+RHO = "\N{GREEK SMALL LETTER RHO}"
+DEFINITIONS = {
+    "accuracy": ("Accuracy", "share of the images classified correctly, in %."),
+    "tolerance": (
+        "Perturbation tolerance",
+        "L2 norm, in [0,1] pixel units, of the smallest perturbation found that changes a correct decision: the mean "
+        "over images. An image that was never fooled counts at the largest radius tried.",
+    ),
+    "alignment": (
+        "Adversarial alignment",
+        "Spearman correlation of that perturbation with the map of where people look, as a share of the correlation "
+        "between people: 1 is as close as people are to each other.",
+    ),
+    "feature_alignment": (
+        "Feature alignment",
+        "Spearman correlation of the model's saliency with the same map, as a share of the correlation between people.",
+    ),
+    "tolerance_rms": ("RMS tolerance", "the same perturbation as root mean square change of a pixel, of 255."),
+}
+MORE = {"tolerance": ("more tolerant", "less tolerant"), "alignment": ("more aligned", "less aligned")}
+SCORE = {"tolerance": "tolerance", "alignment": "adversarial alignment"}
+
+
+def finding(
+    models: Sequence[Model], correlations: Sequence[Mapping[str, Any]], comparisons: Sequence[Comparison]
+) -> str:
+    """Return the finding: what harmonizing changed, and how the scores go together over the models of one protocol.
+
+    Args:
+        models: All of them.
+        correlations: As ``statistics.json`` holds them.
+        comparisons: Of pairs of models.
+
+    Returns:
+        One sentence each; with nothing to compare or to correlate, how many models there are.
+    """
+    trained = [pair for pair in comparisons if pair.b.control == pair.a.name]
+    sentences = [_pairs(trained), _relation(models, correlations)]
+    count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+    return " ".join(filter(None, sentences)) or f"{count} measured, too few for a rank correlation."
+
+
+def _relation(models: Sequence[Model], correlations: Sequence[Mapping[str, Any]]) -> str:
+    """Say how the scores go together within the protocol that has the most models; empty when nothing can be said."""
+    sources = {model.source for model in models}
+    groups = sources if len(sources) > 1 else {"all"}
+    known = [item for item in correlations if item["group"] in groups and np.isfinite(item["rho"])]
+    if not known:
+        return ""
+    group, n = max(((item["group"], item["n"]) for item in known), key=lambda pair: pair[1])
+    found = {(item["x"], item["y"]): item for item in known if item["group"] == group}
+    first = "accuracy" if any(x == "accuracy" for x, _ in found) else "tolerance"
+    clear, unclear, sign = [], [], f"{RHO} "
+    for (x, y), item in found.items():
+        if x == first:
+            told = f"({sign}{estimate(item['rho'], item['low'], item['high'], 2)})"
+            sign = ""  # once is enough
+            if np.sign(item["low"]) == np.sign(item["high"]) != 0:
+                clear.append(f"{MORE[y][item['rho'] < 0]} {told}")
+            else:
+                unclear.append(f"{SCORE[y]} {told}")
+    place = f"Over {n} models{'' if group == 'all' else f' of {group}'}, "
+    more = "more accurate" if first == "accuracy" else "more tolerant"
+    told = f"{more} means {' and '.join(clear)}" if clear else ""
+    if unclear:
+        told += "; " if clear else ""
+        told += f"{first} is not reliably related to {' or '.join(unclear)}"
+    return f"{place}{told}."
+
+
+def _pairs(comparisons: Sequence[Comparison]) -> str:
+    """Say what harmonizing changed; empty without pairs of a control and the model harmonized from it."""
+    raised: list[str] = []
+    others: list[str] = []
+    for score, name in SCORE.items():
+        differences = [pair.differences[score] for pair in comparisons if score in pair.differences]
+        if differences:
+            change, up = _change(differences)
+            (raised if up else others).append(f"{name} {change}")
+    told = [f"raises {' and '.join(raised)}"] if raised else []
+    told += [f"changes {' and '.join(others)}"] if others else []
+    if not told:
+        return ""
+    subject = comparisons[0].b.architecture if len(comparisons) == 1 else f"{len(comparisons)} models"
+    return f"Harmonizing {subject} {'; it '.join(told)}."
+
+
+def _change(differences: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
+    """Say how a score changed, and whether it surely rose: its interval for one pair, the range for several."""
+    if len(differences) == 1:
+        (d,) = differences
+        up = bool(d["low"] > 0)
+        return f"by {estimate(d['mean'], d['low'], d['high'], 2, sign='-' if up else '+')}", up
+    count, means = sum(d["low"] > 0 for d in differences), [d["mean"] for d in differences]
+    low, high = (f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") for value in (min(means), max(means)))
+    n = len(differences)
+    return f"({'all' if count == n else f'surely up in {count}'} of {n}, {low} to {high})", count > n / 2

@@ -1,0 +1,111 @@
+// Names in the plot: which models, and where. A name stands nearer to its own marker than to any other one, or a line
+// joins the two.
+
+/** @typedef {{model: Model, x: number, y: number, size: number}} Point on the screen, of a model shown */
+/** @typedef {{point: Point, text: string, left: number, top: number, width: number, far: boolean}} Label */
+const LABEL_HEIGHT = 12;
+const MOST_LABELS = 24;
+const NEARER = 2; // pixels by which a label's own marker is nearer than another's
+const SIDES = [[1, -0.7], [1, 0.7], [-1, -0.7], [-1, 0.7], [1, 0], [-1, 0], [0, -1], [0, 1]]; // prettier-ignore
+const pen = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
+
+/** The points by what their names tell: the chosen ones, own models, the ends of arrows, extremes, the Pareto front, and
+ * those apart from the others. @param {Point[]} points @returns {[Point[], number]} and how many must be named */
+function worthNaming(points) {
+  const matching = points.filter(({ model }) => matches(model));
+  const must = matching.filter(({ model }) => model === state.selected || model === state.focused);
+  if (state.query && matching.length <= MOST_LABELS) must.push(...matching);
+  must.push(...matching.filter(({ model }) => model.own || model.named || model.control !== undefined));
+  /** @param {(a: Point, b: Point) => number} order */
+  const first = (order) => [...matching].sort(order)[0];
+  const extremes = [
+    first((a, b) => a.y - b.y),
+    first((a, b) => b.x - a.x),
+    first((a, b) => b.y - a.y),
+    first((a, b) => a.x - b.x),
+  ];
+  const front = matching.filter(
+    (p) => !matching.some((q) => q !== p && q.x >= p.x && q.y <= p.y && (q.x > p.x || q.y < p.y)),
+  );
+  const apart = [...matching].sort((a, b) => clearance(b, points) - clearance(a, points)).slice(0, 12);
+  const few = matching.length <= MOST_LABELS ? matching : [];
+  const chosen = new Set([...must, ...extremes.filter(Boolean), ...front, ...few, ...apart]);
+  return [[...chosen].slice(0, Math.max(must.length, 60)), Math.min(new Set(must).size, MOST_LABELS)];
+}
+/** Distance to the third nearest point. @param {Point} point @param {Point[]} points */
+const clearance = (point, points) =>
+  points.map((other) => Math.hypot(point.x - other.x, point.y - other.y)).sort((a, b) => a - b)[
+    Math.min(3, points.length - 1)
+  ];
+
+/** What to call a model: a harmonized one with its control by the architecture alone, when no other is called so.
+ * @param {Model} model */
+function labelText(model) {
+  const alike = models.filter((other) => other.control !== undefined && other.architecture === model.architecture);
+  const other = data.sources.length > 1 && model.measured ? " (" + model.source + ")" : ""; // another protocol
+  return (model.control !== undefined && alike.length === 1 ? model.architecture : model.name) + other;
+}
+
+/** @param {Point[]} points @param {{left: number, top: number, right: number, bottom: number}} bounds
+ * @param {[number, number][]} avoid further places that text does not cover @returns {Label[]} */
+function placeLabels(points, bounds, avoid) {
+  const [wanted, must] = worthNaming(points);
+  pen.font = "11px " + getComputedStyle(document.body).fontFamily;
+  /** @type {Label[]} */
+  const placed = [];
+  for (const [rank, point] of wanted.entries()) {
+    if (placed.length >= MOST_LABELS) break;
+    const text = labelText(point.model);
+    const width = pen.measureText(text).width;
+    for (const distance of rank < must ? [5, 9, 22, 38, 56] : [5, 9]) {
+      const far = distance > 9;
+      const label = SIDES.map(([right, down]) => ({
+        ...{ point, text, width, far },
+        left: point.x + right * (point.size + distance) - width * (0.5 - 0.5 * right),
+        top: point.y + down * (point.size + distance) - LABEL_HEIGHT / 2,
+      })).find((label) => fits(label, placed, points, bounds, avoid));
+      if (label) {
+        placed.push(label);
+        break;
+      }
+    }
+  }
+  return placed;
+}
+
+/** @param {Label} label @param {Label[]} placed @param {Point[]} points
+ * @param {{left: number, top: number, right: number, bottom: number}} bounds @param {[number, number][]} avoid */
+function fits(label, placed, points, bounds, avoid) {
+  const [right, bottom] = [label.left + label.width, label.top + LABEL_HEIGHT];
+  if (label.left < bounds.left || right > bounds.right || label.top < bounds.top || bottom > bounds.bottom)
+    return false;
+  const overlaps = (/** @type {Label} */ other) =>
+    label.left < other.left + other.width + 3 &&
+    right > other.left - 3 &&
+    Math.abs(label.top - other.top) < LABEL_HEIGHT + 1;
+  if (placed.some(overlaps)) return false;
+  const own = distanceTo(label, label.point.x, label.point.y);
+  const nearest = (/** @type {Point} */ p) => {
+    const distance = distanceTo(label, p.x, p.y);
+    return p !== label.point && (distance < p.size + 1 || (!label.far && distance < own + NEARER));
+  };
+  return !points.some(nearest) && !avoid.some(([x, y]) => distanceTo(label, x, y) < 2);
+}
+
+/** Distance of a place to a label's box. @param {Label} label @param {number} x @param {number} y */
+function distanceTo(label, x, y) {
+  const dx = Math.max(label.left - x, 0, x - label.left - label.width);
+  return Math.hypot(dx, Math.max(label.top - y, 0, y - label.top - LABEL_HEIGHT));
+}
+
+/** @param {Label[]} labels */
+const drawLabels = (labels) =>
+  labels.flatMap(({ point, text, left, top, width, far }) => {
+    const end = [Math.min(Math.max(point.x, left), left + width), point.y < top ? top : top + LABEL_HEIGHT];
+    const leader = far && svg("line", { class: "leader", x1: point.x, y1: point.y, x2: end[0], y2: end[1] });
+    const style = "name" + (point.model.measured || point.model.own ? "" : " light");
+    return [
+      leader,
+      svg("text", { class: style, x: left, y: top + LABEL_HEIGHT - 3, "data-model": point.model.index }, text),
+    ];
+  });

@@ -1,0 +1,183 @@
+// Mouse, touch and keyboard on the plot; the tooltip.
+const GAP = 14; // pixels between pointer and tooltip
+
+/** The nearest point that is not faded. @param {number} x @param {number} y @param {number} reach in pixels */
+function nearest(x, y, reach) {
+  /** @type {[Point | null, number]} */
+  let [best, closest] = [null, reach];
+  for (const point of points) {
+    const distance = Math.hypot(point.x - x, point.y - y);
+    if (distance < closest && matches(point.model)) [best, closest] = [point, distance];
+  }
+  return best;
+}
+/** @param {Model} model */
+function summary(model) {
+  /** @param {string} axis */
+  const line = (axis) => {
+    const { short, digits } = data.axes[axis];
+    const score = model.scores[axis];
+    return (
+      short +
+      ": " +
+      plusMinus(score, digits) +
+      (score && known(score[2]) ? " " + interval(score[2], score[3], digits) : "")
+    );
+  };
+  const n = (model.scores.tolerance || [])[4];
+  return [
+    model.family + " · " + model.source,
+    line(state.y),
+    line(state.x),
+    n ? "n = " + n + " images" : "",
+    model.counts ? STATUSES.map((status, i) => (model.counts || [])[i] + " " + status).join(", ") : "",
+    model.masked ? "⚠ gradients look masked" : "",
+  ].filter(Boolean);
+}
+
+/** Point at a model: a ring around it, and a tooltip at the pointer, or at the point itself.
+ * @param {Point | null} point @param {{clientX: number, clientY: number} | null} [pointer] @param {string} [hint] */
+function focusOn(point, pointer = null, hint = "") {
+  state.focused = point ? point.model : null;
+  highlight();
+  const tip = byId("tooltip");
+  tip.hidden = !point;
+  if (!point) return;
+  const lines = [...summary(point.model), hint].filter(Boolean);
+  tip.replaceChildren(html("b", {}, point.model.name), ...lines.map((text) => html("div", {}, text)));
+  const box = plot.getBoundingClientRect();
+  const [x, y] = pointer ? [pointer.clientX, pointer.clientY] : [box.left + point.x, box.top + point.y];
+  const { clientWidth, clientHeight } = document.documentElement;
+  const { width, height } = tip.getBoundingClientRect();
+  const left = x + GAP + width <= clientWidth ? x + GAP : x - GAP - width;
+  const top = y + GAP + height <= clientHeight ? y + GAP : y - GAP - height;
+  tip.style.left = Math.max(0, Math.min(left, clientWidth - width)) + "px";
+  tip.style.top = Math.max(0, Math.min(top, clientHeight - height)) + "px";
+  if (!pointer) byId("announce").textContent = [point.model.name, ...lines].join(", ");
+}
+
+/** Go to the next point in a direction. @param {number} dx @param {number} dy */
+function step(dx, dy) {
+  const here = points.find((point) => point.model === state.focused);
+  const usable = points.filter((point) => matches(point.model));
+  if (!here) return focusOn(usable[0] || null);
+  /** @type {[Point | null, number]} */
+  let [best, cost] = [null, Infinity];
+  for (const point of usable) {
+    const [ax, ay] = [point.x - here.x, point.y - here.y];
+    const along = ax * dx + ay * dy;
+    const aside = Math.abs(ax * dy) + Math.abs(ay * dx);
+    if (along > 0.01 && along + 2 * aside < cost) [best, cost] = [point, along + 2 * aside];
+  }
+  if (best) focusOn(best);
+}
+
+/** Open the focused model's panel; its point may move, and the tooltip with it. */
+function openFocused() {
+  if (!state.focused) return;
+  select(state.focused);
+  focusOn(points.find((point) => point.model === state.focused) || null);
+}
+
+/** @param {[number, number][] | null} view */
+function zoomTo(view) {
+  state.view = view;
+  focusOn(null);
+  draw();
+  remember();
+}
+/** @param {number} factor @param {number[]} [at] the place that stays; the middle */
+function zoomBy(factor, at) {
+  const { left, right, top, bottom } = frame();
+  const [x, y] = at || [(left + right) / 2, (top + bottom) / 2];
+  const share = [(x - left) / (right - left), (bottom - y) / (bottom - top)];
+  zoomTo(
+    domains.map(([low, high], i) => [
+      low + (high - low) * share[i] * (1 - factor),
+      high - (high - low) * (1 - share[i]) * (1 - factor),
+    ]),
+  );
+}
+/** @param {number[]} from @param {number[]} to corners of a rectangle on the screen */
+function zoomInto(from, to) {
+  const { left, right, top, bottom } = frame();
+  const ranges = [[left, right], [bottom, top]]; // prettier-ignore
+  zoomTo(
+    ranges.map((range, i) => {
+      const [a, b] = [from[i], to[i]].map(scale(range, domains[i]));
+      return [Math.min(a, b), Math.max(a, b)];
+    }),
+  );
+}
+
+function watchPlot() {
+  /** @param {MouseEvent} event @returns {[number, number]} */
+  const at = (event) => {
+    const box = plot.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+  /** @type {[number, number] | null} */
+  let drag = null;
+  plot.addEventListener("pointerdown", (event) => {
+    if (event.button === 0 && event.pointerType === "mouse") drag = at(event);
+  });
+  plot.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "touch") return; // a tap points, a swipe scrolls
+    const [x, y] = at(event);
+    if (!drag || Math.hypot(x - drag[0], y - drag[1]) <= 6) return focusOn(nearest(x, y, 18), event);
+    const box = {
+      x: Math.min(x, drag[0]),
+      y: Math.min(y, drag[1]),
+      width: Math.abs(x - drag[0]),
+      height: Math.abs(y - drag[1]),
+    };
+    byId("over").replaceChildren(svg("rect", { class: "box", ...box }));
+    byId("tooltip").hidden = true;
+  });
+  plot.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && focusOn(null));
+  window.addEventListener("pointerup", (event) => {
+    if (!drag) return;
+    const [from, to] = [drag, at(event)];
+    drag = null;
+    if (Math.abs(to[0] - from[0]) < 12 || Math.abs(to[1] - from[1]) < 12) highlight();
+    else zoomInto(from, to);
+  });
+  plot.addEventListener("click", (event) => {
+    const touch = /** @type {PointerEvent} */ (event).pointerType === "touch";
+    const point = nearest(...at(event), touch ? 30 : 22);
+    if (touch && point && state.focused !== point.model) focusOn(point, event, "Tap again for its images.");
+    else focusOn(null);
+    if (point && !state.focused) select(point.model);
+  });
+  plot.addEventListener("dblclick", () => zoomTo(null));
+  plot.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    zoomBy(event.deltaY < 0 ? 0.8 : 1.25, at(event));
+  }, { passive: false }); // prettier-ignore
+  /** @type {Record<string, () => unknown>} */
+  const keys = {
+    ArrowLeft: () => step(-1, 0),
+    ArrowRight: () => step(1, 0),
+    ArrowUp: () => step(0, -1),
+    ArrowDown: () => step(0, 1),
+    Enter: () => openFocused(),
+    " ": () => openFocused(),
+    "+": () => zoomBy(0.7),
+    "=": () => zoomBy(0.7),
+    "-": () => zoomBy(1 / 0.7),
+    0: () => zoomTo(null),
+    Escape: () => (focusOn(null), select(null)),
+  };
+  plot.addEventListener("keydown", (event) => {
+    if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    keys[event.key]();
+    event.preventDefault();
+  });
+  for (const [target, kind] of /** @type {[EventTarget, string][]} */ ([
+    [plot, "blur"],
+    [window, "scroll"],
+    [window, "resize"],
+  ]))
+    target.addEventListener(kind, () => focusOn(null));
+}

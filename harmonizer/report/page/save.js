@@ -1,0 +1,101 @@
+// Take the view along: a link to it, its picture, its numbers.
+
+/** Copy text; pages from a disk have no clipboard in some browsers, so it is selected and copied by command there.
+ * @param {string} text @param {HTMLElement} button which says that it is done */
+async function copyText(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = /** @type {HTMLTextAreaElement} */ (html("textarea", { class: "hidden" }));
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+    button.focus();
+  }
+  const before = button.textContent;
+  button.textContent = "Copied";
+  byId("announce").textContent = "Copied";
+  setTimeout(() => (button.textContent = before), 1500);
+}
+
+/** @param {Blob} blob @param {string} name */
+function download(blob, name) {
+  const link = /** @type {HTMLAnchorElement} */ (html("a", { href: URL.createObjectURL(blob), download: name }));
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+const PAINT = "fill stroke stroke-width stroke-dasharray opacity font-size font-family font-weight paint-order".split(
+  " ",
+);
+/** The plot as a file of its own: with its size, its colours, its text as text, its caption as description. */
+function plotFile() {
+  const box = frame();
+  const copy = /** @type {SVGElement} */ (plot.cloneNode(true));
+  const [ours, theirs] = [all("*", plot), all("*", copy)];
+  ours.forEach((element, i) => {
+    const style = getComputedStyle(element);
+    for (const name of PAINT)
+      if (/^(path|use|line|circle|rect|text)$/.test(element.tagName))
+        theirs[i].setAttribute(name, style.getPropertyValue(name));
+    theirs[i].removeAttribute("class");
+  });
+  copy.querySelector("#over")?.remove();
+  for (const name of ["id", "tabindex", "role", "aria-label", "class"]) copy.removeAttribute(name);
+  make(copy, { xmlns: SVG, width: box.width, height: box.height }, []);
+  const shapes = all("#shapes > *").map((shape) => /** @type {Element} */ (shape.cloneNode(true)));
+  const page = getComputedStyle(document.body).backgroundColor;
+  copy.prepend(
+    svg("desc", {}, captionText()),
+    svg("defs", {}, shapes),
+    svg("rect", { width: "100%", height: "100%", fill: page }),
+  );
+  return new XMLSerializer().serializeToString(copy);
+}
+/** Draw the plot on a canvas at three times its size. @returns {Promise<Blob>} */
+function plotImage() {
+  const { width, height } = frame();
+  return new Promise((resolve, reject) => {
+    const image = new Image();
+    image.onload = () => {
+      const canvas = /** @type {HTMLCanvasElement} */ (html("canvas", { width: 3 * width, height: 3 * height }));
+      /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).drawImage(image, 0, 0, 3 * width, 3 * height);
+      canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("no image"))), "image/png");
+    };
+    image.onerror = reject;
+    image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(plotFile());
+  });
+}
+/** @param {Model[]} rows as comma-separated values, with every score and its interval */
+function csv(rows) {
+  /** A name that a spreadsheet would take for a formula gets a "'". @param {string} text */
+  const cell = (text) => '"' + (/^[=+\-@\t\r]/.test(text) ? "'" : "") + text.replaceAll('"', '""') + '"';
+  const ends = ["", "_se", "_low", "_high", "_n"];
+  const head = ["model", "family", "protocol", "counted", ...axes.flatMap((axis) => ends.map((end) => axis + end))];
+  const lines = rows.map((m) => [
+    ...[m.name, m.family, m.source].map(cell),
+    +!!m.counted,
+    ...axes.flatMap((axis) => ends.map((_, i) => (m.scores[axis] || [])[i] ?? "")),
+  ]);
+  return [head, ...lines].map((line) => line.join(",")).join("\n") + "\n";
+}
+/** @param {Model[]} rows @param {string} name */
+const saveTable = (rows, name) => download(new Blob([csv(rows)], { type: "text/csv" }), name);
+
+function watchSaving() {
+  const name = () => state.y + "-against-" + state.x;
+  byId("copy-link").addEventListener("click", (event) => {
+    copyText(location.href.split("#")[0] + "#" + address(), /** @type {HTMLElement} */ (event.currentTarget));
+  });
+  byId("copy-caption").addEventListener("click", (event) =>
+    copyText(captionText(), /** @type {HTMLElement} */ (event.currentTarget)),
+  );
+  byId("save-svg").addEventListener("click", () =>
+    download(new Blob([plotFile()], { type: "image/svg+xml" }), name() + ".svg"),
+  );
+  byId("save-png").addEventListener("click", async () => download(await plotImage(), name() + ".png"));
+  byId("save-csv").addEventListener("click", () => saveTable(viewed(), name() + ".csv"));
+  byId("save-table").addEventListener("click", () => saveTable(listed(), "models.csv"));
+}

@@ -1,0 +1,193 @@
+"""What the page shows without JavaScript: charts and tables, as values that its template writes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from harmonizer.report.data import AXES, Model, Source, comparable
+from harmonizer.report.finding import DEFINITIONS
+from harmonizer.report.paired import Comparison
+from harmonizer.report.tables import NONE, estimate, median, own_accuracy, robust_of, show
+from harmonizer.results.families import FAMILIES
+from harmonizer.statistics import BOUND, NOISE_CEILING, STATUSES
+
+WIDTH, HEIGHT = 760, 430  # of a chart, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 10, 44  # margins, as in plot.js
+MARKER = 4  # half width of a marker, as in the template
+CHARTS = (("accuracy", "tolerance"), ("accuracy", "alignment"), ("tolerance", "alignment"))
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A scatter plot in its own units.
+
+    Attributes:
+        x: Title of the horizontal axis.
+        y: Title of the vertical axis.
+        across: (place, text) of its ticks.
+        up: (place, text) of those of the vertical axis.
+        groups: (number of the family, style, places), a place being (x, y) over the scale of markers.
+    """
+
+    x: str
+    y: str
+    across: list[tuple[float, str]]
+    up: list[tuple[float, str]]
+    groups: list[tuple[int, str, list[tuple[float, float]]]]
+
+
+def charts(models: Sequence[Model], titles: Mapping[str, str]) -> list[Chart]:
+    """Return the charts that the scores allow, the first as the page opens with."""
+    counted = set(map(id, comparable(models)))
+    found = []
+    for x, y in CHARTS:
+        shown = [model for model in models if np.isfinite([model.value(x), model.value(y)]).all()]
+        if not shown:
+            continue
+        to_x, across = _axis([model.value(x) for model in shown], LEFT, WIDTH - RIGHT)
+        to_y, up = _axis([model.value(y) for model in shown], HEIGHT - BOTTOM, TOP)
+        groups = []
+        for style, members in (("uncounted", set(map(id, shown)) - counted), ("", counted)):
+            for number, family in enumerate(FAMILIES):
+                group = [model for model in shown if model.family == family and id(model) in members]
+                places = [(round(to_x(m.value(x)) / MARKER, 1), round(to_y(m.value(y)) / MARKER, 1)) for m in group]
+                groups += [(number, style, places)] if group else []
+        found.append(Chart(titles.get(x, AXES[x].title), titles.get(y, AXES[y].title), across, up, groups))
+    return found
+
+
+def _axis(values: Sequence[float], start: float, end: float) -> tuple[Any, list[tuple[float, str]]]:
+    """Return the map from values to places between two ends, and the ticks."""
+    low, high = min(values), max(values)
+    pad = (high - low or 1) * 0.05
+    low, high = low - pad, high + pad
+
+    def place(value: float) -> float:
+        return _round(start + (value - low) / (high - low) * (end - start))
+
+    ticks = [float(tick) for tick in MaxNLocator(7).tick_values(low, high) if low <= tick <= high]
+    return place, [(place(tick), f"{tick:g}".replace("-", "\N{MINUS SIGN}")) for tick in ticks]
+
+
+def _round(value: float) -> float:
+    """Round a place to what can be seen."""
+    return round(value, 1)
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """The table of models.
+
+    Attributes:
+        columns: (name, title, class) of each.
+        rows: The cells of each model, ranked by tolerance within its protocol.
+        note: What its reader needs to know.
+    """
+
+    columns: list[tuple[str, str, str]]
+    rows: list[list[str]]
+    note: str
+
+
+def model_table(models: Sequence[Model]) -> ModelTable:
+    """Return the table of models."""
+    scores = [key for key in AXES if any(key in model.scores for model in models)]
+    robust = [{share["eps"]: share["value"] for share in robust_of(model) if share["n"]} for model in models]
+    budgets = sorted({eps for shares in robust for eps in shares})
+    measured = any(model.results for model in models)
+    columns = [("rank", "#", ""), ("model", "Model", "text"), ("family", "Family", "text")]
+    columns += [("protocol", "Protocol", "text"), *((key, AXES[key].short, "") for key in scores)]
+    if measured:
+        columns.append(("median", "Median (L2)", ""))
+        columns += [(f"robust-{eps:g}", f"Correct at L2 \u2264 {eps:g} (%)", "extra") for eps in budgets]
+        columns += [(status, status, "extra") for status in STATUSES]
+    rows = []
+    for model, shares in zip(models, robust, strict=True):
+        value = model.value("tolerance")
+        better = sum(other.source == model.source and other.value("tolerance") > value for other in models)
+        cells = [NONE if np.isnan(value) else str(better + 1), model.name, model.family, model.source]
+        for key in scores:
+            mark = f" ({own_accuracy(model)})" if key == "accuracy" and model.own_accuracy else ""
+            cells.append(show(model.scores.get(key), AXES[key].digits) + mark)
+        if measured:
+            counts = model.results.summary["tolerance"] if model.results else {}
+            cells += [median(model), *(f"{100 * shares[eps]:.1f}" if eps in shares else NONE for eps in budgets)]
+            cells += [str(counts.get(f"n_{status}", NONE)) for status in STATUSES]
+        rows.append(cells)
+    text = "Scores \N{PLUS-MINUS SIGN} standard error; alignments are shares of the correlation between people."
+    return ModelTable(columns, rows, text + (f" Correct at a budget: {BOUND}." if budgets else ""))
+
+
+def correlation_rows(correlations: Sequence[Mapping[str, Any]], sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Return the rank correlations as the page's table shows them: never one number over several protocols."""
+    protocols = {source.name for source in sources}
+    mixed = {"all", *FAMILIES} if len(sources) > 1 else protocols  # with one protocol, its group repeats "all"
+    rows = []
+    for item in correlations:
+        if item["group"] in mixed:
+            continue
+        rho, low, high = item["rho"], item["low"], item["high"]
+        bar = [] if np.isnan(rho) else [_round(80 + 76 * v) for v in ([low, rho, high] if low == low else [rho] * 3)]
+        rows.append(
+            {
+                "scores": f"{item['x']} {NONE} {item['y']}",
+                "group": item["group"],
+                "rho": estimate(rho, np.nan, np.nan),
+                "interval": NONE if np.isnan(low) else estimate(rho, low, high).partition(" ")[2],
+                "bar": bar,
+                "p": NONE if np.isnan(item["p"]) else "< 0.001" if item["p"] < 0.001 else f"{item['p']:.3f}",
+                "n": str(item["n"]),
+            }
+        )
+    return rows
+
+
+def pair_rows(pair: Comparison) -> list[list[str]]:
+    """Return a pair's differences: score, mean with standard error, interval, p, images."""
+    rows = []
+    for score, d in pair.differences.items():
+        mean = f"{d['mean']:+.3f} \N{PLUS-MINUS SIGN} {d['se']:.3f}".replace("-", "\N{MINUS SIGN}")
+        interval = estimate(d["mean"], d["low"], d["high"], sign="+").partition(" ")[2] or NONE
+        p = NONE if np.isnan(d["p"]) else "< 0.001" if d["p"] < 0.001 else f"{d['p']:.3f}"
+        rows.append([AXES[score].short, mean, interval, p, str(d["n"])])
+    return rows
+
+
+def definitions(models: Sequence[Model]) -> list[tuple[str, str]]:
+    """Return name and meaning of each score that a model has."""
+    return [DEFINITIONS[key] for key in AXES if any(key in model.scores for model in models)]
+
+
+def facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str, str]]:
+    """State protocols, data and software; no dates and no durations, so that equal results give equal pages."""
+    told = [(s.name, f"{s.protocol}.{' ' + s.citation + '.' if s.citation else ''}") for s in sources]
+    summaries = [model.results.summary for model in models if model.results is not None]
+    if not summaries:
+        return told
+    data = set()
+    for own in (summary["data"] for summary in summaries):
+        name = PurePath(own["name"]).name  # of a folder, not where it is
+        data.add(f"{name}: {own['samples']} samples, manifest {own['manifest_sha256'][:12]}")
+    software = {", ".join(f"{name} {version}" for name, version in sorted(s["software"].items())) for s in summaries}
+    images = sum(s["tolerance"]["n"] for s in summaries)
+    passes = [sum(float(s["cost"][kind]) for s in summaries) for kind in ("forwards", "backwards")]
+    cost = f"{passes[0] / max(images, 1):.0f} forward and {passes[1] / max(images, 1):.0f} backward passes per image"
+    return [
+        *told,
+        ("Correlation between people", _ceilings(summaries)),
+        ("Data", "; ".join(sorted(data))),
+        ("Software", "; ".join(sorted(software))),
+        ("Devices", ", ".join(sorted({str(s["device"]) for s in summaries}))),
+        ("Cost", cost),
+    ]
+
+
+def _ceilings(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the ceilings that the alignments of these summaries are shares of."""
+    blocks = [s[name] for s in summaries for name in ("adversarial_alignment", "feature_alignment") if s.get(name)]
+    sources = {str(block.get("ceiling_source", f"published, {NOISE_CEILING}")) for block in blocks}
+    return "; ".join(sorted(sources)) or f"{NOISE_CEILING}"

@@ -1,0 +1,105 @@
+"""Where own models stand among the others of their protocol."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harmonizer.report.data import AXES, Model, Source
+
+RANKED = ("tolerance", "alignment", "accuracy")
+NEIGHBOURS = 2  # models named on either side
+MOST_OWN = 4  # models ranked without being asked for
+
+
+@dataclass(frozen=True)
+class Rank:
+    """An own model's place in one score.
+
+    Attributes:
+        model: The own model.
+        axis: The score.
+        rank: From 1, the best; equal scores share the better rank.
+        of: Number of models ranked, the own one among them.
+        better: The next better models, the best first.
+        worse: The next worse ones, the best first.
+        protocol: Name of the protocol it is ranked within.
+    """
+
+    model: Model
+    axis: str
+    rank: int
+    of: int
+    better: Sequence[Model]
+    worse: Sequence[Model]
+    protocol: str
+
+    @property
+    def text(self) -> str:
+        """The rank in words, with the neighbours' scores."""
+        sides = [("behind", self.better[-1:]), ("ahead of", self.worse[:1])]
+        near = [f"{side} {model.name} ({self._shown(model)})" for side, group in sides for model in group]
+        told = f"{ordinal(self.rank)} of {self.of} in {self.axis} with {self._shown(self.model)}"
+        return ", ".join([told, *near])
+
+    def _shown(self, model: Model) -> str:
+        return f"{model.value(self.axis):.{AXES[self.axis].digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def ordinal(number: int) -> str:
+    """Write a rank.
+
+    >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 41, 112, 122)]
+    ['1st', '2nd', '3rd', '4th', '11th', '41st', '112th', '122nd']
+    """
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def own_models(models: Sequence[Model], names: Sequence[str] = ()) -> list[Model]:
+    """Return the models to rank: those named, else a few that were trained here or measured next to a published table.
+
+    Raises:
+        ValueError: No model has a name.
+    """
+    if missing := [name for name in names if name not in {model.name for model in models}]:
+        known = ", ".join(model.name for model in models if model.results is not None) or "a model of the table"
+        raise ValueError(f"expected the name of a model for --own, got {missing[0]!r}; try {known}")
+    if names:
+        return [model for model in models if model.name in names]
+    measured = [model for model in models if model.results is not None]
+    trained = [model for model in measured if model.results and model.results.summary.get("training") is not None]
+    own = trained or (measured if len(measured) < len(models) else [])
+    return own if len(own) <= MOST_OWN else []
+
+
+def ranks(models: Sequence[Model], sources: Sequence[Source], own: Sequence[Model]) -> Iterator[Rank]:
+    """Rank own models among all models that the same attack measured.
+
+    Own results and a published table share a ranking only when the table names its attack; their images may differ,
+    which the report says.
+
+    Args:
+        models: All of them.
+        sources: Of the models' scores.
+        own: The models to rank.
+    """
+    attack = {source.name: source.attack or source.name for source in sources}
+    measured = {model.source for model in models if model.results is not None}
+    for model in own:
+        mates = [m for m in models if m.source == model.source or _joins(m, model, attack, measured)]
+        table = next((m.source for m in mates if m.source != model.source), model.source)
+        for axis in RANKED:
+            value = model.value(axis)
+            others = [m for m in mates if m is not model and np.isfinite(m.value(axis))]
+            if np.isnan(value) or len(others) < 2:
+                continue
+            ordered = sorted(others, key=lambda m: -m.value(axis))
+            better = [m for m in ordered if m.value(axis) > value]
+            worse = ordered[len(better) :]
+            yield Rank(model, axis, len(better) + 1, len(others) + 1, better[-NEIGHBOURS:], worse[:NEIGHBOURS], table)
+
+
+def _joins(other: Model, own: Model, attack: dict[str, str], measured: set[str]) -> bool:
+    """Return whether a published model was measured by the attack of an own one."""
+    return other.source not in measured and own.source in measured and attack[other.source] == attack[own.source]

@@ -1,0 +1,108 @@
+"""Who can read the page: assistive technology, phones, paper, readers without JavaScript, people who check its code."""
+
+import re
+import subprocess
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from harmonizer.report.page import SCRIPTS
+
+pytestmark = pytest.mark.slow
+AXE, TYPESCRIPT, PRETTIER = "axe-core@4.14.1", "typescript@5", "prettier@3.10.1"
+MODELS = ("maxvit_tiny_tf_224.in1k", None)  # in the panel
+
+
+@pytest.fixture(scope="module")
+def axe(npm):
+    return (npm(AXE) / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_violation(tab, axe, scheme, width):
+    tab.size(width, 844)
+    tab.cdp("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    tab.cdp("Runtime.evaluate", {"expression": axe})
+    for name in MODELS:
+        tab.driver.execute_script("select(models.find((m) => m.name === arguments[0]) || null)", name)
+        tab.driver.set_script_timeout(120)
+        script = "axe.run(document, {resultTypes: ['violations']}).then((r) => arguments[0](r.violations))"
+        violations = tab.driver.execute_async_script(script)
+        told = [(v["id"], v["help"], [node["html"][:200] for node in v["nodes"][:3]]) for v in violations]
+        assert told == []
+    tab.cdp("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_width_scrolls_sideways_and_text_can_be_read(tab, width, scheme):
+    tab.size(width, 844)
+    tab.cdp("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    tab.driver.execute_script("select(models.find((m) => m.name.includes('harmonized')))")
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    for element in ("body", "#panel"):
+        assert contrast(tab, element) > 7  # WCAG 2, level AAA
+    wide = tab.run("all('.scroll, .tall').filter((e) => e.scrollWidth > e.clientWidth + 2)")
+    assert all(tab.run("arguments[0].classList.contains('more')", box) for box in wide)  # the hint that there is more
+    assert wide or width > 600
+    tab.cdp("Emulation.setEmulatedMedia", {"features": []})
+
+
+def contrast(tab, element):
+    """Return the contrast of an element's text and background as WCAG 2 defines it."""
+    style = f"getComputedStyle(document.querySelector('{element}'))"
+    both = tab.run(f"['color', 'backgroundColor'].map((name) => {style}[name].match(/\\d+/g).map(Number))")
+    channels = np.array([color[:3] for color in both]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_paper_gets_whole_tables_with_their_heads_on_each_page(tab, page):
+    tab.size(703, 900)  # A4 between margins of 12 mm
+    tab.cdp("Emulation.setEmulatedMedia", {"media": "print"})
+    tab.open(page)
+    assert tab.run("getComputedStyle(document.querySelector('.controls')).display") == "none"
+    assert tab.run("all('table').every((t) => t.getBoundingClientRect().right <= innerWidth)")
+    assert tab.run("getComputedStyle(document.querySelector('#models thead')).display") == "table-header-group"
+    assert tab.run("getComputedStyle(document.querySelector('#models thead th')).position") == "static"
+    tab.cdp("Emulation.setEmulatedMedia", {"media": ""})
+    pages = len(re.findall(rb"/Type\s*/Page\b", tab.pdf()))
+    assert 8 <= pages <= 40
+
+
+def test_without_javascript_the_figures_and_the_table_are_there(tab, page):
+    tab.cdp("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        tab.size(1280, 900)
+        tab.driver.get("about:blank")
+        tab.driver.get(page.as_uri())
+        document = tab.cdp("DOM.getDocument", {"depth": 0})["root"]["nodeId"]
+
+        def count(selector):
+            found = tab.cdp("DOM.querySelectorAll", {"nodeId": document, "selector": selector})
+            return len(found["nodeIds"])
+
+        assert count("#plot use") == 300
+        assert count("svg.static use") == 600
+        assert count("#models tbody tr") == 300
+        assert count("#correlations tbody tr") > 3
+        assert count("#pairs tbody tr") == 6
+        assert count("#finding") == 1
+    finally:
+        tab.cdp("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_the_scripts_are_typed_and_formatted(npm):
+    modules = npm(TYPESCRIPT, PRETTIER)
+    folder = files("harmonizer.report.page")
+    scripts = [str(folder / f"{name}.js") for name in SCRIPTS]
+    flags = ["--noEmit", "--allowJs", "--checkJs", "--strict", "--target", "es2022", "--lib", "esnext,dom,dom.iterable"]
+    for command in (
+        [modules / ".bin" / "tsc", *flags, *scripts],
+        [modules / ".bin" / "prettier", "--check", "--print-width", "120", *scripts],
+    ):
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
