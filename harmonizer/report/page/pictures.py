@@ -44,4 +44,4 @@ class PictureBook:
     def add_change(self, change: Pictures) -> tuple[int, float]:
         """Add a perturbation (H,W,3) of any sign; return its number and what a step of 127 grey levels from 128 is."""
         amount = float(np.abs(change).max()) or 1.0
-        return self.add((128 + 127 * change / np.float32(amount)) / 255), amount
+        return self.add(np.asarray((128 + 127 * change / amount) / 255, np.float32)), amount
