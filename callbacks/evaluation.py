@@ -9,20 +9,17 @@ import lightning as L
 import torch
 
 from callbacks.hooks import EvaluationHooks, Progress
-from callbacks.masking import MaskingReport
 from harmonizer.attacks import AttackResult, check_attack
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import REPEATED
-from harmonizer.evaluation.measure import measure_batch
+from harmonizer.evaluation.examples import keep_examples
+from harmonizer.evaluation.masking import MaskingReport
+from harmonizer.evaluation.measure import images_at_once, measure_batch
 from harmonizer.evaluation.scores import scores_of
 from harmonizer.evaluation.summary import Outcome, Protocol
 from harmonizer.results import Row
-from harmonizer.statistics import Status
 from harmonizer.training.module import HarmonizerModule
-
-EXAMPLES = 8  # attacked images that are kept as examples
-ON_CPU = 32  # images attacked in one call: a CPU gains nothing from more
 
 
 class Evaluation(L.Callback):
@@ -41,7 +38,8 @@ class Evaluation(L.Callback):
         at_once: Images attacked in one call, after which their rows can be kept; None takes a batch, and fewer on a
             CPU.
         health: Most correctly classified images, the first ones, whose gradients are examined for masking, in the first
-            process, after all rows. 0 makes no report. :class:`callbacks.masking.MaskingReport` bounds the cost.
+            process, after all rows; :class:`harmonizer.evaluation.masking.MaskingReport` bounds the cost. 0 makes no
+            report.
 
     Raises:
         ValueError: A number is out of range.
@@ -102,7 +100,7 @@ class Evaluation(L.Callback):
             return
         assert isinstance(pl_module, HarmonizerModule)
         chosen = self._chosen(trainer, batch)
-        size = self.at_once or (ON_CPU if pl_module.device.type == "cpu" else max(len(chosen.labels), 1))
+        size = self.at_once or images_at_once(pl_module.device, len(chosen.labels))
         for start in range(0, len(chosen.labels), size):
             part = chosen.part(start, start + size)
             rows = self._measure(trainer, pl_module, part)
@@ -172,7 +170,7 @@ class Evaluation(L.Callback):
 
         def keep(result: AttackResult) -> None:
             progress.eps_max = result.eps_max
-            _keep_examples(progress, batch, result)
+            keep_examples(progress.examples, batch, result)
 
         whole = len(known) == len(batch.keys)  # else all of them again: the same batch gives the same bits
         return measure_batch(
@@ -214,15 +212,6 @@ def data_of(trainer: L.Trainer) -> ShardData:
 def _listeners(trainer: L.Trainer) -> Iterator[EvaluationHooks]:
     """Return the callbacks with evaluation hooks."""
     return (callback for callback in trainer.callbacks if isinstance(callback, EvaluationHooks))  # type: ignore[attr-defined]
-
-
-def _keep_examples(progress: Progress, batch: Batch, result: AttackResult) -> None:
-    """Keep the first found images that have a map, on the CPU."""
-    counts = (result.status == Status.FOUND) & batch.has_map
-    for i in counts.nonzero()[:, 0].tolist()[: max(EXAMPLES - len(progress.examples), 0)]:
-        arrays = {"image": batch.images, "human": batch.human, "adversarial": result.adversarial}
-        example = {name: array[i].float().cpu() for name, array in arrays.items()}
-        progress.examples[batch.keys[i]] = example | {"label": int(batch.labels[i])}
 
 
 def _gathered(rows: Mapping[str, Row], skipped: int) -> tuple[list[Row], int]:

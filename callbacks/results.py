@@ -15,9 +15,10 @@ from callbacks.hooks import EvaluationHooks, Progress
 from callbacks.plan import evaluation_facts
 from harmonizer.cli.console import show_facts, show_lines
 from harmonizer.data.datamodule import ShardData
+from harmonizer.evaluation.examples import stack_examples
 from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.evaluation.summary import Outcome, Protocol, request_of, summarise
-from harmonizer.models import evaluation_saliency, weights_digest
+from harmonizer.models import weights_digest
 from harmonizer.results import (
     Row,
     Work,
@@ -152,7 +153,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
             data_name=self.data_name,
             family=self.family,
         )
-        examples = _examples(pl_module, progress.examples)
+        examples = stack_examples(pl_module.model, progress.examples, pl_module.device)
         write_results(self.folder, summary, outcome.rows, examples, overwrite=self.overwrite)
         self.work.remove()
         self._warn_of_few(outcome, samples=data_of(trainer).manifest.samples)
@@ -174,15 +175,3 @@ class ResultsWriter(L.Callback, EvaluationHooks):
 def _tensors(example: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a kept example into tensors again."""
     return {name: torch.from_numpy(array) if array.ndim else array.item() for name, array in example.items()}
-
-
-def _examples(module: HarmonizerModule, kept: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray] | None:
-    """Stack the attacked examples, with their saliency."""
-    if not kept:
-        return None
-    arrays = {name: torch.stack([e[name] for e in kept.values()]) for name in ("image", "human", "adversarial")}
-    labels = torch.tensor([example["label"] for example in kept.values()])
-    device = module.device
-    saliency = evaluation_saliency(module.model, arrays["image"].to(device), labels.to(device)).cpu()
-    arrays["saliency"] = saliency
-    return {"keys": np.array(list(kept)), **{name: array.numpy() for name, array in arrays.items()}}

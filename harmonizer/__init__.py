@@ -1,5 +1,13 @@
 """Train image classifiers whose visual strategies agree with people's, and measure how far their failures do.
 
+>>> import harmonizer  # nothing else is imported until it is used
+>>> model = harmonizer.load("torchvision:resnet18", num_classes=10, image_size=64)
+>>> results = harmonizer.evaluate(model, "demo", attack="pgd", images=4, progress=False)
+>>> len(results.rows)
+4
+
+What stands in ``__all__`` is the public interface; all else may change between versions.
+
 Legend, used throughout the code base:
 
 ======== =====================================================================================
@@ -19,4 +27,58 @@ L        pyramid levels
 * ``radius``  L2 norm of ``adversarial - image`` in [0,1] pixel units; ``rms = radius / sqrt(3 H W)``.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+# Public name -> module that has it.
+_PLACES = {
+    "AdversarialAlignment": "harmonizer.metrics",
+    "FeatureAlignment": "harmonizer.metrics",
+    "PerturbationTolerance": "harmonizer.metrics",
+    "Results": "harmonizer.evaluation.results",
+    "compare": "harmonizer.evaluation.compare",
+    "evaluate": "harmonizer.evaluation.evaluate",
+    "harmonizer_loss": "harmonizer.functional",
+    "load": "harmonizer.evaluation.load",
+    "load_results": "harmonizer.evaluation.results",
+    "minimal_radius": "harmonizer.attacks",
+    "spearman": "harmonizer.functional",
+    "wrap": "harmonizer.evaluation.load",
+}
+__all__ = [
+    "AdversarialAlignment",
+    "FeatureAlignment",
+    "PerturbationTolerance",
+    "Results",
+    "compare",
+    "evaluate",
+    "harmonizer_loss",
+    "load",
+    "load_results",
+    "minimal_radius",
+    "spearman",
+    "wrap",
+]
+
+if TYPE_CHECKING:
+    from harmonizer.attacks import minimal_radius
+    from harmonizer.evaluation.compare import compare
+    from harmonizer.evaluation.evaluate import evaluate
+    from harmonizer.evaluation.load import load, wrap
+    from harmonizer.evaluation.results import Results, load_results
+    from harmonizer.functional import harmonizer_loss, spearman
+    from harmonizer.metrics import AdversarialAlignment, FeatureAlignment, PerturbationTolerance
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names
+    if name not in _PLACES:
+        raise AttributeError(f"module 'harmonizer' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

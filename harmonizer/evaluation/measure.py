@@ -16,6 +16,7 @@ from harmonizer.results import Row
 from harmonizer.statistics import Status
 
 PUBLISHED_MASK = "abs_of_mean"  # of column ``alignment``
+ON_CPU = 32  # images attacked in one call: a CPU gains nothing from more
 
 
 def measure_batch(
@@ -56,6 +57,11 @@ def measure_batch(
     else:
         rows = [replace(row, has_map=has_map) for row, has_map in zip(known, batch.has_map.tolist(), strict=True)]
     return _with_saliency(rows, batch, evaluation_saliency(model, batch.images, batch.labels))
+
+
+def images_at_once(device: torch.device, count: int) -> int:
+    """Return how many of ``count`` images to attack in one call, at least 1."""
+    return ON_CPU if device.type == "cpu" else max(count, 1)
 
 
 def _attack_rows(batch: Batch, result: AttackResult) -> list[Row]:

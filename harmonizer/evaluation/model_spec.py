@@ -63,6 +63,14 @@ class ModelSpec:
             return "as the function returns it"
         return "published weights" if self.seed is None else "random weights"
 
+    def restored(self, classes: Sequence[str] | None = None) -> HarmonizerModule:
+        """Return the module of the checkpoint, which must have these classes; None asks for none."""
+        assert self.checkpoint is not None
+        module = restore(self.checkpoint, classes, ema=self.ema, model=self.model, trust=self.trust)
+        if self.weights is not None:
+            load_all_but_head(module.model.backbone, self.weights, read_weights(self.weights))
+        return module
+
     def build(self, classes: Sequence[str]) -> HarmonizerModule:
         """Return the module, with its weights.
 
@@ -73,10 +81,7 @@ class ModelSpec:
             ValueError: The model does not know these classes, or ImageNet's are in another order than its own.
         """
         if self.checkpoint is not None:
-            module = restore(self.checkpoint, classes, ema=self.ema, model=self.model, trust=self.trust)
-            if self.weights is not None:
-                load_all_but_head(module.model.backbone, self.weights, read_weights(self.weights))
-            return module
+            return self.restored(classes)
         architecture = resolve(self.source)
         if architecture.classes is not None and list(classes) != list(architecture.classes):
             raise ValueError(other_classes(self.model, "returns", architecture.classes, classes))

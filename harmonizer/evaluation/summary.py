@@ -99,15 +99,11 @@ def summarise(
         data_name: Name of the data set.
         family: Family of the model; None takes it from its training or guesses it from its name.
     """
-    rows, eps_max, settings = outcome.rows, outcome.eps_max, module.hparams
-    trained, manifest = spec.checkpoint is not None, data.manifest
-    status, radius = [row.status for row in rows], [row.l2 for row in rows]
+    settings, trained, manifest = module.hparams, spec.checkpoint is not None, data.manifest
     request = request_of(spec, data, protocol)
-    measured = manifest.samples - outcome.skipped
-    asked = request["protocol"] | {"eps_max": eps_max}
-    return {
-        "version": VERSION,
-        "model": request["model"]
+    return assemble(
+        outcome,
+        model=request["model"]
         | {
             "label": spec.label,
             "family": family or (_family(settings) if trained else guess_family(resolve(spec.source).name)),
@@ -116,23 +112,59 @@ def summarise(
             "weights_sha256": weights_digest(module.model),
             "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         },
-        "training": _training(settings) if trained else None,
-        "data": {
+        training=_training(settings) if trained else None,
+        data={
             "name": data_name,
             "manifest_sha256": manifest.digest(),
             "samples": manifest.samples,
             "skipped": outcome.skipped,
             "classes": len(manifest.classes),
         },
+        protocol=request["protocol"],
+        ceilings=manifest.ceilings,
+        device=module.device,
+    )
+
+
+def assemble(
+    outcome: Outcome,
+    *,
+    model: Mapping[str, Any],
+    training: Mapping[str, Any] | None,
+    data: Mapping[str, Any],
+    protocol: Mapping[str, Any],
+    ceilings: Ceilings | None,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Assemble ``summary.json`` of what is known of model and data; see :mod:`harmonizer.results.schema`.
+
+    Args:
+        outcome: What was found.
+        model: Block of the model.
+        training: How it was trained; None for a model that was not trained here.
+        data: Block of the data.
+        protocol: What decides the numbers, without ``eps_max``.
+        ceilings: What people reach on each image; None takes the published noise ceiling.
+        device: Where it was measured.
+    """
+    rows, eps_max = outcome.rows, outcome.eps_max
+    status, radius = [row.status for row in rows], [row.l2 for row in rows]
+    measured = data["samples"] - outcome.skipped
+    asked = dict(protocol) | {"eps_max": eps_max}
+    return {
+        "version": VERSION,
+        "model": dict(model),
+        "training": training,
+        "data": dict(data),
         "protocol": asked | {"hash": protocol_hash(asked)},
         "accuracy": proportion(round(outcome.accuracy * measured), measured),
         "tolerance": tolerance_summary(status, radius, eps_max=eps_max),
         "survival": survival(status, radius, np.linspace(0, eps_max, RADII)),
         "robust_accuracy": {"label": BOUND, "budgets": robust_accuracy(status, radius, eps_max=eps_max)},
         "alignment_by_mask": _by_mask(rows),
-        "as_published": _replay(protocol, rows),
-        "adversarial_alignment": alignment_of([row for row in rows if row.aligned], "alignment", manifest.ceilings),
-        "feature_alignment": alignment_of([row for row in rows if row.has_map], "feature_alignment", manifest.ceilings),
+        "as_published": _replay(asked, rows),
+        "adversarial_alignment": alignment_of([row for row in rows if row.aligned], "alignment", ceilings),
+        "feature_alignment": alignment_of([row for row in rows if row.has_map], "feature_alignment", ceilings),
         "health": outcome.health,
         "cost": {
             "forwards": sum(row.forwards for row in rows),
@@ -146,7 +178,7 @@ def summarise(
             **{name: version(name) for name in ("timm", "lightning")},
             "python": platform.python_version(),
         },
-        "device": _device(module.device),
+        "device": _device(device),
         "fast": fast_mode(),
         "created": creation_time(),
     }
@@ -213,12 +245,12 @@ def _by_mask(rows: Sequence[Row]) -> dict[str, Any]:
     return {name.removeprefix("alignment_"): mean_summary([getattr(row, name) for row in aligned]) for name in columns}
 
 
-def _replay(protocol: Protocol, rows: Sequence[Row]) -> dict[str, Any] | None:
+def _replay(protocol: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any] | None:
     """Mark a replay of the published protocol, and average as it did; None for every other attack."""
-    if protocol.attack != AS_PUBLISHED:
+    if protocol["attack"] != AS_PUBLISHED:
         return None
     status, radius, label = ([getattr(row, name) for row in rows] for name in ("status", "l2", "label"))
-    never = protocol.settings.get("never_fooled", "dropped")
+    never = protocol["settings"].get("never_fooled", "dropped")
     average = as_published_summary(status, radius, label, never_fooled=never)
     return {"warning": "a replay of a protocol with known defects: not a measurement", "tolerance": average}
 

@@ -1,6 +1,5 @@
 """Build a model by its name, with its normalisation inside, and try it once."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from harmonizer.models import factories, timm_zoo, torchvision_zoo
-from harmonizer.models.architecture import Architecture
+from harmonizer.models.architecture import AS_IT_IS, Architecture
 from harmonizer.models.pixel_model import PixelModel
+from harmonizer.models.probe import probe, warn_of_normalisation
 from harmonizer.models.sources import resolve
 from harmonizer.models.weights import load_all_but_head, read_weights
 
@@ -64,10 +64,12 @@ def build_model(
             if switch is None:
                 raise ValueError("it has no method set_grad_checkpointing, as timm's models have")
             switch(True)
+        if architecture.kind == "factory" and (architecture.mean, architecture.std) != AS_IT_IS:
+            warn_of_normalisation(backbone, architecture.name)
         model = PixelModel(
             backbone, architecture.mean, architecture.std, second_order=second_order, recomputes=checkpoint_gradients
         )
-        _probe(model, architecture, size, num_classes)
+        probe(model, architecture.name, size, num_classes, own=architecture.kind == "factory")
     except BROKEN as error:
         if architecture.name in str(error):  # it says all there is to say
             raise
@@ -190,44 +192,3 @@ def _build(
     if state is not None:
         load_all_but_head(model, *state)
     return model
-
-
-def _probe(model: PixelModel, architecture: Architecture, size: int, num_classes: int | None) -> None:
-    """Run two images through the model: what it cannot take shows here, not in the middle of a run.
-
-    Raises:
-        ValueError: It fails on them, or returns no logits of the classes.
-    """
-    noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    model.eval()
-    with torch.no_grad():
-        try:
-            logits = [model(images) for images in (torch.zeros_like(noise), noise)]
-        except Exception as error:  # any: it may be the user's code
-            if architecture.kind != "factory":
-                raise
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise ValueError(
-                f"{architecture.name} fails on an image (1,3,{size},{size}): {type(error).__name__}: {reason}; "
-                "try another image_size=PIXELS"
-            ) from error
-    model.train()
-    if logits[0].ndim != 2:
-        raise ValueError(f"expected logits (B,K), got {tuple(logits[0].shape)}")
-    if num_classes is not None and logits[0].shape[1] != num_classes:
-        raise ValueError(
-            f"expected {num_classes} logits, as many as the data have classes, got {logits[0].shape[1]}"
-            + "; let the function take num_classes" * (architecture.kind == "factory")
-        )
-    if architecture.kind == "factory":
-        warn_of_probabilities(torch.cat(logits), architecture.name)
-
-
-def warn_of_probabilities(logits: Tensor, name: str) -> None:
-    """Warn where a model's outputs (B,K) are probabilities: they flatten the gradients that are measured."""
-    sums = logits.double().sum(1)
-    if bool((logits >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all()):
-        sys.stderr.write(
-            f"warning: {name} returns probabilities, expected logits: remove its softmax, which flattens the gradients "
-            "that attacks and saliency follow\n"
-        )

@@ -9,9 +9,9 @@ from trainings import shards
 
 from callbacks.evaluation import Evaluation
 from callbacks.hooks import EvaluationHooks
-from callbacks.masking import SHARE, MaskingReport
 from harmonizer.attacks.diagnostics import PASSES
 from harmonizer.data.batch import Batch
+from harmonizer.evaluation.masking import SHARE, MaskingReport
 from harmonizer.evaluation.measure import measure_batch
 from harmonizer.statistics import Status
 from harmonizer.training.module import HarmonizerModule

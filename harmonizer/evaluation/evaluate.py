@@ -1,0 +1,202 @@
+"""Measure a model in Python: ``harmonizer.evaluate``."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.attacks import AttackResult, check_attack
+from harmonizer.attacks.engine import frozen
+from harmonizer.cli.console import Bars
+from harmonizer.data.batch import Batch
+from harmonizer.evaluation.examples import Examples, keep_examples, stack_examples
+from harmonizer.evaluation.images import Images, images_of
+from harmonizer.evaluation.load import device_of, load
+from harmonizer.evaluation.masking import MaskingReport
+from harmonizer.evaluation.measure import images_at_once, measure_batch
+from harmonizer.evaluation.results import Results
+from harmonizer.evaluation.summary import Outcome, assemble
+from harmonizer.models import PixelModel, weights_digest
+from harmonizer.models.logits import Caller
+from harmonizer.results import Row
+from harmonizer.results.families import guess_family
+from harmonizer.statistics import Status
+
+
+def evaluate(
+    model: nn.Module | str | Path,
+    data: Any,  # noqa: ANN401 - see below
+    *,
+    attack: str = "ddn",
+    images: int | None = None,
+    label: str | None = None,
+    health: int = 0,
+    progress: bool = True,
+    **settings: Any,  # noqa: ANN401 - the attack's own
+) -> Results:
+    """Measure accuracy, perturbation tolerance, adversarial and feature alignment of a model.
+
+    The rows equal those of ``evaluate.py`` on the same images.
+
+    Args:
+        model: Takes images in [0,1], on any device; or a name for :func:`load`.
+        data: ``(images, labels)`` or ``(images, labels, maps)``: tensors or arrays (N,3,H,W) in [0,1], (N,) and
+            (N,H,W); an iterable of such batches, for example a DataLoader; a folder of shards; or ``"demo"``. A map of
+            zeros is no map.
+        attack: Name, as :func:`harmonizer.minimal_radius` takes it.
+        images: How many of the first images are attacked; None takes all. Accuracy is over all images; an iterable
+            is read no further than needed.
+        label: Name for tables and figures; None takes the model's.
+        health: Correctly classified images whose gradients are examined for masking, within a tenth of the attacks'
+            cost; 0 makes no report.
+        progress: Show how far it is.
+        settings: Settings of the attack, for example ``eps_max``.
+
+    Raises:
+        TypeError: The data are something else.
+        ValueError: The attack, the model or the data are not usable.
+
+    >>> from harmonizer import wrap
+    >>> from harmonizer import wrap
+    >>> model = wrap(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), size=4)
+    >>> results = evaluate(model, (torch.rand(4, 3, 4, 4), torch.tensor([0, 1, 2, 0])), attack="pgd", progress=False)
+    >>> [row.key for row in results.rows]
+    ['0', '1', '2', '3']
+    """
+    if images is not None and images < 1:
+        raise ValueError(f"expected images >= 1, got {images}")
+    network = load(model) if isinstance(model, str | Path) else model
+    check_attack(attack, settings)
+    source, run = images_of(data, network), _Run(network, attack, settings, images, health)
+    total = source.total if images is None else min(images, source.total or images)
+    start = time.monotonic()
+    with Bars(shown=progress) as bars:
+        task = bars.task("image")
+        for batch in source.batches:
+            run.take(batch, source, lambda done: task.update(f"attacked {done}/{total} images", done, total or done))
+            if images is not None and len(run.rows) >= images and source.total is None:
+                break
+    report = run.examine()
+    if not run.rows:
+        raise ValueError("expected at least one image, got none")
+    outcome = Outcome(
+        rows=run.rows,
+        accuracy=run.right / run.count,
+        eps_max=run.eps_max,
+        health=report,
+        seconds=time.monotonic() - start,
+    )
+    summary = _summary(network, label, source, run, outcome)
+    shown = summary["model"]["label"]
+    return Results(Path(shown), summary, run.rows, stack_examples(network, run.examples, device_of(network)) or {})
+
+
+class _Run:
+    """An evaluation while it runs."""
+
+    def __init__(
+        self, model: nn.Module, attack: str, settings: Mapping[str, Any], images: int | None, health: int
+    ) -> None:
+        self.model, self.attack, self.settings, self.images = model, attack, dict(settings), images
+        self.device = device_of(model)
+        self.rows: list[Row] = []
+        self.keys: set[str] = set()
+        self.examples: Examples = {}
+        self.eps_max = float(settings.get("eps_max", 10.0))
+        self.right = self.count = self.side = self.classes = 0
+        self.masking = MaskingReport(health) if health else None
+
+    def take(self, batch: Batch, source: Images, show: Any) -> None:  # noqa: ANN401 - called with a number of images
+        """Measure a batch: attack what is still to be attacked, classify the rest."""
+        moved = (value.to(self.device) if isinstance(value, Tensor) else value for value in batch)
+        batch = Batch(*moved)  # type: ignore[arg-type]
+        wanted = len(batch.labels) if self.images is None else max(self.images - len(self.rows), 0)
+        chosen = batch.part(0, wanted)
+        self.side = batch.images.shape[-1]
+        size = images_at_once(self.device, len(chosen.labels))
+        for start in range(0, len(chosen.labels), size):
+            part = chosen.part(start, start + size)
+            self._attack(part, show)
+            source.seen(part)
+        rest = batch.part(len(chosen.labels), len(batch.labels))
+        if len(rest.labels) and source.total is not None:
+            with frozen(self.model, self.device, 0), torch.no_grad():
+                self._count(Caller(self.model)(rest.images).argmax(1) == rest.labels)
+
+    def examine(self) -> dict[str, Any] | None:
+        """Return the gradient-masking report."""
+        return None if self.masking is None else self.masking.make(self.model, self.rows, lambda done, total: None)
+
+    def _attack(self, part: Batch, show: Any) -> None:  # noqa: ANN401 - called with a number of images
+        before = len(self.rows)
+
+        def keep(result: AttackResult) -> None:
+            self.eps_max = result.eps_max
+            keep_examples(self.examples, part, result)
+
+        rows = measure_batch(
+            self.model,
+            part,
+            self.attack,
+            on_attack=keep,
+            progress=lambda done, _: show(before + done),
+            **self.settings,
+        )
+        twice = [row.key for row in rows if row.key in self.keys]
+        if twice:
+            raise ValueError(f"two images are named {twice[0]!r}; expected each name once")
+        self.keys.update(row.key for row in rows)
+        self.rows += rows
+        self._count(torch.tensor([row.status != Status.WRONG for row in rows]))
+        if self.masking is not None:
+            self.masking.collect(part, rows)
+
+    def _count(self, right: Tensor) -> None:
+        self.right += int(right.sum())
+        self.count += len(right)
+
+
+def _summary(model: nn.Module, label: str | None, source: Images, run: _Run, outcome: Outcome) -> dict[str, Any]:
+    """Return the content of ``summary.json``."""
+    architecture = model.architecture if isinstance(model, PixelModel) else None
+    inner = model.backbone if isinstance(model, PixelModel) else model
+    name = architecture.name if architecture is not None else type(inner).__name__
+    transform = source.shards.eval_transform if source.shards else None
+    described = {
+        "name": name,
+        "label": label or name,
+        "family": guess_family(name),
+        "pretrained": False,
+        "checkpoint": None,
+        "weights_sha256": weights_digest(model),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "input_size": run.side,
+        **({} if transform is None else {"crop_ratio": transform.crop_ratio, "interpolation": transform.interpolation}),
+    }
+    manifest = source.shards.manifest if source.shards else None
+    data = {
+        "name": source.name,
+        "manifest_sha256": source.digest,
+        "samples": run.count,
+        "skipped": 0,
+        "classes": len(manifest.classes) if manifest else 1 + max(row.label for row in run.rows),
+    }
+    repeated = {"sample_names": "SHARD/KEY"} if manifest and manifest.repeated_keys else {}
+    protocol = {
+        "attack": run.attack,
+        "settings": run.settings,
+        "images": len(run.rows),
+        "data": source.digest,
+    } | repeated
+    return assemble(
+        outcome,
+        model=described,
+        training=None,
+        data=data,
+        protocol=protocol | repeated,
+        ceilings=manifest.ceilings if manifest else None,
+        device=run.device,
+    )

@@ -1,0 +1,38 @@
+"""Examples of an evaluation: the first fooled images that have a human map."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from harmonizer.attacks import AttackResult
+from harmonizer.data.batch import Batch
+from harmonizer.models import evaluation_saliency
+from harmonizer.statistics import Status
+
+EXAMPLES = 8  # attacked images that are kept
+Examples = dict[str, dict[str, Any]]
+"""By key: image (3,H,W), human map (H,W), adversarial (3,H,W), on the CPU, and label."""
+
+
+def keep_examples(kept: Examples, batch: Batch, result: AttackResult) -> None:
+    """Add the images of a batch that were fooled and have a map, until there are enough."""
+    counts = (result.status == Status.FOUND) & batch.has_map
+    for i in counts.nonzero()[:, 0].tolist()[: max(EXAMPLES - len(kept), 0)]:
+        arrays = {"image": batch.images, "human": batch.human, "adversarial": result.adversarial}
+        example = {name: array[i].float().cpu() for name, array in arrays.items()}
+        kept[batch.keys[i]] = example | {"label": int(batch.labels[i])}
+
+
+def stack_examples(
+    model: nn.Module, kept: Mapping[str, Mapping[str, Any]], device: torch.device
+) -> dict[str, np.ndarray] | None:
+    """Return the examples as arrays for :func:`harmonizer.results.write_results`, with the model's saliency."""
+    if not kept:
+        return None
+    arrays = {name: torch.stack([e[name] for e in kept.values()]) for name in ("image", "human", "adversarial")}
+    labels = torch.tensor([example["label"] for example in kept.values()])
+    arrays["saliency"] = evaluation_saliency(model, arrays["image"].to(device), labels.to(device)).cpu()
+    return {"keys": np.array(list(kept)), **{name: array.numpy() for name, array in arrays.items()}}

@@ -1,0 +1,135 @@
+"""Images to measure, from wherever they come: tensors, batches, shards, the demo."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harmonizer.data.batch import Batch
+from harmonizer.data.datamodule import ShardData, demo_data
+from harmonizer.models import PixelModel
+
+DEMO, DEMO_SIZE = "demo", 64  # the demo images' own size in pixels
+CHUNK = 64  # images of tensors in one batch
+
+
+@dataclass
+class Images:
+    """Batches with what a summary says of them.
+
+    Attributes:
+        batches: To iterate over, once.
+        name: Of the data.
+        total: How many images there are; None where that is not known before the end.
+        shards: The data module that they come from; None for others.
+    """
+
+    batches: Iterable[Batch]
+    name: str = "own images"
+    total: int | None = None
+    shards: ShardData | None = None
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    def seen(self, batch: Batch) -> None:
+        """Note what was measured, for the digest."""
+        for values in (batch.images, batch.labels, batch.human):
+            self._digest.update(str(tuple(values.shape)).encode())
+            self._digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+    @property
+    def digest(self) -> str:
+        """The manifest's sha256, or one over the images, labels and maps that were measured."""
+        return self.shards.manifest.digest() if self.shards else str(self._digest.hexdigest())
+
+
+def images_of(data: Any, model: torch.nn.Module) -> Images:  # noqa: ANN401 - see harmonizer.evaluate
+    """Return images in batches.
+
+    Args:
+        data: See :func:`harmonizer.evaluate`.
+        model: For the size and the preparation of images that are read from files.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: Shapes do not fit each other, or images are not in [0,1].
+    """
+    if isinstance(data, str | Path):
+        data = _opened(data, model)
+    if isinstance(data, ShardData):
+        return Images(data.val_dataloader(), str(data.val), data.manifest.samples, data)
+    if isinstance(data, Batch):
+        return Images(_parts(data), total=len(data.labels))
+    if isinstance(data, tuple | list) and len(data) in (2, 3) and all(_is_array(part) for part in data):
+        batch = _batch(data, 0)
+        return Images(_parts(batch), total=len(batch.labels))
+    if isinstance(data, Iterable) and not _is_array(data):
+        return Images(_numbered(data))
+    raise TypeError(
+        "expected (images, labels) or (images, labels, maps), an iterable of such batches, a folder of shards or "
+        f"'demo', got {type(data).__name__}"
+    )
+
+
+def _opened(place: str | Path, model: torch.nn.Module) -> ShardData:
+    """Open shards, prepared as the model asks for."""
+    size = model.image_size if isinstance(model, PixelModel) else None
+    architecture = model.architecture if isinstance(model, PixelModel) else None
+    settings: dict[str, Any] = {"model": architecture, "batch_size": CHUNK, "image_size": size}
+    if architecture is None:
+        settings |= {"model": "resnet50", "crop_ratio": 1.0, "interpolation": "bilinear"}  # only these are asked for
+    if place == DEMO:
+        settings |= {"crop_ratio": 1.0, "interpolation": "bilinear", "image_size": size or DEMO_SIZE}
+        return demo_data(**settings)
+    if settings["image_size"] is None:
+        raise ValueError(
+            f"expected a model that says its image size, to read {place}; try harmonizer.wrap(model, size=N)"
+        )
+    return ShardData(place, **settings)
+
+
+def _is_array(value: object) -> bool:
+    """Return whether a value is a tensor or an array of NumPy."""
+    return isinstance(value, Tensor) or hasattr(value, "__array__")
+
+
+def _parts(batch: Batch) -> Iterator[Batch]:
+    """Yield a batch in smaller ones."""
+    for start in range(0, len(batch.labels), CHUNK):
+        yield batch.part(start, start + CHUNK)
+
+
+def _numbered(batches: Iterable[Any]) -> Iterator[Batch]:
+    """Yield batches whose images are named by their numbers, unless they have names."""
+    count = 0
+    for item in batches:
+        batch = item if isinstance(item, Batch) else _batch(item, count)
+        count += len(batch.labels)
+        yield batch
+
+
+def _batch(parts: Any, first: int) -> Batch:  # noqa: ANN401 - two or three tensors or arrays
+    """Return a batch of (images, labels) or (images, labels, maps); its images are numbered from ``first``.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: Shapes do not fit each other, or images are not in [0,1].
+    """
+    if not isinstance(parts, tuple | list) or len(parts) not in (2, 3) or not all(map(_is_array, parts[:2])):
+        raise TypeError(f"expected batches (images, labels) or (images, labels, maps), got {type(parts).__name__}")
+    images, labels = torch.as_tensor(parts[0]), torch.as_tensor(parts[1])
+    human = torch.as_tensor(parts[2]) if len(parts) == 3 and parts[2] is not None else None
+    if not images.is_floating_point():
+        raise ValueError(f"expected images as floats in [0,1], got {images.dtype}; try images / 255")
+    if images.numel() and not (float(images.min()) >= 0 and float(images.max()) <= 1):
+        raise ValueError(
+            f"expected images in [0,1], got values from {float(images.min()):.3g} to {float(images.max()):.3g}; "
+            "the model's mean and std belong into harmonizer.wrap"
+        )
+    if human is not None:
+        human = (human.squeeze(1) if human.ndim == 4 else human).to(images.dtype)
+    keys = [str(first + number) for number in range(len(images))]
+    return Batch.of(images, labels.long(), human, keys=keys)

@@ -1,0 +1,118 @@
+"""Models for Python: by name (``harmonizer.load``) or of one's own (``harmonizer.wrap``)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harmonizer.evaluation.model_spec import resolve_model
+from harmonizer.models import PixelModel, build_model
+from harmonizer.models.architecture import AS_IT_IS
+from harmonizer.models.probe import probe, warn_of_normalisation
+
+
+def load(
+    name: str | Path,
+    *,
+    pretrained: bool = False,
+    num_classes: int | None = None,
+    weights: str | None = None,
+    ema: bool = False,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    code: str | None = None,
+    seed: int = 0,
+) -> PixelModel:
+    """Return a model that takes images in [0,1], with its normalisation inside, in evaluation mode.
+
+    Args:
+        name: timm's (``"resnet50.a1_in1k"``), ``"torchvision:resnet18.IMAGENET1K_V1"``, ``"hf-hub:ORG/NAME"``, an
+            exported or timm folder, a checkpoint or run folder of train.py, ``"FILE.py:FUNCTION"`` or
+            ``"MODULE:FUNCTION"``.
+        pretrained: Load the published weights of a timm or torchvision model; without them weights are random.
+        num_classes: Size of the head; None keeps the model's own. A checkpoint has its own.
+        weights: File of weights, all but the head of another number of classes.
+        ema: Of a checkpoint, the moving average of its weights.
+        image_size: Input height and width in pixels; None takes the model's own.
+        mean: Per channel, of the normalisation; None takes the model's own, as for ``std``.
+        std: Per channel.
+        model_args: Arguments of the architecture.
+        code: ``"FILE.py:FUNCTION"`` of a checkpoint whose model is of your own.
+        seed: Seed of random weights.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: There is no such model, or it cannot be built with these settings.
+
+    >>> load("torchvision:resnet18", num_classes=10)(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 10])
+    """
+    spec = resolve_model(
+        None if code is None else str(name),
+        str(name) if code is None else code,
+        pretrained=pretrained,
+        weights=weights,
+        ema=ema,
+        image_size=image_size,
+        mean=mean,
+        std=std,
+        model_args=model_args,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if spec.checkpoint is not None:
+            module = spec.restored()
+            module.model.image_size = spec.image_size
+            return module.model.eval()
+        return build_model(
+            spec.source,
+            num_classes=num_classes,
+            pretrained=pretrained,
+            weights=weights,
+            image_size=image_size,
+            model_args=model_args,
+        ).eval()
+
+
+def wrap(
+    model: nn.Module,
+    mean: Sequence[float] = AS_IT_IS[0],
+    std: Sequence[float] = AS_IT_IS[1],
+    size: int | None = None,
+) -> PixelModel:
+    """Return a model of your own as one that takes images in [0,1], in evaluation mode.
+
+    Args:
+        model: Maps normalised images (B,3,H,W) to logits (B,K), or to an object with ``logits``.
+        mean: Per channel, in [0,1] units; as it is, images go in unchanged.
+        std: Per channel.
+        size: Input height and width in pixels; with it, the model is tried once, and images from files fit it.
+
+    Raises:
+        TypeError: ``model`` is not a module.
+        ValueError: It does not take such images, or mean and std are not three numbers each.
+
+    >>> wrap(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), mean=[0.5] * 3, std=[0.5] * 3, size=4).image_size
+    4
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
+    name = type(model).__name__
+    if not all(len(values) == 3 for values in (mean, std)) or not all(value > 0 for value in std):
+        raise ValueError(f"expected mean and std of three numbers each, std positive, got {mean} and {std}")
+    wrapped = PixelModel(model, tuple(mean), tuple(std)).to(device_of(model))
+    wrapped.image_size = size
+    if (tuple(mean), tuple(std)) != AS_IT_IS:
+        warn_of_normalisation(model, name)
+    if size is not None:
+        probe(wrapped, name, size, own=True)
+    return wrapped.eval()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model is."""
+    return next((value.device for value in (*model.parameters(), *model.buffers())), torch.device("cpu"))

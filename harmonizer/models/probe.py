@@ -1,0 +1,70 @@
+"""Try a model once: what it cannot take, and what would make its numbers meaningless, shows before a run."""
+
+import sys
+
+import torch
+from torch import Tensor, nn
+
+from harmonizer.models.pixel_model import PixelModel
+
+
+def probe(model: PixelModel, name: str, size: int, num_classes: int | None = None, *, own: bool) -> None:
+    """Run two images through a model.
+
+    Args:
+        model: To try.
+        name: For messages.
+        size: Height and width of the images in pixels.
+        num_classes: Logits that are expected; None takes any number.
+        own: The code is the user's: its errors are told in one line, and its outputs looked at.
+
+    Raises:
+        ValueError: It fails on them, or returns no logits of the classes.
+    """
+    noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(model.mean.device)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = [model(images) for images in (torch.zeros_like(noise), noise)]
+    except Exception as error:  # any: it may be the user's code
+        if not own:
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        reason = f"{type(error).__name__}: {reason}; try another image_size=PIXELS"
+        raise ValueError(f"{name} fails on an image (1,3,{size},{size}): {reason}") from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    if logits[0].ndim != 2:
+        raise ValueError(f"expected logits (B,K), got {tuple(logits[0].shape)}")
+    if num_classes is not None and logits[0].shape[1] != num_classes:
+        hint = "; let the function take num_classes" * own
+        raise ValueError(
+            f"expected {num_classes} logits, as many as the data have classes, got {logits[0].shape[1]}{hint}"
+        )
+    if own:
+        _warn_of_probabilities(torch.cat(logits), name)
+
+
+def warn_of_normalisation(model: nn.Module, name: str) -> None:
+    """Warn where a model seems to normalise its images itself, though mean and std are given as well."""
+    for where, module in model.named_modules():
+        constants = {key: value for key, value in module.named_buffers(recurse=False) if value.numel() == 3}
+        named = any("mean" in key for key in constants) and any("std" in key for key in constants)
+        if named or type(module).__name__ == "Normalize":
+            sys.stderr.write(
+                f"warning: {name} seems to normalise images itself ({where or type(module).__name__}); with mean and "
+                "std they are normalised twice: leave these out, and compare the accuracy of both\n"
+            )
+            return
+
+
+def _warn_of_probabilities(logits: Tensor, name: str) -> None:
+    """Warn where a model's outputs (B,K) are probabilities: they flatten the gradients that are measured."""
+    sums = logits.double().sum(1)
+    if bool((logits >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all()):
+        sys.stderr.write(
+            f"warning: {name} returns probabilities, expected logits: remove its softmax, which flattens the gradients "
+            "that attacks and saliency follow\n"
+        )
