@@ -102,6 +102,8 @@ def cyclic(file):
             "bytes as they are, got 0 stored",
         ),
         (cyclic, "each group once"),
+        (lambda f: f.id.links.create_soft(b"\xff\xfe", b"/head"), "names in UTF-8"),
+        (lambda f: f.__setitem__("model_weights", np.ones(3)), "got 'model_weights' in none"),
         (lambda f: f.attrs.create("model_config", "[" * 10_000), "model_config in JSON"),
         (lambda f: f.attrs.create("model_config", np.ones(3)), "model_config in JSON"),
     ],

@@ -56,16 +56,26 @@ def open_weights(path: Path) -> Iterator[KerasFile]:
         raise ValueError(f"{path}: expected Keras weights in HDF5, got a file that is none ({reason})") from None
     with file:
         try:
-            yield _read(path, file)
+            found = _read(path, file)
         except (OSError, RuntimeError, KeyError) as error:  # of HDF5, on a damaged file
-            raise ValueError(f"{path} is truncated or damaged ({' '.join(str(error).split())})") from None
+            raise _damaged(path, error) from None
+        try:
+            yield found
+        except OSError as error:
+            raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is truncated or damaged ({' '.join(str(error).split())})")
 
 
 def _read(path: Path, file: "h5py.File") -> KerasFile:
     """Find the weights of each layer; none is read."""
+    import h5py
+
     whole = dict(_members(path, file, only=WHOLE)).get(WHOLE)
     weights: dict[str, h5py.Dataset] = {}
-    for layer, name, array in _arrays(path, file if whole is None else whole):
+    for layer, name, array in _arrays(path, whole if isinstance(whole, h5py.Group) else file):
         plain = name.removesuffix(":0")
         plain = plain if "/" in plain else f"{layer}/{plain}"
         if plain in weights:
@@ -111,6 +121,8 @@ def _members(path: Path, group: Any, only: str | None = None) -> Iterator[tuple[
     for name in group:
         if only is not None and name != only:
             continue
+        if not isinstance(name, str):
+            raise ValueError(f"{path}: expected names in UTF-8, got {shortened(name)}")
         if group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type != h5py.h5l.TYPE_HARD:
             raise ValueError(
                 f"{path}: expected weights in the file, got a link at {shortened(name)}; it is not followed"
