@@ -51,7 +51,7 @@ def sweep(config: DictConfig) -> int:
 @clear_errors
 def main(config: DictConfig) -> None:
     """Evaluate as the command line says."""
-    if config.sweep.models or config.sweep.file:
+    if config.sweep.models or config.sweep.file or config.sweep.folder:
         sys.exit(sweep(config))
     print_results_next(config.results, evaluate(config))
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 
-from benchmarks.keras_weights import filled
+from benchmarks.keras_weights import filled, images
 
 GOLDEN = Path(__file__).parent / "golden" / "keras_weights.npz"
 KERAS_2 = {
@@ -39,3 +40,13 @@ def write(path, name, *, whole=False, config=None):
             for weight, shape in weights:
                 group.create_dataset(f"{keras_2(weight)}:0", data=filled(weight, shape))
     return path
+
+
+def distance(model, name):
+    """Return the largest difference from Keras's logits, as a share of the largest of them where that exceeds 1."""
+    with np.load(GOLDEN) as golden:
+        expected = golden[f"{name}/logits"]
+    with torch.no_grad():
+        got = model(torch.from_numpy(images()).permute(0, 3, 1, 2)).numpy()
+    assert got.shape == expected.shape == (2, 10)
+    return np.abs(got - expected).max() / max(1, np.abs(expected).max())

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from harmonizer.models.factories import is_code
+from harmonizer.models.folders import CONFIG, CONVERTED, read_config
 from harmonizer.untrusted import LONGEST_TEXT, MOST_SIDE, plain_text, shortened
 
 CHECKPOINT = ".ckpt"
@@ -38,7 +39,12 @@ class Entry:
 
 
 def read_models(
-    listed: object, file: str | Path | None = None, *, pretrained: bool = False, trust: bool = False
+    listed: object,
+    file: str | Path | None = None,
+    folder: str | Path | None = None,
+    *,
+    pretrained: bool = False,
+    trust: bool = False,
 ) -> list[Entry]:
     """Read the models of a sweep.
 
@@ -47,11 +53,12 @@ def read_models(
             checkpoint (it ends in ``.ckpt``), or a mapping with ``model`` or ``ckpt`` and, where wanted, ``weights``
             (a file), ``ema``, ``pretrained``, ``image_size``, ``mean``, ``std``, ``label`` and ``family``.
         file: YAML file with such a list, or with such a list under ``models`` (and ``pretrained``); its models follow.
+        folder: Folder of model folders, such as those of :mod:`harmonizer.models.convert_weights`; these follow.
         pretrained: Load published weights, where an item does not say.
         trust: Run code that the file names; a list on the command line may name some.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file, or no model in the folder.
         ValueError: There is no model, one twice, or an item is malformed; the message names it.
 
     >>> [entry.name for entry in read_models({"CNN": ["resnet50"], "control": ["runs/a/last.ckpt"]})]
@@ -68,6 +75,7 @@ def read_models(
         if code and not trust:
             raise ValueError(f"{file} names {code[0]}, which is code and is not run unasked; add trust=true to run it")
         entries += found
+    entries += [] if folder is None else _in_folder(Path(folder))
     if not entries:
         raise ValueError("expected models to sweep, got none; try sweep=timm, sweep=FILE.yaml or sweep.models=[a,b]")
     if len(entries) > MOST_MODELS:
@@ -105,6 +113,19 @@ def _entry(item: object, family: str | None, pretrained: bool, where: str) -> En
     if "model" in settings:
         settings.setdefault("pretrained", pretrained)
     return Entry(settings, family)
+
+
+def _in_folder(folder: Path) -> list[Entry]:
+    """Return the models in a folder, each in a folder of its own; those converted from Keras are harmonized ones."""
+    found = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+    if not found:
+        raise FileNotFoundError(f"no models in {folder}; expected folders with a {CONFIG}, such as exported models")
+    return [
+        Entry(
+            {"model": str(path), "label": path.name}, "harmonized" if CONVERTED in read_config(path / CONFIG) else None
+        )
+        for path in found
+    ]
 
 
 def _checked(name: str, value: object, where: str) -> Any:  # noqa: ANN401 - a text, a number or a switch

@@ -18,6 +18,7 @@ from timm.models import save_for_hf
 from harmonizer.cli import clear_errors
 from harmonizer.cli.console import print_rank_zero
 from harmonizer.files import file_sha256, temporary_name
+from harmonizer.models.folders import CONVERTED
 from harmonizer.models.keras import check_config, count_classes, find_architecture, open_weights, to_timm
 from harmonizer.models.keras.mapping import INPUT
 from harmonizer.models.tensors import check_weights
@@ -88,7 +89,7 @@ def _write(model: Any, out: Path, origin: dict[str, str | None]) -> None:  # noq
     temporary = temporary_name(out)
     try:
         # The tag and the license that timm knows are those of other weights.
-        config = {"converted_from": origin, "pretrained_cfg": {"tag": None, "license": None}}
+        config = {CONVERTED: origin, "pretrained_cfg": {"tag": None, "license": None}}
         save_for_hf(model, str(temporary), config, safe_serialization=True, data_config=data)
         (temporary / "README.md").write_text(
             _model_card(model.pretrained_cfg["architecture"], origin), encoding="utf-8"

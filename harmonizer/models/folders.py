@@ -10,6 +10,7 @@ from harmonizer.models.architecture import Architecture
 from harmonizer.untrusted import parse_json, plain_text, shortened
 
 CONFIG = "config.json"
+CONVERTED = "converted_from"  # what convert_weights adds: the file and its sha256
 MOST_BYTES = 10**7  # of a description
 DECIDED = ("img_size", "num_classes", "in_chans")  # arguments that the size, the classes and the images decide
 FED = {"mean": "mean", "std": "std", "crop_ratio": "crop_pct", "interpolation": "interpolation"}  # ours, timm's
@@ -34,7 +35,7 @@ def resolve(folder: Path, name: str) -> Architecture:
     if not path.is_file():
         others = sorted(str(file) for file in folder.glob("*.ckpt"))
         raise FileNotFoundError(f"no {CONFIG} in {folder}{'; it holds ' * bool(others)}{', '.join(others[:3])}")
-    config = _config(path)
+    config = read_config(path)
     architecture = config.get("architecture")
     if not isinstance(architecture, str):
         other = "model_type" in config or "architectures" in config
@@ -73,7 +74,7 @@ def _described(own: Architecture, config: Mapping[str, Any], path: Path) -> Arch
     return replace(Architecture.of(values, str(path)), weights=own.weights)
 
 
-def _config(path: Path) -> Mapping[str, Any]:
+def read_config(path: Path) -> Mapping[str, Any]:
     """Read a description.
 
     Raises:

@@ -8,8 +8,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from keras_file import write
+from keras_file import distance, write
 
+from harmonizer.evaluation.model_spec import resolve_model
+from harmonizer.evaluation.sweep_list import read_models
 from harmonizer.models.convert_weights import convert, main
 
 
@@ -33,6 +35,24 @@ def refused(levit, tmp_path):
         return str(caught.value)
 
     return run
+
+
+def test_a_converted_folder_is_a_name_of_a_model_and_in_a_sweep(levit, tmp_path):
+    folder = tmp_path / "models" / "levit_small_harmonized"
+    convert(levit, folder)
+    (tmp_path / "models" / "exported").mkdir()
+    (tmp_path / "models" / "exported" / "config.json").write_text('{"architecture": "resnet18"}')
+    exported, harmonized = read_models({"CNN": ["resnet50"]}, folder=tmp_path / "models")[1:]
+    assert (exported.name, exported.family) == ("exported", None)
+    assert (harmonized.name, harmonized.family) == ("levit_small_harmonized", "harmonized")
+    spec = resolve_model(**harmonized.settings)
+    assert (spec.image_size, spec.label) == (224, "levit_small_harmonized")
+    model = spec.build([str(number) for number in range(10)]).model.eval()
+    assert distance(lambda inputs: model(inputs * model.std + model.mean), "levit_128") < 5e-6
+    with pytest.raises(
+        FileNotFoundError, match=r"no models in .*levit_small_harmonized; expected folders with a config"
+    ):
+        read_models([], folder=folder)
 
 
 KERNEL = "head/head/kernel:0"

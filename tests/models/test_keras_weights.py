@@ -8,30 +8,18 @@ import json
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
-from keras_file import GOLDEN, write
+from keras_file import distance, write
 from torch import nn
 
-from benchmarks.keras_weights import images
 from harmonizer.models.convert_weights import main
 from harmonizer.models.keras import ARCHITECTURES, KerasFile, check_config
 
 LARGE = ("vgg16", "vit_base_patch16_224")  # half a gigabyte each
 WHOLE = ("vgg16", "resnet50v2", "tf_efficientnet_b0")  # published with their configuration
 MODELS = [pytest.param(arch.timm, marks=[pytest.mark.slow] * (arch.timm in LARGE)) for arch in ARCHITECTURES]
-
-
-def distance(model, name):
-    """Return the largest difference from Keras's logits, as a share of the largest of them where that exceeds 1."""
-    with np.load(GOLDEN) as golden:
-        expected = golden[f"{name}/logits"]
-    with torch.no_grad():
-        got = model.eval()(torch.from_numpy(images()).permute(0, 3, 1, 2)).numpy()
-    assert got.shape == expected.shape == (2, 10)
-    return np.abs(got - expected).max() / max(1, np.abs(expected).max())
 
 
 def with_epsilon(model, epsilon):
@@ -81,7 +69,7 @@ def test_a_converted_network_gives_the_logits_of_keras(tmp_path, capsys, name):
     main([str(file), "--out", str(tmp_path / "folder")])
     assert capsys.readouterr().out == f"timm model: {tmp_path / 'folder'} ({name})\n"
     model = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
-    assert distance(model, name) < 5e-6
+    assert distance(model.eval(), name) < 5e-6
     BROKEN[name](model)
     assert distance(model, name) > 1e-5  # the comparison sees what matters
     config = json.loads((tmp_path / "folder" / "config.json").read_text())
