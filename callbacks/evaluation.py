@@ -55,10 +55,12 @@ class Evaluation(L.Callback):
         at_once: int | None = None,
         health: int = 0,
     ) -> None:
-        if (images is not None and images < 1) or every_n_epochs < 0:
-            raise ValueError(f"expected images >= 1 and every_n_epochs >= 0, got {images} and {every_n_epochs}")
-        if (at_once is not None and at_once < 1) or health < 0:
-            raise ValueError(f"expected at_once >= 1 or null and health >= 0, got {at_once} and {health}")
+        for name, value in {"images": images, "at_once": at_once}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"expected {name} of at least 1, or null, got {value}")
+        for name, value in {"every_n_epochs": every_n_epochs, "health": health}.items():
+            if value < 0:
+                raise ValueError(f"expected {name} of at least 0, got {value}")
         self.protocol = Protocol(attack, dict(settings or {}), images)
         check_attack(attack, self.protocol.settings)  # now, not after the first epochs
         self.every_n_epochs = every_n_epochs

@@ -16,6 +16,7 @@ from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.models.factories import is_code
 from harmonizer.run import BEST, LAST
 from harmonizer.training.module import HarmonizerModule
+from harmonizer.training.optim import scaled_lr
 
 
 class TrainingPlan(L.Callback):
@@ -78,7 +79,8 @@ class TrainingPlan(L.Callback):
         processes = f" on each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
         accumulated = f", {steps} batches per step" if steps > 1 else ""
         batches = f"{data.train_batches()} batches of {data.batch_size}{processes}{accumulated}"
-        rate = f"{settings['optimizer']}, lr {settings['lr']:g} ({settings['schedule']})"
+        lr = scaled_lr(settings["lr"], settings["lr_batch"], data.batch_size * trainer.world_size * steps)
+        rate = f"{settings['optimizer']}, lr {lr:g} ({settings['schedule']})"
         return f"{self.recipe or 'of your own'}: {rate}, {trainer.max_epochs} epochs of {batches}"
 
     def _start(self, trainer: L.Trainer) -> str:

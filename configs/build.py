@@ -3,6 +3,7 @@
 import functools
 import inspect
 import operator
+import re
 import types
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -16,6 +17,7 @@ OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a re
 OmegaConf.register_new_resolver("label", model_label, replace=True)  # for the run folder
 
 OWN = ("harmonizer.", "callbacks.")  # whose annotations are true
+SOURCE = re.compile(r"\$\{(?:oc\.select:)?([a-z_.]+)[,}]")  # of a value that is another setting's
 NUMBERS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -37,7 +39,7 @@ def build(config: DictConfig, **values: object) -> Any:  # noqa: ANN401 - whatev
     for key in sorted(OmegaConf.missing_keys(config)):  # which a partial instantiation would leave out
         raise MissingMandatoryValue(f"Missing mandatory value: {key}")
     make = instantiate(config, _partial_=True)
-    _check_numbers(make, place)
+    _check_numbers(make, config)
     with settings_of(place):
         return make(**values)
 
@@ -47,7 +49,7 @@ def build_all(config: DictConfig) -> dict[str, Any]:
     return {str(name): build(part) for name, part in config.items()}
 
 
-def _check_numbers(make: functools.partial[Any], place: str) -> None:
+def _check_numbers(make: functools.partial[Any], config: DictConfig) -> None:
     """Refuse settings that are no numbers where the constructor takes numbers alone, by its annotations.
 
     Raises:
@@ -70,4 +72,16 @@ def _check_numbers(make: functools.partial[Any], place: str) -> None:
         if type(value) not in taken:
             expected = [text for kind, text in NUMBERS.items() if kind in numbers]
             expected += ["null"] * (types.NoneType in kinds)
-            raise TypeError(f"expected {place}.{name} to be {' or '.join(expected)}, got {value!r}")
+            raise TypeError(f"expected {_typed(config, name)} to be {' or '.join(expected)}, got {value!r}")
+
+
+def _typed(config: DictConfig, name: str) -> str:
+    """Return the name under which a user sets a value: that of the setting from which it is taken, if there is one."""
+    key, parent = f"{config._get_full_key(None)}.{name}", config
+    while parent is not None and (
+        source := SOURCE.match(str(OmegaConf.to_container(parent).get(key.rpartition(".")[2])))
+    ):
+        key = source[1]
+        place = key.rpartition(".")[0]
+        parent = OmegaConf.select(config._get_root(), place) if place else config._get_root()
+    return key

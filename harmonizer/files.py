@@ -69,6 +69,19 @@ def remove_temporaries(path: Path) -> None:
             left.unlink()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it.
+
+    Raises:
+        NotADirectoryError: It, or one above it, is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(path for path in (folder, *folder.parents) if path.exists())
+        raise NotADirectoryError(f"expected a folder at {file}, got a file; choose another place") from None
+
+
 @contextmanager
 def locked(path: Path, what: str, advice: str) -> Iterator[None]:
     """Hold a lock inside a ``with`` block.
@@ -85,7 +98,7 @@ def locked(path: Path, what: str, advice: str) -> Iterator[None]:
     Raises:
         BlockingIOError: Another process holds it; the message names its host and process.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Never through a link: the file's content is replaced.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:

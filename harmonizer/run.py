@@ -106,6 +106,8 @@ def _enter(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Non
 
 def _refuse_foreign(folder: Path) -> None:
     """Raise where a folder holds files and is not a run folder."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"expected a folder at {folder}, got a file; choose another place with folder=FOLDER")
     if folder.exists() and any(path.name != LOCK for path in folder.iterdir()) and not _is_run(folder):
         raise FileExistsError(f"{folder} holds files that are not a run; choose another place with folder=FOLDER")
 

@@ -136,6 +136,8 @@ def _refine(
     eps_max: float,
 ) -> None:
     """Run DDN from ``offset`` (n,3,H,W) and offer what fools to ``best``."""
+    if not len(rows):
+        return
     radius = norms(offset)
     radius = torch.where(radius > 0, radius, START * eps_max)  # a tie of logits: the walk had nowhere to go
     objective = margin_to(labels, targets)

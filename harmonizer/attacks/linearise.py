@@ -74,7 +74,7 @@ class Walk:
 
     def go(self, net: Engine, *, steps: int, eps_max: float) -> None:
         """Walk on, up to ``steps`` passes since the start, and no further than ``eps_max``."""
-        for step in range(self._steps, steps):
+        for step in range(self._steps, steps if len(self._rows) else 0):
             self._step(net, first=step == 0, eps_max=eps_max)
         self._steps = max(self._steps, steps)
 

@@ -28,6 +28,7 @@ ATTACKS: Mapping[str, Attack] = {
     "ddn_full": ddn_full,
     "feng2025": feng2025,
 }
+KINDS = {int: "a whole number", float: "a number", str: "text"}  # of settings, by their defaults
 LIBRARIES: Mapping[str, Callable[[str], Attack]] = {"foolbox": foolbox_attack, "advlib": advlib_attack}
 
 
@@ -150,7 +151,10 @@ def _check_settings(attack: str, search: Attack, settings: Mapping[str, object])
     for name, value in settings.items():
         if name not in known:
             raise ValueError(f"expected settings of {attack} among {known}, got {name!r}")
-        if not isinstance(value, str) and not (isinstance(value, int | float) and value > 0):
+        kind = type(parameters[name].default)
+        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+            raise ValueError(f"expected {name} to be {KINDS[kind]}, got {value!r}")
+        if not isinstance(value, str) and not value > 0:
             raise ValueError(f"expected {name} above 0, got {value!r}")
 
 

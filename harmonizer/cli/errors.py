@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from harmonizer import __version__
-from harmonizer.cli.suggest import bare_word, unknown_choice, unknown_setting
+from harmonizer.cli.suggest import bare_word, groups, unknown_choice, unknown_setting
 from harmonizer.cli.translate import HYDRA_OPTIONS, translate, unquoted
 from harmonizer.signals import end_with_parent, interruptible
 
@@ -41,6 +41,7 @@ QUIET = (
 
 _WORKER = re.compile(r"Caught (\w+) in \w+ worker process \d+\.\nOriginal Traceback.*\n[\w.]*\1: (.*)", re.DOTALL)
 _MISSING = re.compile(r"Missing mandatory value: ([\w.]+)")
+_LOST = re.compile(r"Interpolation key '([\w.]+)' not found")
 _UNKNOWN = re.compile(r"Could not override '([^']+)'")
 
 
@@ -96,9 +97,15 @@ def _of_settings(error: BaseException) -> str | None:
     details: Any = error
     if unknown := _UNKNOWN.search(str(error)):
         return unknown_setting(unknown[1], _program(), _given(unknown[1]))
-    if kind.__name__ == "MissingConfigException" and details.options:
+    if kind.__name__ == "MissingConfigException":
         group, _, name = details.missing_cfg_file.rpartition("/")
-        return unknown_choice(group, name, details.options)
+        options = details.options or sorted(groups(_program()).get(group, ()))  # of a list of choices Hydra says none
+        if options:
+            return unknown_choice(group, name, options)
+    if kind.__name__ == "InterpolationKeyError" and (lost := _LOST.search(str(error))):
+        removed = [word for word in sys.argv[1:] if word.startswith("~")]
+        hint = f"; try the command without {' '.join(removed)}" if removed else ""
+        return f"expected a setting {lost[1]}, which others take their value from, got none{hint}"
     if kind.__name__ == "MissingMandatoryValue" and (missing := _MISSING.search(str(error))):
         wanted = missing[1].rpartition(".")[2].upper()
         return f"expected {missing[1]}={wanted}, got none; add it"

@@ -97,6 +97,8 @@ class ShardData(L.LightningDataModule):
             raise ValueError("expected data.folder or data.sources")
         if image_size is not None and image_size < 1:
             raise ValueError(f"expected data.image_size of at least 1, or null for the model's own, got {image_size}")
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"expected data.num_workers of at least 0, or null for one per core, got {num_workers}")
         self.image_size = model_image_size(model) if image_size is None else image_size
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch

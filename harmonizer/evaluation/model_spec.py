@@ -141,7 +141,8 @@ def resolve_model(
     if ckpt is None and model is not None and _is_checkpoint(model):
         ckpt, model = model, None
     if (ckpt is None and model is None) or (ckpt is not None and model is not None and not is_code(model)):
-        raise ValueError("expected either ckpt=FILE or model=NAME; see --help")
+        got = "neither" if ckpt is None else f"both: ckpt={ckpt} and model={model}; try one of them"
+        raise ValueError(f"expected either ckpt=FILE or model=NAME, got {got}")
     if weights in ("raw", "ema"):
         raise ValueError(f"weights=FILE takes a file; for weights={weights} write ema={str(weights == 'ema').lower()}")
     label = None if label is None else plain_text(str(label), "label")  # a number, on the command line

@@ -46,6 +46,18 @@ def gaussian_pyramid(maps: Tensor, levels: int) -> list[Tensor]:
     return pyramid
 
 
+def check_levels(levels: int, size: int) -> None:
+    """Raise a ValueError for a pyramid that would repeat its last level, a single pixel.
+
+    Args:
+        levels: Of :func:`gaussian_pyramid`.
+        size: Height and width of the maps.
+    """
+    most = 1 + max(size - 1, 0).bit_length()
+    if levels > most:
+        raise ValueError(f"expected at most {most} pyramid levels at {size} x {size} pixels, got levels={levels}")
+
+
 def _same_padding(length: int) -> tuple[int, int]:
     """Return TensorFlow's "SAME" padding (before, after) for the kernel's taps at stride 2."""
     total = max((-(-length // 2) - 1) * 2 + TAPS - length, 0)

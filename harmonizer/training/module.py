@@ -19,6 +19,7 @@ from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
 from harmonizer.functional import check_loss_settings, harmonizer_loss
 from harmonizer.functional.loss import ScaleMatch
+from harmonizer.functional.pyramid import check_levels
 from harmonizer.functional.saliency import Deviation, Reduction, Score, check_score, reduce_channels, reductions
 from harmonizer.metrics import Accuracy
 from harmonizer.models import Architecture, build_model, model_classes, shown
@@ -30,6 +31,7 @@ from harmonizer.training.optim import (
     build_schedule,
     check_epochs,
     check_settings,
+    check_warmup,
     harmonizer_factor,
     scaled_lr,
 )
@@ -185,6 +187,9 @@ class HarmonizerModule(L.LightningModule):
                 :func:`harmonizer.training.optim.check_epochs`.
         """
         check_epochs(trainer.max_epochs, self.hparams["schedule"])
+        check_warmup(self.hparams, trainer.max_epochs or -1)
+        if self.hparams["harmonize"]:
+            check_levels(self.hparams["levels"], self.hparams["image_size"])
         clip = trainer.gradient_clip_val
         if clip is not None and not clip > 0:  # Lightning would not clip, without a word
             raise ValueError(f"expected gradient_clip above 0, or null for none, got {clip}")

@@ -1,5 +1,6 @@
 """What a module's settings say of optimiser, learning-rate schedule and the harmonizer loss's factor."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay
@@ -157,6 +158,21 @@ def check_epochs(epochs: object, schedule: str) -> int:
             "recipe.epochs, or Trainer(max_epochs=N)"
         )
     return max(epochs, 1)
+
+
+def check_warmup(settings: Mapping[str, Any], epochs: int) -> None:
+    """Raise a ValueError where a warm-up is longer than the training, which would never reach its rate or its lambda.
+
+    Args:
+        settings: Of a :class:`harmonizer.training.module.HarmonizerModule`.
+        epochs: Of the training; -1 for no bound.
+    """
+    for name in ("warmup_epochs", "harmonizer_warmup_epochs"):
+        if epochs >= 0 and settings[name] > epochs:
+            raise ValueError(
+                f"expected {name} of at most the training's {epochs} epochs, got {settings[name]:g}; "
+                f"try recipe.{name}={epochs / 5:g}, or a larger recipe.epochs"
+            )
 
 
 def build_schedule(optimizer: Optimizer, settings: dict[str, Any], *, epochs: int, updates_per_epoch: int) -> Any:  # noqa: ANN401 - timm has no types
