@@ -85,6 +85,11 @@ def with_head() -> Iterator[None]:
         _HEAD_TOO.reset(token)
 
 
+def is_head_needed() -> bool:
+    """Return whether this runs inside :func:`with_head`."""
+    return _HEAD_TOO.get()
+
+
 @contextmanager
 def loading_all_but_head(path: str | Path, weights: Mapping[str, Tensor], heads: Sequence[str]) -> Iterator[None]:
     """Refuse, while timm builds a model from a file, what leaves any of it untrained but its head; say what was loaded.
@@ -160,7 +165,7 @@ def _load(
         result = load(state, strict=False)
     except RuntimeError as error:  # a line for each tensor
         raise ValueError(f"the file is another model's: {str(error).splitlines()[-1].strip()}") from None
-    if _HEAD_TOO.get() and head & set(result.missing_keys):
+    if is_head_needed() and head & set(result.missing_keys):
         raise ValueError(
             f"{path} has no head for these classes ({_some([name for name in result.missing_keys if name in head])}); "
             "choose data with its classes, or train a head for these with train.py weights=FILE"

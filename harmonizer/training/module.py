@@ -23,6 +23,7 @@ from harmonizer.functional.pyramid import check_levels
 from harmonizer.functional.saliency import Deviation, Reduction, Score, check_score, reduce_channels, reductions
 from harmonizer.metrics import Accuracy
 from harmonizer.models import Architecture, build_model, model_classes, shown
+from harmonizer.models.head_classes import check_head_classes
 from harmonizer.training.compatibility import check_compatible
 from harmonizer.training.double_backward import has_batch_statistics, logits_and_gradient
 from harmonizer.training.optim import (
@@ -154,6 +155,8 @@ class HarmonizerModule(L.LightningModule):
             doubt = check_imagenet_order(classes)
             if doubt is not None:
                 print_rank_zero(f"{model}: {doubt}")
+        if weights is not None:
+            check_head_classes(weights, classes)
         self.model = build_model(
             model if architecture is None else Architecture.of(architecture, "architecture"),
             num_classes=len(classes),

@@ -168,6 +168,10 @@ def test_no_pass_is_empty(golden, golden_net, attack):
         ({"keys": ["a"]}, "one key an image"),
         ({"batch_size": 0}, "batch_size"),
         ({"steps": 0}, "steps"),
+        ({"steps": 1e6}, "expected steps to be a whole number, got 1000000.0"),
+        ({"steps": True}, "expected steps to be a whole number, got True"),
+        ({"eps_max": "1"}, "expected eps_max to be a number, got '1'"),
+        ({"attack": "pgd", "objective": 1}, "expected objective to be text, got 1"),
         ({"eps_max": -1.0}, "eps_max"),
     ],
 )
@@ -199,3 +203,12 @@ def test_a_model_may_change_its_input_in_place(attack, dtype):
     assert torch.equal(images, before)
     assert torch.equal(results[0].adversarial, results[1].adversarial)
     assert (results[0].status == Status.FOUND).any()
+
+
+@pytest.mark.parametrize("attack", ["ddn", "ddn_full"])
+def test_without_an_image_to_attack_a_million_steps_are_none(attack):
+    model, steps = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), 10**9
+    images = torch.rand(2, 3, 4, 4)
+    labels = (model(images).argmax(1) + 1) % 3
+    result = minimal_radius(model, images, labels, attack=attack, steps=steps, walk_steps=steps)
+    assert result.forwards.tolist() == [1, 1]

@@ -165,6 +165,19 @@ SLIPS = [
     ("evaluate", "--data folder --model test_vit", "expected data.folder=FOLDER, got none"),
     ("train", "--data mixed", "expected data.sources.clickme.folder=FOLDER, got none"),
     ("train", "folder=${nope}", "nope"),
+    ("train", "images=0", "expected images of at least 1, or null, got 0"),
+    ("train", "every_n_epochs=-1", "expected every_n_epochs of at least 0, got -1"),
+    ("train", "data.num_workers=-1", "expected data.num_workers of at least 0, or null for one per core, got -1"),
+    ("train", "recipe.lr=fast", "expected recipe.lr to be a number, got 'fast'"),
+    ("train", "recipe.batch_size=1.5", "expected recipe.batch_size to be a whole number, got 1.5"),
+    ("train", "~recipe", "expected a setting recipe.batch_size, which others take their value from, got none; try the"),
+    ("train", "experiment=[demo_par]", "got 'demo_par'; try experiment=demo_pair"),
+    ("evaluate", "--model A --ckpt B", "expected either ckpt=FILE or model=NAME, got both: ckpt=B and model=A"),
+    ("evaluate", "images=4", "expected either ckpt=FILE or model=NAME, got neither"),
+    ("train", f"folder={__file__} --model test_resnet", f"expected a folder at {__file__}, got a file; choose another"),
+    ("evaluate", f"results={__file__} --model test_resnet", f"expected a folder at {__file__}, got a file; choose"),
+    ("train", "recipe.warmup_epochs=100 --model test_resnet", "expected warmup_epochs of at most the training's 5 ep"),
+    ("train", "recipe.levels=50 --model test_resnet --harmonize", "expected at most 6 pyramid levels at 32 x 32 pix"),
 ]
 
 

@@ -1,6 +1,7 @@
 """``weights=FILE`` takes what people have, loads all but the head, and says what it did."""
 
 import argparse
+import json
 import re
 
 import pytest
@@ -9,8 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harmonizer.models import build_model
-from harmonizer.models.weights import read_weights
+from harmonizer.models.weights import read_weights, with_head
 from harmonizer.training.checkpoint_io import read_checkpoint
+from harmonizer.training.module import HarmonizerModule
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +134,35 @@ def test_safetensors_given_as_a_checkpoint_are_named_for_what_they_are(tmp_path,
 def test_an_address_is_no_file():
     with pytest.raises(ValueError, match=r"weights on this machine, got https://a/b.pth; download them first"):
         read_weights("https://a/b.pth")
+
+
+def kept_names(place, weights, names, kind):
+    """Write weights as train.py does, or as an export does, with the names of their classes."""
+    if kind == "checkpoint":
+        torch.save({"state_dict": prefixed("model.backbone.", weights), "hyper_parameters": {"classes": names}}, place)
+        return place
+    folder = place.with_suffix("")
+    folder.mkdir()
+    save_file(weights, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"label_names": names}))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "export"])
+def test_a_head_for_the_classes_in_another_order_is_refused_and_one_for_other_classes_said(tmp_path, capsys, kind):
+    torch.manual_seed(0)
+    weights = build_model("test_resnet", num_classes=3).backbone.state_dict()
+    path = kept_names(tmp_path / "a.pth", weights, ["cat", "dog", "eel"], kind)
+    with pytest.raises(ValueError, match=r"order of the head in .*a.*, got 'dog' for its class 0, 'cat'; try data"):
+        HarmonizerModule("test_resnet", ["dog", "cat", "eel"], 32, weights=str(path))
+    module = HarmonizerModule("test_resnet", ["cat", "dog", "eel"], 32, weights=str(path))
+    assert_loaded(module.model.backbone.state_dict(), weights, heads=("nothing",))
+    assert "note" not in capsys.readouterr().out
+    HarmonizerModule("test_resnet", ["cat", "dog", "fox"], 32, weights=str(path))
+    assert "is for other classes than the data's: its class 2 is 'eel', not 'fox'; training starts" in (
+        " ".join(capsys.readouterr().out.split())
+    )
+    HarmonizerModule("test_resnet", ["dog", "cat", "eel", "fox"], 32, weights=str(path))
+    assert "note" not in capsys.readouterr().out
+    with with_head(), pytest.raises(ValueError, match=r"other classes than the data's: .*try data with its classes"):
+        HarmonizerModule("test_resnet", ["cat", "dog", "fox"], 32, weights=str(path))

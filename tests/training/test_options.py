@@ -9,6 +9,7 @@ from shard_data import CLASSES, write_folder
 from torch import nn
 from trainings import fit, shards
 
+from callbacks.plan import TrainingPlan
 from harmonizer.evaluation.checkpoint import restore
 from harmonizer.export import export
 from harmonizer.functional import harmonizer_loss
@@ -248,8 +249,10 @@ def test_the_rate_follows_the_samples_of_a_step(folder, tmp_path, capsys):
     data = shards(folder)
     for lr_batch in (None, 4 * data.batch_size):
         module = built(lr=0.1, lr_batch=lr_batch)
-        fit(module, shards(folder), tmp_path / str(lr_batch), Watch(), max_epochs=1, accumulate_grad_batches=2)
+        plan = TrainingPlan(None, "squares", tmp_path)
+        fit(module, shards(folder), tmp_path / str(lr_batch), Watch(), plan, max_epochs=1, accumulate_grad_batches=2)
     assert rates == {None: pytest.approx(0.1), 4 * data.batch_size: pytest.approx(0.05)}
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "lr 0.1 (cosine), 1 epochs" in out and "lr 0.05 (cosine), 1 epochs" in out
     assert f"{2 * data.batch_size} samples a step: {data.batch_size} x 1 process x 2 accumulated" in out
     assert f"learning rate 0.05, scaled from 0.1 for {4 * data.batch_size} (lr_batch)" in out

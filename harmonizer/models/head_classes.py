@@ -1,0 +1,65 @@
+"""The classes of the head in a file of weights, where its writer kept their names."""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harmonizer.cli.console import print_rank_zero
+from harmonizer.models.weights import is_head_needed, weights_file
+from harmonizer.untrusted import check_zip, parse_json, shortened
+
+
+def check_head_classes(weights: str | Path, classes: Sequence[str]) -> None:
+    """Compare the classes of a head that is about to be loaded with those of the data.
+
+    A head for another number of classes is not loaded. One for other classes is a start for training, which is said.
+
+    Args:
+        weights: File or folder, as :func:`harmonizer.models.weights.read_weights` takes it.
+        classes: Class names of the data.
+
+    Raises:
+        ValueError: The classes are the same in another order, or others where the head is not trained again.
+    """
+    names = head_classes(weights)
+    if names is None or len(names) != len(classes) or names == list(classes):
+        return
+    first = next(i for i, (theirs, ours) in enumerate(zip(names, classes, strict=True)) if theirs != ours)
+    there, here = shortened(names[first]), shortened(classes[first])
+    if sorted(names) == sorted(classes):
+        raise ValueError(
+            f"expected the data's classes in the order of the head in {weights}, got {here} for its class {first}, "
+            f"{there}; try data whose manifest lists the classes in that order"
+        )
+    difference = f"the head in {weights} is for other classes than the data's: its class {first} is {there}, not {here}"
+    if is_head_needed():
+        raise ValueError(f"{difference}; try data with its classes, or train with weights={weights}")
+    print_rank_zero(f"note: {difference}; training starts from it")
+
+
+def head_classes(weights: str | Path) -> list[str] | None:
+    """Return the names of the classes in a checkpoint of train.py, or next to the weights of an exported folder.
+
+    None where the file's writer kept none, and where the file is not readable, which reading its weights reports.
+    """
+    path = weights_file(weights)
+    try:
+        names = _of_export(path) if path.suffix == ".safetensors" else _of_checkpoint(path)
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError):
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _of_export(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    content = parse_json(path.with_name("config.json").read_text())
+    return content.get("label_names") if isinstance(content, dict) else None
+
+
+def _of_checkpoint(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    check_zip(path)
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    settings = content.get("hyper_parameters") if isinstance(content, dict) else None
+    return settings.get("classes") if isinstance(settings, dict) else None
