@@ -71,7 +71,7 @@ def build_model(
         )
         probe(model, architecture.name, size, num_classes, own=architecture.kind == "factory")
     except BROKEN as error:
-        if architecture.name in str(error):  # it says all there is to say
+        if architecture.name in str(error) or "model_args." in str(error):  # it says all there is to say
             raise
         settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
         settings += f", weights={weights}" * bool(weights) + ", checkpoint_gradients=true" * checkpoint_gradients

@@ -137,13 +137,13 @@ def test_the_demo_sweep_measures_all_images_unless_it_is_told_a_number():
             "evaluate",
             ["images=a"],
             "callbacks",
-            "callbacks.evaluation.images to be a whole number or null, got 'a'",
+            "images to be a whole number or null, got 'a'",
         ),
-        ("train", ["recipe.batch_size=1.5"], "data", "data.batch_size to be a whole number, got 1.5"),
-        ("train", ["recipe.batch_size=true"], "data", "data.batch_size to be a whole number, got True"),
+        ("train", ["recipe.batch_size=1.5"], "data", "recipe.batch_size to be a whole number, got 1.5"),
+        ("train", ["recipe.batch_size=true"], "data", "recipe.batch_size to be a whole number, got True"),
         ("train", ["data=folder", "data.folder=x", "+data.repeat=3"], "data", "data.repeat to be true or false, got 3"),
-        ("train", ["recipe.lr=fast"], "module", "module.lr to be a number, got 'fast'"),
-        ("evaluate", ["overwrite=maybe"], "writer", "writer.overwrite to be true or false, got 'maybe'"),
+        ("train", ["recipe.lr=fast"], "module", "recipe.lr to be a number, got 'fast'"),
+        ("evaluate", ["overwrite=maybe"], "writer", "overwrite to be true or false, got 'maybe'"),
     ],
 )
 def test_what_is_no_number_is_named(program, words, part, message):
