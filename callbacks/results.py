@@ -153,7 +153,13 @@ class ResultsWriter(L.Callback, EvaluationHooks):
             data_name=self.data_name,
             family=self.family,
         )
-        examples = stack_examples(pl_module.model, progress.examples, pl_module.device)
+        examples = stack_examples(
+            pl_module.model,
+            progress.examples,
+            pl_module.device,
+            rows=progress.rows,
+            classes=pl_module.hparams["classes"],
+        )
         write_results(self.folder, summary, outcome.rows, examples, overwrite=self.overwrite)
         self.work.remove()
         self._warn_of_few(outcome, samples=data_of(trainer).manifest.samples)

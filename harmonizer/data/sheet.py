@@ -1,11 +1,11 @@
-"""A contact sheet: pictures of a data set with their human maps overlaid."""
+"""A contact sheet: images of a data set with their human maps."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from harmonizer.data.picture import decode_picture
 from harmonizer.data.shards.tar_index import Sample, parse_label
@@ -13,54 +13,67 @@ from harmonizer.data.shards.validate import image_extension, read_member
 from harmonizer.data.shards.writer import HEATMAP, LABEL
 from harmonizer.files import replacing
 
-CELL = 192  # pixels a side of a picture
-CAPTION = 16  # pixels below it
-GAP = 8  # pixels between cells
-FONT_SIZE = 11  # pixels
+CELL = 144  # pixels per side of an image, and of its map next to it
+CAPTION = 18  # pixels below them
+GAP = 8  # pixels between samples
+FONT_SIZE = 12  # pixels
+BAR = (120, 10)  # pixels of the legend's colours
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 OPACITY = 0.75  # of a map where it is largest; none where it is zero
 COLOURS = "inferno"
 
 
-def draw_sheet(samples: Sequence[Sample], classes: Sequence[str], path: Path, *, columns: int = 6) -> None:
-    """Draw samples, each as picture with its map overlaid, and write a PNG.
+def draw_sheet(samples: Sequence[Sample], classes: Sequence[str], path: Path, *, columns: int = 4) -> None:
+    """Draw samples, each as the image and, next to it, the image coloured by its human map, and write a PNG.
 
     Args:
         samples: What to draw; what cannot be decoded becomes an empty cell.
         classes: Class names.
         path: Of the PNG, written atomically.
-        columns: Cells a row.
+        columns: Samples per row.
     """
     columns = max(min(columns, len(samples)), 1)
-    rows = -(-len(samples) // columns)
-    size = (columns * (CELL + GAP) + GAP, rows * (CELL + CAPTION + GAP) + GAP)
-    sheet, font = Image.new("RGB", size, "white"), ImageFont.load_default(FONT_SIZE)
-    draw = ImageDraw.Draw(sheet)
+    rows, wide, tall = -(-len(samples) // columns), 2 * CELL + GAP, CELL + CAPTION + GAP
+    sheet = Image.new("RGB", (columns * wide + GAP, rows * tall + GAP + CAPTION), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
     for number, sample in enumerate(samples):
-        left = GAP + number % columns * (CELL + GAP)
-        top = GAP + number // columns * (CELL + CAPTION + GAP)
-        picture, caption = _cell(sample, classes)
-        sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
-        while draw.textlength(caption, font) > CELL:
+        left, top = GAP + number % columns * wide, GAP + number // columns * tall
+        image, mapped, caption = _cell(sample, classes)
+        for at, part in ((left, image), (left + CELL, mapped)):
+            if part is None:
+                draw.text((at + CELL / 2, top + CELL / 2), "no map", "grey", font, "mm")
+            else:
+                sheet.paste(part, (at + (CELL - part.width) // 2, top + (CELL - part.height) // 2))
+        while draw.textlength(caption, font) > 2 * CELL:
             caption = caption[:-2] + "…"
         draw.text((left, top + CELL + 1), caption, "black", font)
+    _legend(sheet, draw, font, GAP + rows * tall)
     with replacing(path) as temporary:
         sheet.save(temporary, "PNG")
 
 
-def _cell(sample: Sample, classes: Sequence[str]) -> tuple[Image.Image, str]:
-    """Return a sample's picture and caption."""
+def _legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, font: Font, top: int) -> None:
+    """Explain the colours in the last line of a sheet."""
+    scale = np.broadcast_to(np.linspace(0, 255, BAR[0], dtype=np.uint8), (BAR[1], BAR[0]))
+    sheet.paste(overlay(Image.new("RGB", BAR, "grey"), Image.fromarray(np.ascontiguousarray(scale))), (GAP, top))
+    draw.text((GAP + BAR[0] + 6, top - 3), "human map: 0 to its largest value", "black", font)
+
+
+def _cell(sample: Sample, classes: Sequence[str]) -> tuple[Image.Image, Image.Image | None, str]:
+    """Return a sample's image, the same coloured by its map if it has one, and its caption."""
     extension, caption = image_extension(sample), sample.key
     with sample.shard.open("rb") as file:
         if LABEL in sample.members:
             caption = _name_label(read_member(sample, LABEL, file), classes)
         try:
-            picture = decode_picture(b"" if extension is None else read_member(sample, extension, file)).convert("RGB")
-            picture.thumbnail((CELL, CELL))
+            image = decode_picture(b"" if extension is None else read_member(sample, extension, file)).convert("RGB")
+            image = ImageOps.contain(image, (CELL, CELL))  # small images grow, too
+            mapped = None
             if HEATMAP in sample.members:
-                picture = overlay(picture, decode_picture(read_member(sample, HEATMAP, file)))
+                mapped = overlay(image, decode_picture(read_member(sample, HEATMAP, file)))
         except ValueError:
-            return Image.new("RGB", (CELL, CELL), "lightgrey"), f"{caption} (damaged)"
-    return picture, caption
+            return Image.new("RGB", (CELL, CELL), "lightgrey"), None, f"{caption} (damaged)"
+    return image, mapped, caption
 
 
 def _name_label(text: bytes, classes: Sequence[str]) -> str:
@@ -73,7 +86,7 @@ def _name_label(text: bytes, classes: Sequence[str]) -> str:
 
 
 def overlay(picture: Image.Image, human: Image.Image) -> Image.Image:
-    """Colour a picture by its map; the larger the map, the more of its colour."""
+    """Colour an image by its map; the larger the map, the more of its colour."""
     human = human if human.mode.startswith("I") else human.convert("L")
     grey = Image.fromarray(np.asarray(human).astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
     values = np.asarray(grey)

@@ -1,6 +1,7 @@
 """Examples of an evaluation: the first fooled images that have a human map."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import nn
 from harmonizer.attacks import AttackResult
 from harmonizer.data.batch import Batch
 from harmonizer.models import evaluation_saliency
+from harmonizer.report.tables import one_line
+from harmonizer.results import Row
 from harmonizer.statistics import Status
 
 EXAMPLES = 8  # attacked images that are kept
@@ -27,12 +30,27 @@ def keep_examples(kept: Examples, batch: Batch, result: AttackResult) -> None:
 
 
 def stack_examples(
-    model: nn.Module, kept: Mapping[str, Mapping[str, Any]], device: torch.device
+    model: nn.Module,
+    kept: Mapping[str, Mapping[str, Any]],
+    device: torch.device,
+    *,
+    rows: Mapping[str, Row] = MappingProxyType({}),
+    classes: Sequence[str] = (),
 ) -> dict[str, np.ndarray] | None:
-    """Return the examples as arrays for :func:`harmonizer.results.write_results`, with the model's saliency."""
+    """Return the examples as arrays for :func:`harmonizer.results.write_results`, with the model's saliency.
+
+    Args:
+        model: That was attacked.
+        kept: Examples by key.
+        device: Of the model.
+        rows: Of the examples, by key; needed with ``classes``.
+        classes: Class names; the examples then name their classes before and after the attack.
+    """
     if not kept:
         return None
     arrays = {name: torch.stack([e[name] for e in kept.values()]) for name in ("image", "human", "adversarial")}
     labels = torch.tensor([example["label"] for example in kept.values()])
     arrays["saliency"] = evaluation_saliency(model, arrays["image"].to(device), labels.to(device)).cpu()
-    return {"keys": np.array(list(kept)), **{name: array.numpy() for name, array in arrays.items()}}
+    indices = {name: [getattr(rows[key], name) for key in kept] for name in ("label", "prediction") if classes}
+    names = {name: np.array([one_line(classes[index]) for index in own]) for name, own in indices.items()}
+    return {"keys": np.array(list(kept)), **names, **{name: array.numpy() for name, array in arrays.items()}}

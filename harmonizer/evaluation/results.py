@@ -50,6 +50,15 @@ class Results(stored.Results):
         """The attacked examples as arrays; empty when none were kept."""
         return dict(self.kept)
 
+    @property
+    def example_keys(self) -> list[str]:
+        """The names of the attacked examples."""
+        return [str(key) for key in self.kept.get("keys", ())]
+
+    def read_examples(self, most: int | None = None) -> dict[str, NDArray[Any]]:
+        """Return the first attacked examples as arrays; empty when none were kept."""
+        return {name: array[:most] for name, array in self.kept.items()}
+
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write a results folder, which ``harmonizer.report`` and :func:`harmonizer.load_results` read.
 

@@ -121,10 +121,15 @@ def test_what_does_not_exist_is_an_error(capsys, tmp_path):
 def test_the_sheet_shows_picture_and_map(folder, capsys, tmp_path):
     run(capsys, folder, "--sheet", tmp_path / "sheet.png", "--images", 4)
     sheet = np.asarray(Image.open(tmp_path / "sheet.png")).astype(float)
-    assert sheet.shape[1] == 4 * (CELL + GAP) + GAP
-    middle = GAP + CELL // 2
-    cells = [sheet[middle, GAP + n * (CELL + GAP) + CELL // 2] for n in range(4)]
-    assert all((cell < 250).any() for cell in cells)  # none is empty
+    assert sheet.shape[1] == 4 * (2 * CELL + GAP) + GAP
+    rows = slice(GAP + CELL // 6, GAP + CELL - CELL // 6)  # images of 64 x 96 fill two thirds of their cells
+    for n in range(4):
+        left = GAP + n * (2 * CELL + GAP)
+        image, mapped = (sheet[rows, at : at + CELL] for at in (left, left + CELL))
+        assert (image < 250).any(-1).mean() > 0.95
+        assert ((mapped < 250).any(-1).mean() > 0.95) == (n < 2)  # two have maps
+        assert np.abs(image - mapped).mean() > 5
+    assert (sheet[-20:, : 2 * CELL] < 250).any()  # the legend
 
 
 def test_overlay_colours_where_the_map_is_large():

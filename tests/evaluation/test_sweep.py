@@ -91,6 +91,10 @@ def assert_same(one, two, tmp_path, monkeypatch, *, report=True):
             results.summary["cost"]["seconds"] = 0
         assert repr(first.summary) == repr(second.summary)
         assert first.examples.keys() == second.examples.keys()
+        columns, keys = first.columns, first.columns["key"].tolist()
+        for name in ("label", "prediction"):  # named, so that figures need no data
+            codes = [int(columns[name][keys.index(key)]) for key in first.example_keys]
+            assert first.examples[name].tolist() == [CLASSES[code] for code in codes]
         for array, values in first.examples.items():
             np.testing.assert_array_equal(values, second.examples[array])
     if not report:
