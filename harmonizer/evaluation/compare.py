@@ -1,83 +1,42 @@
 """Compare two models on the same images, in the terminal."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from harmonizer.cli.console import print_results_next, show_table
-from harmonizer.report.tables import NONE, estimate
-from harmonizer.results import Results, load_results
+from harmonizer.report.data import AXES, load_models
+from harmonizer.report.paired import compare
+from harmonizer.report.tables import NONE, estimate, show
+from harmonizer.results import load_results
 from harmonizer.run import is_rank_zero
-from harmonizer.statistics import pair_keys, paired_difference, paired_tolerance
-
-
-def compare(control: Results, harmonized: Results) -> dict[str, dict[str, Any]]:
-    """Take the paired differences, harmonized minus control, with interval and test.
-
-    Args:
-        control: Results of one protocol.
-        harmonized: Results of the same protocol.
-
-    Returns:
-        By score, what :func:`harmonizer.statistics.paired_difference` gives: tolerance (of min(r, eps_max), over images
-        that both classify correctly), adversarial alignment (over images found in both), feature alignment.
-
-    Raises:
-        ValueError: The protocols differ: the numbers cannot be compared.
-    """
-    if control.summary["protocol"]["hash"] != harmonized.summary["protocol"]["hash"]:
-        raise ValueError(f"{control.folder} and {harmonized.folder} were measured under different protocols")
-    eps_max = control.summary["protocol"]["eps_max"]
-    a, b = control.columns, harmonized.columns
-    first, second = pair_keys(a["key"], b["key"])
-    radii = [paired_tolerance(table["status"], table["l2"], eps_max=eps_max) for table in (a, b)]
-    pairs = {
-        "tolerance": (radii[0][first], radii[1][second]),
-        "adversarial_alignment": (a["alignment"][first], b["alignment"][second]),
-        "feature_alignment": (a["feature_alignment"][first], b["feature_alignment"][second]),
-    }
-    return {score: paired_difference(np.asarray(x), np.asarray(y)) for score, (x, y) in pairs.items()}
 
 
 def show_comparison(control: Path, harmonized: Path) -> None:
-    """Print both models' scores and their paired differences."""
-    before, after = load_results(control), load_results(harmonized)
-    differences = compare(before, after)
-    protocol = before.summary["protocol"]
-    table = Table(
-        "score",
-        "control",
-        "harmonized",
-        "paired difference, 95 %",
-        "p",
-        "images",
-    )
-    accuracy = [results.summary["accuracy"]["value"] for results in (before, after)]
-    table.add_row("accuracy", *(f"{value:.1%}" for value in accuracy), f"{accuracy[1] - accuracy[0]:+.1%}")
-    for score, difference in differences.items():
-        means = [_mean(results, score) for results in (before, after)]
-        table.add_row(
-            score.replace("_", " "),
-            *(estimate(value, np.nan, np.nan) for value in means),
-            estimate(difference["mean"], difference["low"], difference["high"], sign="+"),
-            NONE if np.isnan(difference["p"]) else f"{difference['p']:.2g}",
-            str(difference["n"]),
-        )
+    """Print both models' scores and their paired differences: the numbers of the report's comparison.
+
+    Raises:
+        ValueError: The two were measured under different protocols.
+    """
+    pair = compare(*load_models([control, harmonized])[0])
+    table = Table("score", "control", "harmonized", "paired difference, 95 %", "p", "images")
+    for key, axis in AXES.items():
+        cells = [
+            axis.short[0].lower() + axis.short[1:],
+            *(show(model.scores.get(key), axis.digits) for model in (pair.a, pair.b)),
+        ]
+        if difference := pair.differences.get(key):
+            cells.append(estimate(difference["mean"], difference["low"], difference["high"], axis.digits, sign="+"))
+            cells += [NONE if np.isnan(difference["p"]) else f"{difference['p']:.2g}", str(difference["n"])]
+        table.add_row(*cells)
     if not is_rank_zero():
         return
+    protocol = load_results(control).summary["protocol"]
     show_table(
         table,
         f"attack {protocol['attack']}, {protocol['images']} images",
         "tolerance: mean of min(L2, maximum), paired over images that both classify correctly",
+        "alignments: shares of the noise ceiling",
     )
     print_results_next(control.parent, control, harmonized)
-
-
-def _mean(results: Results, score: str) -> float:
-    """Return a score's mean over the model's own images."""
-    summary = results.summary[score]
-    if summary is None:  # there are no human maps
-        return np.nan
-    return float(summary["restricted_mean"]["mean"] if score == "tolerance" else summary["mean"])

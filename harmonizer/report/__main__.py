@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from harmonizer.cli.console import show_lines, show_table
 from harmonizer.report.build import build_replay, build_report
 from harmonizer.report.grid import RENDERINGS
 from harmonizer.report.sensitivity import MASKS
 from harmonizer.report.style import DEFAULT_OPTIONS, PRESETS, PlotOptions, inches
 
 ACCURACY = "CSV with columns model and top1, as timm publishes: used where it has the model"
+MOST_ROWS = 40  # of the table in the terminal
 REPLAY = "only compare the 2023 protocol as published (attack=linsley2023_as_published) with the corrected one"
 
 
@@ -43,8 +49,23 @@ def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
     add("--categories", type=Path, metavar="FILE", help="CSV of class and category, animate or inanimate")
     add("--map-scale", choices=tuple(RENDERINGS), help="of the grid's maps: shared by people and attacks, or own")
     add("--attacked", action="store_true", help="show the attacked images in the grid too")
-    parser.set_defaults(**vars(DEFAULT_OPTIONS) | dict.fromkeys(("width", "font_size")))
+    parser.set_defaults(**vars(DEFAULT_OPTIONS) | {"width": None, "font_size": None, "labels": []})
     return parser.parse_args(given)
+
+
+def show_rows(rows: Sequence[Sequence[str]]) -> None:
+    """Print the table of models; a column that says the same of all of several is a note under it."""
+    table, notes, columns = Table(box=SIMPLE_HEAD, pad_edge=False), [], []
+    for i, title in enumerate(rows[0]):
+        cells = {row[i] for row in rows[1:]}
+        if i and len(cells) == 1 < len(rows) - 1:
+            notes.append(f"{title}: {cells.pop()}")
+        else:
+            table.add_column(title, overflow="fold", min_width=max(map(len, cells)) if i else None)
+            columns.append(i)
+    for row in rows[1:]:
+        table.add_row(*(Text(row[i]) for i in columns))
+    show_table(table, *notes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     sys.stderr.writelines(f"note: {text}\n" for text in report.notes)
-    sys.stdout.writelines(f"{path}\n" for path in report.files)
+    if 1 < len(report.table) <= MOST_ROWS:
+        show_rows(report.table)
+    show_lines(*(str(path) for path in report.files if given.replay or path.suffix == ".html"))
+    if not given.replay:
+        show_lines(f"and {len(report.files) - 1} tables, figures and captions in {given.out}")
     return 0
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from harmonizer.report.categories import read_categories
 from harmonizer.report.data import Model, Source, input_sizes, load_models
 from harmonizer.report.examples import choose_models
 from harmonizer.report.grid import qualitative_grid
+from harmonizer.report.model_labels import check_labels
 from harmonizer.report.page import page_html
 from harmonizer.report.paired import compare, default_pairs, named_pair, records
 from harmonizer.report.published import read_accuracy, read_external, with_accuracy
@@ -38,6 +39,7 @@ from harmonizer.report.tables import (
     inserted,
     latex,
     markdown,
+    model_table,
     pairs_markdown,
     robust_markdown,
 )
@@ -59,10 +61,12 @@ class Report:
     Attributes:
         files: In the order of writing.
         notes: What the reader of the report should know about it.
+        table: Cells of the table for people, its header first; empty for a replay.
     """
 
     files: list[Path]
     notes: list[str]
+    table: list[list[str]] = field(default_factory=list)
 
 
 def build_report(
@@ -93,6 +97,7 @@ def build_report(
         ValueError: There is nothing to report, or something to read is damaged; the message names it.
     """
     models, sources, notes = read_models(results, external, accuracy)
+    check_labels(models, options.labels)
     stable = sensitivity(models)
     titles = {"accuracy": "ImageNet top-1 accuracy (%)"} if accuracy or not results else {}
     if options.mask != next(iter(MASKS)):
@@ -145,7 +150,7 @@ def build_report(
             files += save(figure, out / name)
     if insert is not None:
         insert_table(insert, table)
-    return Report(files, notes)
+    return Report(files, notes, model_table(models))
 
 
 def build_replay(results: Sequence[Path], out: Path) -> Report:

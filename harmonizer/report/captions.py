@@ -32,6 +32,8 @@ def scatter_caption(
     for item in correlations:
         group = f" ({item['group']})" if len(correlations) > 1 else ""
         text += f" {correlation_text(item)}{group}; brackets: bootstrap 95 % interval over models."
+    if len({model.source for model in shown}) > 1:
+        text += " Scores of different protocols cannot be compared."
     if any(model.control for model in shown):
         text += " Arrows: from a control to the model harmonized from it."
     return text

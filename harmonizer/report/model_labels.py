@@ -18,6 +18,18 @@ MOST_LABELS = 18  # of models that only stand out
 Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
+def check_labels(models: Sequence[Model], wanted: Sequence[str]) -> None:
+    """Refuse a name to show that no model has.
+
+    Raises:
+        ValueError: There is no such model; the message suggests others.
+    """
+    known = {name for model in models for name in (model.name, model.architecture)}
+    if unknown := [name for name in wanted if name not in known]:
+        close = get_close_matches(unknown[0], known, 3, 0.3)
+        raise ValueError(f"expected --label to name a model, got {unknown[0]!r}; try {', '.join(close)}")
+
+
 def label_models(
     figure: Figure,
     axes: Axes,
@@ -26,11 +38,7 @@ def label_models(
     arrows: Sequence[Segment],
     options: PlotOptions,
 ) -> None:
-    """Write names of models next to their points, as many as fit.
-
-    Raises:
-        ValueError: A name of ``options.labels`` is not that of a model.
-    """
+    """Write names of models next to their points, as many as fit."""
     if not models:
         return
     figure.draw_without_rendering()  # so that the axes have their final size
@@ -74,10 +82,6 @@ def _to_label(
     Those asked for, the heads of arrows, the ends of both axes, the Pareto front, and then what stands out, one of each
     architecture. All measured models of a few must be labelled.
     """
-    known = {name for model in models for name in (model.name, model.architecture)}
-    if unknown := [name for name in wanted if name not in known]:
-        close = get_close_matches(unknown[0], known, 3, 0.3)
-        raise ValueError(f"expected --label to name a model of the figure, got {unknown[0]!r}; try {', '.join(close)}")
     asked = [i for i, model in enumerate(models) if model.name in wanted or model.architecture in wanted]
     measured = [i for i, model in enumerate(models) if model.results is not None]
     heads = [i for i, model in enumerate(models) if model.control]

@@ -69,7 +69,8 @@ def scatter(
     axes = figure.add_subplot()
     _prepare(axes, x, y, options, titles or {})
     published = list(dict.fromkeys(model.source for model in models if model.results is None))
-    shrink = min(1.0, (CROWD / max(len(counted), 1)) ** 0.5) * min(1.0, options.width / DEFAULT_OPTIONS.width)
+    own_number = max(sum(model.results is not None for model in counted), 1)
+    shrink = min(1.0, (CROWD / own_number) ** 0.5) * min(1.0, options.width / DEFAULT_OPTIONS.width)
     for family in FAMILIES:  # those that do not count below the others
         values = np.array([(model.value(x), model.value(y)) for model in uncounted if model.family == family])
         if len(values):
@@ -85,16 +86,15 @@ def scatter(
     axes.margins(0.06)
     if y in ("alignment", "feature_alignment") and axes.get_ylim()[0] < 0 < axes.get_ylim()[1]:
         axes.axhline(0, color="#999999", linewidth=0.8, zorder=0.5)
-    _legend(figure, counted, published, bool(arrows), uncounted, own)
     if options.headline:
         _headline(axes, correlations, options)
     if len(correlations) == 1 and correlations[0]["n"] < len(models):
         note = " ".join(filter(None, [note, "Correlation over the models that have all scores; others are grey."]))
-    if note:
-        note = wrapped(note, options.width, options.font_size - 1.5)
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=options.font_size - 1.5, color="#555555").set_parse_math(
-            False
-        )
+    size = options.font_size - 1.5
+    note, below = wrapped(note, options.width, size), options.width < NARROW
+    _legend(figure, counted, published, bool(arrows), uncounted, own, note if below else "")
+    if note and not below:
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=size, color="#555555").set_parse_math(False)
     label_models(figure, axes, models, (x, y), arrows, options)
     return figure
 
@@ -118,8 +118,10 @@ def _headline(axes: Axes, correlations: Sequence[Mapping[str, Any]], options: Pl
     lines = [correlation_text(item) for item in correlations]
     if len(correlations) > 1:
         lines = [f"{item['group']}: {line}" for item, line in zip(correlations, lines, strict=True)]
-    size = options.font_size - (0 if len(lines) < 2 else 1.5) - (options.width < NARROW)
-    axes.set_title("\n".join(lines), loc="left", fontsize=size).set_parse_math(False)
+    size, text = options.font_size - (0 if len(lines) < 2 else 1.5), "\n".join(lines)
+    if options.width < NARROW:
+        size, text = options.font_size - 1.5, text.replace("], p", "],\np")
+    axes.set_title(text, loc="left", fontsize=size).set_parse_math(False)
 
 
 def _draw(
@@ -174,8 +176,12 @@ def _legend(
     arrows: bool,
     uncounted: Sequence[Model],
     own: Sequence[Model],
+    title: str,
 ) -> None:
-    """Name the families with their numbers of models that count, the sources and the other signs."""
+    """Name the families with their numbers of models that count, the sources and the other signs.
+
+    In a narrow figure the legend stands below, under a title.
+    """
     measured = any(model.results is not None for model in models)
 
     def key(marker: str, face: str, edge: str, size: float, label: str) -> Line2D:
@@ -209,4 +215,5 @@ def _legend(
     if handles:
         below = figure.get_figwidth() < NARROW
         place: dict[str, Any] = {"loc": "outside lower center", "ncols": 2} if below else {"loc": "outside right upper"}
+        place |= {"title": title, "title_fontsize": "small", "alignment": "left"} if title else {}
         figure.legend(handles=handles, fontsize="small", handletextpad=0.4, labelspacing=0.6, **place)

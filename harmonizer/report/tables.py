@@ -113,13 +113,13 @@ def markdown(models: Sequence[Model]) -> str:
 
 def latex(models: Sequence[Model]) -> str:
     """Write the table as LaTeX, for the ``booktabs`` package."""
-    lines = [" & ".join(map(latex_text, cells)) for cells in table(models)]
+    lines = [" & ".join(map(latex_text, cells)) for cells in model_table(models)]
     columns = "lll" + "r" * (len(header()) - 4) + "l"
     rule, body = "\\midrule\n", "".join(f"{text} \\\\\n" for text in lines[1:])
     return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{lines[0]} \\\\\n{rule}{body}\\bottomrule\n\\end{{tabular}}\n"
 
 
-def table(models: Sequence[Model]) -> list[list[str]]:
+def model_table(models: Sequence[Model]) -> list[list[str]]:
     """Return the table for people, its header first."""
     return [header(), *map(line, models)]
 

@@ -10,6 +10,7 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.text import Text
 
 from harmonizer.report.data import Model, Score
+from harmonizer.report.model_labels import check_labels
 from harmonizer.report.scatter import scatter
 from harmonizer.report.style import PlotOptions, save, styled
 
@@ -88,8 +89,8 @@ def test_a_crowd_has_few_names_which_tell_something():
 
 
 def test_a_name_that_is_asked_for_must_be_known():
-    with styled(), pytest.raises(ValueError, match="expected --label to name a model of the figure, got 'nobody'"):
-        scatter(cloud(9), "accuracy", "tolerance", options=PlotOptions(labels=["nobody"]))
+    with pytest.raises(ValueError, match="expected --label to name a model, got 'some_model'; try some_model_0"):
+        check_labels(cloud(9), ["some_model"])
 
 
 def test_figures_have_the_width_and_text_that_were_asked_for(tmp_path):
