@@ -12,8 +12,8 @@ import numpy as np
 from harmonizer.files import atomic_write
 from harmonizer.report.data import AXES, Model, Score, comparable
 from harmonizer.report.paired import Comparison
-from harmonizer.results import RADIUS, text_cell
-from harmonizer.statistics import BOUND, BUDGETS, FEWEST_RANKED, STATUSES, robust_accuracy
+from harmonizer.results import text_cell
+from harmonizer.statistics import BOUND, BUDGETS, FEWEST_RANKED, STATUSES
 from harmonizer.statistics.bootstrap import Summary
 
 RHO = "\N{GREEK SMALL LETTER RHO}"
@@ -155,7 +155,7 @@ def comma_separated(models: Sequence[Model]) -> str:
 
 def robust_markdown(models: Sequence[Model]) -> str:
     """Write the share of images still correct at fixed budgets as Markdown, for the measured models."""
-    if not any(map(robust_of, models)):
+    if all(model.results is None for model in models):
         return "No model was measured here: published scores do not say how many images withstand a budget.\n"
     lines = [f"Correct (%) at an L2 budget. {BOUND[0].upper()}{BOUND[1:]}.", ""]
     lines += [f"| Model | Attack | {' | '.join(f'L2 {eps:g}' for eps in BUDGETS)} | Images | Failed |"]
@@ -170,11 +170,8 @@ def robust_markdown(models: Sequence[Model]) -> str:
 
 
 def robust_of(model: Model) -> list[Summary]:
-    """Return a measured model's robust accuracy at the budgets, from its rows; nothing for published scores."""
-    if model.results is None:
-        return []
-    columns, eps_max = model.results.columns, float(model.results.summary["protocol"]["eps_max"])
-    return robust_accuracy(columns["status"], columns[RADIUS], eps_max=eps_max)
+    """Return a measured model's robust accuracy at the budgets; nothing for published scores."""
+    return [] if model.results is None else model.results.robust_accuracy
 
 
 def escaped(text: str) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonizer.results.row import Row
+from harmonizer.results.row import RADIUS, Row
 from harmonizer.results.rows import Columns, read_rows, write_rows
 from harmonizer.results.schema import check_examples, check_summary, load_arrays, numbers
-from harmonizer.statistics import STATUSES
+from harmonizer.statistics import STATUSES, robust_accuracy
 from harmonizer.untrusted import file_name, parse_json
 
 SUMMARY, IMAGES, EXAMPLES = "summary.json", "images.csv", "examples.npz"
@@ -53,6 +53,12 @@ class Results:
                     f"{path}: expected {expected} {status} images as in {SUMMARY}, got {rows}; measure again"
                 )
         return columns
+
+    @cached_property
+    def robust_accuracy(self) -> list[dict[str, Any]]:
+        """The share of images still correct at each budget, from the rows."""
+        columns, eps_max = self.columns, float(self.summary["protocol"]["eps_max"])
+        return robust_accuracy(columns["status"], columns[RADIUS], eps_max=eps_max)
 
     @property
     def has_examples(self) -> bool:

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import ndtri
 
 from harmonizer.statistics.bootstrap import FEWEST, Array, Summary, as_vector, bootstrap, interval, without
 from harmonizer.statistics.status import STATUSES, Status
@@ -193,10 +193,12 @@ def proportion(successes: int, n: int, *, confidence: float = 0.95) -> Summary:
         raise ValueError(f"expected 0 <= successes <= n, got {successes} of {n}")
     if n == 0:
         return {"value": np.nan, "se": np.nan, "low": np.nan, "high": np.nan, "n": 0}
-    interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
-    share = successes / n
+    share, n, z = successes / n, int(n), float(ndtri(0.5 + 0.5 * confidence))
+    # As scipy.stats.binomtest has it, which computes a p-value first: twenty times the time for a thousand images.
+    center, half = (2 * n * share + z**2) / (2 * (n + z**2)), (4 * n * share * (1 - share) + z**2) ** 0.5
+    low, high = (center + sign * z / (2 * (n + z**2)) * half for sign in (-1, 1))
     se = (share * (1 - share) / n) ** 0.5 if 0 < successes < n else np.nan
-    return {"value": share, "se": se, "low": float(interval.low), "high": float(interval.high), "n": int(n)}
+    return {"value": share, "se": se, "low": low if successes else 0.0, "high": high if successes < n else 1.0, "n": n}
 
 
 def as_attacked(status: ArrayLike, radius: ArrayLike) -> tuple[NDArray[np.int64], Array]:

@@ -131,6 +131,11 @@ def test_wilson_interval_against_its_formula():
     assert (share["low"], share["high"]) == pytest.approx((centre - half, centre + half))
     assert proportion(0, 0)["n"] == 0
     assert proportion(0, 8)["low"] == 0 < proportion(0, 8)["high"]
+    for n in (1, 7, 50, 1000):
+        for successes in range(0, n + 1, max(n // 9, 1)):
+            expected = stats.binomtest(successes, n).proportion_ci(method="wilson")
+            found = proportion(successes, n)
+            assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high), rel=1e-14, abs=1e-15)
 
 
 def test_paired_difference_uses_the_shared_images_only():
