@@ -1,16 +1,46 @@
-"""Compare two models on the same images, in the terminal."""
+"""Compare two models on the same images, as numbers and in the terminal."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from harmonizer.cli.console import print_results_next, show_table
 from harmonizer.report.data import AXES, load_models
-from harmonizer.report.paired import compare
+from harmonizer.report.paired import compare as compare_models
 from harmonizer.report.tables import NONE, estimate, show
-from harmonizer.results import load_results
+from harmonizer.results import Results, load_results
 from harmonizer.run import is_rank_zero
+from harmonizer.statistics import pair_keys, paired_difference, paired_tolerance
+
+
+def compare(control: Results, harmonized: Results) -> dict[str, dict[str, Any]]:
+    """Take the paired differences, harmonized minus control, with interval and test.
+
+    Args:
+        control: Results of one protocol.
+        harmonized: Results of the same protocol.
+
+    Returns:
+        By score, what :func:`harmonizer.statistics.paired_difference` gives: tolerance (of min(r, eps_max), over images
+        that both classify correctly), adversarial alignment (over images found in both), feature alignment.
+
+    Raises:
+        ValueError: The protocols differ: the numbers cannot be compared.
+    """
+    if control.summary["protocol"]["hash"] != harmonized.summary["protocol"]["hash"]:
+        raise ValueError(f"{control.folder} and {harmonized.folder} were measured under different protocols")
+    eps_max = control.summary["protocol"]["eps_max"]
+    a, b = control.columns, harmonized.columns
+    first, second = pair_keys(a["key"], b["key"])
+    radii = [paired_tolerance(table["status"], table["l2"], eps_max=eps_max) for table in (a, b)]
+    pairs = {
+        "tolerance": (radii[0][first], radii[1][second]),
+        "adversarial_alignment": (a["alignment"][first], b["alignment"][second]),
+        "feature_alignment": (a["feature_alignment"][first], b["feature_alignment"][second]),
+    }
+    return {score: paired_difference(np.asarray(x), np.asarray(y)) for score, (x, y) in pairs.items()}
 
 
 def show_comparison(control: Path, harmonized: Path) -> None:
@@ -19,7 +49,7 @@ def show_comparison(control: Path, harmonized: Path) -> None:
     Raises:
         ValueError: The two were measured under different protocols.
     """
-    pair = compare(*load_models([control, harmonized])[0])
+    pair = compare_models(*load_models([control, harmonized])[0])
     table = Table("score", "control", "harmonized", "paired difference, 95 %", "p", "images")
     for key, axis in AXES.items():
         cells = [
