@@ -14,7 +14,10 @@ from configs.table import PAGE, page, read_recipe
 
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
-DOCUMENTS = [*(ROOT / "docs" / name for name in ("methods.md", "models.md", "recipes.md")), ROOT / "SECURITY.md"]
+DOCUMENTS = [
+    *(ROOT / "docs" / name for name in ("methods.md", "models.md", "recipes.md", "report.md")),
+    ROOT / "SECURITY.md",
+]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -14,6 +14,7 @@ from harmonizer.cli.console import show_lines, show_table
 from harmonizer.report.build import build_replay, build_report
 from harmonizer.report.grid import RENDERINGS
 from harmonizer.report.sensitivity import MASKS
+from harmonizer.report.serve import serve
 from harmonizer.report.style import DEFAULT_OPTIONS, PRESETS, PlotOptions, inches
 
 ACCURACY = "CSV with columns model and top1, as timm publishes: used where it has the model"
@@ -31,6 +32,9 @@ def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write")
     add("--compare", nargs=2, action="append", default=[], metavar=("A", "B"), help="compare two models by name")
     add("--insert", type=Path, metavar="FILE", help="put the table between <!-- results --> marks of a Markdown file")
+    add(
+        "--serve", nargs="?", type=int, const=0, metavar="PORT", help="then show DIR in a browser, on the loopback only"
+    )
     add("--replay", action="store_true", help=REPLAY)
     add("--mask", choices=tuple(MASKS), help="map of a perturbation that alignment compares")
     add("--title", help="of the page")
@@ -76,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = PlotOptions(**{field.name: getattr(given, field.name) for field in fields(PlotOptions)})
     read = {name: getattr(given, name) for name in ("external", "accuracy", "categories", "insert")}
     try:
+        if given.serve is not None and not (given.results or given.external):
+            serve(given.out, given.serve)
+            return 0
         if given.replay:
             report = build_replay(given.results, given.out)
         else:
@@ -89,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show_lines(*(str(path) for path in report.files if given.replay or path.suffix == ".html"))
     if not given.replay:
         show_lines(f"and {len(report.files) - 1} tables, figures and captions in {given.out}")
+    if given.serve is not None:
+        serve(given.out, given.serve)
     return 0
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,7 @@ def build_report(
         notes=notes,
         titles=titles,
         grid=(in_grid, options.images),
+        grid_note=grid_caption(in_grid, sources, replace(options, map_scale="shared")),
         own=options.own,
         labels=options.labels,
         categories=known,

@@ -33,6 +33,7 @@ def page_html(
     notes: Sequence[str],
     titles: Mapping[str, str],
     grid: tuple[Sequence[Model], Sequence[str]],
+    grid_note: str = "",
     own: Sequence[str] = (),
     labels: Sequence[str] = (),
     categories: Mapping[str, str] | None = None,
@@ -52,6 +53,7 @@ def page_html(
         notes: Shown below the first plot.
         titles: Of axes, in place of those of ``AXES``.
         grid: Models and images of the grid of examples; no images for the first ones that the models share.
+        grid_note: Caption of that grid.
         own: Models to rank among the others and to highlight; see ``own_models`` for the default.
         labels: Models whose names the plot shows.
         categories: Category of each class, "animate" or "inanimate"; None for the default.
@@ -71,6 +73,8 @@ def page_html(
     ):
         for model, described in zip(models, content["models"], strict=True):
             described |= {name: True} if id(model) in flagged else {}
+    table = static.model_table(models)
+    content["order"] = table.order
     script = "\n".join(_part(f"{name}.js") for name in SCRIPTS)
     text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     environment = Environment(
@@ -92,12 +96,14 @@ def page_html(
         charts=static.charts(models, titles),
         notes=notes,
         ranks=[(number[id(model)], found) for model in mine if (found := list(ranks(models, sources, [model])))],
-        table=static.model_table(models),
+        table=table,
+        grid_note=grid_note,
         has_grid=content["grid"] is not None,
         pairs=[(pair.a.name, pair.b.name, static.pair_rows(pair)) for pair in comparisons],
         test=TEST,
         fewest=FEWEST_RANKED,
         correlations=static.correlation_rows(correlations, sources),
+        correlated=any(item["rho"] == item["rho"] for item in correlations),
         facts=static.facts(models, sources),
         citation=citations({source.name: source.citation for source in sources if source.citation}),
         # Markup, for it is neither text nor made of anything but JSON and the package's own files

@@ -18,7 +18,7 @@
  *    changed: Record<string, number[]>}} Comparison */
 /** @typedef {{model: number, examples: Example[]}} GridRow */
 /** @typedef {{axes: Record<string, Axis>, families: string[], sources: Source[], models: Model[], correlations: Rho[],
- *    comparisons: Comparison[], fewest: number, grid: GridRow[] | null, magnification: number, palette: string,
+ *    comparisons: Comparison[], fewest: number, grid: GridRow[] | null, magnification: number, palette: string, order: number[],
  *    pictures: [string, boolean][]}} Data */
 
 /** @param {string} id */
@@ -32,7 +32,7 @@ const all = (selector, within = document) => [...within.querySelectorAll(selecto
 const data = JSON.parse(byId("data").textContent || "");
 const models = data.models;
 models.forEach((model, index) => Object.assign(model, { index, examples: model.examples || [] }));
-all("#models tbody tr").forEach((row, i) => (row.dataset.model = String(i)));
+all("#models tbody tr").forEach((row, i) => (row.dataset.model = String(data.order[i])));
 const SVG = "http://www.w3.org/2000/svg";
 const STATUSES = ["wrong", "censored", "found", "failed"];
 

@@ -27,16 +27,21 @@ function worthNaming(points) {
   const front = matching.filter(
     (p) => !matching.some((q) => q !== p && q.x >= p.x && q.y <= p.y && (q.x > p.x || q.y < p.y)),
   );
-  const apart = [...matching].sort((a, b) => clearance(b, points) - clearance(a, points)).slice(0, 12);
+  const far = new Map(matching.map((point) => [point, clearance(point, points)]));
+  const apart = [...matching].sort((a, b) => (far.get(b) || 0) - (far.get(a) || 0)).slice(0, 12);
   const few = matching.length <= MOST_LABELS ? matching : [];
   const chosen = new Set([...must, ...extremes.filter(Boolean), ...front, ...few, ...apart]);
   return [[...chosen].slice(0, Math.max(must.length, 60)), Math.min(new Set(must).size, MOST_LABELS)];
 }
-/** Distance to the third nearest point. @param {Point} point @param {Point[]} points */
-const clearance = (point, points) =>
-  points.map((other) => Math.hypot(point.x - other.x, point.y - other.y)).sort((a, b) => a - b)[
-    Math.min(3, points.length - 1)
-  ];
+/** Squared distance to the third nearest point. @param {Point} point @param {Point[]} points */
+function clearance(point, points) {
+  const nearest = [Infinity, Infinity, Infinity];
+  for (const other of points) {
+    const distance = (point.x - other.x) ** 2 + (point.y - other.y) ** 2;
+    if (other !== point && distance < nearest[2]) (nearest.splice(2, 1, distance), nearest.sort((a, b) => a - b));
+  }
+  return nearest[2];
+}
 
 /** What to call a model: a harmonized one with its control by the architecture alone, when no other is called so.
  * @param {Model} model */

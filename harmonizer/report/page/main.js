@@ -119,13 +119,13 @@ function start() {
   }
   const arrive = () => {
     restore();
-    refresh();
     select(state.selected, false);
+    refresh();
   };
   arrive();
   window.addEventListener("popstate", arrive);
   drawBars();
-  new ResizeObserver(() => draw()).observe(plot);
+  new ResizeObserver(() => plot.getAttribute("viewBox") !== viewBox() && draw()).observe(plot);
   drawGrid();
   data.comparisons.forEach((pair, i) => drawPair(pair, byId("pair-" + i)));
   all(".scroll, .tall").forEach(hintAtMore);

@@ -110,7 +110,8 @@ function scoreTable(model) {
   return plainTable(["Score", "± SE", "95 % interval", "n"], rows);
 }
 
-/** Open a model's panel, or close it. @param {Model | null} model @param {boolean} [step] into the history */
+/** Open a model's panel, or close it. @param {Model | null} model @param {boolean} [step] a reader's, which is remembered
+ * and drawn */
 function select(model, step = true) {
   state.selected = model;
   for (const row of all("#models tbody tr"))
@@ -121,7 +122,8 @@ function select(model, step = true) {
   panel.className = model ? familyClass(model.family) : "";
   panel.replaceChildren(...(model ? describeModel(model) : []));
   all(".scroll", panel).forEach(hintAtMore);
-  if (step) remember();
+  if (!step) return;
+  remember();
   draw();
 }
 /** @param {Model} model */

@@ -37,10 +37,12 @@ function frame() {
   };
 }
 
+const viewBox = () => "0 0 " + frame().width + " " + frame().height;
+
 function draw() {
   const box = frame();
   if (!box.width) return;
-  plot.setAttribute("viewBox", "0 0 " + box.width + " " + box.height);
+  plot.setAttribute("viewBox", viewBox());
   const shown = models.filter((model) => isShown(model) && hasBoth(model));
   domains = state.view || [fullDomain(state.x, shown), fullDomain(state.y, shown)];
   const sx = scale(domains[0], [box.left, box.right]);

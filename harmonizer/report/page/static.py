@@ -84,11 +84,13 @@ class ModelTable:
 
     Attributes:
         columns: (name, title, class) of each.
-        rows: The cells of each model, ranked by tolerance within its protocol.
+        order: Numbers of the models, the most tolerant of each protocol first.
+        rows: Their cells, in that order.
         note: What its reader needs to know.
     """
 
     columns: list[tuple[str, str, str]]
+    order: list[int]
     rows: list[list[str]]
     note: str
 
@@ -105,8 +107,10 @@ def model_table(models: Sequence[Model]) -> ModelTable:
         columns.append(("median", "Median (L2)", ""))
         columns += [(f"robust-{eps:g}", f"Correct at L2 \u2264 {eps:g} (%)", "extra") for eps in budgets]
         columns += [(status, status, "extra") for status in STATUSES]
-    rows = []
-    for model, shares in zip(models, robust, strict=True):
+    sources = list(dict.fromkeys(model.source for model in models))
+    place = [(sources.index(model.source), -np.nan_to_num(model.value("tolerance"), nan=-np.inf)) for model in models]
+    order, rows = sorted(range(len(models)), key=lambda i: place[i]), []
+    for model, shares in ((models[i], robust[i]) for i in order):
         value = model.value("tolerance")
         better = sum(other.source == model.source and other.value("tolerance") > value for other in models)
         cells = [NONE if np.isnan(value) else str(better + 1), model.name, model.family, model.source]
@@ -119,7 +123,7 @@ def model_table(models: Sequence[Model]) -> ModelTable:
             cells += [str(counts.get(f"n_{status}", NONE)) for status in STATUSES]
         rows.append(cells)
     text = "Scores \N{PLUS-MINUS SIGN} standard error; alignments are shares of the correlation between people."
-    return ModelTable(columns, rows, text + (f" Correct at a budget: {BOUND}." if budgets else ""))
+    return ModelTable(columns, order, rows, text + (f" Correct at a budget: {BOUND}." if budgets else ""))
 
 
 def correlation_rows(correlations: Sequence[Mapping[str, Any]], sources: Sequence[Source]) -> list[dict[str, Any]]:

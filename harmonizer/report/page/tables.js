@@ -173,10 +173,10 @@ function pairPlot(a, b, keys, first, second) {
   const label = "Each image's score: " + b.name + " against " + a.name;
   return svg(
     "svg",
-    { class: "small-plot " + familyClass(b.family), viewBox: "0 0 520 320", role: "img", "aria-label": label },
+    { class: "small-plot " + familyClass(b.family), viewBox: "0 -16 520 336", role: "img", "aria-label": label },
     group,
     diagonal,
     dots,
-    svg("text", { x: 46, y: 16 }, b.name),
+    svg("text", { x: 4, y: -4 }, b.name),
   );
 }
