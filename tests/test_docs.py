@@ -15,7 +15,7 @@ from configs.table import PAGE, page, read_recipe
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 DOCUMENTS = [
-    *(ROOT / "docs" / name for name in ("methods.md", "models.md", "recipes.md", "report.md")),
+    *(ROOT / "docs" / name for name in ("figures.md", "methods.md", "models.md", "recipes.md", "report.md")),
     ROOT / "SECURITY.md",
 ]
 

@@ -59,6 +59,8 @@ def show_comparison(control: Path, harmonized: Path) -> None:
         if difference := pair.differences.get(key):
             cells.append(estimate(difference["mean"], difference["low"], difference["high"], axis.digits, sign="+"))
             cells += [NONE if np.isnan(difference["p"]) else f"{difference['p']:.2g}", str(difference["n"])]
+        elif key == "accuracy":
+            cells.append(estimate(pair.b.value(key) - pair.a.value(key), np.nan, np.nan, axis.digits, sign="+"))
         table.add_row(*cells)
     if not is_rank_zero():
         return

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from harmonizer.cli.console import Bars
 from harmonizer.files import atomic_write
 from harmonizer.report.captions import caption_files, grid_caption, scatter_caption, survival_caption
 from harmonizer.report.categories import read_categories
@@ -145,10 +146,13 @@ def build_report(
         for name, _, caption in figures:
             texts |= caption_files(name, f"{caption} This figure {MARK}." if marked else caption)
         files = [_write(out / name, text) for name, text in texts.items()]
-        for name, figure, _ in figures:
-            if marked:
-                mark(figure, MARK)
-            files += save(figure, out / name)
+        with Bars() as bars:
+            task = bars.task("figure")
+            for i, (name, figure, _) in enumerate(figures):
+                task.update(f"saving {name}", i, len(figures))
+                if marked:
+                    mark(figure, MARK)
+                files += save(figure, out / name)
     if insert is not None:
         insert_table(insert, table)
     return Report(files, notes, model_table(models))

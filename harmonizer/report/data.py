@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harmonizer.cli.console import Bars
 from harmonizer.results import Results, load_results
 from harmonizer.results.families import FAMILIES, guess_family
 from harmonizer.statistics import NOISE_CEILING
@@ -135,13 +136,16 @@ def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
         ValueError: Folders are damaged; the message names each with its reason.
     """
     loaded, problems = [], []
-    for folder in folders:
-        try:
-            results = load_results(folder)
-            _ = results.columns
-            loaded.append(results)
-        except ValueError as error:
-            problems.append(str(error))
+    with Bars() as bars:
+        task = bars.task("model")
+        for i, folder in enumerate(folders):
+            task.update("reading results", i, len(folders))
+            try:
+                results = load_results(folder)
+                _ = results.columns
+                loaded.append(results)
+            except ValueError as error:
+                problems.append(str(error))
     if problems:
         raise ValueError("\n".join(problems))
     protocols = {results.summary["protocol"]["hash"]: results.summary["protocol"] for results in loaded}

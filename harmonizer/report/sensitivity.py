@@ -37,10 +37,13 @@ def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
     groups |= {source: [model for model in models if model.source == source] for source in sources}
     found = []
     for x, y in combinations(CORRELATED, 2):
+        known: dict[tuple[int, ...], dict[str, Any]] = {}  # a single source, or family, is all of them again
         for group, members in groups.items():
             if group == "all" or len(members) >= FEWEST_RANKED:
-                summary = rank_correlation([model.value(x) for model in members], [model.value(y) for model in members])
-                found.append({"x": x, "y": y, "group": group} | summary)
+                key = tuple(map(id, members))
+                if key not in known:
+                    known[key] = rank_correlation([m.value(x) for m in members], [m.value(y) for m in members])
+                found.append({"x": x, "y": y, "group": group} | known[key])
     return found
 
 

@@ -160,7 +160,7 @@ def test_a_relative_map_keeps_zero_and_means(models):
     assert not relative(np.zeros((2, 2), np.float32)).any()
 
 
-def test_images_are_animate_and_inanimate_in_turn_and_models_of_several_families_where_there_is_no_pair(models):
+def test_images_are_animate_and_inanimate_in_turn(models):
     alone = [model for model in models if model.family not in ("control", "harmonized")]
     chosen = choose_models(alone)
     assert len({model.family for model in chosen}) == len(chosen) > 1

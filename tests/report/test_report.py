@@ -15,6 +15,7 @@ import pytest
 import torch
 from scipy import stats
 
+from harmonizer.cli import console
 from harmonizer.evaluation.sweep_failures import Failures
 from harmonizer.report.__main__ import main
 from harmonizer.report.data import Model, Score, load_models
@@ -42,6 +43,15 @@ def test_everything_is_written(report):
     assert (report / "tolerance.png").read_bytes().startswith(b"\x89PNG")
     assert (report / "tolerance.pdf").read_bytes().startswith(b"%PDF")
     assert b"<svg" in (report / "tolerance.svg").read_bytes()
+
+
+def test_a_long_report_says_how_far_it_is(zoo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(console, "FIRST_LINE", 0.0)
+    monkeypatch.setattr(console, "LATER_LINES", 0.0)
+    assert main([str(zoo), "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "reading results" in out and "saving survival" in out
+    assert str(tmp_path / "index.html") in out and "Adversarial" in out  # and the table
 
 
 def test_captions_state_models_attack_error_bars_and_correlation(report):
