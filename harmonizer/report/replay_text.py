@@ -64,9 +64,8 @@ def _defects(pairs: Sequence[Replayed]) -> list[tuple[str, str]]:
         ("4. A zero gradient counted as fooled.", _zero_gradients(pairs)),
         (
             "5. The TensorFlow attack's loss call has its arguments swapped.",
-            "With probabilities as predictions the swapped cross-entropy is a constant times 1 - p "
-            "of the true class: its "
-            "gradient points the same way, and steps have unit length, so that nothing changes "
+            "With probabilities as predictions the swapped cross-entropy is a constant times 1 - p of the true "
+            "class: its gradient points the same way, and steps have unit length, so that nothing changes "
             "(tests/attacks/test_linsley2023_as_published.py shows it).",
         ),
         (
@@ -87,11 +86,12 @@ def _addition(pairs: Sequence[Replayed]) -> str:
     if not len(radius):
         return "No image was fooled here."
     return (
-        "Each of three steps moved by eps beyond the last instead of projecting onto the sphere of radius eps: a norm "
-        "may reach 3 x (0.5 + eps), 31.5, where the corrected protocol cannot exceed eps, and however small eps is, "
-        f"the steps of 0.5 themselves remain. Here {100 * (radius > eps).mean():.0f} % of the {len(radius)} fooled "
-        f"images are further away than their eps (mean eps {eps.mean():.2f}, mean norm {radius.mean():.2f}); the norms "
-        f"lie between {radius.min():.2f} and {radius.max():.2f}, and {(radius > LONGEST).sum()} exceed {LONGEST:g}."
+        "Each of three steps moved by eps beyond the last instead of projecting onto the sphere of radius eps: a "
+        "norm may reach 3 x (0.5 + eps), 31.5, where the corrected protocol cannot exceed eps, and however small eps "
+        f"is, the steps of 0.5 themselves remain. Here {100 * (radius > eps).mean():.0f} % of the {len(radius)} "
+        f"fooled images are further away than their eps (mean eps {eps.mean():.2f}, mean norm {radius.mean():.2f}); "
+        f"the norms lie between {radius.min():.2f} and {radius.max():.2f}, and {(radius > LONGEST).sum()} exceed "
+        f"{LONGEST:g}."
     )
 
 
@@ -102,11 +102,9 @@ def _never_fooled(pairs: Sequence[Replayed]) -> str:
         number = pair.average()["n_never_fooled"]
         parts.append(f"{pair.corrected.name}: {_shown(dropped, 2)} or {_shown(counted, 2)} ({number} images)")
     return (
-        "Timm models lost these images from their average, which makes the most tolerant models look "
-        "worse; the harmonized "
-        "TensorFlow models had them counted at 10, which makes them look better. The mean if dropped or counted: "
-        + "; ".join(parts)
-        + "."
+        "Timm models lost these images from their average, which makes the most tolerant models look worse; the "
+        "harmonized TensorFlow models had them counted at 10, which makes them look better. The mean if dropped or "
+        "counted: " + "; ".join(parts) + "."
     )
 
 
@@ -117,13 +115,11 @@ def _scaling(pairs: Sequence[Replayed]) -> str:
         for pair in pairs
     ]
     return (
-        "Timm models got images min-max scaled over the mini-batch, without their mean and std: "
-        "another input than they "
-        "were trained on, so that other images are right before the attack, and an image's radius depends on its "
-        "neighbours. The TensorFlow models were attacked in units of mean and std, in which the same "
-        "change has 1 / std "
-        "times the norm (about 4.4 for ImageNet's), so that radii of the two kinds differ by that factor before any "
-        "robustness does. " + "; ".join(parts) + "."
+        "Timm models got images min-max scaled over the mini-batch, without their mean and std: another input than "
+        "they were trained on, so that other images are right before the attack, and an image's radius depends on "
+        "its neighbours. The TensorFlow models were attacked in units of mean and std, in which the same change has "
+        "1 / std times the norm (about 4.4 for ImageNet's), so that radii of the two kinds differ by that factor "
+        "before any robustness does. " + "; ".join(parts) + "."
     )
 
 
@@ -136,9 +132,8 @@ def _zero_gradients(pairs: Sequence[Replayed]) -> str:
             proper = rows[RADIUS][rows["status"] == Status.FOUND]
             without = f"{proper.mean():.3f}" if len(proper) else "nothing"
             parts.append(
-                f"{pair.corrected.name}: {failed} failed images, of which {made['n_nan_fooled']} were "
-                f"published as fooled "
-                f"at {made['nan_eps']:.4f}: the mean is {_shown(made['mean'])} with them and {without} without"
+                f"{pair.corrected.name}: {failed} failed images, of which {made['n_nan_fooled']} were published as "
+                f"fooled at {made['nan_eps']:.4f}: the mean is {_shown(made['mean'])} with them and {without} without"
             )
     return (
         "Dividing by its norm made the image NaN; the answer to that is class 0, wrong unless the label is 0, at the "

@@ -17,7 +17,6 @@ from harmonizer.results.folder import (
     creation_time,
     different_settings,
     find_results,
-    folder_name,
     load_results,
     protocol_hash,
     refuse_existing,
@@ -27,6 +26,7 @@ from harmonizer.results.row import COLUMNS, RADIUS, Row
 from harmonizer.results.rows import OpenRows, open_rows, read_rows, write_rows
 from harmonizer.results.schema import VERSION
 from harmonizer.results.work import Work, clear_leftovers, lock_results
+from harmonizer.untrusted import file_name as folder_name
 
 __all__ = [
     "COLUMNS",

@@ -19,7 +19,7 @@ from harmonizer.results.row import RADIUS, Row
 from harmonizer.results.rows import Columns, read_rows, write_rows
 from harmonizer.results.schema import check_examples, check_summary, load_arrays, numbers
 from harmonizer.statistics import STATUSES, robust_accuracy
-from harmonizer.untrusted import file_name, parse_json
+from harmonizer.untrusted import parse_json
 
 SUMMARY, IMAGES, EXAMPLES = "summary.json", "images.csv", "examples.npz"
 
@@ -209,17 +209,6 @@ def walk(path: Path) -> Iterator[Path]:
         seen.add(real)
         below[:] = sorted(folder for folder in below if not folder.startswith("."))
         yield Path(name)
-
-
-def folder_name(model: str) -> str:
-    """Turn a model's name into a stable folder name that every file system takes.
-
-    See :func:`harmonizer.untrusted.file_name`.
-
-    Raises:
-        ValueError: The name is empty.
-    """
-    return file_name(model)
 
 
 def protocol_hash(settings: Mapping[str, Any]) -> str:

@@ -87,7 +87,13 @@ def parse_rows(content: bytes, name: str) -> Columns:
 class OpenRows:
     """A table that grows while an evaluation runs and survives its death at any moment.
 
-    A line is complete when its end is written: on opening, a torn last line is dropped. Made by :func:`open_rows`.
+    A line is complete when its end is written: on opening, a torn last line is dropped.
+
+    Args:
+        path: Of the table; made if it is not there.
+
+    Raises:
+        ValueError: The file holds something else, or is damaged before its last line.
 
     Attributes:
         done: The columns of the rows that were there on opening.
@@ -141,13 +147,7 @@ class OpenRows:
         self.close()
 
 
-def open_rows(path: Path) -> OpenRows:
-    """Open a table to append to, and read the rows of an interrupted run from it.
-
-    Raises:
-        ValueError: The file holds something else, or is damaged before its last line.
-    """
-    return OpenRows(path)
+open_rows = OpenRows
 
 
 def _complete(row: AnyRow) -> Mapping[str, Any]:

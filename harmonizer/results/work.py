@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonizer.files import atomic_write, locked, replacing
-from harmonizer.results.folder import encoded, folder_name
+from harmonizer.results.folder import encoded
 from harmonizer.results.row import COLUMNS, Row
 from harmonizer.results.rows import OpenRows, open_rows
 from harmonizer.results.schema import load_arrays
 from harmonizer.run import is_rank_zero
 from harmonizer.statistics import Status
-from harmonizer.untrusted import parse_json
+from harmonizer.untrusted import file_name, parse_json
 
 LOCKS, REQUEST, STATE, EXAMPLE = ".locks", "request.json", "state.json", "example-*.npz"
 Example = Mapping[str, NDArray[Any]]
@@ -45,7 +45,7 @@ def lock_results(results: Path, model: str, *, ranks: bool = False) -> Iterator[
         yield
         return
     with locked(
-        results / LOCKS / folder_name(model), f"the place of {model} in {results}", "wait, or choose results=FOLDER"
+        results / LOCKS / file_name(model), f"the place of {model} in {results}", "wait, or choose results=FOLDER"
     ):
         yield
 
