@@ -62,7 +62,7 @@ class Report:
     Attributes:
         files: In the order of writing.
         notes: What the reader of the report should know about it.
-        table: Cells of the table for people, its header first; empty for a replay.
+        table: Cells of the table of models, header first; empty for a replay.
     """
 
     files: list[Path]
@@ -88,7 +88,7 @@ def build_report(
         out: Folder to write; made if it is not there.
         external: Tables of published scores.
         accuracy: Tables of ImageNet accuracy; where several have a model, the first counts.
-        pairs: Names of two models each, to compare besides controls and the models harmonized from them.
+        pairs: Names of two models each, to compare in addition to controls and the models harmonized from them.
         options: How to draw.
         categories: Table of classes, animate or inanimate; see :mod:`harmonizer.report.categories`.
         insert: Markdown file into which the table of pairs goes, or without pairs that of models.
@@ -214,7 +214,7 @@ def read_models(
         if own:
             notes.append(f"{len(own)} have none there and keep their own, which is marked: {', '.join(own)}.")
         if unmatched:
-            notes.append(f"{len(unmatched)} have none, and are left out where it is needed: {', '.join(unmatched)}.")
+            notes.append(f"{len(unmatched)} have none and are skipped where it is needed: {', '.join(unmatched)}.")
     if failures := load_failures(results):
         reasons = "; ".join(f"{model} ({reason})" for model, reason in failures.items())
         notes.append(f"{len(failures)} {'model' if len(failures) == 1 else 'models'} could not be measured: {reasons}.")
@@ -222,7 +222,7 @@ def read_models(
 
 
 def _warning(sources: Sequence[Source]) -> str:
-    """Say when scores of several protocols stand side by side."""
+    """Return a warning where scores of several protocols are shown together."""
     names = ", ".join(source.name for source in sources)
     return f"Scores of {len(sources)} protocols ({names}): compare within one only." if len(sources) > 1 else ""
 

@@ -70,7 +70,7 @@ AXES = {
     "feature_alignment": Axis("Feature alignment (share of noise ceiling)", "Feature alignment", 3),
 }
 
-# Shown beside the others where models of several input sizes were measured: the same change of each pixel has an L2
+# Shown next to the others where models of several input sizes were measured: the same change of each pixel has an L2
 # norm that grows with the size.
 RMS = {"tolerance_rms": Axis("Perturbation tolerance (root mean square change, of 255)", "Tolerance (RMS of 255)", 2)}
 

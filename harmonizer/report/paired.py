@@ -103,7 +103,7 @@ def named_pair(models: Sequence[Model], names: Sequence[str]) -> tuple[Model, Mo
 
 
 def records(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """Return comparisons as plain objects, one a pair and score."""
+    """Return comparisons as plain objects, one per pair and score."""
     return [
         {"a": pair.a.name, "b": pair.b.name, "score": score, "test": TEST}
         | difference
@@ -119,7 +119,7 @@ def _common_ceiling(a: Results, b: Results, score: str) -> float:
 
 
 def _values(columns: dict[str, Any], score: str, eps_max: float, ceiling: float) -> NDArray[np.float64]:
-    """Return one value an image of a score, alignments as shares of the ceiling."""
+    """Return one value per image of a score, alignments as shares of the ceiling."""
     if score == "tolerance":
         return paired_tolerance(columns["status"], columns[RADIUS], eps_max=eps_max)
     return np.asarray(columns[score] / ceiling)

@@ -15,7 +15,7 @@ from harmonizer.results import RADIUS
 from harmonizer.results.rows import Columns
 from harmonizer.statistics import AS_PUBLISHED, Status, as_published_summary, mean_summary, rank_correlation
 
-CORRECTED = "linsley2023"  # preferred among the attacks that a model was measured with besides
+CORRECTED = "linsley2023"  # preferred among the other attacks that a model was measured with
 LONGEST = 10.0  # the largest norm that the corrected protocol can reach
 TITLE = f"{AS_PUBLISHED}: a replay of a defective protocol, not a measurement"
 PANELS = {"tolerance": "Perturbation tolerance (L2)", "alignment": "Adversarial alignment (Spearman)"}
@@ -91,7 +91,7 @@ def agreement(pairs: Sequence[Replayed], panel: str) -> dict[str, Any]:
 
 
 def replay_figure(pairs: Sequence[Replayed]) -> Figure:
-    """Draw both protocols' scores of each model on one line, with what the published average left out or made up."""
+    """Draw both protocols' scores of each model on one line, with what the published average dropped or invented."""
     figure = new_figure(WIDTH, REST + ROW * len(pairs))
     panels = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 2]})
     rows = np.arange(len(pairs), dtype=float)

@@ -18,12 +18,12 @@ from harmonizer.statistics import Status
 
 
 def replay_markdown(pairs: Sequence[Replayed]) -> str:
-    """Write the table of both protocols, their rank correlations, and one paragraph a defect."""
+    """Write the table of both protocols, their rank correlations, and one paragraph per defect."""
     lines = [
         f"# {TITLE}",
         "",
         "Corrected: mean of min(L2, largest radius) over the images that were right before the "
-        "attack, none left out. As",
+        "attack, none skipped. As",
         "published: the mean that the 2023 figures show. Only ranks can be compared, and those only "
         "as far as they agree.",
         "",
@@ -56,7 +56,7 @@ def replay_markdown(pairs: Sequence[Replayed]) -> str:
 
 
 def _defects(pairs: Sequence[Replayed]) -> list[tuple[str, str]]:
-    """Say for each defect what it does, and what it changed here."""
+    """Return a title and a paragraph per defect: what it does, and what it changed here."""
     return [
         ("1. The step added eps (until 28 June 2023).", _addition(pairs)),
         ("2. Never-fooled images were dropped, or counted at 10.", _never_fooled(pairs)),

@@ -28,7 +28,7 @@ def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
     The group "all" is always there.
 
     Returns:
-        One object a correlation: ``x``, ``y``, ``group``, ``rho``, ``p``, ``n``, ``low``, ``high``.
+        One object per correlation: ``x``, ``y``, ``group``, ``rho``, ``p``, ``n``, ``low``, ``high``.
     """
     models = comparable(models)
     groups = {"all": models}
@@ -58,13 +58,13 @@ def alignment_of_mask(model: Model, mask: str) -> float:
 
 
 def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
-    """Correlate the rankings of models under each pair of masks, and under each pair of attacks.
+    """Correlate the rankings of models under each pair of masks and each pair of attacks.
 
-    Masks are compared within a source, attacks over the models that both measured. The replay of the 2023 figures takes
-    no part.
+    Masks are compared within a source, attacks over the models that both measured. The replay of the 2023 figures is
+    skipped.
 
     Returns:
-        One object a pair with at least four models: ``x``, ``y``, ``group``, ``rho``, ``p``, ``n``, ``low``, ``high``.
+        One object per pair with four models or more: ``x``, ``y``, ``group``, ``rho``, ``p``, ``n``, ``low``, ``high``.
     """
     measured = [m for m in comparable(models) if m.results is not None and attack_of(m) != AS_PUBLISHED]
     sources = {

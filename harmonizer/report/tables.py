@@ -36,13 +36,13 @@ LATEX = {
 
 
 def header() -> list[str]:
-    """Return the columns of the table for people."""
+    """Return the columns of the table of models."""
     scores = [axis.short for axis in AXES.values()]
     return ["Model", "Family", "Source", scores[0], scores[1], "Median (L2)", *scores[2:], "Images", "Health"]
 
 
 def line(model: Model) -> list[str]:
-    """Return a model's line of the table for people: scores with standard errors, a dash for what is not known."""
+    """Return a model's row: scores with standard errors, a dash for what is not known."""
     scores = [show(model.scores.get(key), axis.digits) for key, axis in AXES.items()]
     scores[0] += f" ({own_accuracy(model)})" if model.own_accuracy else ""
     images = str(model.scores["tolerance"].n or NONE) if "tolerance" in model.scores else NONE
@@ -64,7 +64,7 @@ def show(score: Score | None, digits: int) -> str:
 
 
 def own_accuracy(model: Model) -> str:
-    """Return where an accuracy is from that stands beside those of a table; empty for all others."""
+    """Return the origin of an accuracy that is shown next to those of a table; empty for all others."""
     return "" if not model.own_accuracy else "measured" if model.results is not None else "of its own table"
 
 
@@ -120,7 +120,7 @@ def latex(models: Sequence[Model]) -> str:
 
 
 def model_table(models: Sequence[Model]) -> list[list[str]]:
-    """Return the table for people, its header first."""
+    """Return the table of models, its header first."""
     return [header(), *map(line, models)]
 
 

@@ -1,13 +1,13 @@
-"""Results on disk: one folder a model, written whole, checked when read; nothing in it is ever executed.
+"""Results on disk: one folder per model, written whole and checked when read; nothing in it is ever executed.
 
 ``summary.json``
     What was measured, on what, how, and every aggregate. Strict JSON: NaN is ``null``, an infinity ``"inf"``.
 ``images.csv``
-    One row an image: an undefined value is an empty cell.
+    One row per image; an undefined value is an empty cell.
 ``examples.npz``
-    A few attacked images as float arrays: 8-bit pictures of minimal perturbations often no longer fool.
+    A few attacked images as float arrays: 8-bit images of minimal perturbations often no longer fool.
 
-Beside the folders, ``failed/MODEL.json`` says why a model of a sweep could not be measured.
+Next to the folders, ``failed/MODEL.json`` says why a model of a sweep could not be measured.
 """
 
 from harmonizer.results.cells import text_cell

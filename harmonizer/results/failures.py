@@ -1,4 +1,4 @@
-"""Models that a sweep could not measure: one small file each, beside the results."""
+"""Models that a sweep could not measure: one small file each, next to the results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

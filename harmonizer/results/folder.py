@@ -104,7 +104,7 @@ def write_results(
     Args:
         folder: To make, usually ``results / folder_name(model)``.
         summary: Content of ``summary.json``; see :mod:`harmonizer.results.schema`.
-        rows: One an image; see :mod:`harmonizer.results.rows`.
+        rows: One per image; see :mod:`harmonizer.results.rows`.
         examples: Arrays as :attr:`Results.examples` gives them.
         overwrite: Replace results that are there.
 

@@ -45,7 +45,7 @@ def format_rows(rows: Iterable[AnyRow]) -> str:
 
 
 def read_rows(path: Path) -> Columns:
-    """Read a table of rows as one array a column.
+    """Read a table of rows as one array per column.
 
     Returns:
         Columns of N values: ``key`` str, ``status`` int64 codes of ``STATUSES``, integers int64, floats float64 with
@@ -85,7 +85,7 @@ def parse_rows(content: bytes, name: str) -> Columns:
 
 
 class OpenRows:
-    """A table that grows while an evaluation runs and survives its death at any moment.
+    """A table that grows while an evaluation runs and survives a crash at any moment.
 
     A line is complete when its end is written: on opening, a torn last line is dropped.
 

@@ -78,7 +78,7 @@ def check_summary(summary: Mapping[str, Any], name: str) -> None:
     if tolerance["n"] != total:
         raise ValueError(f"{name}, field tolerance.n: expected {total}, the sum of the statuses, got {tolerance['n']}")
     if len(survival["radii"]) != len(survival["share"]):
-        raise ValueError(f"{name}, field survival.share: expected {len(survival['radii'])} values, one a radius")
+        raise ValueError(f"{name}, field survival.share: expected {len(survival['radii'])} values, one per radius")
 
 
 def check_examples(examples: Mapping[str, NDArray[Any]], name: str) -> None:
@@ -148,7 +148,7 @@ def _first_items(archive: ZipFile, name: str, most: int) -> NDArray[Any]:
 def numbers(content: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Turn null and "inf" back into numbers, in the blocks of a summary that hold numbers.
 
-    Bootstrapped intervals of too few values, which earlier versions wrote, are left out.
+    Bootstrapped intervals of too few values, which earlier versions wrote, are dropped.
     """
     if not isinstance(content, dict):
         return content

@@ -1,6 +1,6 @@
-"""A model's results while they are being measured: owned by one process, and good to go on from after its death.
+"""A model's results while they are being measured: locked by one process; another can resume them after a crash.
 
-Beside the results folder ``NAME`` of a model lie ``.locks/NAME``, locked by the process that measures it, and
+Next to the results folder ``NAME`` of a model are ``.locks/NAME``, locked by the process that measures it, and
 ``.NAME.part``, its unfinished work: the request that it belongs to, the rows so far, examples, and a few numbers.
 """
 
@@ -63,7 +63,7 @@ def clear_leftovers(folder: Path, *, done: bool) -> None:
 
 
 class Work:
-    """Unfinished work on one model, in a hidden folder; what belongs to another request is thrown away.
+    """Unfinished work on one model, in a hidden folder; work of another request is deleted.
 
     Args:
         folder: The results folder to come.
@@ -94,7 +94,7 @@ class Work:
         self._kept = 0
 
     def start(self) -> None:
-        """Read what is there and open the rows; to be called when the first process has made its object.
+        """Read earlier work and open the rows; to be called after the first process has created its object.
 
         Raises:
             ValueError: The rows are damaged before their last line; the message names the file.
@@ -125,10 +125,10 @@ class Work:
         return state
 
     def keep(self, rows: Iterable[Row], examples: Mapping[str, Example], state: Mapping[str, Any]) -> None:
-        """Put finished images on the disk: their rows last, for they say that the rest is there.
+        """Write finished images to the disk: their rows last, because a row says that the rest is there.
 
         Args:
-            rows: New ones, and old ones again.
+            rows: New ones; those already written are ignored.
             examples: All so far, by key.
             state: All of it.
         """
@@ -145,16 +145,16 @@ class Work:
         self.rows |= {row.key: row for row in new}
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Put numbers on the disk."""
+        """Write numbers to the disk."""
         atomic_write(self.folder / STATE, json.dumps(encoded(state)).encode())
 
     def close(self) -> None:
-        """Close the rows; the work stays."""
+        """Close the rows; the work is kept."""
         if self._open is not None:
             self._open.close()
 
     def remove(self) -> None:
-        """Throw the work away, for its results are written."""
+        """Delete the work, after its results are written."""
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
