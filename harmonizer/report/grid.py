@@ -91,7 +91,7 @@ def qualitative_grid(
     cell = min(LARGEST, (options.width - NAMES) / len(shown) - GAP)
     line = 1.25 * (options.font_size - SMALLER) / 72
     heights = [cell + GAP + 1.1 * line * (2 if row.texts else 0) for row in rows]
-    width, height = max(NAMES + len(shown) * (cell + GAP), 3.2), sum(heights) + 6 * line
+    width, height = max(NAMES + len(shown) * (cell + GAP), 3.2), sum(heights) + 7 * line
     figure = new_figure(width, height)
     figure.set_layout_engine("none")  # every image has the same size
     top = height - 1.4 * line
@@ -152,16 +152,17 @@ def _outcome(example: Example) -> str:
     """Say what the attacked image is taken for, how far it is away, and how the attack agrees with people."""
     taken = f"→ {textwrap.shorten(example.prediction, 18, placeholder='…')}" if example.prediction else ""
     rho = "" if np.isnan(example.alignment) else f", {RHO} {example.alignment:.2f}".replace("-", "\N{MINUS SIGN}")
-    return f"{taken}\nL2 {example.radius:.2f}{rho}"
+    radius = f"{example.radius:.2f}" if example.radius >= 0.1 else f"{example.radius:.2g}"
+    return f"{taken}\nL2 {radius}{rho}"
 
 
 def _legend(figure: Figure, columns: Sequence[Example], factor: int, options: PlotOptions, line: float) -> None:
     """Explain colours, scale and boxes under the grid."""
     width, height = figure.get_size_inches()
-    bar = figure.add_axes((NAMES / width, 3.4 * line / height, min(1.5, width - NAMES - 0.1) / width, 0.06 / height))
+    bar = figure.add_axes((NAMES / width, 4.4 * line / height, min(1.5, width - NAMES - 0.1) / width, 0.06 / height))
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto", extent=(0, 1, 0, 1))
     ends = ("0", f"≥ {TIMES_MEAN:g} times the map's mean")
-    ends = ends if options.map_scale == "shared" else ("least", "99.5th percentile of the map")
+    ends = ends if options.map_scale == "shared" else ("least value", "99.5th percentile")
     size = options.font_size - SMALLER
     bar.set(yticks=[])
     bar.set_xticks([0, 1], labels=ends, fontsize=size)
@@ -172,4 +173,4 @@ def _legend(figure: Figure, columns: Sequence[Example], factor: int, options: Pl
     if options.attacked:
         parts.append(f"perturbations magnified {factor}\N{MULTIPLICATION SIGN}")
     text = wrapped("; ".join(parts), width - NAMES, size)
-    figure.text(NAMES / width, 1.6 * line / height, text, fontsize=size, color="#555555", va="top")
+    figure.text(NAMES / width, 2.6 * line / height, text, fontsize=size, color="#555555", va="top")

@@ -70,7 +70,8 @@ def scatter(
     _prepare(axes, x, y, options, titles or {})
     published = list(dict.fromkeys(model.source for model in models if model.results is None))
     own_number = max(sum(model.results is not None for model in counted), 1)
-    shrink = min(1.0, (CROWD / own_number) ** 0.5) * min(1.0, options.width / DEFAULT_OPTIONS.width)
+    narrow = min(1.0, options.width / DEFAULT_OPTIONS.width)
+    shrink = narrow * min(1.0, (CROWD / own_number) ** 0.5)
     for family in FAMILIES:  # those that do not count below the others
         values = np.array([(model.value(x), model.value(y)) for model in uncounted if model.family == family])
         if len(values):
@@ -79,7 +80,7 @@ def scatter(
         for family in FAMILIES:
             group = [m for m in counted if m.family == family and (m.source if m.results is None else None) == source]
             if group:
-                _draw(axes, group, (x, y), options.bars, published, shrink)
+                _draw(axes, group, (x, y), options.bars, published, narrow if source else shrink)
     own = [model for model in models if model.own_accuracy and "accuracy" in (x, y)]
     axes.scatter([m.value(x) for m in own], [m.value(y) for m in own], s=OWN_AREA * shrink, color="white", zorder=5)
     arrows = _arrows(axes, models, x, y, shrink)
@@ -136,7 +137,7 @@ def _draw(
         style: dict[str, Any] = {"linewidth": 1.1 if bold else 0.5, "alpha": 0.9 if bold else 0.35, "zorder": 2}
         line(values[1 - axis], ends[:, 0], ends[:, 1], color=color, **style)
     area = AREA.get(family, MEASURED_AREA) if measured else PUBLISHED_AREA * (2.2 if family == "harmonized" else 1)
-    area *= shrink if measured else 1
+    area *= shrink
     hollow = not measured and published.index(group[0].source) % 2 == 1
     axes.scatter(
         values[0],
