@@ -75,30 +75,33 @@ def show_rows(rows: Sequence[Sequence[str]]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the report that the command line asks for; return the exit status."""
     given = arguments_of(arguments)
+    try:
+        if given.serve is None or given.results or given.external:
+            _build(given)
+        if given.serve is not None:
+            serve(given.out, given.serve)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _build(given: argparse.Namespace) -> None:
+    """Make the report and print what it says."""
     width, size = PRESETS.get(given.preset, (DEFAULT_OPTIONS.width, DEFAULT_OPTIONS.font_size))
     given.width, given.font_size = given.width or width, given.font_size or size
     options = PlotOptions(**{field.name: getattr(given, field.name) for field in fields(PlotOptions)})
     read = {name: getattr(given, name) for name in ("external", "accuracy", "categories", "insert")}
-    try:
-        if given.serve is not None and not (given.results or given.external):
-            serve(given.out, given.serve)
-            return 0
-        if given.replay:
-            report = build_replay(given.results, given.out)
-        else:
-            report = build_report(given.results, given.out, pairs=given.compare, options=options, **read)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    if given.replay:
+        report = build_replay(given.results, given.out)
+    else:
+        report = build_report(given.results, given.out, pairs=given.compare, options=options, **read)
     sys.stderr.writelines(f"note: {text}\n" for text in report.notes)
     if 1 < len(report.table) <= MOST_ROWS:
         show_rows(report.table)
     show_lines(*(str(path) for path in report.files if given.replay or path.suffix == ".html"))
     if not given.replay:
         show_lines(f"and {len(report.files) - 1} tables, figures and captions in {given.out}")
-    if given.serve is not None:
-        serve(given.out, given.serve)
-    return 0
 
 
 if __name__ == "__main__":

@@ -189,9 +189,14 @@ def test_the_view_can_be_taken_along(tab):
     rows = list(csv.DictReader(table.splitlines()))
     assert [row["model"] for row in rows] == shown
     assert float(rows[0]["tolerance"]) == tab.run("valueOf(viewed()[0], 'tolerance')")
-    for button in ("copy-link", "copy-caption"):
-        tab.run(f"document.getElementById('{button}').click()")
-        wait(tab, f"document.getElementById('{button}').textContent === 'Copied'")
+    tab.driver.execute_script("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    address = tab.run("location.href")
+    assert address.endswith("#q=vit_base_1")
+    buttons = {"#copy-link": address, "#copy-caption": tab.run("captionText()"), "[data-copy]": tab.text("citation")}
+    for button, copied in buttons.items():
+        tab.run(f"document.querySelector('{button}').click()")
+        wait(tab, f"document.querySelector('{button}').textContent === 'Copied'")
+        assert tab.run("copied").strip() == copied.strip()
     assert "Table 2030: as published" in tab.run("captionText()") and "95 % intervals" in tab.run("captionText()")
 
 

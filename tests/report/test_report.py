@@ -19,6 +19,7 @@ from harmonizer.cli import console
 from harmonizer.evaluation.sweep_failures import Failures
 from harmonizer.report.__main__ import main
 from harmonizer.report.data import Model, Score, load_models
+from harmonizer.report.page.citations import citations
 from harmonizer.report.tables import comma_separated, latex, markdown
 from harmonizer.results import find_results
 from harmonizer.statistics import Status, tolerance_summary
@@ -126,6 +127,26 @@ def test_the_page_needs_nothing_from_outside(report):
     page = (report / "index.html").read_text()
     for word in ("http://", "https://", "src=//", "@import", "url("):
         assert word not in page.replace("http://www.w3.org/2000/svg", "").replace("url(#clip)", ""), word
+
+
+def test_a_link_to_the_page_has_a_preview(report, zoo, tmp_path):
+    page = (report / "index.html").read_text()
+    tags = dict(re.findall(r'<meta property="og:(\w+)" content="([^"]*)">', page))
+    assert tags["title"] == "Perturbation tolerance and adversarial alignment" and "url" not in tags
+    assert html.unescape(tags["description"]).startswith("Harmonizing 2 models raises tolerance (all of 2, +")
+    assert (report / tags["image"]).is_file()
+    assert main([str(zoo / "resnet18"), "--out", str(tmp_path), "--url", 'https://lab.example/a"b']) == 0
+    tags = dict(re.findall(r'<meta property="og:(\w+)" content="([^"]*)">', (tmp_path / "index.html").read_text()))
+    assert tags["image"] == "https://lab.example/a&#34;b/tolerance.png"
+
+
+def test_the_page_cites_papers_tables_and_software(report):
+    text = re.search(r'<pre id="citation"[^>]*>(.*?)</pre>', (report / "index.html").read_text(), re.DOTALL)[1]
+    keys = re.findall(r"@\w+\{(\w+),", text)
+    assert keys == ["fel2022harmonizing", "linsley2023adversarial", "linsley2019learning", "harmonizer"]
+    assert text.count("{") == text.count("}")
+    tables = {"Feng et al. 2025": "Feng", "Someone 2030": "Someone 2030, Journal"}
+    assert "feng2025beyond" in citations(tables) and "% Someone 2030: Someone 2030, Journal" in citations(tables)
 
 
 def test_svg_and_pdf_carry_no_date(report):

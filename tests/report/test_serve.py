@@ -66,3 +66,8 @@ def test_the_command_serves_and_opens_what_it_wrote(make, tmp_path, monkeypatch,
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "out"), "--serve"]) == 0
     (address,) = opened
     assert address.startswith("http://127.0.0.1:") and address in capsys.readouterr().out
+
+
+def test_a_port_that_is_taken_is_one_line(served, tmp_path, capsys):
+    assert main(["--out", str(tmp_path / "report"), "--serve", str(served[1])]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
