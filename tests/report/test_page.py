@@ -222,6 +222,7 @@ def test_own_models_are_ranked_and_highlighted(tab):
     text = tab.text("ranks")
     assert "convnext_tiny harmonized ranks, within Table 2030, " in text and " of 300 in tolerance with " in text
     assert tab.run("document.querySelectorAll('circle.halo').length") == 4
+    assert tab.run("document.querySelectorAll('#models tr.mine').length") == 4
 
 
 def test_a_name_that_looks_like_markup_is_text(tab):

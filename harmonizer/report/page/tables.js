@@ -79,6 +79,7 @@ function fillTable() {
   for (const row of all("tbody tr", table)) {
     const model = models[+(row.dataset.model || 0)];
     row.hidden = !isShown(model) || !matches(model);
+    row.classList.toggle("mine", Boolean(model.own));
     count += +!row.hidden;
     all("td", row)[0].textContent = ranks.has(model) ? String(ranks.get(model)) : "–";
   }
