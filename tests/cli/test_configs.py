@@ -1,5 +1,6 @@
 """Every config composes, and every part of it is built."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -150,3 +151,29 @@ def test_what_is_no_number_is_named(program, words, part, message):
     config = compose(program, *words)
     with pytest.raises(TypeError, match=f"^expected {message}$"):
         (build_all if part == "callbacks" else build)(config[part])
+
+
+def leaves(node, path=()):
+    """Yield the dotted keys below a node; what is instantiated takes all of its keys as arguments."""
+    if OmegaConf.is_dict(node) and len(node):
+        if "_target_" not in node:
+            for name in node:
+                yield from leaves(node._get_node(name), (*path, name))
+    else:
+        yield ".".join(map(str, path))
+
+
+READ_BY_CODE = re.compile(r"\bconfig\.((?:\w+\.)*\w+)")
+READ_BY_CONFIGS = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)|,\$\{([\w.]+)")
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate"])
+@pytest.mark.parametrize("data", options("data"))
+def test_no_key_is_there_that_nothing_reads(program, data):
+    code = "".join((CONFIGS.parent / f"{name}.py").read_text() for name in ("train", "evaluate"))
+    raw = "".join(path.read_text() for path in CONFIGS.rglob("*.yaml"))
+    read = set(READ_BY_CODE.findall(code)) | {name for pair in READ_BY_CONFIGS.findall(raw) for name in pair if name}
+    read = {name.rstrip(".") for name in read}
+    config = compose(program, f"data={data}")
+    unread = [key for key in leaves(config) if not any(key == name or key.startswith(f"{name}.") for name in read)]
+    assert not unread, unread
