@@ -14,18 +14,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from safetensors.torch import save_model
 from timm.models import save_for_hf
 
 from harmonizer.cli import clear_errors, translate, unquoted
 from harmonizer.evaluation.checkpoint import find_checkpoint, restore
 from harmonizer.models import PixelModel, shown, weights_digest
+from harmonizer.models.factories import is_code
 from harmonizer.results import load_results
 from harmonizer.training.checkpoint_io import read_checkpoint
-from harmonizer.untrusted import plain_text, shortened
+from harmonizer.untrusted import LONGEST_TEXT, plain_text, shortened
 
-OPTIONS = ("ckpt", "out", "ema", "results", "model", "trust")
-USAGE = "usage: python -m harmonizer.export ckpt=FILE [out=DIR] [ema=true] [results=DIR] [model=FILE.py:FUNCTION]"
+OPTIONS = ("ckpt", "out", "ema", "results", "model", "trust", "push")
+USAGE = (
+    "usage: python -m harmonizer.export ckpt=FILE [out=DIR] [ema=true] [results=DIR] [model=FILE.py:FUNCTION] "
+    "[push=ORG/NAME]"
+)
+CITATION = """@inproceedings{fel2022harmonizing,
+  title={Harmonizing the object recognition strategies of deep neural networks with humans},
+  author={Fel, Thomas and Rodriguez Rodriguez, Ivan F and Linsley, Drew and Serre, Thomas},
+  booktitle={Advances in Neural Information Processing Systems},
+  year={2022}
+}"""
 
 
 def export(
@@ -104,6 +116,28 @@ def _write_model(model: PixelModel, settings: Mapping[str, Any], folder: Path) -
     (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
+def push(folder: Path, repository: str) -> str:
+    """Upload an exported folder to the Hugging Face Hub, with the token of ``hf auth login``; return its address.
+
+    Args:
+        folder: Made by :func:`export`.
+        repository: ``ORG/NAME``; made, private, where there is none.
+
+    Raises:
+        ValueError: The name is malformed, or the Hub refuses it or cannot be reached.
+    """
+    api = HfApi()
+    try:
+        if repository.count("/") != 1:
+            raise ValueError(f"expected ORG/NAME, got {repository}")
+        address = api.create_repo(repository, private=True, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repository, commit_message="Model, config and card")
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:LONGEST_TEXT]
+        raise ValueError(f"cannot push {folder} to {repository}: {reason}; it is still there") from None
+    return str(address)
+
+
 def _digests(ckpt: Path) -> dict[str, str]:
     """Return the sha256 of the manifests that a checkpoint names, by folder."""
     data = read_checkpoint(ckpt, mmap=True).get("data_sha256", {})
@@ -125,22 +159,20 @@ def model_card(
         scores: Summary of a results folder; None leaves the scores out.
     """
     kind = "harmonized" if settings["harmonize"] else "control"
+    is_timm = not is_code(settings["model"]) and not settings["model"].startswith("torchvision:")
     recipe = {name: value for name, value in settings.items() if name not in ("model", "classes", "image_size")}
     lines = [
         "---",
-        "library_name: timm",
-        "tags: [image-classification, timm, harmonizer]",
+        *(["library_name: timm"] if is_timm else []),
+        f"tags: [image-classification, {'timm, ' * is_timm}harmonizer]",
         "---",
         f"# {settings['model']}, {kind}",
         "",
         f"Trained by Harmonizer {'with' if settings['harmonize'] else 'without'} the neural harmonizer loss "
         "(Fel et al. 2022, arXiv 2211.04533).",
         "",
-        "```python",
-        "import timm",
-        'model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()',
-        "```",
-        "Images are normalised by the mean and std in `config.json`, as timm's `create_transform` does.",
+        *_how_to_load(settings["model"]),
+        "Images are normalised by the mean and std in `config.json`.",
         "",
         "## Model",
         "",
@@ -154,10 +186,26 @@ def model_card(
         "```json",
         json.dumps(recipe, indent=1),
         "```",
+        "",
+        "## Citation",
+        "",
+        "```bibtex",
+        CITATION,
+        "```",
     ]
     if scores is not None:
         lines += ["", "## Scores", "", *_score_lines(scores)]
     return "\n".join(lines) + "\n"
+
+
+def _how_to_load(name: str) -> list[str]:
+    """Return lines of Markdown with the Python that loads the folder."""
+    lines = ["import timm", 'model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()']
+    if is_code(name):
+        lines = ["import harmonizer", f'model = harmonizer.load("{name}", weights="THIS_FOLDER")']
+    elif name.startswith("torchvision:"):
+        lines = ["import harmonizer", 'model = harmonizer.load("THIS_FOLDER")  # takes images in [0,1]']
+    return ["```python", *lines, "```"]
 
 
 def _score_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -208,7 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = Path(options["results"]) if "results" in options else None
     ema, trust = (options.get(name, "false").lower() == "true" for name in ("ema", "trust"))
     export(ckpt, out, ema=ema, results=results, model=options.get("model"), trust=trust)
-    sys.stdout.write(f"timm model: {out}\n")
+    sys.stdout.write(f"model: {out}\n")
+    if "push" in options:
+        sys.stdout.write(f"pushed: {push(out, options['push'])}\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from harmonizer.attacks import gradient_masking_report
 from harmonizer.attacks.diagnostics import PASSES
+from harmonizer.attacks.engine import frozen
 from harmonizer.data.batch import Batch
+from harmonizer.models.logits import Caller
 from harmonizer.results import Row
 from harmonizer.statistics import Status
 
@@ -48,7 +50,7 @@ class MaskingReport:
             progress: Called with (work done, work).
 
         Returns:
-            The report, as plain values.
+            The report, as plain values, with ``flat_images``.
         """
         spent = sum(row.forwards + row.backwards for row in rows)
         images = min(max(int(SHARE * spent / PASSES), 1), self.limit)
@@ -59,4 +61,22 @@ class MaskingReport:
             sys.stderr.write(
                 f"warning: this model looks masked, its tolerance may be overestimated: {'; '.join(report.reasons)}\n"
             )
-        return report.as_dict()
+        return report.as_dict() | {"flat_images": flat_images(model, self._images[0])}
+
+
+def flat_images(model: nn.Module, like: Tensor) -> dict[str, dict[str, float]]:
+    """Return what a model makes of a black and of a grey image, where a wrong normalisation shows: docs/models.md.
+
+    Args:
+        model: Maps images in [0,1] to logits.
+        like: Images (n,3,H,W) whose size, type and device are taken.
+
+    >>> flat_images(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.rand(1, 3, 2, 2)).keys()
+    dict_keys(['black', 'grey'])
+    """
+    found = {}
+    for name, value in (("black", 0.0), ("grey", 0.5)):
+        with frozen(model, like.device, 0), torch.no_grad():
+            shares = Caller(model)(like.new_full((1, *like.shape[1:]), value)).double().softmax(1)[0]
+        found[name] = {"prediction": int(shares.argmax()), "probability": float(shares.max())}
+    return found

@@ -191,6 +191,12 @@ def test_a_gradient_masking_report_is_made_when_asked(model, data, results):
     assert results.summary["health"] is None
     found = harmonizer.evaluate(model, data, images=8, health=1, **CHEAP)
     assert found.summary["health"]["n"] <= 1 and {"masked", "reasons"} <= found.summary["health"].keys()
+    with torch.no_grad():
+        black, grey = (model(torch.full((1, 3, 32, 32), value)).softmax(1)[0] for value in (0.0, 0.5))
+    flat = found.summary["health"]["flat_images"]
+    for name, shares in (("black", black), ("grey", grey)):
+        assert flat[name]["prediction"] == shares.argmax()
+        assert flat[name]["probability"] == pytest.approx(float(shares.max()), rel=1e-5)
 
 
 def test_the_command_gives_the_same_rows_and_summary(folder, tmp_path):

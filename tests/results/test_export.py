@@ -3,14 +3,16 @@
 import json
 import math
 
+import lightning as L
 import pytest
 import timm
 import torch
 from shard_data import CLASSES, write_folder
 from trainings import fit, shards
 
+import harmonizer
 from harmonizer.evaluation.checkpoint import restore
-from harmonizer.export import export, main, model_card
+from harmonizer.export import export, main, model_card, push
 from harmonizer.models import build_model
 from harmonizer.training.module import HarmonizerModule
 
@@ -89,3 +91,41 @@ def test_mistakes_leave_nothing_behind(checkpoint, tmp_path, capsys):
             main(words)
         assert "error: " in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_is_pushed_to_the_hub(checkpoint, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    class Hub:
+        def create_repo(self, name, *, private, exist_ok):
+            asked.append(("create", name, private, exist_ok))
+            if name == "org/taken":
+                raise OSError("403 Forbidden")
+            return f"https://hub/{name}"
+
+        def upload_folder(self, *, folder_path, repo_id, commit_message):
+            asked.append(("upload", repo_id, sorted(path.name for path in folder_path.iterdir())))
+
+    monkeypatch.setattr("harmonizer.export.HfApi", Hub)
+    main([f"ckpt={checkpoint}", f"out={tmp_path / 'model'}", "push=org/net"])
+    assert capsys.readouterr().out.endswith("pushed: https://hub/org/net\n")
+    files = ["README.md", "config.json", "model.safetensors"]
+    assert asked == [("create", "org/net", True, True), ("upload", "org/net", files)]
+    assert "@inproceedings{fel2022harmonizing," in (tmp_path / "model/README.md").read_text()
+    for name, message in (("org/taken", "403 Forbidden; it is still there"), ("net", "expected ORG/NAME")):
+        with pytest.raises(ValueError, match=f"cannot push .* to {name}: {message}"):
+            push(tmp_path / "model", name)
+    assert len(list((tmp_path / "model").iterdir())) == 3
+
+
+def test_models_of_others_are_exported_and_loaded_by_the_folder(tmp_path):
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    module = HarmonizerModule("torchvision:squeezenet1_1", CLASSES, 64)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    out = export(tmp_path / "a.ckpt", tmp_path / "model")
+    loaded, images = harmonizer.load(out), torch.rand(2, 3, 64, 64)
+    assert torch.equal(loaded(images), module.model.eval()(images))
+    assert loaded.image_size == 64
+    card = (out / "README.md").read_text()
+    assert 'harmonizer.load("THIS_FOLDER")' in card and "timm" not in card
