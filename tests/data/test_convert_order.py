@@ -9,6 +9,7 @@ from harmonizer.data.class_names import check_imagenet_order, imagenet_classes
 from harmonizer.data.convert.cli import main
 from harmonizer.data.shards.manifest import read_manifest
 from harmonizer.evaluation.model_spec import resolve_model
+from harmonizer.models import PixelModel
 
 IDENTIFIERS = [name.split()[0] for name in imagenet_classes()]
 WORDS = [name.split(" ", 1)[1] for name in imagenet_classes()]
@@ -128,7 +129,8 @@ def test_another_order_is_not_measured(classes):
 
 
 def test_what_is_not_known_is_said(monkeypatch, capsys):
-    monkeypatch.setattr("harmonizer.training.module.build_model", lambda *_, **__: nn.Linear(2, 1000))  # no download
+    built = PixelModel(nn.Linear(2, 1000), (0.5,) * 3, (0.5,) * 3)
+    monkeypatch.setattr("harmonizer.training.module.build_model", lambda *_, **__: built)  # no download
     spec = resolve_model(model="resnet18", pretrained=True)
     spec.build(imagenet_classes())
     assert capsys.readouterr().out == ""
