@@ -1,12 +1,10 @@
 """The LightningModule: cross-entropy plus the harmonizer loss, any timm model, optimiser and schedule by name."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor
@@ -15,17 +13,17 @@ from torch.nn.parallel import DistributedDataParallel
 from harmonizer.cli.console import print_rank_zero
 from harmonizer.data.batch import Batch
 from harmonizer.data.class_names import check_imagenet_order, imagenet_classes
-from harmonizer.data.datamodule import ShardData
 from harmonizer.data.sampling import sample_seed
-from harmonizer.functional import check_loss_settings, harmonizer_loss
+from harmonizer.functional import check_loss_settings
 from harmonizer.functional.loss import ScaleMatch
 from harmonizer.functional.pyramid import check_levels
-from harmonizer.functional.saliency import Deviation, Reduction, Score, check_score, reduce_channels, reductions
+from harmonizer.functional.saliency import Deviation, Reduction, Score, check_score, reductions
 from harmonizer.metrics import Accuracy
 from harmonizer.models import Architecture, build_model, model_classes, shown
 from harmonizer.models.head_classes import check_head_classes
 from harmonizer.training.compatibility import check_compatible
 from harmonizer.training.double_backward import has_batch_statistics, logits_and_gradient
+from harmonizer.training.losses import agreement_loss, classification_loss
 from harmonizer.training.optim import (
     batch_and_rate,
     build_optimizer,
@@ -37,6 +35,7 @@ from harmonizer.training.optim import (
     scaled_lr,
 )
 from harmonizer.training.precision import full_precision, promoted
+from harmonizer.training.steps import step_batch, updates_per_epoch
 
 
 class HarmonizerModule(L.LightningModule):
@@ -201,7 +200,7 @@ class HarmonizerModule(L.LightningModule):
     def on_fit_start(self) -> None:
         """Refuse what would train something else than it says; state batch and rate where several numbers make them."""
         check_compatible(self.trainer, self, harmonize=self.hparams["harmonize"])
-        world, steps, batch = self.trainer.world_size, self.trainer.accumulate_grad_batches, self._step_batch()
+        world, steps, batch = self.trainer.world_size, self.trainer.accumulate_grad_batches, step_batch(self.trainer)
         if world > 1 or steps > 1 or self.hparams["lr_batch"] is not None:
             print_rank_zero(batch_and_rate(batch, world, steps, self.hparams["lr"], self.hparams["lr_batch"]))
 
@@ -238,48 +237,21 @@ class HarmonizerModule(L.LightningModule):
         else:
             logits, gradient = self.model(batch.images), None
         with full_precision(self.device):
-            loss = self._classify(promoted(logits), batch)
+            loss = classification_loss(promoted(logits), batch, label_smoothing=self.hparams["label_smoothing"])
             losses = {"cross_entropy": loss}
             if factor:
-                losses["harmonizer_loss"] = torch.zeros_like(loss) if gradient is None else self._agree(gradient, batch)
-                loss = loss + factor * losses["harmonizer_loss"]
+                agreement = (
+                    torch.zeros_like(loss) if gradient is None else agreement_loss(gradient, batch, self.hparams)
+                )
+                losses["harmonizer_loss"], loss = agreement, loss + factor * agreement
         self.measured = {name: value.detach() for name, value in {**losses, "loss": loss}.items()}
         for name, value in self.measured.items():
             self.log(f"train/{name}", value, logger=False, prog_bar=True, batch_size=len(batch.labels))
         return loss
 
-    def _classify(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the cross-entropy () of logits (B,K), with both labels where samples were mixed."""
-        smoothing = self.hparams["label_smoothing"]
-        if batch.mixup_labels is None or batch.mixup_lam is None:
-            return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
-        own, other = (
-            F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
-            for labels in (batch.labels, batch.mixup_labels)
-        )
-        return (batch.mixup_lam * own + (1 - batch.mixup_lam) * other).mean()
-
-    def _agree(self, gradient: Tensor, batch: Batch) -> Tensor:
-        """Return the harmonizer loss () of the input gradient (B,3,H,W) and the batch's human maps."""
-        settings = self.hparams
-        chosen = {name: settings[name] for name in ("levels", "scale_match", "std", "top_k")}
-        metric = settings["level_metric"]
-        saliencies = [reduce_channels(gradient, reduction) for reduction in settings["saliency_reduction"]]
-        if metric != "contrastive":  # which compares the samples of a batch; for the others one longer batch is faster
-            saliencies = [torch.cat(saliencies)]
-        times = len(saliencies[0]) // len(gradient)
-        human, has_map = batch.human.repeat(times, 1, 1), batch.has_map.repeat(times)
-        losses = [harmonizer_loss(saliency, human, has_map, metric=metric, **chosen) for saliency in saliencies]
-        loss = torch.stack(losses).mean()
-        if settings["gradient_penalty"]:
-            size = gradient.square().sum((1, 2, 3))  # (B,)
-            loss = loss + settings["gradient_penalty"] * torch.where(batch.has_map, size, 0.0).mean()
-        return loss
-
     def _factor(self) -> float:
         """Return lambda at this step."""
-        settings = self.hparams
-        if not settings["harmonize"]:
+        if not (settings := self.hparams)["harmonize"]:
             return 0.0
         warmup = settings["harmonizer_warmup_epochs"]
         return harmonizer_factor(
@@ -287,7 +259,7 @@ class HarmonizerModule(L.LightningModule):
             weight=settings["harmonizer_weight"],
             every=settings["harmonize_every"],
             warmup_epochs=warmup,
-            updates_per_epoch=self._updates_per_epoch() if warmup else 1,
+            updates_per_epoch=updates_per_epoch(self.trainer) if warmup else 1,
         )
 
     def on_validation_start(self) -> None:
@@ -315,27 +287,13 @@ class HarmonizerModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and schedule; the schedule advances every step."""
         settings = dict(self.hparams)
-        settings["lr"] = scaled_lr(settings["lr"], settings["lr_batch"], self._step_batch())
+        settings["lr"] = scaled_lr(settings["lr"], settings["lr_batch"], step_batch(self.trainer))
         optimizer = build_optimizer(self.model.backbone, settings)
         epochs = check_epochs(self.trainer.max_epochs, settings["schedule"])
-        scheduler = build_schedule(optimizer, settings, epochs=epochs, updates_per_epoch=self._updates_per_epoch())
+        per_epoch = updates_per_epoch(self.trainer)
+        scheduler = build_schedule(optimizer, settings, epochs=epochs, updates_per_epoch=per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: object) -> None:  # type: ignore[override]
         """Advance timm's schedule, which counts the updates itself."""
         scheduler.step_update(self.global_step)
-
-    def _step_batch(self) -> int | None:
-        """Return the samples of one optimiser step, over all processes; None where the data do not say."""
-        batch = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
-        return None if batch is None else batch * self.trainer.world_size * self.trainer.accumulate_grad_batches
-
-    def _updates_per_epoch(self) -> int:
-        """Count an epoch's optimiser steps, from the manifest.
-
-        Lightning's own estimate would start the training loader before a checkpoint can tell it where to go on.
-        """
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, ShardData):
-            return max(1, int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1))
-        return math.ceil(data.train_batches() / self.trainer.accumulate_grad_batches)

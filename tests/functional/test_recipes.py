@@ -5,7 +5,6 @@ its own, the pyramid by dense matrices, the parameters' gradients by ``torch.fun
 """
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from torch.func import functional_call, grad_and_value, jacrev
 from harmonizer.data.batch import Batch
 from harmonizer.functional import harmonizer_loss, input_saliency
 from harmonizer.functional.saliency import class_score, input_gradient
-from harmonizer.training.module import HarmonizerModule
+from harmonizer.training.losses import agreement_loss
 from harmonizer.training.optim import build_schedule
 
 RECIPES = Path(__file__).parents[2] / "configs" / "recipe"
@@ -116,7 +115,7 @@ def test_the_modern_loss_and_its_gradients_equal_a_second_computation_to_1e_9():
     leaf = images.clone().requires_grad_()
     gradient = input_gradient(class_score(model(leaf), labels, settings["saliency_of"]), leaf, create_graph=True)
     samples = Batch(images, labels, human, has_map, ["a", "b", "c"])
-    loss = HarmonizerModule._agree(SimpleNamespace(hparams=settings), gradient, samples)
+    loss = agreement_loss(gradient, samples, settings)
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
 
     def second(values):
