@@ -10,6 +10,7 @@ import torch
 from callbacks.evaluation import Evaluation, data_of
 from callbacks.hooks import Progress
 from harmonizer.cli.console import print_next, print_rank_zero, show_facts
+from harmonizer.cli.programs import program
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Manifest
 from harmonizer.evaluation.model_spec import ModelSpec
@@ -139,4 +140,4 @@ def _evaluation(checkpoint: Path) -> list[str]:
     """Write the command that evaluates a checkpoint on the same data."""
     words = [word for word in sys.argv[1:] if word.startswith(("data=", "data."))]
     words += [word for word in sys.argv[1:] if word.startswith("model=") and is_code(word.removeprefix("model="))]
-    return ["python", "evaluate.py", f"ckpt={checkpoint}", *words]
+    return [*program("evaluate"), f"ckpt={checkpoint}", *words]

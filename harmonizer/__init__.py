@@ -30,7 +30,7 @@ L        pyramid levels
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> module that has it.
 _PLACES = {

@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+from harmonizer.cli.programs import FOLDER
+
+CONFIGS = FOLDER / "configs"
 PROGRAMS = ("train", "evaluate")
 # Parts of a config that are made from its settings, not set by anybody.
 DERIVED = {"callbacks", "condition", "hydra", "module", "numerics", "resume", "seeding", "spec", "sweeper", "writer"}

@@ -1,0 +1,70 @@
+"""The ``harmonizer`` command: ``harmonizer train``, ``harmonizer evaluate``, ``harmonizer report`` and the others.
+
+``train`` and ``evaluate`` run train.py and evaluate.py, which a wheel carries with callbacks/ and configs/ in
+``harmonizer/_programs``. In a checkout these stay at its root, so that ``python train.py`` and ``harmonizer train`` are
+the same program.
+"""
+
+import difflib
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+
+from harmonizer import __version__
+from harmonizer.cli.programs import FOLDER, TYPED
+
+PROGRAMS = {
+    "train": "train a model, or continue an interrupted run",
+    "evaluate": "measure accuracy, perturbation tolerance and alignment",
+}
+MODULES = {
+    "report": ("harmonizer.report", "make tables, figures and a web page from results"),
+    "convert": ("harmonizer.data.convert", "convert published data to shards"),
+    "inspect": ("harmonizer.data.inspect", "check shards and draw a contact sheet"),
+    "adopt": ("harmonizer.data.adopt", "use shards that another tool wrote"),
+    "convert-weights": ("harmonizer.models.convert_weights", "convert Keras weights to a folder for timm"),
+    "export": ("harmonizer.export", "write a trained model as a folder for timm"),
+}
+USAGE = "\n".join(
+    [
+        "usage: harmonizer COMMAND ...; harmonizer COMMAND --help lists its options",
+        "",
+        *(f"  {name:<17}{text}" for name, text in PROGRAMS.items()),
+        *(f"  {name:<17}{text}" for name, (_, text) in MODULES.items()),
+        "",
+        "  --version",
+    ]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the first argument names; return the exit status.
+
+    Args:
+        arguments: The command and its arguments; None takes those of the process.
+    """
+    command, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in PROGRAMS:
+        program = FOLDER / f"{command}.py"
+        os.environ |= {TYPED.format(name.upper()): f"harmonizer {name}" for name in PROGRAMS}
+        sys.argv = [str(program), *words]  # DDP starts its other processes with it
+        sys.path.insert(0, str(program.parent))
+        runpy.run_path(str(program), run_name="__main__")
+    elif command in MODULES:
+        sys.argv = [command, *words]
+        runpy.run_module(MODULES[command][0], run_name="__main__", alter_sys=True)
+    elif command in ("--help", "-h", "help"):
+        sys.stdout.write(f"{USAGE}\n")
+    elif command == "--version":
+        sys.stdout.write(f"harmonizer {__version__}\n")
+    else:
+        near = difflib.get_close_matches(command, [*PROGRAMS, *MODULES], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"try {', '.join([*PROGRAMS, *MODULES])}"
+        sys.stderr.write(f"harmonizer: error: expected a command, got {command}; {hint}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
