@@ -13,6 +13,7 @@ from harmonizer.data.batch import Batch
 from harmonizer.metrics import AdversarialAlignment, FeatureAlignment, PerturbationTolerance
 from harmonizer.models import evaluation_saliency
 from harmonizer.training.double_backward import logits_and_gradient
+from harmonizer.training.losses import agreement_loss, classification_loss
 from harmonizer.training.module import HarmonizerModule
 from harmonizer.training.trainer import build_trainer
 
@@ -67,7 +68,8 @@ def step(module, put):
     batch = Batch(put(images), put(labels), put(human), put(HAS_MAP), list("abcdef"))
     module.train()
     logits, gradient = logits_and_gradient(module.model, batch, joint=module.joint, score=module.hparams["saliency_of"])
-    loss = module._classify(logits, batch) + module._agree(gradient, batch)
+    classified = classification_loss(logits, batch, label_smoothing=module.hparams["label_smoothing"])
+    loss = classified + agreement_loss(gradient, batch, module.hparams)
     loss.backward()
     return [loss, *(parameter.grad for parameter in module.parameters() if parameter.grad is not None)]
 
