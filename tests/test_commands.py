@@ -213,9 +213,9 @@ BAD = [
     (f"train.py --model test_resnet {DATA} harmonize=maybe", "expected harmonize true or false, got maybe"),
     (f"train.py --model test_resnet {DATA} recipe.optimzer=sgd", "did you mean recipe.optimizer=sgd?"),
     (f"train.py --model test_resnet {DATA} recipe=nosuch", "expected recipe of fel2022"),
-    (f"train.py --model test_resnet {DATA} recipe.lr=abc", "expected module.lr to be a number, got 'abc'"),
-    (f"train.py --model test_resnet {DATA} --seed abc", "expected seeding.seed to be a whole number, got 'abc'"),
-    (f"train.py --model test_resnet {DATA} --seed true", "expected seeding.seed to be a whole number, got True"),
+    (f"train.py --model test_resnet {DATA} recipe.lr=abc", "expected recipe.lr to be a number, got 'abc'"),
+    (f"train.py --model test_resnet {DATA} --seed abc", "expected seed to be a whole number, got 'abc'"),
+    (f"train.py --model test_resnet {DATA} --seed true", "expected seed to be a whole number, got True"),
     (f"evaluate.py --model test_resnet {DATA} image_size=32 --seed -1", "a seed that is a whole number"),
     *(
         (f"train.py --model test_vit --harmonize {DATA} --overwrite batch_size=16 recipe.epochs={epochs}", "of epochs")

@@ -88,7 +88,7 @@ def _one(
     """Measure one model, unless another process holds it; return its name, how it ended, and details."""
     name, start = entry.name, time.monotonic()
     try:
-        spec = resolve_model(**entry.settings)
+        spec = resolve_model(**entry.all_settings)
         name = spec.label
         with lock_results(results, name):
             return name, *_measured(spec, entry, failures, measure, progress, start)

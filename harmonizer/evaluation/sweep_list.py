@@ -13,6 +13,7 @@ from harmonizer.untrusted import LONGEST_TEXT, MOST_SIDE, plain_text, shortened
 
 CHECKPOINT = ".ckpt"
 SETTINGS = ("model", "ckpt", "weights", "ema", "pretrained", "image_size", "mean", "std", "label", "family")
+OF_NAMES = ("image_size", "mean", "std", "model_args")  # said for a whole sweep, these are its names' settings
 SWITCHES = ("pretrained", "ema")
 PATHS = ("ckpt", "weights")
 MOST_MODELS = 10_000
@@ -36,6 +37,12 @@ class Entry:
     def name(self) -> str:
         """What to call it before it is loaded."""
         return str(self.settings.get("label") or self.settings.get("model") or self.settings.get("ckpt"))
+
+    @property
+    def all_settings(self) -> dict[str, Any]:
+        """Return the settings without those of the whole sweep that this kind of model does not have."""
+        absent = dict.fromkeys(OF_NAMES) if "ckpt" in self.settings else {"ema": False}
+        return {**absent, **self.settings}
 
 
 def read_models(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harmonizer.evaluation.summary import Protocol, _by_mask, _replay
+from harmonizer.evaluation.summary import _by_mask, _replay
 from harmonizer.results import Row
 from harmonizer.statistics import AS_PUBLISHED, Status
 
@@ -31,11 +31,11 @@ def test_alignment_by_mask_is_over_found_images_with_a_map():
 
 @pytest.mark.parametrize(("never", "mean"), [("dropped", (2 + 4 + 0.0088) / 3), ("counted", (2 + 4 + 0.0088 + 10) / 4)])
 def test_a_replay_is_marked_and_averaged_as_published(never, mean):
-    block = _replay(Protocol(AS_PUBLISHED, {"never_fooled": never}), ROWS)
+    block = _replay({"attack": AS_PUBLISHED, "settings": {"never_fooled": never}}, ROWS)
     assert "not a measurement" in block["warning"]
     assert block["tolerance"]["mean"] == pytest.approx(mean, abs=1e-4)
     assert block["tolerance"]["n_nan_fooled"] == 1
 
 
 def test_a_measurement_is_not_marked():
-    assert _replay(Protocol("linsley2023", {}), []) is None
+    assert _replay({"attack": "linsley2023", "settings": {}}, []) is None
