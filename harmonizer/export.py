@@ -6,8 +6,6 @@ by ``checkpoint_path=``.
 """
 
 import json
-import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,9 +19,11 @@ from timm.models import save_for_hf
 
 from harmonizer.cli import clear_errors, translate, unquoted
 from harmonizer.evaluation.checkpoint import find_checkpoint, restore
+from harmonizer.files import new_folder
 from harmonizer.models import PixelModel, shown, weights_digest
 from harmonizer.models.factories import is_code
 from harmonizer.results import load_results
+from harmonizer.results.citations import HARMONIZER
 from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.untrusted import LONGEST_TEXT, plain_text, shortened
 
@@ -32,12 +32,6 @@ USAGE = (
     "usage: python -m harmonizer.export ckpt=FILE [out=DIR] [ema=true] [results=DIR] [model=FILE.py:FUNCTION] "
     "[push=ORG/NAME]"
 )
-CITATION = """@inproceedings{fel2022harmonizing,
-  title={Harmonizing the object recognition strategies of deep neural networks with humans},
-  author={Fel, Thomas and Rodriguez Rodriguez, Ivan F and Linsley, Drew and Serre, Thomas},
-  booktitle={Advances in Neural Information Processing Systems},
-  year={2022}
-}"""
 
 
 def export(
@@ -74,15 +68,10 @@ def export(
     scores = None if results is None else load_results(results).summary
     if scores is not None and scores["model"].get("weights_sha256") != digest:
         raise ValueError(f"{results} was measured on other weights than {ckpt}{' (ema=true)' * ema}")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        _write_model(module.model, settings, temporary)
-        data = _digests(ckpt)
-        card = model_card(settings, digest=digest, data=data, scores=scores)
-        (temporary / "README.md").write_text(card, encoding="utf-8")
-        temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with new_folder(out) as folder:
+        _write_model(module.model, settings, folder)
+        card = model_card(settings, digest=digest, data=_digests(ckpt), scores=scores)
+        (folder / "README.md").write_text(card, encoding="utf-8")
     return out
 
 
@@ -190,7 +179,7 @@ def model_card(
         "## Citation",
         "",
         "```bibtex",
-        CITATION,
+        HARMONIZER.rstrip(),
         "```",
     ]
     if scores is not None:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -48,6 +49,23 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a hidden path next to ``path`` for a folder that becomes ``path`` when the block succeeds.
+
+    A block that fails leaves nothing. Whoever may read the folder may read its files: safetensors gives its own to
+    their owner alone.
+    """
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            file.chmod(temporary.stat().st_mode & 0o666)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> None:

@@ -5,7 +5,6 @@ LeViT-128 and MaxViT-T. It needs h5py, and no TensorFlow.
 """
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,15 @@ from timm.models import save_for_hf
 
 from harmonizer.cli import clear_errors
 from harmonizer.cli.console import print_rank_zero
-from harmonizer.files import file_sha256, temporary_name
+from harmonizer.files import file_sha256, new_folder
 from harmonizer.models.folders import CONVERTED
 from harmonizer.models.keras import check_config, count_classes, find_architecture, open_weights, to_timm
 from harmonizer.models.keras.mapping import INPUT
 from harmonizer.models.tensors import check_weights
+from harmonizer.results.citations import HARMONIZER
 from harmonizer.untrusted import MOST_CLASSES
 
 PAPER = "arXiv:2211.04533"
-CITATION = """@article{fel2022harmonizing,
-  title={Harmonizing the object recognition strategies of deep neural networks with humans},
-  author={Fel, Thomas and Felipe, Ivan and Linsley, Drew and Serre, Thomas},
-  journal={Advances in Neural Information Processing Systems (NeurIPS)},
-  year={2022}
-}"""
 
 
 def convert(source: Path, out: Path) -> str:
@@ -86,17 +80,12 @@ def _write(model: Any, out: Path, origin: dict[str, str | None]) -> None:  # noq
         "crop_pct": 0.875,
         "interpolation": "bilinear",
     }
-    temporary = temporary_name(out)
-    try:
-        # The tag and the license that timm knows are those of other weights.
-        config = {CONVERTED: origin, "pretrained_cfg": {"tag": None, "license": None}}
-        save_for_hf(model, str(temporary), config, safe_serialization=True, data_config=data)
-        (temporary / "README.md").write_text(
-            _model_card(model.pretrained_cfg["architecture"], origin), encoding="utf-8"
-        )
-        temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    # The tag and the license that timm knows are those of other weights.
+    config = {CONVERTED: origin, "pretrained_cfg": {"tag": None, "license": None}}
+    with new_folder(out) as folder:
+        save_for_hf(model, str(folder), config, safe_serialization=True, data_config=data)
+        card = _model_card(model.pretrained_cfg["architecture"], origin)
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _model_card(architecture: str, origin: dict[str, str | None]) -> str:
@@ -120,8 +109,7 @@ import timm
 The published harmonized networks are those of Fel et al. 2022 ({PAPER}); that this file is one of them is not checked.
 
 ```bibtex
-{CITATION}
-```
+{HARMONIZER}```
 """
 
 

@@ -125,6 +125,7 @@ def load_arrays(path: Path, most: int | None = None, names: Collection[str] = ()
             if most is None:
                 return {name: archive[name] for name in wanted}
             return {name: _first_items(archive.zip, name, most) for name in wanted}
+    # zipfile raises NotImplementedError for a kind of compression that it does not know.
     except (OSError, ValueError, EOFError, BadZipFile, TypeError, NotImplementedError, zlib.error) as error:
         raise ValueError(f"{path}: expected an archive of arrays ({error}); measure again") from None
 

@@ -80,7 +80,7 @@ def test_a_converted_network_gives_the_logits_of_keras(tmp_path, capsys, name):
     assert config["pretrained_cfg"]["tag"] is config["pretrained_cfg"]["license"] is None  # those of timm's weights
     assert len(config["converted_from"]["sha256"]) == 64 and config["converted_from"]["file"] == "weights.h5"
     card = (tmp_path / "folder" / "README.md").read_text()
-    assert config["converted_from"]["sha256"] in card and "@article{fel2022harmonizing" in card
+    assert config["converted_from"]["sha256"] in card and "@inproceedings{fel2022harmonizing" in card
 
 
 # The configuration of a whole model

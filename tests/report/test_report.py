@@ -19,9 +19,9 @@ from harmonizer.cli import console
 from harmonizer.evaluation.sweep_failures import Failures
 from harmonizer.report.__main__ import main
 from harmonizer.report.data import Model, Score, load_models
-from harmonizer.report.page.citations import citations
 from harmonizer.report.tables import comma_separated, latex, markdown
 from harmonizer.results import find_results
+from harmonizer.results.citations import citations
 from harmonizer.statistics import Status, tolerance_summary
 
 FIGURES = ("tolerance", "alignment", "tolerance-alignment", "survival", "grid")

@@ -82,6 +82,12 @@ def test_scores_that_were_not_measured_are_none_in_the_card(checkpoint):
     assert cells == ["0.5000 |  | 2 |", "none |  | 0 |", "inf |  | 2 |", "none |  | 0 |", "none |  | 0 |"]
 
 
+def test_whoever_may_read_the_folder_may_read_the_weights(checkpoint, tmp_path):
+    folder = export(checkpoint, tmp_path / "model")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes == dict.fromkeys(modes, folder.stat().st_mode & 0o666) and "model.safetensors" in modes
+
+
 def test_mistakes_leave_nothing_behind(checkpoint, tmp_path, capsys):
     export(checkpoint, tmp_path / "model")
     with pytest.raises(FileExistsError, match="choose another place"):

@@ -13,10 +13,10 @@ from markupsafe import Markup
 from harmonizer.report.data import Model, Source
 from harmonizer.report.finding import finding
 from harmonizer.report.page import static
-from harmonizer.report.page.citations import citations
 from harmonizer.report.page.payload import payload
 from harmonizer.report.paired import TEST, Comparison
 from harmonizer.report.ranks import own_models, ranks
+from harmonizer.results.citations import citations
 from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import FEWEST_RANKED
 

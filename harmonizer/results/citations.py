@@ -2,7 +2,7 @@
 
 from harmonizer import __version__
 
-PAPERS = """\
+HARMONIZER = """\
 @inproceedings{fel2022harmonizing,
   title = {Harmonizing the object recognition strategies of deep neural networks with humans},
   author = {Fel, Thomas and Felipe, Ivan and Linsley, Drew and Serre, Thomas},
@@ -11,6 +11,10 @@ PAPERS = """\
   eprint = {2211.04533},
   archiveprefix = {arXiv}
 }
+"""
+PAPERS = (
+    HARMONIZER
+    + """\
 @misc{linsley2023adversarial,
   title = {Adversarial alignment: breaking the trade-off between the strength of an attack and its relevance to human
            perception},
@@ -29,12 +33,15 @@ PAPERS = """\
   archiveprefix = {arXiv}
 }
 """
+)
 FENG_2025 = """\
 @inproceedings{feng2025beyond,
-  title = {Beyond adversarial robustness},
-  author = {Feng, Pinyuan and Linsley, Drew and others},
+  title = {Beyond adversarial robustness: breaking the robustness-alignment trade-off in object recognition},
+  author = {Feng, Pinyuan and Linsley, Drew and Boissin, Thibaut and Ashok, Alekh Karkada and Fel, Thomas and
+            Olaiya, Stephanie and Serre, Thomas},
   booktitle = {ICLR Workshop on Representational Alignment (Re-Align)},
   year = {2025},
+  url = {https://openreview.net/forum?id=oe1TzWGFjs},
   note = {Table: github.com/TonyFPY/Adversarial\\_Alignment, results/adversarial\\_alignment\\_L2FMNAttack.csv}
 }
 """
