@@ -1,8 +1,7 @@
-"""Results folders: a round trip, and every way in which one can be damaged."""
+"""Results folders: a round trip, replacement, and how they are found."""
 
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -10,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from results_folder import NAN, edit, row, rows, summary
 
 from harmonizer.results import (
-    COLUMNS,
     FAILURES,
     creation_time,
     find_results,
@@ -25,65 +24,7 @@ from harmonizer.results import (
     write_results,
     write_rows,
 )
-from harmonizer.statistics import Status, mean_summary, proportion, survival, tolerance_summary
-
-NAN = float("nan")
-
-
-def row(key, status="found", **values):
-    return dict.fromkeys(COLUMNS, 0) | {"key": key, "status": status, "eps": 0.1, "l2": 0.1} | values
-
-
-def rows():
-    return [
-        row("a,b", "found", l2=1 / 3, alignment=NAN),
-        row("ü", "wrong", l2=NAN),
-        row("c", "censored", l2=None),
-        row("d", 3, l2=NAN),
-    ]
-
-
-def summary(**changes):
-    status, radius = [Status.FOUND, Status.WRONG, Status.CENSORED, Status.FAILED], [1 / 3, NAN, NAN, NAN]
-    content = {
-        "version": 1,
-        "model": {
-            "name": "tiny",
-            "label": "Tiny",
-            "family": "CNN",
-            "pretrained": False,
-            "checkpoint": None,
-            "parameters": 9,
-            "input_size": 8,
-        },
-        "training": None,
-        "data": {"name": "demo", "manifest_sha256": "0" * 64, "samples": 4},
-        "protocol": {"attack": "ddn", "settings": {"steps": 60}, "eps_max": 10.0, "images": 4, "hash": "1" * 16},
-        "accuracy": proportion(np.int64(3), 4),
-        "tolerance": tolerance_summary(status, radius, eps_max=10, resamples=10),
-        "adversarial_alignment": None,
-        "feature_alignment": mean_summary([NAN], ceiling=0.65753),
-        "survival": survival(status, radius, [0, 1, 2]),
-        "health": {"masked": True, "reasons": ["inf", "zero gradients"], "zero_gradients": np.float32(0.5)},
-        "cost": {"forwards": 40, "backwards": 30, "seconds": 1.5},
-        "software": {"harmonizer": "0.1.0"},
-        "device": "cpu",
-        "created": "2026-01-01T00:00:00Z",
-    }
-    return content | changes
-
-
-@pytest.fixture
-def examples():
-    rng = np.random.default_rng(0)
-    picture, plane = rng.random((2, 3, 8, 8), np.float32), rng.random((2, 8, 8), np.float32)
-    return {"keys": np.array(["a,b", "c"]), "image": picture, "adversarial": picture, "human": plane, "saliency": plane}
-
-
-@pytest.fixture
-def folder(tmp_path, examples):
-    write_results(tmp_path / "tiny", summary(), rows(), examples)
-    return tmp_path / "tiny"
+from harmonizer.statistics import Status
 
 
 def test_everything_comes_back(folder, examples):
@@ -157,132 +98,6 @@ def test_results_stay_when_the_new_ones_cannot_take_their_place(folder, monkeypa
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
-@pytest.mark.parametrize(
-    ("change", "content", "message"),
-    [
-        (summary(version=9), None, "field version: expected 1, got 9"),
-        (summary(device=None), None, "field device: expected text, got None"),
-        (summary(accuracy={"value": 1.0}), None, "field accuracy.se: missing"),
-        (summary(), rows()[:3], "expected 1 failed images as in summary.json, got 0"),
-        (summary(), [*rows()[:3], {"key": "x"}], "is missing"),
-        (summary(), [*rows()[:3], row("a,b", "failed")], "'a,b' more than once"),
-        (summary(), [row("x", "lost")], "status to be one of wrong"),
-        (summary(), [row("x\n", "found")], "printable"),
-        (summary(), [row("x", l2=math.inf)], "expected l2 to be a finite float"),
-        (summary(), [row("x", label=0.5)], "expected label to be a finite int"),
-    ],
-)
-def test_malformed_results_are_refused_and_leave_nothing_behind(tmp_path, change, content, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        write_results(tmp_path / "tiny", change, rows() if content is None else content)
-    assert list(tmp_path.iterdir()) == []
-
-
-def edit(folder, path, value):
-    content = json.loads((folder / "summary.json").read_text())
-    block = content
-    for key in path[:-1]:
-        block = block[key]
-    if value is ...:
-        del block[path[-1]]
-    else:
-        block[path[-1]] = value
-    (folder / "summary.json").write_text(json.dumps(content))
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (["tolerance"], ..., "field tolerance: missing"),
-        (["tolerance", "median", "low"], ..., "field tolerance.median.low: missing"),
-        (["tolerance", "n_found"], "7", "field tolerance.n_found: expected a count"),
-        (["tolerance", "n_found"], 7, "field tolerance.n: expected 10"),
-        (["tolerance", "n"], True, "field tolerance.n: expected a count"),
-        (["model"], [], "field model: expected fields name"),
-        (["model", "name"], 3, "field model.name: expected text"),
-        (["survival", "share"], [1.0], "field survival.share: expected 3 values"),
-        (["health", "masked"], "no", "field health.masked: expected true or false"),
-        (["protocol", "eps_max"], [10], "field protocol.eps_max: expected a number"),
-        (["version"], "1", "field version"),
-    ],
-)
-def test_a_damaged_summary_names_file_and_field(folder, path, value, message):
-    edit(folder, path, value)
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        load_results(folder)
-    assert str(folder / "summary.json") in str(error.value)
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"version": NaN}', b"\xff\xfe", b'{"version": 1'])
-def test_a_torn_summary_names_the_file(folder, text):
-    (folder / "summary.json").write_bytes(text)
-    with pytest.raises(ValueError, match="summary"):
-        load_results(folder)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("censored", "lost", "line 4, column status: expected one of wrong"),
-        ("0.3333333333333333", "a third", "line 2, column l2: expected a finite float"),
-        ("0.3333333333333333", "inf", "line 2, column l2: expected a finite float"),
-        ("ü,0,", "ü,,", "line 3, column label: expected a finite int"),
-        ("c,0,0", "c,0", "line 4: expected 15 cells, got 14"),
-        ("c,0,", "\x1b[2J,0,", "line 4, column key: expected a printable name"),
-        ("key,", "name,", "line 1: expected the columns key"),
-        ("c,", "ü,", "'ü' more than once"),
-        ("censored", "wrong", "expected 1 wrong images as in summary.json, got 2"),
-    ],
-)
-def test_a_damaged_table_names_line_and_column(folder, old, new, message):
-    path = folder / "images.csv"
-    path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        _ = load_results(folder).columns
-    assert str(path) in str(error.value)
-
-
-def test_examples_that_are_a_pipe_are_not_opened(folder):
-    (folder / "examples.npz").unlink()
-    os.mkfifo(folder / "examples.npz")
-    with pytest.raises(ValueError, match=r"examples\.npz: .*it is not a file"):
-        _ = load_results(folder).examples
-
-
-def test_an_image_has_at_least_one_pixel(folder):
-    edit(folder, ("model", "input_size"), 0)
-    with pytest.raises(ValueError, match=r"model\.input_size: expected at least 1 pixel"):
-        load_results(folder)
-
-
-def test_examples_are_never_unpickled(folder, examples):
-    np.savez(folder / "examples.npz", **examples | {"keys": np.array([print, print], dtype=object)})
-    with pytest.raises(ValueError, match=r"examples\.npz"):
-        _ = load_results(folder).examples
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"human": np.zeros((2, 4, 4))}, "array human: expected shape (2, 8, 8)"),
-        ({"saliency": np.full((2, 8, 8), NAN)}, "array saliency: expected finite"),
-        ({"image": np.zeros((2, 3, 8, 8), np.uint8)}, "array image: expected floats, got uint8"),
-        ({"image": np.zeros(3)}, "array image: expected shape"),
-    ],
-)
-def test_damaged_examples_name_the_array(folder, examples, change, message):
-    np.savez(folder / "examples.npz", **examples | change)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        _ = load_results(folder).examples
-
-
-def test_a_torn_archive_names_the_file(folder):
-    path = folder / "examples.npz"
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"examples\.npz"):
-        _ = load_results(folder).examples
-
-
 def test_results_are_found_at_any_depth_but_not_half_written_ones(folder, tmp_path):
     write_results(tmp_path / "deep" / "er" / "two", summary(), rows())
     (tmp_path / ".three.new1").mkdir()
@@ -313,20 +128,6 @@ def test_a_key_is_no_formula_in_the_file_and_comes_back_as_it_was(tmp_path, key)
         assert table.done["key"].tolist() == read_rows(tmp_path / "images.csv")["key"].tolist() == [key]
         with pytest.raises(ValueError, match="every key once"):
             table.append([row(key)])
-
-
-@pytest.mark.parametrize("number", ["9" * 30, "-" + "9" * 19, "1e400"])
-def test_a_number_that_no_column_holds_names_its_line(folder, number):
-    table = (folder / "images.csv").read_text().replace("\nc,0,", f"\nc,{number},")
-    (folder / "images.csv").write_text(table)
-    with pytest.raises(ValueError, match=r"images\.csv, line 4, column label: expected a finite int, got"):
-        _ = load_results(folder).columns
-    for value in (10**30, math.inf):
-        with pytest.raises(ValueError, match="expected label to be a finite int"):
-            write_rows(folder / "images.csv", [row("x", label=value)])
-    edit(folder, ("accuracy", "value"), 10**400)
-    with pytest.raises(ValueError, match=r"field accuracy\.value: expected a number, got 1000"):
-        load_results(folder)
 
 
 def test_intervals_of_few_images_in_old_results_are_left_out(folder):
