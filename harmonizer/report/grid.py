@@ -28,7 +28,7 @@ from harmonizer.report.tables import RHO
 SMALLEST, LARGEST, GAP = 0.7, 1.15, 0.06  # inches: sides of an image, and the space between two
 NAMES = 1.05  # inches left of the images
 SMALLER = 2.0  # points: the text of the grid than that of other figures
-BOXES = {ANIMATE: "#0072B2", INANIMATE: "#D55E00"}  # blue and red that colour-blind readers tell apart
+BOXES = {ANIMATE: "#1F4FD8", INANIMATE: "#D0021B"}  # blue and red, as on the page; colour-blind readers tell them apart
 RENDERINGS: Mapping[str, Callable[[Pictures], Pictures]] = {"shared": relative, "own": scaled}
 
 
