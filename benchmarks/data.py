@@ -23,10 +23,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from harmonizer.data import prepare_human_map
-from harmonizer.data.dataset import Position, ShardDataset, collate
+from harmonizer.data.dataset import SampleIndex, ShardDataset, collate
+from harmonizer.data.image import decode_image, decode_rgb
 from harmonizer.data.loader import TrainLoader
 from harmonizer.data.mixture import Mixture, Part
-from harmonizer.data.picture import decode_picture, decode_rgb
 from harmonizer.data.sampling import TrainBatches
 from harmonizer.data.shards.manifest import Manifest, write_manifest
 from harmonizer.data.shards.reader import ShardFolder
@@ -66,9 +66,9 @@ def stages(place: Path, interpolation: str) -> dict[str, Run]:
     folder, transform = ShardFolder(place), JointTransform(SIZE, scale=CROP, flip=0.5, interpolation=interpolation)
     dataset, numbers = ShardDataset([folder], transform), range(len(folder))
     encoded = [folder.read(number).members for number in numbers]
-    decoded = [(decode_rgb(e["jpg"]), decode_picture(e[HEATMAP]) if HEATMAP in e else None) for e in encoded]
+    decoded = [(decode_rgb(e["jpg"]), decode_image(e[HEATMAP]) if HEATMAP in e else None) for e in encoded]
     pixels, importance = torch.empty(3, SIZE, SIZE), torch.zeros(SIZE, SIZE)
-    items = [dataset[Position(number, 0)] for number in range(min(BATCH, len(folder)))]
+    items = [dataset[SampleIndex(number, 0)] for number in range(min(BATCH, len(folder)))]
     batches = TrainBatches(Mixture([Part([len(folder)])], seed=0), BATCH, seed=0)
     loader = TrainLoader(dataset, batches)
     return {
@@ -81,7 +81,7 @@ def stages(place: Path, interpolation: str) -> dict[str, Run]:
         "PIL decoding of the images alone": lambda: [pil_decode(members["jpg"]) for members in encoded],
         "read": lambda: [folder.read(number) for number in numbers],
         "decode": lambda: [
-            (decode_rgb if name == "jpg" else decode_picture)(members[name])
+            (decode_rgb if name == "jpg" else decode_image)(members[name])
             for members in encoded
             for name in ("jpg", HEATMAP)
             if name in members
@@ -112,7 +112,7 @@ def augmentations(place: Path) -> dict[str, Run]:
     """Return the ways to crop and flip image and map together."""
     folder = ShardFolder(place)
     encoded = [folder.read(number).members for number in range(len(folder))]
-    pairs = [(decode_picture(members["jpg"]), decode_picture(members[HEATMAP])) for members in encoded]
+    pairs = [(decode_image(members["jpg"]), decode_image(members[HEATMAP])) for members in encoded]
     ours = JointTransform(SIZE, scale=CROP, flip=0.5)
     joint = v2.Compose([v2.RandomResizedCrop(SIZE, CROP, antialias=True), v2.RandomHorizontalFlip()])
 

@@ -103,7 +103,7 @@ def _train(
         start = time.perf_counter()
         logits, gradient = logits_and_gradient(parallel, batch._replace(images=images.detach()), joint=True)
         loss = F.cross_entropy(promoted(logits), batch.labels, label_smoothing=0.1)
-        loss = loss + harmonizer_loss(reduce_channels(gradient, "mean"), batch.human, batch.has_map)
+        loss = loss + harmonizer_loss(reduce_channels(gradient, "mean"), batch.human_map, batch.has_map)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()

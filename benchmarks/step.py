@@ -166,7 +166,7 @@ def _harmonized(model: nn.Module, batch: Batch, *, joint: bool) -> Tensor:
     logits, gradient = logits_and_gradient(model, batch, joint=joint)
     with torch.autocast(batch.images.device.type, enabled=False):
         loss = F.cross_entropy(promoted(logits), batch.labels, label_smoothing=0.1)
-        return loss + harmonizer_loss(reduce_channels(gradient, "mean"), batch.human, batch.has_map)
+        return loss + harmonizer_loss(reduce_channels(gradient, "mean"), batch.human_map, batch.has_map)
 
 
 def _straightforward(model: PixelModel, batch: Batch) -> Tensor:
@@ -181,7 +181,7 @@ def _straightforward(model: PixelModel, batch: Batch) -> Tensor:
         mean, std = maps.mean((1, 2), keepdim=True), maps.std((1, 2), keepdim=True, correction=0)
         return ((maps - mean) / (std + 1e-5)).relu()
 
-    saliency, human = cut(gradient.mean(1)), cut(batch.human)
+    saliency, human = cut(gradient.mean(1)), cut(batch.human_map)
     human = human / (human.amax((1, 2), keepdim=True) + 1e-6) * saliency.detach().amax((1, 2), keepdim=True)
     taps = saliency.new_tensor([1.0, 4, 6, 4, 1])
     kernel = (taps[:, None] * taps / 256)[None, None]

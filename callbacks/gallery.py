@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from callbacks.hooks import EvaluationHooks, Progress
-from harmonizer.data.picture import decode_rgb
+from harmonizer.data.image import decode_rgb
 from harmonizer.evaluation.summary import Outcome
 from harmonizer.files import replacing
 from harmonizer.functional import attack_map

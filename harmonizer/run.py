@@ -28,6 +28,7 @@ IGNORED_KEYS = (
     *("data.num_workers", "data.start_method", "data.eval_batch_size"),
     *("data.cache", "data.cache_gb", "data.verify", "data.allow_pipe"),
 )
+RENAMED = {"window": "shuffle_window_shards"}  # settings of data that version 0.1 called otherwise
 RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
 OLD_MODULE = "harmonizer.module.HarmonizerModule"  # of runs of version 0.1, which have no mark
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
@@ -92,6 +93,8 @@ def _enter(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Non
         _remove_run(folder)
     if path.exists() and any((folder / name).exists() for name in (LAST, PREVIOUS)):
         kept = parse_json(path.read_text())
+        if isinstance(_part(kept, "data"), Mapping):
+            kept["data"] = {RENAMED.get(name, name): value for name, value in kept["data"].items()}
         different = [
             text for part in IDENTITY_KEYS for text in _differences(_part(kept, part), _part(settings, part), part)
         ]

@@ -25,6 +25,7 @@ SYNONYMS = {
     "n_epochs": "epochs",
     "max_epochs": "epochs",
     "workers": "num_workers",
+    "window": "shuffle_window_shards",  # its name before version 0.2
     "gpus": "devices",
     "nodes": "num_nodes",
     "amp": "precision",

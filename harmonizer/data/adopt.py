@@ -20,7 +20,7 @@ from harmonizer.data.progress import show_progress
 from harmonizer.data.shards.cache import cache_folder
 from harmonizer.data.shards.manifest import NAME, Manifest, read_manifest, write_manifest
 from harmonizer.data.shards.tar_index import any_repeated
-from harmonizer.data.shards.validate import Survey, survey_shard
+from harmonizer.data.shards.validate import ShardReport, validate_shard
 from harmonizer.untrusted import MOST_CLASSES, is_name, shortened
 
 log = logging.getLogger(__name__)
@@ -61,35 +61,35 @@ def load_manifest(
     if (entry / NAME).is_file():
         return read_manifest(entry)
 
-    def read(path: Path) -> Survey:
-        survey = survey_shard(path, decode=False, classes=None if classes is None else len(classes))
-        if survey.problems:
-            more = f" (and {len(survey.problems) - 1} more problems in this shard)" if survey.problems[1:] else ""
-            raise ValueError(survey.problems[0] + more)
+    def read(path: Path) -> ShardReport:
+        report = validate_shard(path, decode=False, classes=None if classes is None else len(classes))
+        if report.problems:
+            more = f" (and {len(report.problems) - 1} more problems in this shard)" if report.problems[1:] else ""
+            raise ValueError(report.problems[0] + more)
         advance(1)
-        return survey
+        return report
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # checksums run outside the interpreter's lock
         try:
-            surveys = list(pool.map(read, shards))
+            reports = list(pool.map(read, shards))
         finally:
             pool.shutdown(cancel_futures=True)
     for title, found in (
-        ("members belong to no sample and are passed over", [name for s in surveys for name in s.passed_over]),
-        ("pictures are not read for a dot in their names", [name for s in surveys for name in s.dotted]),
+        ("members belong to no sample and are passed over", [name for s in reports for name in s.passed_over]),
+        ("pictures are not read for a dot in their names", [name for s in reports for name in s.dotted]),
     ):
         if found:
             log.warning("%s: %s: %s", folder, title, name_some(found))
-    labels = {label for survey in surveys for label in survey.labels}
+    labels = {label for report in reports for label in report.labels}
     if max(labels, default=0) >= MOST_CLASSES:
         raise ValueError(f"{folder}: expected labels below {MOST_CLASSES}, got {shortened(max(labels))}")
     names = tuple(classes) if classes is not None else tuple(str(n) for n in range(max(labels, default=-1) + 1))
-    maps = "as found in the shards" if any(survey.shard.maps for survey in surveys) else "no maps"
+    maps = "as found in the shards" if any(report.shard.maps for report in reports) else "no maps"
     manifest = Manifest(
         classes=names,
         maps=maps,
-        shards=tuple(survey.shard for survey in surveys),
-        repeated_keys=any_repeated([sample.key for sample in survey.samples] for survey in surveys),
+        shards=tuple(report.shard for report in reports),
+        repeated_keys=any_repeated([sample.key for sample in report.samples] for report in reports),
     )
     entry.mkdir(parents=True, exist_ok=True)
     write_manifest(entry, manifest)

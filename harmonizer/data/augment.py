@@ -100,10 +100,10 @@ def mix_pairs(batch: Batch, alpha: float, seeds: Sequence[int]) -> Batch:
     for group in (batch.has_map.nonzero()[:, 0], (~batch.has_map).nonzero()[:, 0]):
         partner[group] = group.roll(-1)
     lam = torch.tensor([np.random.default_rng(seed).beta(alpha, alpha) for seed in seeds], dtype=torch.float32)
-    image_shares, map_shares = lam[:, None, None, None], lam[:, None, None]
+    image_lam, map_lam = lam[:, None, None, None], lam[:, None, None]
     return batch._replace(
-        images=image_shares * batch.images + (1 - image_shares) * batch.images[partner],
-        human=map_shares * batch.human + (1 - map_shares) * batch.human[partner],
+        images=image_lam * batch.images + (1 - image_lam) * batch.images[partner],
+        human_map=map_lam * batch.human_map + (1 - map_lam) * batch.human_map[partner],
         mixup_labels=batch.labels[partner],
         mixup_lam=lam,
     )

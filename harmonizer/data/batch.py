@@ -12,17 +12,17 @@ class Batch(NamedTuple):
     Attributes:
         images: (B,3,H,W) float32 in [0,1].
         labels: (B,) int64 in [0,K).
-        human: (B,H,W) float32 >= 0; zero where there is no map.
+        human_map: (B,H,W) float32 >= 0; zero where there is no map.
         has_map: (B,) bool.
-        keys: B names of samples, unique within a data set: keys, with their shards where keys are repeated, and with
-            folder and shard where training mixes several folders.
-        mixup_labels: (B,) int64 labels of the samples that were mixed in; None without mixing.
-        mixup_lam: (B,) float32 share of the sample that ``labels`` and ``keys`` name; None without mixing.
+        keys: B sample names, unique within a data set: the key, with its shard where keys repeat, and with folder and
+            shard where training mixes several folders.
+        mixup_labels: (B,) int64 labels of the samples mixed in; None without mixup.
+        mixup_lam: (B,) float32 share of the sample that ``labels`` and ``keys`` name; None without mixup.
     """
 
     images: Tensor
     labels: Tensor
-    human: Tensor
+    human_map: Tensor
     has_map: Tensor
     keys: list[str]
     mixup_labels: Tensor | None = None

@@ -50,8 +50,8 @@ class ShardData(L.LightningDataModule):
         on_error: What a sample gets that cannot be used: ``fail`` ends the run; ``skip`` leaves it out, and counts.
         verify: Compare the checksums of all shards on disk with their manifest before the first batch.
         repeat: Take samples of a small source more than once in an epoch, where its weight asks for it.
-        window: Shuffle shards, and samples only within so many successive shards: for remote ones, of which the cache
-            need then hold few at a time. None shuffles all samples.
+        shuffle_window_shards: Shuffle the shards, and samples only within this many successive shards, so that the
+            cache of a remote folder need hold few at a time; None shuffles all samples.
         cache: Folder of fetched shards; None is the user's cache.
         cache_gb: Bound of its size, in 10^9 bytes.
         allow_pipe: Take addresses ``pipe:COMMAND``; COMMAND is run by no shell, with ``{}`` for the file's name.
@@ -85,7 +85,7 @@ class ShardData(L.LightningDataModule):
         on_error: OnError = "fail",
         verify: bool = False,
         repeat: bool = False,
-        window: int | None = None,
+        shuffle_window_shards: int | None = None,
         cache: str | Path | None = None,
         cache_gb: float = 100,
         allow_pipe: bool = False,
@@ -109,7 +109,7 @@ class ShardData(L.LightningDataModule):
         self.on_error = on_error
         self.verify = verify
         self.repeat = repeat
-        self.window = window
+        self.shuffle_window_shards = shuffle_window_shards
         self.mixup = mixup
         self.cache = RemoteCache(None if cache is None else Path(cache), int(cache_gb * GIGABYTE), allow_pipe)
         own_ratio, own_interpolation = evaluation_geometry(model)
@@ -128,13 +128,13 @@ class ShardData(L.LightningDataModule):
         self.eval_transform = JointTransform(self.image_size, crop_ratio=ratio, interpolation=interpolation)
         if sources:
             self.sources = parse_sources(sources, "train")
-            self.val = parse_sources(sources, "val")[0].place if folder is None else subfolder(folder, "val")
+            self.val = parse_sources(sources, "val")[0].location if folder is None else subfolder(folder, "val")
         else:
             assert folder is not None
             self.sources, self.val = [Source(subfolder(folder, "train"), 1.0)], subfolder(folder, "val")
         self._training: list[Manifest] | None = None
         # Shards from elsewhere number their classes; the largest number may be in the training shards only.
-        complete = has_names(self.val) or not all(exists(source.place) for source in self.sources)
+        complete = has_names(self.val) or not all(exists(source.location) for source in self.sources)
         self.manifest: Manifest = open_manifests([self.val], self.cache)[0] if complete else self._manifests()[0]
         if has_repeated_keys(self.val, self.manifest):
             self.manifest = replace(self.manifest, repeated_keys=True)
@@ -154,7 +154,7 @@ class ShardData(L.LightningDataModule):
         """Return this process's training batches."""
         rank, world = self._place()
         folders = [
-            ShardFolder(source.place, manifest=manifest, cache=self.cache, verify=self.verify)
+            ShardFolder(source.location, manifest=manifest, cache=self.cache, verify=self.verify)
             for source, manifest in zip(self.sources, self._manifests()[1:], strict=True)
         ]
         dataset = ShardDataset(folders, self.train_transform, on_error=self.on_error, mixup=self.mixup)
@@ -186,24 +186,29 @@ class ShardData(L.LightningDataModule):
         """
         shards = [shard for manifest in self._manifests()[1:] for shard in manifest.shards]
         if not any(shard.maps for shard in shards):
-            places, samples = ", ".join(str(source.place) for source in self.sources), sum(s.samples for s in shards)
+            locations, samples = (
+                ", ".join(str(source.location) for source in self.sources),
+                sum(s.samples for s in shards),
+            )
             raise ValueError(
-                f"expected human maps to harmonize with, but none of the {samples} samples in {places} has one; "
+                f"expected human maps to harmonize with, but none of the {samples} samples in {locations} has one; "
                 "convert them with --maps, or leave out --harmonize"
             )
 
     def training(self) -> list[tuple[str, Manifest]]:
         """Return each training folder with its manifest."""
-        return [(str(source.place), found) for source, found in zip(self.sources, self._manifests()[1:], strict=True)]
+        return [
+            (str(source.location), found) for source, found in zip(self.sources, self._manifests()[1:], strict=True)
+        ]
 
     def digests(self) -> dict[str, str]:
         """Return the sha256 of each training folder's manifest, by the folder."""
-        return {place: found.digest() for place, found in self.training()}
+        return {location: found.digest() for location, found in self.training()}
 
     def _manifests(self) -> list[Manifest]:
         """Return the manifests of the validation shards and of each source, which must name the same classes."""
         if self._training is None:
-            self._training = open_manifests([self.val, *(source.place for source in self.sources)], self.cache)
+            self._training = open_manifests([self.val, *(source.location for source in self.sources)], self.cache)
         return self._training
 
     def _mixture(self) -> Mixture:
@@ -212,7 +217,7 @@ class ShardData(L.LightningDataModule):
             Part([shard.samples for shard in manifest.shards], source.weight)
             for source, manifest in zip(self.sources, self._manifests()[1:], strict=True)
         ]
-        return Mixture(parts, seed=self.seed, window=self.window, repeat=self.repeat)
+        return Mixture(parts, seed=self.seed, shuffle_window_shards=self.shuffle_window_shards, repeat=self.repeat)
 
     def _place(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes, both known in the main process."""

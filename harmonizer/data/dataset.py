@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from harmonizer.data.augment import mix_pairs
 from harmonizer.data.batch import Batch
-from harmonizer.data.picture import decode_picture, decode_rgb
-from harmonizer.data.shards.reader import Encoded, ShardFolder
+from harmonizer.data.image import decode_image, decode_rgb
+from harmonizer.data.shards.reader import RawSample, ShardFolder
 from harmonizer.data.shards.tar_index import has, parse_label
 from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.data.transforms import JointTransform
@@ -24,10 +24,10 @@ T = TypeVar("T")
 OnError = Literal["fail", "skip"]
 
 
-class Position(NamedTuple):
+class SampleIndex(NamedTuple):
     """Which sample to read, and the seed of its augmentation: a function of seed, epoch and index only."""
 
-    number: int
+    sample: int
     seed: int
 
 
@@ -36,12 +36,12 @@ class Item(NamedTuple):
 
     image: Tensor
     label: int
-    human: Tensor
+    human_map: Tensor
     has_map: bool
     key: str
 
 
-class Loaded(NamedTuple):
+class LoadedBatch(NamedTuple):
     """A batch, and what is wrong with the samples that were left out of it."""
 
     batch: Batch
@@ -87,25 +87,25 @@ class ShardDataset(Dataset[Item]):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, position: Position) -> Item:
+    def __getitem__(self, at: SampleIndex) -> Item:
         size = self.transform.size
         image, human = torch.empty(3, size, size), torch.zeros(size, size)
-        label, has_map, key = self._load(position, image, human)
+        label, has_map, key = self._load(at, image, human)
         return Item(image, label, human, has_map, key)
 
-    def __getitems__(self, positions: Sequence[Position]) -> Loaded:
+    def __getitems__(self, indices: Sequence[SampleIndex]) -> LoadedBatch:
         """Load a batch: each sample is written in its place of it."""
-        count, size = len(positions), self.transform.size
+        count, size = len(indices), self.transform.size
         # NumPy's memory: in huge pages, and zeros that nobody writes to cost nothing.
         images = torch.from_numpy(np.empty((count, 3, size, size), np.float32))
         human = torch.from_numpy(np.zeros((count, size, size), np.float32))
         found: list[tuple[int, bool, str]] = []
         seeds: list[int] = []
         problems: list[str] = []
-        for position in positions:
+        for at in indices:
             try:
-                found.append(self._load(position, images[len(found)], human[len(found)]))
-                seeds.append(position.seed)
+                found.append(self._load(at, images[len(found)], human[len(found)]))
+                seeds.append(at.seed)
             except DamagedSample as error:
                 if self.on_error == "fail":
                     raise
@@ -114,27 +114,27 @@ class ShardDataset(Dataset[Item]):
         batch = Batch(
             images=images[: len(found)],
             labels=torch.tensor([label for label, _, _ in found], dtype=torch.int64),
-            human=human[: len(found)],
+            human_map=human[: len(found)],
             has_map=torch.tensor([has_map for _, has_map, _ in found], dtype=torch.bool),
             keys=[key for _, _, key in found],
         )
-        return Loaded(mix_pairs(batch, self.mixup, seeds) if self.mixup and found else batch, problems)
+        return LoadedBatch(mix_pairs(batch, self.mixup, seeds) if self.mixup and found else batch, problems)
 
-    def _load(self, position: Position, pixels: Tensor, importance: Tensor) -> tuple[int, bool, str]:
+    def _load(self, at: SampleIndex, pixels: Tensor, importance: Tensor) -> tuple[int, bool, str]:
         """Write a sample's image and map; return its label, whether it has a map, and its key."""
-        which = bisect_right(self._ends, position.number)
+        which = bisect_right(self._ends, at.sample)
         folder = self.folders[which]
-        sample = folder.read(position.number - ([0, *self._ends][which]))
+        sample = folder.read(at.sample - ([0, *self._ends][which]))
         label = _label(sample, len(folder.manifest.classes))
         image = _decode(sample, _find_image(sample), decode_rgb)
-        human = _decode(sample, HEATMAP, decode_picture) if HEATMAP in sample.members else None
+        human = _decode(sample, HEATMAP, decode_image) if HEATMAP in sample.members else None
         if human is not None and human.mode not in MAP_MODES:
             raise DamagedSample(f"{sample}: its human map has mode {human.mode}, expected 8- or 16-bit grey")
         size = (image.shape[1], image.shape[0])
         if human is not None and not _same_shape(size, human.size):
             raise DamagedSample(f"{sample}: image is {size} and its human map {human.size} pixels")
         try:
-            self.transform.write(image, human, seed=position.seed, pixels=pixels, importance=importance)
+            self.transform.write(image, human, seed=at.seed, pixels=pixels, importance=importance)
         except ValueError as error:
             raise DamagedSample(f"{sample}: {error}") from None
         return label, human is not None, f"{sample.shard}/{sample.key}" if len(self.folders) > 1 else sample.name
@@ -145,7 +145,7 @@ def collate(items: Sequence[Item]) -> Batch:
     return Batch(
         images=torch.stack([item.image for item in items]),
         labels=torch.tensor([item.label for item in items]),
-        human=torch.stack([item.human for item in items]),
+        human_map=torch.stack([item.human_map for item in items]),
         has_map=torch.tensor([item.has_map for item in items]),
         keys=[item.key for item in items],
     )
@@ -156,7 +156,7 @@ def _same_shape(image: tuple[int, int], human: tuple[int, int]) -> bool:
     return abs(image[0] * human[1] - image[1] * human[0]) <= max(*image, *human)
 
 
-def _find_image(sample: Encoded) -> str:
+def _find_image(sample: RawSample) -> str:
     """Return the extension of the sample's image."""
     for extension in IMAGE_EXTENSIONS:
         if extension in sample.members:
@@ -164,7 +164,7 @@ def _find_image(sample: Encoded) -> str:
     raise DamagedSample(f"{sample} has no image, {has(sample.members)}; expected one of {', '.join(IMAGE_EXTENSIONS)}")
 
 
-def _decode(sample: Encoded, extension: str, decoder: Callable[[bytes], T]) -> T:
+def _decode(sample: RawSample, extension: str, decoder: Callable[[bytes], T]) -> T:
     """Decode one picture, completely."""
     try:
         return decoder(sample.members[extension])
@@ -172,7 +172,7 @@ def _decode(sample: Encoded, extension: str, decoder: Callable[[bytes], T]) -> T
         raise DamagedSample(f"{sample}: cannot decode .{extension} ({error}); write the shard again") from None
 
 
-def _label(sample: Encoded, classes: int) -> int:
+def _label(sample: RawSample, classes: int) -> int:
     """Return the sample's label, checked against the number of classes."""
     if LABEL not in sample.members:
         raise DamagedSample(f"{sample} has no .{LABEL}, {has(sample.members)}; without a label it cannot be used")

@@ -16,18 +16,18 @@ from pathlib import Path
 from harmonizer.data.adopt import find_shards, name_some
 from harmonizer.data.progress import show_progress
 from harmonizer.data.shards.manifest import NAME, Manifest, read_manifest
-from harmonizer.data.shards.validate import Survey, survey_shard
+from harmonizer.data.shards.validate import ShardReport, validate_shard
 from harmonizer.data.sheet import draw_sheet
 
 LISTED = 20  # problems
 FEW = 5  # classes or sizes
 
 
-def inspect(place: Path, *, decode: bool = True) -> tuple[Manifest | None, list[Survey], list[str]]:
+def inspect(location: Path, *, decode: bool = True) -> tuple[Manifest | None, list[ShardReport], list[str]]:
     """Read a folder of shards, or one shard.
 
     Args:
-        place: Folder or tar file; a manifest beside it is compared.
+        location: Folder or tar file; a manifest beside it is compared.
         decode: Decode all pictures.
 
     Returns:
@@ -37,37 +37,37 @@ def inspect(place: Path, *, decode: bool = True) -> tuple[Manifest | None, list[
         FileNotFoundError: There is no such folder or file.
         ValueError: The manifest is damaged.
     """
-    folder = place if place.is_dir() else place.parent
-    if not place.exists():
-        raise FileNotFoundError(f"no folder or shard {place}")
+    folder = location if location.is_dir() else location.parent
+    if not location.exists():
+        raise FileNotFoundError(f"no folder or shard {location}")
     manifest = read_manifest(folder) if os.path.lexists(folder / NAME) else None
-    shards = find_shards(place) if place.is_dir() else [place]
+    shards = find_shards(location) if location.is_dir() else [location]
     classes = None if manifest is None else len(manifest.classes)
     with (
         show_progress() as progress,
         progress.task("reading shards", total=len(shards)) as advance,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        surveys = []
-        for survey in pool.map(partial(survey_shard, decode=decode, classes=classes), shards):
-            surveys.append(survey)
+        reports = []
+        for report in pool.map(partial(validate_shard, decode=decode, classes=classes), shards):
+            reports.append(report)
             advance(1)
-    problems = [problem for survey in surveys for problem in survey.problems]
+    problems = [problem for report in reports for problem in report.problems]
     if manifest is not None:
-        problems += _compare(manifest, surveys, folder, whole=place.is_dir())
+        problems += _compare(manifest, reports, folder, whole=location.is_dir())
     copies: dict[str, str] = {}
-    for survey in surveys:
-        first = copies.setdefault(survey.shard.sha256, survey.shard.file)
-        if first != survey.shard.file and survey.samples:
-            problems.append(f"{folder / survey.shard.file} is a copy of {first}: its samples count twice")
-    return manifest, surveys, problems
+    for report in reports:
+        first = copies.setdefault(report.shard.sha256, report.shard.file)
+        if first != report.shard.file and report.samples:
+            problems.append(f"{folder / report.shard.file} is a copy of {first}: its samples count twice")
+    return manifest, reports, problems
 
 
-def _compare(manifest: Manifest, surveys: Sequence[Survey], folder: Path, *, whole: bool) -> Iterator[str]:
+def _compare(manifest: Manifest, reports: Sequence[ShardReport], folder: Path, *, whole: bool) -> Iterator[str]:
     """Yield where shards differ from their manifest."""
     listed = {shard.file: shard for shard in manifest.shards}
-    for survey in surveys:
-        found, path = survey.shard, folder / survey.shard.file
+    for report in reports:
+        found, path = report.shard, folder / report.shard.file
         expected = listed.pop(found.file, None)
         if expected is None:
             yield f"{path} is not in the manifest"
@@ -83,15 +83,15 @@ def _compare(manifest: Manifest, surveys: Sequence[Survey], folder: Path, *, who
         yield from (f"{folder / file} is missing; the manifest lists it" for file in listed)
 
 
-def describe(manifest: Manifest | None, surveys: Sequence[Survey]) -> Iterator[tuple[str, str]]:
+def describe(manifest: Manifest | None, reports: Sequence[ShardReport]) -> Iterator[tuple[str, str]]:
     """Yield what is printed: a word and what is to say about it."""
-    samples = sum(survey.shard.samples for survey in surveys)
-    maps = sum(survey.shard.maps for survey in surveys)
-    yield "shards", f"{len(surveys)}, {sum(survey.size for survey in surveys) / 1e6:.1f} MB"
+    samples = sum(report.shard.samples for report in reports)
+    maps = sum(report.shard.maps for report in reports)
+    yield "shards", f"{len(reports)}, {sum(report.size for report in reports) / 1e6:.1f} MB"
     yield "samples", str(samples)
     prepared = f"; {manifest.maps}" if manifest is not None and maps else ""
     yield "with maps", f"{maps} ({maps / samples if samples else 0:.1%}){prepared}"
-    labels = sum((survey.labels for survey in surveys), Counter[int]())
+    labels = sum((report.labels for report in reports), Counter[int]())
     names = manifest.classes if manifest is not None else ()
     of = f" of {len(names)}" if names else ""
     common = (
@@ -99,29 +99,29 @@ def describe(manifest: Manifest | None, surveys: Sequence[Survey]) -> Iterator[t
     )
     yield "classes", f"{len(labels)}{of}; most often {', '.join(f'{name} ({count})' for name, count in common) or '-'}"
     for title, sizes in (
-        ("image sizes", sum((survey.images for survey in surveys), Counter[tuple[int, int]]())),
-        ("map sizes", sum((survey.heatmaps for survey in surveys), Counter[tuple[int, int]]())),
+        ("image sizes", sum((report.images for report in reports), Counter[tuple[int, int]]())),
+        ("map sizes", sum((report.heatmaps for report in reports), Counter[tuple[int, int]]())),
     ):
         common_sizes = (f"{width}x{height} ({count})" for (width, height), count in sizes.most_common(FEW))
         more = f" and {len(sizes) - FEW} more" if len(sizes) > FEW else ""
         yield title, (", ".join(common_sizes) or "-") + more
-    turned = sum(survey.turned for survey in surveys)
+    turned = sum(report.turned for report in reports)
     if turned:
         yield "turned", f"{turned} images or maps, shown upright by their EXIF orientation"
     if manifest is not None and manifest.ceilings is not None:
         ceilings = manifest.ceilings
         yield "ceiling", f"{ceilings.overall}, floor {ceilings.floor}, over {len(ceilings.per_image)} images"
-    keys = Counter(sample.key for survey in surveys for sample in survey.samples)
+    keys = Counter(sample.key for report in reports for sample in report.samples)
     repeated = [key for key, count in keys.items() if count > 1]
     if repeated:
         yield "keys", f"{len(repeated)} in more than one shard, such as {repeated[0]}: samples are named SHARD/KEY"
     for title, members in (
-        ("passed over", [name for survey in surveys for name in survey.passed_over]),
-        ("not read", [name for survey in surveys for name in survey.dotted]),
+        ("passed over", [name for report in reports for name in report.passed_over]),
+        ("not read", [name for report in reports for name in report.dotted]),
     ):
         if members:
             yield title, name_some(members)
-    ignored = sum((survey.ignored for survey in surveys), Counter[str]())
+    ignored = sum((report.ignored for report in reports), Counter[str]())
     if ignored:
         yield "ignored", ", ".join(f".{extension} ({count})" for extension, count in ignored.most_common(FEW))
 
@@ -131,19 +131,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m harmonizer.data.inspect", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("place", type=Path, metavar="FOLDER_OR_SHARD")
+    parser.add_argument("location", type=Path, metavar="FOLDER_OR_SHARD")
     parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), metavar="PNG", help="(%(default)s)")
     parser.add_argument("--images", type=int, default=24, metavar="N", help="on the sheet; 0 draws none (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="do not decode the pictures")
     given = parser.parse_args(arguments)
     try:
-        manifest, surveys, problems = inspect(given.place, decode=not given.quick)
+        manifest, reports, problems = inspect(given.location, decode=not given.quick)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"inspect: {error}\n")
         return 1
-    lines = list(describe(manifest, surveys))
+    lines = list(describe(manifest, reports))
     lines.append(("problems", str(len(problems)) if problems else "none"))
-    samples = [sample for survey in surveys for sample in survey.samples]
+    samples = [sample for report in reports for sample in report.samples]
     if given.images > 0 and samples:
         step = max(len(samples) / given.images, 1)
         chosen = [samples[int(number * step)] for number in range(min(given.images, len(samples)))]

@@ -70,7 +70,7 @@ class BatchLoader(DataLoader[Any]):
             for problem in problems:
                 self.skipped += 1
                 if self.skipped <= NAMED:
-                    log.warning("left out: %s%s", problem, "; more are counted only" * (self.skipped == NAMED))
+                    log.warning("skipped: %s%s", problem, "; more are counted only" * (self.skipped == NAMED))
             if isinstance(self.batch_sampler, EvaluationBatches):
                 _note_names(batch.keys, names, self.dataset)
             if batch.keys:
@@ -134,12 +134,12 @@ class TrainLoader(BatchLoader):
             f"{name} ({state[name]} -> {now})" for name, now in self._shape().items() if state.get(name, now) != now
         ]
         if changes and self.batches.skip:
-            place = f"from the middle of epoch {self.batches.epoch} ({self.batches.skip} batches in)"
-            found = f"the checkpoint is {place} of a run with other {', '.join(changes)}"
+            location = f"from the middle of epoch {self.batches.epoch} ({self.batches.skip} batches in)"
+            found = f"the checkpoint is {location} of a run with other {', '.join(changes)}"
             if self.epochs is not None and self.batches.epoch == self.epochs - 1:
                 raise ValueError(f"{found}, and that epoch is the last: finish it as it was begun")
             if self.batches.rank == 0:
-                log.warning("%s: the rest of that epoch is left out, and training goes on with the next one", found)
+                log.warning("%s: the rest of that epoch is skipped, and training continues with the next one", found)
             self.batches.skip = len(self)
 
     def _shape(self) -> dict[str, int]:
@@ -159,11 +159,11 @@ def _note_names(batch: list[str], names: set[str], dataset: Any) -> None:  # noq
     """
     for name in batch:
         if name in names:
-            raise ValueError(f"two samples of {dataset.folders[0].place} are named {name!r}; {REPEATED}")
+            raise ValueError(f"two samples of {dataset.folders[0].location} are named {name!r}; {REPEATED}")
         names.add(name)
 
 
-def _as_loaded(loaded: Any) -> Any:  # noqa: ANN401 - a Loaded; the data set has collated it already
+def _as_loaded(loaded: Any) -> Any:  # noqa: ANN401 - a LoadedBatch; the data set has collated it already
     """Return a loaded batch as it is."""
     return loaded
 

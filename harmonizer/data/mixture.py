@@ -29,24 +29,26 @@ class Mixture:
     Args:
         parts: At least one.
         seed: Of the order.
-        window: Shuffle shards, and samples only within so many successive shards, so that few are needed at a time;
-            None shuffles all samples.
+        shuffle_window_shards: Shuffle the shards, and samples only within this many successive shards, so that few are
+            needed at a time; None shuffles all samples.
         repeat: Go through a part again where it is too small for its share; otherwise that ends the epoch.
 
     Raises:
-        ValueError: A part is empty, or a weight or the window is not positive.
+        ValueError: A part is empty, or a weight or the shuffle window is not positive.
     """
 
-    def __init__(self, parts: Sequence[Part], *, seed: int, window: int | None = None, repeat: bool = False) -> None:
+    def __init__(
+        self, parts: Sequence[Part], *, seed: int, shuffle_window_shards: int | None = None, repeat: bool = False
+    ) -> None:
         self.lengths = [sum(part.shards) for part in parts]
         weights = [part.weight for part in parts]
         if not parts or min(self.lengths) < 1 or not min(weights) > 0:
             raise ValueError(f"expected sources with samples and weights above 0, got {self.lengths} and {weights}")
-        if window is not None and window < 1:
-            raise ValueError(f"expected a window of at least 1 shard, got {window}")
+        if shuffle_window_shards is not None and shuffle_window_shards < 1:
+            raise ValueError(f"expected a shuffle window of at least 1 shard, got {shuffle_window_shards}")
         self.parts = tuple(parts)
         self.seed = seed
-        self.window = window
+        self.shuffle_window_shards = shuffle_window_shards
         self.repeat = repeat
         self.weights = np.array(weights) / sum(weights)
 
@@ -112,12 +114,14 @@ class Mixture:
         """Return a part's samples in the order of one of the times that an epoch goes through it."""
         rng = np.random.default_rng([self.seed, epoch] if index == number == 0 else [self.seed, epoch, index, number])
         shards, length = self.parts[index].shards, self.lengths[index]
-        if self.window is None:
+        if self.shuffle_window_shards is None:
             return rng.permutation(length)
         starts = np.cumsum([0, *shards])
         order = rng.permutation(len(shards))
         blocks = [
-            np.concatenate([np.arange(starts[shard], starts[shard + 1]) for shard in order[at : at + self.window]])
-            for at in range(0, len(order), self.window)
+            np.concatenate(
+                [np.arange(starts[shard], starts[shard + 1]) for shard in order[at : at + self.shuffle_window_shards]]
+            )
+            for at in range(0, len(order), self.shuffle_window_shards)
         ]
         return np.concatenate([rng.permutation(block) for block in blocks])

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 from torch.utils.data import Sampler
 
-from harmonizer.data.dataset import Position
+from harmonizer.data.dataset import SampleIndex
 from harmonizer.data.mixture import Mixture, Part
 
 
-class TrainBatches(Sampler[list[Position]]):
+class TrainBatches(Sampler[list[SampleIndex]]):
     """Batches of one rank for one epoch after another, shuffled anew in each.
 
     An epoch is a number of steps, the same on all ranks, and no two ranks share a sample in it. The samples that are
@@ -58,11 +58,11 @@ class TrainBatches(Sampler[list[Position]]):
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[list[Position]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         each = self.steps * self.batch_size
         numbers, passes = self.mixture.order(self.epoch, each * self.world)
         # Where few shards are open at a time, each rank takes a run of them; otherwise every world-th sample.
-        windowed = self.mixture.window is not None
+        windowed = self.mixture.shuffle_window_shards is not None
         mine = slice(self.rank * each, (self.rank + 1) * each) if windowed else slice(self.rank, None, self.world)
         # A sample that comes again is augmented anew: its further passes count on behind the last sample.
         identities = numbers[mine] + passes[mine] * len(self.mixture)
@@ -70,12 +70,12 @@ class TrainBatches(Sampler[list[Position]]):
         for start in range(first * self.batch_size, each, self.batch_size):
             batch = slice(start, start + self.batch_size)
             yield [
-                Position(number, sample_seed(self.seed, self.epoch, identity))
+                SampleIndex(number, sample_seed(self.seed, self.epoch, identity))
                 for number, identity in zip(numbers[mine][batch].tolist(), identities[batch].tolist(), strict=True)
             ]
 
 
-class EvaluationBatches(Sampler[list[Position]]):
+class EvaluationBatches(Sampler[list[SampleIndex]]):
     """Batches of one rank that cover each sample exactly once over all ranks, in order.
 
     Rank r reads samples r, r + world, ...; ranks may get unequal numbers of batches, none included.
@@ -94,9 +94,9 @@ class EvaluationBatches(Sampler[list[Position]]):
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[Position]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         for start in range(0, len(self.indices), self.batch_size):
-            yield [Position(index, 0) for index in self.indices[start : start + self.batch_size]]
+            yield [SampleIndex(index, 0) for index in self.indices[start : start + self.batch_size]]
 
 
 def count_steps(mixture: Mixture, batch_size: int, *, world: int = 1, steps: int | None = None) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from harmonizer.data.picture import decode_picture
+from harmonizer.data.image import decode_image
 from harmonizer.data.shards.tar_index import Sample, parse_label
 from harmonizer.data.shards.validate import image_extension, read_member
 from harmonizer.data.shards.writer import HEATMAP, LABEL
@@ -66,11 +66,11 @@ def _cell(sample: Sample, classes: Sequence[str]) -> tuple[Image.Image, Image.Im
         if LABEL in sample.members:
             caption = _name_label(read_member(sample, LABEL, file), classes)
         try:
-            image = decode_picture(b"" if extension is None else read_member(sample, extension, file)).convert("RGB")
+            image = decode_image(b"" if extension is None else read_member(sample, extension, file)).convert("RGB")
             image = ImageOps.contain(image, (CELL, CELL))  # small images grow, too
             mapped = None
             if HEATMAP in sample.members:
-                mapped = overlay(image, decode_picture(read_member(sample, HEATMAP, file)))
+                mapped = overlay(image, decode_image(read_member(sample, HEATMAP, file)))
         except ValueError:
             return Image.new("RGB", (CELL, CELL), "lightgrey"), None, f"{caption} (damaged)"
     return image, mapped, caption

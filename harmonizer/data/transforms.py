@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from harmonizer.data.augment import jitter, random_box, rotate
-from harmonizer.data.picture import MOST_PIXELS, Pixels
+from harmonizer.data.image import MOST_PIXELS, Pixels
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 Box = tuple[int, int, int, int]

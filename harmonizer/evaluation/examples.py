@@ -24,7 +24,7 @@ def keep_examples(kept: Examples, batch: Batch, result: AttackResult) -> None:
     """Add the images of a batch that were fooled and have a map, until there are enough."""
     counts = (result.status == Status.FOUND) & batch.has_map
     for i in counts.nonzero()[:, 0].tolist()[: max(EXAMPLES - len(kept), 0)]:
-        arrays = {"image": batch.images, "human": batch.human, "adversarial": result.adversarial}
+        arrays = {"image": batch.images, "human": batch.human_map, "adversarial": result.adversarial}
         example = {name: array[i].float().cpu() for name, array in arrays.items()}
         kept[batch.keys[i]] = example | {"label": int(batch.labels[i])}
 

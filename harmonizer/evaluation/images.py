@@ -36,7 +36,7 @@ class Images:
 
     def seen(self, batch: Batch) -> None:
         """Note what was measured, for the digest."""
-        for values in (batch.images, batch.labels, batch.human):
+        for values in (batch.images, batch.labels, batch.human_map):
             self._digest.update(str(tuple(values.shape)).encode())
             self._digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 

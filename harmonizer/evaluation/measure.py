@@ -95,14 +95,14 @@ def _attack_rows(batch: Batch, result: AttackResult) -> list[Row]:
 def _correlation(batch: Batch, adversarial: Tensor, counts: Tensor, mask: Mask) -> Tensor:
     """Return (B,) float64 Spearman correlations of attack maps with human maps; NaN where there is none."""
     found = batch.images.new_full((len(batch.images),), torch.nan, dtype=torch.float64)
-    found[counts] = spearman(attack_map(adversarial[counts], batch.images[counts], mask=mask), batch.human[counts])
+    found[counts] = spearman(attack_map(adversarial[counts], batch.images[counts], mask=mask), batch.human_map[counts])
     return found
 
 
 def _with_saliency(rows: Sequence[Row], batch: Batch, saliency: Tensor) -> list[Row]:
     """Add what the saliency (B,H,W) agrees with the human maps."""
     counts = batch.has_map
-    pair = saliency[counts], batch.human[counts]
+    pair = saliency[counts], batch.human_map[counts]
     scores = {"feature_alignment": spearman(*pair), "dice": dice(*pair), "iou": iou(*pair)}
     values = iter(zip(*(score.tolist() for score in scores.values()), strict=True))
     return [

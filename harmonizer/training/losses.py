@@ -31,7 +31,7 @@ def agreement_loss(gradient: Tensor, batch: Batch, settings: Mapping[str, Any]) 
     if metric != "contrastive":  # which compares the samples of a batch; for the others one longer batch is faster
         saliencies = [torch.cat(saliencies)]
     times = len(saliencies[0]) // len(gradient)
-    human, has_map = batch.human.repeat(times, 1, 1), batch.has_map.repeat(times)
+    human, has_map = batch.human_map.repeat(times, 1, 1), batch.has_map.repeat(times)
     losses = [harmonizer_loss(saliency, human, has_map, metric=metric, **chosen) for saliency in saliencies]
     loss = torch.stack(losses).mean()
     if settings["gradient_penalty"]:

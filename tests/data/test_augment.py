@@ -10,11 +10,11 @@ from PIL import Image
 from shard_data import write_folder
 from torchvision.transforms import RandomResizedCrop
 
-from harmonizer.data import picture
+from harmonizer.data import image as images
 from harmonizer.data.augment import mix_pairs, random_box, rotate
 from harmonizer.data.batch import Batch
-from harmonizer.data.dataset import Position, ShardDataset
-from harmonizer.data.picture import decode_rgb
+from harmonizer.data.dataset import SampleIndex, ShardDataset
+from harmonizer.data.image import decode_rgb
 from harmonizer.data.transforms import JointTransform
 
 VALUES = np.random.default_rng(0).integers(0, 256, (60, 45), dtype=np.uint8)
@@ -113,7 +113,7 @@ def test_pairs_are_mixed_alike_in_images_maps_and_labels():
         assert partner != i and has_map[partner] == has_map[i]
         expected = share * values[i] + (1 - share) * values[partner]
         torch.testing.assert_close(mixed.images[i, 1], expected)
-        torch.testing.assert_close(mixed.human[i], expected if has_map[i] else torch.zeros(6, 6))
+        torch.testing.assert_close(mixed.human_map[i], expected if has_map[i] else torch.zeros(6, 6))
     assert sorted(mixed.mixup_labels.tolist()) == list(range(7))
     assert mix_pairs(batch, 0.4, range(7)).mixup_lam.equal(mixed.mixup_lam)
     many = Batch(*[part[:1].repeat(4000, *[1] * (part.ndim - 1)) for part in batch[:4]], [])
@@ -124,7 +124,7 @@ def test_pairs_are_mixed_alike_in_images_maps_and_labels():
 def test_mixing_a_batch_that_was_loaded(tmp_path):
     folder = write_folder(tmp_path / "shards", train=12) / "train"
     plain, mixed = (ShardDataset(folder, JointTransform(32, flip=0.5), mixup=alpha) for alpha in (0.0, 0.5))
-    positions = [Position(number, 50 + number) for number in (3, 1, 5, 8, 0)]
+    positions = [SampleIndex(number, 50 + number) for number in (3, 1, 5, 8, 0)]
     before, after = plain.__getitems__(positions).batch, mixed.__getitems__(positions).batch
     assert before.mixup_labels is None and before.mixup_lam is None
     share = after.mixup_lam[1]
@@ -143,8 +143,8 @@ KINDS = [
 @pytest.mark.parametrize("library", ["simplejpeg", "Pillow"])
 def test_decoding_gives_pillows_pixels(library, monkeypatch):
     if library == "Pillow":
-        monkeypatch.setattr(picture, "simplejpeg", None)
-    elif picture.simplejpeg is None:
+        monkeypatch.setattr(images, "simplejpeg", None)
+    elif images.simplejpeg is None:
         pytest.skip("simplejpeg is not installed")
     rng = np.random.default_rng(0)
     for number, settings in enumerate([*KINDS, {"format": "png"}, {"format": "webp", "lossless": True}]):

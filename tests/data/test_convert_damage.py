@@ -99,7 +99,7 @@ def damaged(clickme_file, clickme_features):
 
 
 def listed(folder):
-    with (folder / "left_out.csv").open() as file:
+    with (folder / "skipped.csv").open() as file:
         return list(csv.DictReader(file))
 
 

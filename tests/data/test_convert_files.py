@@ -16,7 +16,7 @@ from harmonizer.data.convert.cli import main
 from harmonizer.data.convert.readers.files import MOST_BYTES
 from harmonizer.data.convert.readers.tf_example import build_example
 from harmonizer.data.convert.readers.tfrecord import masked_crc32c, write_records
-from harmonizer.data.picture import MOST_PIXELS
+from harmonizer.data.image import MOST_PIXELS
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -31,7 +31,7 @@ def images(encode, tmp_path):
 
 
 @pytest.fixture
-def left_out(images, tmp_path, capsys, read_shards):
+def skipped(images, tmp_path, capsys, read_shards):
     """Return a function that converts the images: keys, what is left out (file -> reason), and what was said."""
 
     def run(*options):
@@ -42,7 +42,7 @@ def left_out(images, tmp_path, capsys, read_shards):
         again, listed = capsys.readouterr(), {}
         if failed:
             assert (failed, status, "Traceback" in message) == (1, 3, False), again.err
-            with (tmp_path / "out" / "left_out.csv").open() as file:
+            with (tmp_path / "out" / "skipped.csv").open() as file:
                 listed = {row["file"]: row["reason"] for row in csv.DictReader(file)}
             assert next(iter(listed)) in message  # the error names it, too
         return list(read_shards(tmp_path / "out")), listed, said + again.out
@@ -60,46 +60,46 @@ TWO = ["cat-0", "cat-1"]
 
 
 @pytest.mark.parametrize("target", [".", "..", "../cat"])
-def test_a_loop_is_named_and_multiplies_nothing(target, images, left_out):
+def test_a_loop_is_named_and_multiplies_nothing(target, images, skipped):
     place = link(images / "cat" / "self", target)
-    keys, listed, _ = left_out()
+    keys, listed, _ = skipped()
     assert (keys, list(listed)) == (TWO, [place])
     assert "a loop; remove the link" in listed[place]
 
 
-def test_links_that_lead_nowhere_are_named(images, left_out):
+def test_links_that_lead_nowhere_are_named(images, skipped):
     places = [link(images / "cat" / "a", "b"), link(images / "cat" / "b", "a"), link(images / "cat" / "c.jpg", "no")]
-    keys, listed, _ = left_out()
+    keys, listed, _ = skipped()
     assert (keys, list(listed)) == (TWO, places)
     assert all("leads nowhere" in reason for reason in listed.values())
 
 
-def test_nothing_outside_of_a_source_is_taken(images, left_out, encode, tmp_path):
+def test_nothing_outside_of_a_source_is_taken(images, skipped, encode, tmp_path):
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "x.jpg").write_bytes(encode())
     (tmp_path / "secret" / "x.txt").touch()
     link(images / "cat" / "readme.txt", tmp_path / "secret" / "x.txt")  # nothing that is read
     places = {link(images / "cat" / "x.jpg", tmp_path / "secret" / "x.jpg"), link(images / "dog", "../secret")}
-    keys, listed, _ = left_out()
+    keys, listed, _ = skipped()
     assert (keys, set(listed)) == (TWO, places)
     assert all(f"outside of {images}; copy it (cp -rL)" in reason for reason in listed.values())
 
 
-def test_links_to_what_is_there_already_are_named(images, left_out):
+def test_links_to_what_is_there_already_are_named(images, skipped):
     places = {link(images / "cat" / "2.jpg", "1.jpg"), link(images / "dog", "cat")}
-    keys, listed, _ = left_out()
+    keys, listed, _ = skipped()
     assert (keys, set(listed)) == (TWO, places)
     assert all("is taken already" in reason for reason in listed.values())
 
 
-def test_links_into_a_hidden_folder_are_followed_once(images, left_out, encode):
+def test_links_into_a_hidden_folder_are_followed_once(images, skipped, encode):
     (images / ".pool" / "deep").mkdir(parents=True)
     for name in ("a.jpg", "b.jpg", "deep/c.jpg"):
         (images / ".pool" / name).write_bytes(encode())
     link(images / ".pool" / "deep" / "up", "..")
     link(images / "cat" / "a.jpg", "../.pool/a.jpg")
     link(images / "dog", ".pool")
-    keys, listed, said = left_out()
+    keys, listed, said = skipped()
     assert keys == [*TWO, "cat-a", "dog-b", "dog-deep-c"]
     assert list(listed) == [str(images / "dog" / "a.jpg"), str(images / "dog" / "deep" / "up")]
     assert "1 hidden, for a name that begins with a dot; first" in said
@@ -111,11 +111,11 @@ def test_a_source_may_be_a_link_itself(images, convert, read_shards, tmp_path):
     assert list(read_shards(tmp_path / "out")) == TWO
 
 
-def test_pipes_and_devices_are_not_opened(images, left_out, convert, tmp_path):
+def test_pipes_and_devices_are_not_opened(images, skipped, convert, tmp_path):
     os.mkfifo(images / "cat" / "pipe.jpg")
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "table.csv").write_text("image,label,map\nimages/cat/0.jpg,0,/dev/zero\nimages/cat/pipe.jpg,0,\n")
-    keys, listed, _ = left_out()
+    keys, listed, _ = skipped()
     assert (keys, listed) == (TWO, {str(images / "cat" / "pipe.jpg"): "is a pipe, socket or device, not a file"})
     status, message = convert(tmp_path / "pipe.csv", "--out", tmp_path / "x")
     assert (status, "pipe.csv is a pipe, socket or device" in message) == (1, True)
@@ -127,10 +127,10 @@ def test_pipes_and_devices_are_not_opened(images, left_out, convert, tmp_path):
         (tmp_path / "table.csv").write_text("image,label,map\nimages/cat/0.jpg,0,\nimages/cat/pipe.jpg,0,\n")
 
 
-def test_hidden_files_archives_and_other_kinds_are_named(images, left_out):
+def test_hidden_files_archives_and_other_kinds_are_named(images, skipped):
     for name in ("._0.jpg", ".x.jpg", ".DS_Store", "n1.tar", "n2.tar.gz", "a.jfif", "b.jfif", "notes"):
         (images / "cat" / name).touch()
-    keys, listed, said = left_out()
+    keys, listed, said = skipped()
     assert (keys, listed) == (TWO, {})
     assert f"2 hidden, for a name that begins with a dot; first {images}/cat/._0.jpg\n" in said
     assert (
@@ -167,12 +167,12 @@ def test_keys_of_two_sources_get_numbers_and_this_is_said(images, convert, read_
     assert samples["cat-1_2"]["jpg"] == encode(seed=9)
 
 
-def test_two_maps_of_one_image_and_maps_of_none(images, left_out, convert, tmp_path):
+def test_two_maps_of_one_image_and_maps_of_none(images, skipped, convert, tmp_path):
     (tmp_path / "maps" / "cat").mkdir(parents=True)
     for name in ("0.npy", "1.npy", "2.npy"):
         np.save(tmp_path / "maps" / "cat" / name, np.ones((256, 256)))
     options = ("--maps", tmp_path / "maps")
-    keys, listed, said = left_out(*options)
+    keys, listed, said = skipped(*options)
     assert (keys, listed) == (TWO, {})
     assert f"1 maps belong to no image; first {tmp_path}/maps/cat/2.npy" in said
     np.savez(tmp_path / "maps" / "cat" / "0.npz", map=np.ones((256, 256)))
@@ -180,21 +180,21 @@ def test_two_maps_of_one_image_and_maps_of_none(images, left_out, convert, tmp_p
     assert (status, "0.npz are maps of one image; remove one of them" in message) == (1, True)
 
 
-def test_a_link_among_maps_is_named(images, left_out, tmp_path):
+def test_a_link_among_maps_is_named(images, skipped, tmp_path):
     (tmp_path / "maps" / "cat").mkdir(parents=True)
     np.save(tmp_path / "1.npy", np.ones((256, 256)))
     for name in ("0.npy", "1.npy"):
         np.save(tmp_path / "maps" / "cat" / name, np.ones((256, 256)))
     (tmp_path / "maps" / "cat" / "1.npy").unlink()
     place = link(tmp_path / "maps" / "cat" / "1.npy", "../../1.npy")
-    keys, listed, _ = left_out("--maps", tmp_path / "maps")
+    keys, listed, _ = skipped("--maps", tmp_path / "maps")
     assert (keys, list(listed)) == (["cat-0"], [place, str(images / "cat" / "1.jpg")])
 
 
-def test_a_picture_starts_no_program(images, left_out, monkeypatch):
+def test_a_picture_starts_no_program(images, skipped, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("started Ghostscript"))
     (images / "cat" / "x.jpg").write_bytes(EPS)
-    keys, listed, _ = left_out()
+    keys, listed, _ = skipped()
     assert (keys, list(listed)) == (TWO, [str(images / "cat" / "x.jpg")])
     assert (
         "not an image in one of the formats JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM" in listed[str(images / "cat/x.jpg")]
@@ -236,11 +236,11 @@ def grow(path, content, size):
 
 
 @pytest.mark.parametrize("name", HUGE)
-def test_maps_of_absurd_size_are_not_loaded(name, images, left_out, monkeypatch, tmp_path):
+def test_maps_of_absurd_size_are_not_loaded(name, images, skipped, monkeypatch, tmp_path):
     (tmp_path / "maps" / "cat").mkdir(parents=True)
     np.save(tmp_path / "maps" / "cat" / "0.npy", np.ones((256, 256)))
     HUGE[name](tmp_path / "maps" / "cat" / f"1{Path(name).suffix}")
-    keys, listed, _ = left_out("--maps", tmp_path / "maps")
+    keys, listed, _ = skipped("--maps", tmp_path / "maps")
     assert (keys, list(listed)) == (["cat-0"], [str(images / "cat" / "1.jpg")])
     reason = listed[str(images / "cat" / "1.jpg")]
     assert "expected at most" in reason or f"more than {MOST_BYTES} bytes" in reason

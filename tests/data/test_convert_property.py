@@ -14,7 +14,7 @@ from PIL import Image
 
 from harmonizer.data.class_names import imagenet_classes
 from harmonizer.data.convert.cli import main
-from harmonizer.data.dataset import Position, ShardDataset
+from harmonizer.data.dataset import SampleIndex, ShardDataset
 from harmonizer.data.transforms import JointTransform
 
 SIDE = 32
@@ -103,7 +103,7 @@ def test_each_sample_is_there_once_or_named(names, samples, faults, encode):
         } - {None}
         status, said = convert(source, Path(root, "out"), "--encode", encode)
         assert status == (3 if wrong else 0), said
-        assert left_out(Path(root, "out")) == {str(path) for path in wrong}
+        assert skipped(Path(root, "out")) == {str(path) for path in wrong}
         ordered = sorted(used, key=int) if all(name.isdecimal() for name in used) else used
         assert shown(Path(root, "out")) == {
             grey: (ordered.index(name), corner) for grey, (name, corner) in expected.items()
@@ -126,11 +126,11 @@ def convert(source: Path, out: Path, *options: str, on_error: str = "skip") -> t
     return status, said.getvalue()
 
 
-def left_out(folder: Path) -> set[str]:
+def skipped(folder: Path) -> set[str]:
     """Return the files that a conversion listed as left out."""
-    if not (folder / "left_out.csv").exists():
+    if not (folder / "skipped.csv").exists():
         return set()
-    with (folder / "left_out.csv").open() as file:
+    with (folder / "skipped.csv").open() as file:
         listed = [row["file"] for row in csv.DictReader(file)]
     assert len(listed) == len(set(listed))
     return set(listed)
@@ -141,7 +141,7 @@ def shown(folder: Path) -> dict[int, tuple[int, tuple[int, int]]]:
     dataset = ShardDataset(folder, JointTransform(SIDE))
     found = {}
     for number in range(len(dataset)):
-        item = dataset[Position(number, 0)]
+        item = dataset[SampleIndex(number, 0)]
         quarters = 255 * item.image.mean(0).reshape(2, SIDE // 2, 2, SIDE // 2)[:, 4:-4, :, 4:-4].mean((1, 3))
         lower, right = divmod(int(quarters.argmax()), 2)
         grey = 15 * round(float(quarters.max()) / 15)

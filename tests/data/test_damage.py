@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from shard_data import png, rewrite, write_folder
 
-from harmonizer.data.dataset import Position, ShardDataset
+from harmonizer.data.dataset import SampleIndex, ShardDataset
 from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 from harmonizer.data.shards.reader import ShardFolder
@@ -108,7 +108,7 @@ def test_a_damaged_sample_is_named_or_left_out_and_counted(name, folder, caplog)
     changes, reason = SAMPLES[name]
     rewrite(folder / "000001.tar", KEY, **changes)
     with pytest.raises(ValueError, match=reason) as error:
-        ShardDataset(folder, PLAIN)[Position(9, 0)]
+        ShardDataset(folder, PLAIN)[SampleIndex(9, 0)]
     assert f"{KEY!r} of {folder}/000001.tar" in str(error.value)
     with pytest.raises(ValueError, match=reason):
         list(BatchLoader(ShardDataset(folder, PLAIN), EvaluationBatches(20, 8)))
@@ -120,10 +120,10 @@ def test_a_damaged_sample_is_named_or_left_out_and_counted(name, folder, caplog)
         assert loader.skipped == 1
         assert [len(batch.keys) for batch in batches] == [4, 4, 3, 4, 4]
         assert [key for batch in batches for key in batch.keys] == [f"s{i:05d}" for i in range(20) if i != 9]
-    whole, part = dataset[Position(10, 0)], batches[2]
-    assert part.images[1].equal(whole.image) and part.human[1].equal(whole.human)
-    assert len(part.images) == len(part.human) == len(part.labels) == len(part.has_map) == 3
-    assert f"left out: sample {KEY!r}" in caplog.text
+    whole, part = dataset[SampleIndex(10, 0)], batches[2]
+    assert part.images[1].equal(whole.image) and part.human_map[1].equal(whole.human_map)
+    assert len(part.images) == len(part.human_map) == len(part.labels) == len(part.has_map) == 3
+    assert f"skipped: sample {KEY!r}" in caplog.text
     training = TrainLoader(dataset, TrainBatches(20, 4, seed=0))
     assert sum(len(batch.keys) for batch in training) == 19
     assert training.skipped == 1
@@ -149,12 +149,12 @@ def test_nothing_is_unpickled(folder, tmp_path):
     rewrite(folder / "000001.tar", KEY, **dict.fromkeys(kinds, code))
     dataset = ShardDataset(folder, PLAIN)
     for number in range(20):
-        dataset[Position(number, 0)]
+        dataset[SampleIndex(number, 0)]
     assert not mark.exists()
     rewrite(folder / "000001.tar", KEY, cls=code)
     with pytest.raises(ValueError, match="expected an integer"):
         dataset = ShardDataset(folder, PLAIN)
-        dataset[Position(9, 0)]
+        dataset[SampleIndex(9, 0)]
     assert not mark.exists()
 
 

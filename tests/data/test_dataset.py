@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from shard_data import CLASSES, png, sample, write_folder
 
-from harmonizer.data.dataset import Position, ShardDataset, collate
+from harmonizer.data.dataset import SampleIndex, ShardDataset, collate
 from harmonizer.data.shards.writer import write_shards
 from harmonizer.data.transforms import JointTransform
 
@@ -36,16 +36,16 @@ def test_samples_come_back_as_they_were_written(folder):
     dataset = ShardDataset(folder, PLAIN)
     assert len(dataset) == 20
     for index in (0, 7, 8, 19):
-        item, written = dataset[Position(index, 0)], sample(index, with_map=index % 5 != 0)
+        item, written = dataset[SampleIndex(index, 0)], sample(index, with_map=index % 5 != 0)
         assert (item.key, item.label, item.has_map) == (written["__key__"], written["cls"], "heatmap.png" in written)
         picture = np.asarray(Image.open(io.BytesIO(written["png"])))
         np.testing.assert_array_equal((item.image * 255).round().byte().permute(1, 2, 0), picture)
         if item.has_map:
             values = np.asarray(Image.open(io.BytesIO(written["heatmap.png"])))
-            np.testing.assert_allclose(item.human, values / 255, atol=1e-7)
+            np.testing.assert_allclose(item.human_map, values / 255, atol=1e-7)
         else:
-            assert not item.human.any()
-    batch = collate([dataset[Position(i, 0)] for i in range(3)])
+            assert not item.human_map.any()
+    batch = collate([dataset[SampleIndex(i, 0)] for i in range(3)])
     assert batch.images.shape == (3, 3, 32, 32)
     assert batch.has_map.tolist() == [False, True, True]
 
@@ -54,7 +54,7 @@ def test_sixteen_bit_maps_keep_their_depth(tmp_path):
     values = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
     stored = sample(1, 64) | {"heatmap.png": png(values)}
     write_shards([stored], tmp_path / "s", classes=CLASSES, maps="")
-    human = ShardDataset(tmp_path / "s", JointTransform(64))[Position(0, 0)].human
+    human = ShardDataset(tmp_path / "s", JointTransform(64))[SampleIndex(0, 0)].human_map
     np.testing.assert_allclose(human, values / 65535, atol=1e-6)
 
 
@@ -63,7 +63,7 @@ def test_a_map_of_another_size_covers_the_same_picture(tmp_path):
     rows, columns = np.mgrid[:224, :224]
     stored = sample(1, 256) | {"heatmap.png": png((rows // 2 + columns // 4).astype(np.uint8))}
     write_shards([stored], tmp_path / "s", classes=CLASSES, maps="")
-    human = ShardDataset(tmp_path / "s", JointTransform(256))[Position(0, 0)].human
+    human = ShardDataset(tmp_path / "s", JointTransform(256))[SampleIndex(0, 0)].human_map
     rows, columns = (np.mgrid[:256, :256] + 0.5) * 224 / 256 - 0.5
     expected = (rows / 2 + columns / 4) / 255
     np.testing.assert_allclose(human[4:-4, 4:-4], expected[4:-4, 4:-4], atol=1.5 / 255)
@@ -170,10 +170,10 @@ def test_a_damaged_sample_is_named(folder, name, content, message):
     rewrite(folder / "000001.tar", change)
     dataset = ShardDataset(folder, PLAIN)
     with pytest.raises(ValueError, match=message) as error:
-        dataset[Position(9, 0)]
+        dataset[SampleIndex(9, 0)]
     assert "'s00009'" in str(error.value)
     assert "000001.tar" in str(error.value)
-    assert dataset[Position(8, 0)].key == "s00008"
+    assert dataset[SampleIndex(8, 0)].key == "s00008"
 
 
 def test_a_truncated_picture_is_named(folder):
@@ -182,7 +182,7 @@ def test_a_truncated_picture_is_named(folder):
 
     rewrite(folder / "000001.tar", change)
     with pytest.raises(ValueError, match=r"'s00009' of .*000001.tar: cannot decode .png"):
-        ShardDataset(folder, PLAIN)[Position(9, 0)]
+        ShardDataset(folder, PLAIN)[SampleIndex(9, 0)]
 
 
 def test_a_folder_without_shards_is_named(tmp_path):

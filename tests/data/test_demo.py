@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from harmonizer.data.dataset import Position, ShardDataset
+from harmonizer.data.dataset import SampleIndex, ShardDataset
 from harmonizer.data.demo import dataset as demo
 from harmonizer.data.demo.render import SIZE, oklch, paint
 from harmonizer.data.demo.shapes import SHAPES
@@ -63,9 +63,9 @@ def test_samples_are_read_back(folder):
         dataset = ShardDataset(folder / split, JointTransform(SIZE))
         assert len(dataset) == size
         for index in (0, size - 1):
-            item = dataset[Position(index, 0)]
+            item = dataset[SampleIndex(index, 0)]
             assert item.image.shape == (3, SIZE, SIZE)
-            assert item.has_map == (float(item.human.max()) == 1.0)
+            assert item.has_map == (float(item.human_map.max()) == 1.0)
         keys += [dataset.folders[0].read(number).key for number in range(size)]
     assert len(set(keys)) == sum(SMALL.values())
 

@@ -108,9 +108,9 @@ def test_problems_of_files_are_found(folder, tmp_path):
 def test_a_copy_of_a_shard_is_found(folder):
     (folder / "manifest.json").unlink()
     (folder / "000003.tar").write_bytes((folder / "000000.tar").read_bytes())
-    manifest, surveys, problems = inspect(folder)
+    manifest, reports, problems = inspect(folder)
     assert (manifest, problems) == (None, [f"{folder}/000003.tar is a copy of 000000.tar: its samples count twice"])
-    assert ("keys", "2 in more than one shard, such as s0: samples are named SHARD/KEY") in describe(manifest, surveys)
+    assert ("keys", "2 in more than one shard, such as s0: samples are named SHARD/KEY") in describe(manifest, reports)
 
 
 def test_what_does_not_exist_is_an_error(capsys, tmp_path):

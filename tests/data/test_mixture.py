@@ -10,7 +10,7 @@ from harmonizer.data.sampling import TrainBatches, count_steps
 
 
 def numbers(batches):
-    return [position.number for batch in batches for position in batch]
+    return [index.sample for batch in batches for index in batch]
 
 
 def test_one_source_is_one_permutation_dealt_out_to_the_ranks():
@@ -33,7 +33,7 @@ def test_sources_have_their_share_of_every_epoch_and_no_sample_comes_twice(world
         seen = [number for part in batches for number in numbers(part)]
         assert len(set(seen)) == len(seen)
         assert sum(number < 60 for number in seen) == pytest.approx(len(seen) * 0.2, abs=1)
-        seeds = [position.seed for part in batches for batch in part for position in batch]
+        seeds = [index.seed for part in batches for batch in part for index in batch]
         assert len(set(seeds)) == len(seeds)
         epochs.append(seen)
     assert epochs[0] != epochs[1]
@@ -73,9 +73,9 @@ def test_a_small_source_is_repeated_only_when_asked():
     mixture = Mixture(parts, seed=0, repeat=True)
     assert count_steps(mixture, 4) == 100
     batches = list(TrainBatches(mixture, 4, seed=0, steps=15))
-    small = [position for batch in batches for position in batch if position.number < 10]
-    assert sorted(position.number for position in small) == sorted([*range(10)] * 3)
-    assert len({position.seed for position in small}) == 30  # each time augmented anew
+    small = [index for batch in batches for index in batch if index.sample < 10]
+    assert sorted(index.sample for index in small) == sorted([*range(10)] * 3)
+    assert len({index.seed for index in small}) == 30  # each time augmented anew
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -83,7 +83,9 @@ def test_a_window_keeps_few_shards_open(world):
     shards = [7] * 12
     seen, orders = [], []
     for rank in range(world):
-        batches = TrainBatches(Mixture([Part(shards)], seed=3, window=2), 3, seed=3, rank=rank, world=world)
+        batches = TrainBatches(
+            Mixture([Part(shards)], seed=3, shuffle_window_shards=2), 3, seed=3, rank=rank, world=world
+        )
         mine = numbers(batches)
         open_at_once = [len({number // 7 for number in mine[at : at + 14]}) for at in range(0, len(mine) - 14)]
         assert max(open_at_once) <= 4  # two windows of two, at a border
@@ -99,6 +101,6 @@ def test_wrong_mixtures_are_named():
         with pytest.raises(ValueError, match="samples and weights above 0"):
             Mixture(parts, seed=0)
     with pytest.raises(ValueError, match="window"):
-        Mixture([Part([3])], seed=0, window=0)
+        Mixture([Part([3])], seed=0, shuffle_window_shards=0)
     with pytest.raises(ValueError, match="13 training samples mixed by weight are fewer than one batch of 8"):
         count_steps(Mixture([Part([3], 0.5), Part([10], 0.5)], seed=0), 8)

@@ -98,7 +98,7 @@ def test_other_protocols(folder, tmp_path):
 
 
 def test_a_data_module_of_addresses(folder, server, tmp_path):
-    settings = SETTINGS | {"cache": tmp_path / "cache", "window": 2, "seed": 4}
+    settings = SETTINGS | {"cache": tmp_path / "cache", "shuffle_window_shards": 2, "seed": 4}
     data = ShardData(server.url, **settings)
     local = ShardData(folder, **settings)
     for a, b in ((data.train_dataloader(), local.train_dataloader()), (data.val_dataloader(), local.val_dataloader())):

@@ -40,7 +40,7 @@ def test_other_processes_or_batches_go_on_with_the_next_epoch(settings, dataset,
     with caplog.at_level(logging.WARNING):
         loader.load_state_dict(state)
     assert "from the middle of epoch 0 (4 batches in)" in caplog.text
-    assert "the rest of that epoch is left out" in caplog.text
+    assert "the rest of that epoch is skipped" in caplog.text
     assert list(loader) == []
     assert (loader.state_dict()["epoch"], loader.state_dict()["batch"]) == (1, 0)
     loader.batches.set_epoch(1)

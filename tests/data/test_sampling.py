@@ -19,7 +19,7 @@ def test_evaluation_sees_each_sample_exactly_once(world, length, batch_size):
     ranks = [EvaluationBatches(length, batch_size, rank=rank, world=world) for rank in range(world)]
     batches = [list(rank) for rank in ranks]
     assert [len(part) for part in batches] == [len(rank) for rank in ranks]
-    assert sorted(p.number for part in batches for batch in part for p in batch) == list(range(length))
+    assert sorted(p.sample for part in batches for batch in part for p in batch) == list(range(length))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
@@ -31,7 +31,7 @@ def test_training_ranks_take_equal_steps_and_share_no_sample(world):
             rank.set_epoch(epoch)
         batches = [list(rank) for rank in ranks]
         assert {len(part) for part in batches} == {100 // (5 * world)}
-        seen = [position.number for part in batches for batch in part for position in batch]
+        seen = [index.sample for part in batches for batch in part for index in batch]
         assert len(seen) == len(set(seen))
         epochs.append(batches)
     assert epochs[0] != epochs[1]
@@ -39,7 +39,7 @@ def test_training_ranks_take_equal_steps_and_share_no_sample(world):
         rank.set_epoch(0)
     assert [list(rank) for rank in ranks] == epochs[0]
     assert list(TrainBatches(100, 5, seed=2, world=world)) != epochs[0][0]
-    seeds = [position.seed for position in chain(*epochs[0][0], *epochs[1][0])]
+    seeds = [index.seed for index in chain(*epochs[0][0], *epochs[1][0])]
     assert len(set(seeds)) == len(seeds)
 
 
@@ -81,7 +81,7 @@ def test_loading_goes_on_in_the_middle_of_an_epoch(tmp_path, workers):
         for a, b in zip(second, expected, strict=True):
             assert a.keys == b.keys
             assert a.images.equal(b.images)
-            assert a.human.equal(b.human)
+            assert a.human_map.equal(b.human_map)
 
     validation = ShardDataset(folder / "val", JointTransform(32))
     keys = [

@@ -7,7 +7,7 @@ from shard_data import sample, write_folder
 from tar_files import IMAGE, JUNK, PLAIN, adopted, entry, members, write_tar
 
 from harmonizer.data.adopt import find_shards
-from harmonizer.data.dataset import Position, ShardDataset
+from harmonizer.data.dataset import SampleIndex, ShardDataset
 from harmonizer.data.inspect import inspect
 from harmonizer.data.loader import BatchLoader
 from harmonizer.data.sampling import EvaluationBatches
@@ -101,5 +101,5 @@ def test_repeated_keys_are_kept_in_the_manifest_and_leave_its_digest(tmp_path):
 def test_names_in_a_mixture_say_the_folder(tmp_path):
     one, two = (write_folder(tmp_path / name, train=4, val=1, size=8) / "train" for name in "ab")
     dataset = ShardDataset([ShardFolder(one), ShardFolder(two)], PLAIN)
-    assert dataset[Position(0, 0)].key == f"{one}/000000.tar/s00000"
-    assert dataset[Position(4, 0)].key == f"{two}/000000.tar/s00000"
+    assert dataset[SampleIndex(0, 0)].key == f"{one}/000000.tar/s00000"
+    assert dataset[SampleIndex(4, 0)].key == f"{two}/000000.tar/s00000"

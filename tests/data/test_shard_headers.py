@@ -9,7 +9,7 @@ from shard_data import rewrite, write_folder
 from tar_files import IMAGE, JUNK, PLAIN, adopted, entry, members, write_tar
 
 from harmonizer.data.adopt import main
-from harmonizer.data.dataset import Position, ShardDataset
+from harmonizer.data.dataset import SampleIndex, ShardDataset
 from harmonizer.data.inspect import describe, inspect
 from harmonizer.data.inspect import main as look
 from harmonizer.data.loader import BatchLoader
@@ -159,7 +159,7 @@ def test_what_a_sample_has_is_listed(tmp_path):
     folder = write_folder(tmp_path / "shards", train=4, val=1, size=8) / "train"
     rewrite(folder / "000000.tar", "s00001", cls=None)
     with pytest.raises(ValueError, match=r"'s00001' .* has no \.cls, it has \.png, \.heatmap\.png;"):
-        ShardDataset(folder, PLAIN)[Position(1, 0)]
+        ShardDataset(folder, PLAIN)[SampleIndex(1, 0)]
     (folder / NAME).unlink()
     with pytest.raises(ValueError, match=r"'s00001' has no \.cls; it has \.heatmap\.png, \.png"):
         adopted(folder)

@@ -128,7 +128,7 @@ def run(line, folder, place, **settings):
 def test_the_commands_say_what_they_left_out(line, folder, tmp_path):
     status, error = run(line, folder, tmp_path, num_workers=0, on_error="skip")
     assert status == 0, error
-    assert "left out: sample" in error
+    assert "skipped: sample" in error
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -28,7 +28,7 @@ def batch_of(model):
     images = torch.rand(5, 3, SIZE, SIZE, generator=generator).double()
     labels, has_map = torch.tensor([0, 1, 2, 3, 0]), torch.tensor([True, False, True, False, True])
     human = torch.rand(5, SIZE, SIZE, generator=generator).double()
-    return Batch(images=images, labels=labels, human=human, has_map=has_map, keys=list("abcde"))
+    return Batch(images=images, labels=labels, human_map=human, has_map=has_map, keys=list("abcde"))
 
 
 def step(model, batch):

@@ -77,7 +77,7 @@ def test_a_harmonized_step_has_the_gradient_of_the_sum_of_both_losses(folder, mo
     images = batch.images.detach().clone().requires_grad_()
     logits = plain(images)
     saliency = input_saliency(logits, images, batch.labels, create_graph=True)
-    agreement = harmonizer_loss(saliency, batch.human, batch.has_map, levels=4)
+    agreement = harmonizer_loss(saliency, batch.human_map, batch.has_map, levels=4)
     (F.cross_entropy(logits, batch.labels, label_smoothing=0.1) + 3 * agreement).backward()
     for (name, a), b in zip(module.model.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=name)
@@ -227,9 +227,9 @@ def test_a_step_of_the_modern_recipe_is_the_sum_of_its_parts(folder, saliency_ba
     share = plain(images).softmax(1)[torch.arange(len(images)), batch.labels]
     gradient = torch.autograd.grad((share / (1 - share)).log().sum(), images, create_graph=True)[0]
     norms = torch.stack([pixels.norm(dim=0) for pixels in gradient])
-    agreement = harmonizer_loss(norms, batch.human, has_map, metric=metric)
+    agreement = harmonizer_loss(norms, batch.human_map, has_map, metric=metric)
     if reductions != "l2":
-        signed = harmonizer_loss(sum(gradient.unbind(1)) / 3, batch.human, has_map, metric=metric)
+        signed = harmonizer_loss(sum(gradient.unbind(1)) / 3, batch.human_map, has_map, metric=metric)
         agreement = (signed + agreement) / 2
     size = sum(gradient[i].norm() ** 2 for i in range(len(images)) if has_map[i]) / len(images)
     agreement = agreement + 0.3 * size

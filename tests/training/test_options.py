@@ -69,14 +69,14 @@ def test_a_split_batch_keeps_the_order_and_the_denominator(folder):
     batch = batch_of(folder)
     assert 0 < batch.has_map.sum() < len(batch.labels)
     model = built().model.double()
-    batch = batch._replace(images=batch.images.double(), human=batch.human.double())
+    batch = batch._replace(images=batch.images.double(), human_map=batch.human_map.double())
     (logits, gradient), (split_logits, split_gradient) = (
         logits_and_gradient(model, batch, joint=joint) for joint in (True, False)
     )
     torch.testing.assert_close(split_logits, logits)
     torch.testing.assert_close(split_gradient[batch.has_map], gradient[batch.has_map])
     assert not split_gradient[~batch.has_map].any()
-    losses = [harmonizer_loss(values.mean(1), batch.human, batch.has_map) for values in (gradient, split_gradient)]
+    losses = [harmonizer_loss(values.mean(1), batch.human_map, batch.has_map) for values in (gradient, split_gradient)]
     torch.testing.assert_close(*losses)
 
 

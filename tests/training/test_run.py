@@ -137,6 +137,15 @@ def test_a_run_of_an_earlier_version_has_no_mark_and_is_resumed(folder):
     assert not (folder / LAST).exists()
 
 
+def test_a_setting_that_has_a_new_name_is_the_same_setting(folder):
+    old, new = (RUN | {"data": RUN["data"] | {name: 2}} for name in ("window", "shuffle_window_shards"))
+    enter(folder, old)
+    (folder / LAST).touch()
+    enter(folder, new)
+    with pytest.raises(FileExistsError, match=r"shuffle_window_shards \(2 -> 3\)"):
+        enter(folder, RUN | {"data": RUN["data"] | {"shuffle_window_shards": 3}})
+
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -26,7 +26,7 @@ from harmonizer.data.shards.download import fetch_all
 from harmonizer.data.shards.manifest import Manifest
 from harmonizer.results import text_cell
 
-LEFT_OUT = "left_out.csv"  # beside the shards
+SKIPPED = "skipped.csv"  # beside the shards
 VERSION = 2  # of what is written: an interrupted conversion is gone on with by the same only
 SAMPLES_PER_SHARD = 1000
 PREPARED = {
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         with show_progress() as progress:
-            manifest, left_out = _convert(given, progress)
+            manifest, skipped = _convert(given, progress)
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on", status=130)
     except BrokenProcessPool:
@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     maps = sum(shard.maps for shard in manifest.shards)
     sys.stdout.write(f"{given.out}: {manifest.samples} samples, {maps} with maps, in {len(manifest.shards)} shards\n")
-    if left_out:
-        return _complain(f"left out {len(left_out)}, first {left_out[0]}; see {given.out / LEFT_OUT}", status=3)
+    if skipped:
+        return _complain(f"skipped {len(skipped)}, first {skipped[0]}; see {given.out / SKIPPED}", status=3)
     return 0
 
 
@@ -89,21 +89,21 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
         except RecordError:
             staging.drop()
             raise
-        left_out = found.problems + [RecordError(*problem) for report in reports for problem in report.problems]
+        skipped = found.problems + [RecordError(*problem) for report in reports for problem in report.problems]
         shards = tuple(report.shard for report in reports if report.shard.samples)
         if not shards:
             staging.drop()
-            raise left_out[0]
+            raise skipped[0]
         with progress.task("measuring ceilings") as advance:
             ceilings = measure_ceilings(staging.data / PARTICIPANTS, splits=given.ceiling_splits, advance=advance)
         manifest = Manifest(found.classes, _describe_maps(reports, options), shards, ceilings=ceilings)
-        if left_out:
-            _write_left_out(staging.data / LEFT_OUT, left_out)
+        if skipped:
+            _write_skipped(staging.data / SKIPPED, skipped)
         staging.publish(manifest)
     turned = sum(report.turned for report in reports)
     if turned:
         sys.stdout.write(f"{turned} images are shown upright by their EXIF orientation, as maps must have them\n")
-    return manifest, left_out
+    return manifest, skipped
 
 
 def _run(
@@ -131,12 +131,12 @@ def _describe_maps(reports: Sequence[Report], options: Options) -> str:
     return PREPARED[options.prepare] + (f"; {kept} maps of 224 kept as in the source" if kept else "")
 
 
-def _write_left_out(path: Path, left_out: Sequence[RecordError]) -> None:
+def _write_skipped(path: Path, skipped: Sequence[RecordError]) -> None:
     """List what was left out, and why."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("file", "record", "reason"))
-        writer.writerows(map(text_cell, map(str, (error.path, error.record, error.reason))) for error in left_out)
+        writer.writerows(map(text_cell, map(str, (error.path, error.record, error.reason))) for error in skipped)
 
 
 def _complain(message: str, status: int = 1) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from harmonizer.data.convert.readers.dispatch import read
-from harmonizer.data.convert.readers.images import Encoding, encode_picture
+from harmonizer.data.convert.readers.images import Encoding, encode_image
 from harmonizer.data.convert.readers.record import HumanMap, Item, Values
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.human_map import RAW_SIZE, SIZE, Method, prepare_human_map
@@ -125,9 +125,7 @@ def convert_item(item: Item, options: Options) -> Converted:
     record = read(item)
     if not 0 <= record.label < options.classes:
         raise item.error(f"label {record.label} is out of range; there are {options.classes} classes")
-    image = encode_picture(
-        record.image, item, encoding=options.encoding, quality=options.quality, resize=options.resize
-    )
+    image = encode_image(record.image, item, encoding=options.encoding, quality=options.quality, resize=options.resize)
     width, height = image.size
     sample: dict[str, Any] = {"__key__": item.key, image.extension: image.content, LABEL: record.label}
     human, stack, kept = record.human, None, False

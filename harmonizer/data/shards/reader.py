@@ -24,7 +24,7 @@ T = TypeVar("T")
 KEPT_INDEXES = 10_000  # shards whose indexes a process keeps
 
 
-class Encoded(NamedTuple):
+class RawSample(NamedTuple):
     """One sample as it lies in its shard.
 
     Attributes:
@@ -49,11 +49,11 @@ class ShardIndex:
 
     Attributes:
         keys: (N,) bytes.
-        places: (N,len(ROLES),2) int64 offset and size; size -1 where there is no such member.
+        locations: (N,len(ROLES),2) int64 offset and size; size -1 where there is no such member.
     """
 
     keys: NDArray[np.bytes_]
-    places: NDArray[np.int64]
+    locations: NDArray[np.int64]
 
 
 class ShardFolder:
@@ -63,7 +63,7 @@ class ShardFolder:
     indexed when the first of their samples is read, in whatever process.
 
     Args:
-        place: Path, or address as :class:`harmonizer.data.shards.remote.RemoteCache` takes it.
+        location: Path, or address as :class:`harmonizer.data.shards.remote.RemoteCache` takes it.
         manifest: Of the folder; None reads it.
         cache: Of remote shards.
         verify: Compare the checksums of shards on disk with the manifest's, which reads all of them. Remote ones'
@@ -76,22 +76,22 @@ class ShardFolder:
 
     def __init__(
         self,
-        place: str | Path,
+        location: str | Path,
         *,
         manifest: Manifest | None = None,
         cache: RemoteCache | None = None,
         verify: bool = False,
     ) -> None:
-        self.place = place
+        self.location = location
         self.cache = cache or RemoteCache()
-        self.manifest = folder_manifest(place, cache=self.cache) if manifest is None else manifest
+        self.manifest = folder_manifest(location, cache=self.cache) if manifest is None else manifest
         if not self.manifest.samples:
-            raise ValueError(f"{place} holds no samples")
-        self._remote = is_remote(place)
-        self._names = [f"{str(place).rstrip('/')}/{shard.file}" for shard in self.manifest.shards]
+            raise ValueError(f"{location} holds no samples")
+        self._remote = is_remote(location)
+        self._names = [f"{str(location).rstrip('/')}/{shard.file}" for shard in self.manifest.shards]
         self._ends = list(accumulate(shard.samples for shard in self.manifest.shards))
         self._indexes: dict[int, ShardIndex] = {}
-        self.repeated_keys = has_repeated_keys(place, self.manifest)
+        self.repeated_keys = has_repeated_keys(location, self.manifest)
         if not self._remote:
             for number, listed in enumerate(self.manifest.shards):
                 self._index(number)
@@ -101,7 +101,7 @@ class ShardFolder:
     def __len__(self) -> int:
         return self.manifest.samples
 
-    def read(self, number: int) -> Encoded:
+    def read(self, number: int) -> RawSample:
         """Read a sample.
 
         Raises:
@@ -110,18 +110,18 @@ class ShardFolder:
         shard = bisect_right(self._ends, number)
         position = number - self._ends[shard]  # negative: counted from the shard's end
         index = self._index(shard)
-        places = index.places[position].tolist()
-        members = self._use(shard, lambda path: _read(path, places))
+        locations = index.locations[position].tolist()
+        members = self._use(shard, lambda path: _read(path, locations))
         key = index.keys[position].decode()
         name = f"{self.manifest.shards[shard].file}/{key}" if self.repeated_keys else key
-        return Encoded(key, name, self._names[shard], members)
+        return RawSample(key, name, self._names[shard], members)
 
     def _path(self, shard: int) -> str:
         """Return where a shard lies, after fetching it if need be."""
         if not self._remote:
             return self._names[shard]
         listed = self.manifest.shards[shard]
-        return str(self.cache.fetch(str(self.place), listed.file, listed.sha256))
+        return str(self.cache.fetch(str(self.location), listed.file, listed.sha256))
 
     def _use(self, shard: int, function: Callable[[str], T]) -> T:
         """Return a function's value for a shard's path."""
@@ -141,18 +141,20 @@ class ShardFolder:
         return self._indexes[shard]
 
 
-def _read(path: str, places: list[list[int]]) -> dict[str, bytes]:
-    """Read members of a shard; places are offset and size, -1 where there is no such member."""
+def _read(path: str, locations: list[list[int]]) -> dict[str, bytes]:
+    """Read members of a shard; locations are offset and size, -1 where there is no such member."""
     file = os.open(path, os.O_RDONLY)
     try:
         return {
-            role: os.pread(file, size, offset) for role, (offset, size) in zip(ROLES, places, strict=True) if size >= 0
+            role: os.pread(file, size, offset)
+            for role, (offset, size) in zip(ROLES, locations, strict=True)
+            if size >= 0
         }
     finally:
         os.close(file)
 
 
-def folder_manifest(place: str | Path, *, cache: RemoteCache) -> Manifest:
+def folder_manifest(location: str | Path, *, cache: RemoteCache) -> Manifest:
     """Read a folder's manifest, or make one where a folder on disk has none.
 
     Raises:
@@ -160,20 +162,20 @@ def folder_manifest(place: str | Path, *, cache: RemoteCache) -> Manifest:
         ValueError: The manifest, or a shard that has to be read, is damaged.
         OSError: A remote folder's manifest cannot be had.
     """
-    if not is_remote(place):
-        return load_manifest(Path(place))
-    return parse_manifest(cache.read(str(place), NAME), f"{place}/{NAME}")
+    if not is_remote(location):
+        return load_manifest(Path(location))
+    return parse_manifest(cache.read(str(location), NAME), f"{location}/{NAME}")
 
 
-def has_repeated_keys(place: str | Path, manifest: Manifest) -> bool:
+def has_repeated_keys(location: str | Path, manifest: Manifest) -> bool:
     """Return whether a key occurs in more than one shard of a folder; of a remote one only the manifest is asked.
 
     Raises:
         FileNotFoundError, ValueError, OSError: A shard on disk is missing or damaged.
     """
-    if manifest.repeated_keys or is_remote(place):
+    if manifest.repeated_keys or is_remote(location):
         return manifest.repeated_keys
-    return any_repeated(_read_index(f"{place}/{shard.file}", shard).keys.tolist() for shard in manifest.shards)
+    return any_repeated(_read_index(f"{location}/{shard.file}", shard).keys.tolist() for shard in manifest.shards)
 
 
 def _read_index(path: str, expected: Shard) -> ShardIndex:
@@ -190,11 +192,11 @@ def _index_once(path: str, expected: Shard, state: tuple[int, ...]) -> ShardInde
 
 
 def _index_of(samples: Sequence[Sample]) -> ShardIndex:
-    """Put the places of samples into arrays."""
-    places = np.full((len(samples), len(ROLES), 2), -1, np.int64)
-    for row, sample in zip(places, samples, strict=True):
+    """Put the locations of samples into arrays."""
+    locations = np.full((len(samples), len(ROLES), 2), -1, np.int64)
+    for row, sample in zip(locations, samples, strict=True):
         for column, role in enumerate(ROLES):
             if role in sample.members:
                 row[column] = sample.members[role]
     keys = np.array([sample.key.encode() for sample in samples], dtype=np.bytes_)
-    return ShardIndex(keys, places)
+    return ShardIndex(keys, locations)

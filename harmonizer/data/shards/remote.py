@@ -27,21 +27,23 @@ PIPE = "pipe:"
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+=@-]*")  # names that no shell, not even a distant one, takes apart
 
 
-def is_remote(place: str | Path) -> bool:
+def is_remote(location: str | Path) -> bool:
     """Tell an address from a path.
 
     >>> is_remote("s3://bucket/train"), is_remote("data/train")
     (True, False)
     """
-    return "://" in str(place) or str(place).startswith(PIPE)
+    return "://" in str(location) or str(location).startswith(PIPE)
 
 
-def subfolder(place: str | Path, name: str) -> str | Path:
+def subfolder(location: str | Path, name: str) -> str | Path:
     """Return the address or path of a folder within a folder."""
-    if not is_remote(place):
-        return Path(place) / name
+    if not is_remote(location):
+        return Path(location) / name
     return (
-        str(place).replace("{}", f"{name}/{{}}") if str(place).startswith(PIPE) else f"{str(place).rstrip('/')}/{name}"
+        str(location).replace("{}", f"{name}/{{}}")
+        if str(location).startswith(PIPE)
+        else f"{str(location).rstrip('/')}/{name}"
     )
 
 
@@ -63,11 +65,11 @@ class RemoteCache:
     max_bytes: int = 100 * GIGABYTE
     allow_pipe: bool = False
 
-    def fetch(self, place: str, name: str, sha256: str) -> Path:
+    def fetch(self, location: str, name: str, sha256: str) -> Path:
         """Return a file of a remote folder, in the cache.
 
         Args:
-            place: ``http(s)://...``, an address of fsspec such as ``s3://...``, or ``pipe:COMMAND`` with ``{}`` where
+            location: ``http(s)://...``, an fsspec address such as ``s3://...``, or ``pipe:COMMAND`` with ``{}`` where
                 the name goes.
             name: Of the file.
             sha256: That it must have.
@@ -76,7 +78,7 @@ class RemoteCache:
             ValueError: Its checksum is another, its name is not safe, or the address is not allowed.
             OSError: It cannot be had.
         """
-        address = self._address(place, name)
+        address = self._address(location, name)
         root = self.folder or cache_folder("shards")
         digest = hashlib.sha256(f"{address} {sha256}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
         path = inside(root, f"{digest}-{name[-KEPT:]}")
@@ -102,28 +104,28 @@ class RemoteCache:
                 shutil.rmtree(incoming)
         return path
 
-    def read(self, place: str, name: str) -> bytes:
+    def read(self, location: str, name: str) -> bytes:
         """Return the content of a small file of a remote folder, which may change there; it is not kept."""
         with TemporaryDirectory() as folder:
-            return _receive(self._address(place, name), Path(folder)).read_bytes()
+            return _receive(self._address(location, name), Path(folder)).read_bytes()
 
-    def _address(self, place: str, name: str) -> str:
+    def _address(self, location: str, name: str) -> str:
         """Return a file's address; refuse those that run commands, unless they are asked for."""
         try:
             safe_name(name)
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from None
-        if not place.startswith(PIPE):
+            raise ValueError(f"{location}: {error}") from None
+        if not location.startswith(PIPE):
             if "::" in name:  # fsspec would take what follows for another address
-                raise ValueError(f"{place}: expected the name of a file without '::', got {shortened(name)}")
-            return f"{place.rstrip('/')}/{quote(name, errors='surrogateescape') if is_url(place) else name}"
+                raise ValueError(f"{location}: expected the name of a file without '::', got {shortened(name)}")
+            return f"{location.rstrip('/')}/{quote(name, errors='surrogateescape') if is_url(location) else name}"
         if not self.allow_pipe:
-            raise ValueError(f"{place} would run a command; set data.allow_pipe=true if that is what you want")
-        if "{}" not in place:
-            raise ValueError(f"{place} does not say where the file's name goes; put {{}} there")
+            raise ValueError(f"{location} would run a command; set data.allow_pipe=true if that is what you want")
+        if "{}" not in location:
+            raise ValueError(f"{location} does not say where the file's name goes; put {{}} there")
         if not PLAIN.fullmatch(name):
-            raise ValueError(f"{place}: expected a name of letters, digits and .,_+=@- only, got {shortened(name)}")
-        return place.replace("{}", name)
+            raise ValueError(f"{location}: expected a name of letters, digits and .,_+=@- only, got {shortened(name)}")
+        return location.replace("{}", name)
 
     def _make_room(self, root: Path, size: int) -> None:
         """Remove the least recently used files until ``size`` more bytes fit."""

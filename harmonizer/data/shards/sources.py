@@ -15,11 +15,11 @@ class Source:
     """A folder of shards and its share of an epoch.
 
     Attributes:
-        place: Path or address.
+        location: Path or address.
         weight: Relative to the other sources'.
     """
 
-    place: str | Path
+    location: str | Path
     weight: float
 
 
@@ -36,7 +36,7 @@ def parse_sources(sources: Mapping[str, Any] | Sequence[Any], split: str) -> lis
     return [Source(subfolder(entry["folder"], split), float(entry["weight"])) for entry in entries]
 
 
-def open_manifests(places: Sequence[str | Path], cache: RemoteCache) -> list[Manifest]:
+def open_manifests(locations: Sequence[str | Path], cache: RemoteCache) -> list[Manifest]:
     """Read the manifests of folders that must name the same classes.
 
     Folders from elsewhere number their classes up to their largest label; they take the names of the others, or the
@@ -46,36 +46,36 @@ def open_manifests(places: Sequence[str | Path], cache: RemoteCache) -> list[Man
         FileNotFoundError: A folder is missing.
         ValueError: A manifest or shard is damaged, or two folders tell different classes apart.
     """
-    manifests = [folder_manifest(place, cache=cache) for place in places]
-    named = [has_names(place) for place in places]
+    manifests = [folder_manifest(location, cache=cache) for location in locations]
+    named = [has_names(location) for location in locations]
     if any(named):
         model = named.index(True)
     else:
-        model = max(range(len(places)), key=lambda number: len(manifests[number].classes))
+        model = max(range(len(locations)), key=lambda number: len(manifests[number].classes))
     known = manifests[model].classes
-    for place, manifest, is_named in zip(places, manifests, named, strict=True):
+    for location, manifest, is_named in zip(locations, manifests, named, strict=True):
         found = manifest.classes
         if not is_named and len(found) > len(known):
             raise ValueError(
-                f"{place} has labels up to {len(found) - 1}, and {places[model]} only {len(known)} classes"
+                f"{location} has labels up to {len(found) - 1}, and {locations[model]} only {len(known)} classes"
             )
         if is_named and found != known:
             first = next((i for i, (a, b) in enumerate(zip(found, known, strict=False)) if a != b), len(known))
             raise ValueError(
-                f"{place} and {places[model]} name different classes, {len(found)} and {len(known)}; "
+                f"{location} and {locations[model]} name different classes, {len(found)} and {len(known)}; "
                 f"label {first} is {_name(found, first)} and {_name(known, first)}"
             )
     return [replace(manifest, classes=known) for manifest in manifests]
 
 
-def has_names(place: str | Path) -> bool:
+def has_names(location: str | Path) -> bool:
     """Tell whether a folder brings a manifest, and so names for its classes; remote ones must."""
-    return is_remote(place) or (Path(place) / NAME).is_file()
+    return is_remote(location) or (Path(location) / NAME).is_file()
 
 
-def exists(place: str | Path) -> bool:
+def exists(location: str | Path) -> bool:
     """Tell whether there is such a folder; of remote ones that is not known beforehand."""
-    return is_remote(place) or Path(place).is_dir()
+    return is_remote(location) or Path(location).is_dir()
 
 
 def _name(classes: Sequence[str], index: int) -> str:

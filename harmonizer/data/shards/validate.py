@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from harmonizer.data.picture import ORIENTATION, decode_picture
+from harmonizer.data.image import ORIENTATION, decode_image
 from harmonizer.data.shards.manifest import Shard
 from harmonizer.data.shards.tar import Member
 from harmonizer.data.shards.tar_index import ROLES, Sample, dotted_images, has, parse_label, read_contents
@@ -19,7 +19,7 @@ KNOWN = {LABEL, HEATMAP, "json"}  # and the first of the images
 
 
 @dataclass
-class Survey:
+class ShardReport:
     """What a shard holds.
 
     Attributes:
@@ -49,7 +49,7 @@ class Survey:
     problems: list[str] = field(default_factory=list)
 
 
-def survey_shard(path: Path, *, decode: bool, classes: int | None = None) -> Survey:
+def validate_shard(path: Path, *, decode: bool, classes: int | None = None) -> ShardReport:
     """Read a shard.
 
     Args:
@@ -64,22 +64,22 @@ def survey_shard(path: Path, *, decode: bool, classes: int | None = None) -> Sur
         samples, passed_over = read_contents(path)
     except ValueError as error:
         size = path.stat().st_size
-        return Survey(Shard(path.name, 0, 0, file_sha256(path)), size, problems=[str(error)])
+        return ShardReport(Shard(path.name, 0, 0, file_sha256(path)), size, problems=[str(error)])
     maps = sum(HEATMAP in sample.members for sample in samples)
-    survey = Survey(Shard(path.name, len(samples), maps, file_sha256(path)), path.stat().st_size, samples)
-    survey.passed_over = passed_over
+    report = ShardReport(Shard(path.name, len(samples), maps, file_sha256(path)), path.stat().st_size, samples)
+    report.passed_over = passed_over
     with path.open("rb") as file:
-        if not _has_end(file, survey.size):
-            survey.problems.append(f"{path} does not end as tar files do: it is cut short; copy or write it again")
+        if not _has_end(file, report.size):
+            report.problems.append(f"{path} does not end as tar files do: it is cut short; copy or write it again")
         for sample in samples:
-            survey.ignored.update(sample.members.keys() - KNOWN - {image_extension(sample)})
-            survey.dotted += dotted_images(sample)
+            report.ignored.update(sample.members.keys() - KNOWN - {image_extension(sample)})
+            report.dotted += dotted_images(sample)
             problems = [f"has an empty .{name}" for name in ROLES if sample.members.get(name, FULL).size == 0]
             if not problems:
-                problems += _check_label(sample, file, classes, survey)
-                problems += _check_pictures(sample, file, decode, survey)
-            survey.problems += [f"{path}: sample {sample.key!r} {problem}" for problem in problems]
-    return survey
+                problems += _check_label(sample, file, classes, report)
+                problems += _check_images(sample, file, decode, report)
+            report.problems += [f"{path}: sample {sample.key!r} {problem}" for problem in problems]
+    return report
 
 
 def read_member(sample: Sample, extension: str, file: BinaryIO) -> bytes:
@@ -100,7 +100,7 @@ def _has_end(file: BinaryIO, size: int) -> bool:
     return file.read() == TAR_END
 
 
-def _check_label(sample: Sample, file: BinaryIO, classes: int | None, survey: Survey) -> Iterator[str]:
+def _check_label(sample: Sample, file: BinaryIO, classes: int | None, report: ShardReport) -> Iterator[str]:
     """Count the label; yield what is wrong with it."""
     if LABEL not in sample.members:
         yield f"has no .{LABEL}; {has(sample.members)}"
@@ -110,12 +110,12 @@ def _check_label(sample: Sample, file: BinaryIO, classes: int | None, survey: Su
     except ValueError as error:
         yield f"has .{LABEL} {error}"
         return
-    survey.labels[label] += 1
+    report.labels[label] += 1
     if label < 0 or (classes is not None and label >= classes):
         yield f"has label {label}, out of range" + ("" if classes is None else f" of {classes} classes")
 
 
-def _check_pictures(sample: Sample, file: BinaryIO, decode: bool, survey: Survey) -> Iterator[str]:
+def _check_images(sample: Sample, file: BinaryIO, decode: bool, report: ShardReport) -> Iterator[str]:
     """Decode image and map, and count their sizes; yield what is wrong with them."""
     extension = image_extension(sample)
     if extension is None:
@@ -124,16 +124,16 @@ def _check_pictures(sample: Sample, file: BinaryIO, decode: bool, survey: Survey
     if not decode:
         return
     sizes: list[tuple[int, int]] = []
-    for name, counter in ((extension, survey.images), (HEATMAP, survey.heatmaps)):
+    for name, counter in ((extension, report.images), (HEATMAP, report.heatmaps)):
         if name not in sample.members:
             continue
         try:
-            picture = decode_picture(read_member(sample, name, file))
+            picture = decode_image(read_member(sample, name, file))
         except ValueError as error:
             yield f"has a damaged .{name} ({error})"
             continue
         counter[picture.size] += 1
-        survey.turned += ORIENTATION in picture.info
+        report.turned += ORIENTATION in picture.info
         sizes.append(picture.size)
         if name == HEATMAP and picture.mode not in MAP_MODES:
             yield f"has a map of mode {picture.mode}, expected 8- or 16-bit grey"

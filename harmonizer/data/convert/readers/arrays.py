@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harmonizer.data.convert.readers.files import MOST_BYTES, check_arrays, read_file
-from harmonizer.data.convert.readers.images import PICTURE_SUFFIXES, open_picture
+from harmonizer.data.convert.readers.images import IMAGE_SUFFIXES, open_image
 from harmonizer.data.convert.readers.record import HumanMap, Item, Pixels, Record
-from harmonizer.data.picture import MOST_PIXELS
+from harmonizer.data.image import MOST_PIXELS
 
 SAMPLE_SUFFIXES = (".npz", ".pth", ".pt")
-MAP_SUFFIXES = (".npy", *SAMPLE_SUFFIXES, *PICTURE_SUFFIXES)
+MAP_SUFFIXES = (".npy", *SAMPLE_SUFFIXES, *IMAGE_SUFFIXES)
 MAP_NAMES = ("heatmap", "map", "hmp", "human")
 COARSEST = 1 / 256  # a float map keeps a fixed scale only where that leaves it at least 8 of 16 bits
 
@@ -48,7 +48,7 @@ def read_map(path: Path, item: Item) -> HumanMap:
     Raises:
         RecordError: The file is missing, damaged or no map.
     """
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         try:
             encoded = read_file(path)
         except (OSError, ValueError) as error:
@@ -65,7 +65,7 @@ def read_map(path: Path, item: Item) -> HumanMap:
 
 def decode_map(encoded: bytes, item: Item) -> HumanMap:
     """Decode a grey picture of 8 or 16 bits."""
-    picture = open_picture(encoded, item, "the heatmap")
+    picture = open_image(encoded, item, "the heatmap")
     if picture.mode not in ("L", "I;16", "I"):
         raise item.error(f"the heatmap is a picture of mode {picture.mode}, expected one channel of 8 or 16 bits")
     return HumanMap(np.asarray(picture).astype(np.float64), 255.0 if picture.mode == "L" else 65535.0)

@@ -12,7 +12,7 @@ from harmonizer.data.convert.readers.walk import walk
 SPLITS = {"train", "val", "valid", "validation", "test"}
 
 
-def find_pictures(
+def find_images(
     folder: Path, files: list[Path], classes: tuple[str, ...] | None, maps: Path | None, notes: list[str]
 ) -> tuple[list[Item], list[RecordError], tuple[str, ...]]:
     """List the images of a folder with one subfolder per class.
@@ -50,7 +50,7 @@ def find_pictures(
     by_name, problems = ({}, []) if maps is None else _find_maps(maps)
     items = [
         Item(
-            "picture",
+            "image",
             make_key(name),
             str(file),
             label=numbers[name.parts[0]],

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from harmonizer.data.class_names import describe_order, imagenet_classes
-from harmonizer.data.convert.readers.class_folders import find_pictures
+from harmonizer.data.convert.readers.class_folders import find_images
 from harmonizer.data.convert.readers.listing import TFRECORD_SUFFIX, list_source
 from harmonizer.data.convert.readers.names import make_key, with_unique_keys
 from harmonizer.data.convert.readers.record import Item
@@ -74,13 +74,13 @@ def _find_source(
     """List one source's samples, problems and classes; add to the notes."""
     kind, members, problems, passed_over = list_source(source)
     notes += passed_over
-    if kind == "picture":
+    if kind == "image":
         if not source.is_dir():
-            raise ValueError(f"{source} is a lone picture without a label; give its folder, or a CSV table")
-        items, of_maps, names = find_pictures(source, members, classes, maps, notes)
+            raise ValueError(f"{source} is a single image without a label; give its folder, or a CSV table")
+        items, of_maps, names = find_images(source, members, classes, maps, notes)
         return items, problems + of_maps, names
     if maps is not None:
-        raise ValueError(f"--maps goes with folders of pictures; {source} holds {kind} files")
+        raise ValueError(f"--maps goes with folders of images; {source} holds {kind} files")
     if kind == "table":
         if len(members) > 1:
             raise ValueError(f"{source} holds {len(members)} tables; give them one by one")
@@ -100,16 +100,16 @@ def _find_source(
 
 def _refuse_repeated(sources: Sequence[Path]) -> None:
     """Refuse sources that hold another, whose samples would be there twice."""
-    places: dict[Path, Path] = {}
+    locations: dict[Path, Path] = {}
     for source in sources:
-        place = source.resolve()
-        for other, known in places.items():
-            if place == other:
+        location = source.resolve()
+        for other, known in locations.items():
+            if location == other:
                 raise ValueError(f"{known} and {source} are the same source; give it once")
-            if place in other.parents or other in place.parents:
-                inner, outer = (source, known) if other in place.parents else (known, source)
+            if location in other.parents or other in location.parents:
+                inner, outer = (source, known) if other in location.parents else (known, source)
                 raise ValueError(f"{inner} lies in {outer}, which is a source too; give one of them")
-        places[place] = source
+        locations[location] = source
 
 
 def _index(file: Path, found: Found) -> None:
@@ -133,7 +133,7 @@ def fingerprint(found: Found) -> str:
     states: dict[str, tuple[int, int]] = {}
     for item in found.items:
         digest.update(repr(item).encode())
-        for name in (item.file, item.picture, item.human):
+        for name in (item.file, item.image, item.human):
             if name is not None and name not in states:
                 states[name] = _state(Path(name))
                 digest.update(repr(states[name]).encode())

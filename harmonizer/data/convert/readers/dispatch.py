@@ -18,19 +18,19 @@ def read(item: Item) -> Record:
         return read_example(item)
     if item.kind == "arrays":
         return read_arrays(item)
-    return _read_picture(item)
+    return _read_image_file(item)
 
 
-def _read_picture(item: Item) -> Record:
+def _read_image_file(item: Item) -> Record:
     """Read an image file, and its map's."""
     assert item.label is not None
-    path = Path(item.picture or item.file)
+    path = Path(item.image or item.file)
     try:
         encoded = read_file(path)
     except (OSError, ValueError) as error:
         raise item.error(f"cannot read {path.name} ({getattr(error, 'strerror', error)})") from None
     if not encoded:
-        raise item.error(f"{path.name} is empty" if item.picture else "the file is empty")
+        raise item.error(f"{path.name} is empty" if item.image else "the file is empty")
     human = None if item.human is None else read_map(Path(item.human), item)
     item.check_map(human)
     return Record(encoded, item.label, human)

@@ -6,7 +6,7 @@ import numpy as np
 
 from harmonizer.data.convert.readers.arrays import decode_map, to_map, to_pixels
 from harmonizer.data.convert.readers.files import MOST_BYTES
-from harmonizer.data.convert.readers.images import open_picture
+from harmonizer.data.convert.readers.images import open_image
 from harmonizer.data.convert.readers.record import HumanMap, Item, Pixels, Record
 from harmonizer.data.convert.readers.tf_example import Values, parse_example
 from harmonizer.data.convert.readers.tfrecord import read_record
@@ -54,7 +54,7 @@ def _image(data: bytes, item: Item) -> bytes | Pixels:
             return to_pixels(np.frombuffer(data, "<f4").reshape(size, size, 3), item)
     if not data.startswith(JPEG_START):
         raise item.error(f"image has {len(data)} bytes that are neither JPEG nor float32 of 256x256x3 or 224x224x3")
-    width, height = open_picture(data, item, "image", header_only=True).size
+    width, height = open_image(data, item, "image", header_only=True).size
     if (width, height) != (JPEG_SIZE, JPEG_SIZE):
         raise item.error(f"image is a JPEG of {width}x{height} pixels, expected {JPEG_SIZE}x{JPEG_SIZE}")
     return data

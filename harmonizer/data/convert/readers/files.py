@@ -8,7 +8,7 @@ from typing import IO
 
 import numpy as np
 
-from harmonizer.data.picture import MOST_PIXELS
+from harmonizer.data.image import MOST_PIXELS
 
 MOST_BYTES = 8 * MOST_PIXELS  # of a file, and of its arrays: the largest map in float64
 ZIP_STARTS = (b"PK\3\4", b"PK\5\6")  # as NumPy and PyTorch tell archives

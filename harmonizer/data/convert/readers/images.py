@@ -6,15 +6,15 @@ from typing import Literal, NamedTuple
 from PIL import Image
 
 from harmonizer.data.convert.readers.record import Item, Pixels
-from harmonizer.data.picture import ORIENTATION, SOURCE_FORMATS, decode_picture
+from harmonizer.data.image import ORIENTATION, SOURCE_FORMATS, decode_image
 
 Encoding = Literal["keep", "jpeg", "png", "webp"]
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # pictures that shards hold, by Pillow's name
 LOSSLESS = "PNG"
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # of files to read
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # of files to read
 
 
-class Encoded(NamedTuple):
+class EncodedImage(NamedTuple):
     """An image as a shard has it.
 
     Attributes:
@@ -30,21 +30,21 @@ class Encoded(NamedTuple):
     turned: bool
 
 
-def open_picture(encoded: bytes, item: Item, name: str, *, header_only: bool = False) -> Image.Image:
+def open_image(encoded: bytes, item: Item, name: str, *, header_only: bool = False) -> Image.Image:
     """Decode a picture completely, so that a cut one is noticed; or read its header.
 
     Raises:
         RecordError: It cannot be decoded.
     """
     try:
-        return decode_picture(encoded, formats=SOURCE_FORMATS, header_only=header_only)
+        return decode_image(encoded, formats=SOURCE_FORMATS, header_only=header_only)
     except ValueError as error:
         raise item.error(f"cannot decode {name} ({error})") from None
 
 
-def encode_picture(
+def encode_image(
     image: bytes | Pixels, item: Item, *, encoding: Encoding, quality: int, resize: int | None
-) -> Encoded:
+) -> EncodedImage:
     """Check an image by decoding all of it, and encode it where that is asked for or needed.
 
     Args:
@@ -66,7 +66,7 @@ def encode_picture(
     kind = old if encoding == "keep" else encoding.upper()
     small = resize is None or min(picture.size) <= resize
     if isinstance(image, bytes) and small and kind == picture.format:
-        return Encoded(EXTENSIONS[kind], image, picture.size, turned)
+        return EncodedImage(EXTENSIONS[kind], image, picture.size, turned)
     picture = picture if picture.mode in ("RGB", "L") else picture.convert("RGB")
     if resize is not None and not small:
         scale = resize / min(picture.size)
@@ -77,14 +77,14 @@ def encode_picture(
         picture.save(buffer, kind)
     else:
         picture.save(buffer, kind, quality=quality)
-    return Encoded(EXTENSIONS[kind], buffer.getvalue(), picture.size, turned)
+    return EncodedImage(EXTENSIONS[kind], buffer.getvalue(), picture.size, turned)
 
 
 def _decode(image: bytes | Pixels, item: Item) -> Image.Image:
     """Return the picture, which must have 8 bits a channel."""
     if not isinstance(image, bytes):
         return Image.fromarray(image)
-    picture = open_picture(image, item, "the image")
+    picture = open_image(image, item, "the image")
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         raise item.error(f"the image has mode {picture.mode}, expected 8 bits a channel")
     return picture

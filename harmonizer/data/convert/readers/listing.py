@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harmonizer.data.convert.readers.arrays import SAMPLE_SUFFIXES
-from harmonizer.data.convert.readers.images import PICTURE_SUFFIXES
+from harmonizer.data.convert.readers.images import IMAGE_SUFFIXES
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.convert.readers.walk import SPECIAL, Entry, walk
 
@@ -22,7 +22,7 @@ class Listing(NamedTuple):
     """What a source holds.
 
     Attributes:
-        kind: Of its files: TFRecord, array, picture or table.
+        kind: Of its files: TFRecord, array, image or table.
         files: That can be read, in order.
         problems: What cannot.
         notes: What is passed over, in words.
@@ -67,7 +67,7 @@ def list_source(source: Path) -> Listing:
         of = "" if archives[0] == source else f", one of {len(archives)} in {source},"
         raise ValueError(f"{archives[0]}{of} is an archive or compressed; {UNPACK}")
     listed = " and ".join(f"{len(members)} {kind} files" for kind, members in kinds.items()) or "none"
-    raise ValueError(f"{source}: expected files of one kind (TFRecord, NPZ, .pth, pictures, CSV), got {listed}")
+    raise ValueError(f"{source}: expected files of one kind (TFRecord, NPZ, .pth, images, CSV), got {listed}")
 
 
 def _notes(source: Path, hidden: list[Path], others: list[Path]) -> list[str]:
@@ -99,6 +99,6 @@ def _kind(file: Path) -> str:
         return "TFRecord"
     if suffix in SAMPLE_SUFFIXES:
         return "array"
-    if suffix in PICTURE_SUFFIXES:
-        return "picture"
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
     return "table" if suffix == TABLE else "other"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from harmonizer.data.convert.readers.tfrecord import Extent, RecordError
 
-Kind = Literal["example", "picture", "arrays"]
+Kind = Literal["example", "image", "arrays"]
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ class Item(NamedTuple):
         file: The file that messages name.
         record: Its number in the file (of a table: the line), where there are several.
         extent: Of a TFRecord's payload.
-        picture: Path of the image where ``file`` is not it.
+        image: Path of the image where ``file`` is not it.
         label: Where the sample itself does not say.
         human: Path of its map, where that is a file of its own.
         wants_map: A sample without a map is an error.
@@ -33,7 +33,7 @@ class Item(NamedTuple):
     file: str
     record: int | None = None
     extent: Extent | None = None
-    picture: str | None = None
+    image: str | None = None
     label: int | None = None
     human: str | None = None
     wants_map: bool = False

@@ -66,10 +66,8 @@ def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item],
             problems.append(RecordError(str(path), line, str(error)))
             continue
         human = str(path.parent / row["map"]) if row["map"] else None
-        key, picture = make_key(Path(row["image"])), str(path.parent / row["image"])
-        items.append(
-            Item("picture", key, str(path), line, picture=picture, label=label, human=human, wants_map=has_maps)
-        )
+        key, image = make_key(Path(row["image"])), str(path.parent / row["image"])
+        items.append(Item("image", key, str(path), line, image=image, label=label, human=human, wants_map=has_maps))
     return items, problems, classes
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageOps
 
-from harmonizer.data import picture
-from harmonizer.data.dataset import DamagedSample, Position, ShardDataset
+from harmonizer.data import image as images
+from harmonizer.data.dataset import DamagedSample, SampleIndex, ShardDataset
+from harmonizer.data.image import MOST_PIXELS, ORIENTATION, SOURCE_FORMATS, decode_image, decode_rgb
 from harmonizer.data.inspect import main
-from harmonizer.data.picture import MOST_PIXELS, ORIENTATION, SOURCE_FORMATS, decode_picture, decode_rgb
 from harmonizer.data.shards.writer import write_shards
 from harmonizer.data.transforms import JointTransform
 
@@ -32,8 +32,8 @@ def corner(kind="JPEG", *, orientation=None, height=64, width=64):
 
 def use(library, monkeypatch):
     if library == "Pillow":
-        monkeypatch.setattr(picture, "simplejpeg", None)
-    elif picture.simplejpeg is None:
+        monkeypatch.setattr(images, "simplejpeg", None)
+    elif images.simplejpeg is None:
         pytest.skip("simplejpeg is not installed")
 
 
@@ -72,7 +72,7 @@ def test_an_image_is_shown_upright(orientation, kind, library, monkeypatch):
 def test_turned_images_have_pillows_pixels_and_are_marked(kind):
     for orientation in SHOWN:
         encoded = corner(kind, orientation=orientation, height=32, width=64)
-        found = decode_picture(encoded, formats=SOURCE_FORMATS)
+        found = decode_image(encoded, formats=SOURCE_FORMATS)
         expected = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
         np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
         assert (found.info.get(ORIENTATION, 1), found.format) == (orientation, kind)
@@ -101,8 +101,8 @@ def test_image_and_map_stay_together(orientation, library, monkeypatch, tmp_path
     Image.fromarray(human.repeat(32, 0).repeat(32, 1)).save(buffer, "PNG")
     sample = {"__key__": "s", "jpg": corner(orientation=orientation), "cls": 0, "heatmap.png": buffer.getvalue()}
     folder = folder_of(tmp_path / "shards", sample)
-    item = ShardDataset(folder, JointTransform(64))[Position(0, 0)]
-    bright, important = item.image.mean(0) > 0.5, item.human > 0.5
+    item = ShardDataset(folder, JointTransform(64))[SampleIndex(0, 0)]
+    bright, important = item.image.mean(0) > 0.5, item.human_map > 0.5
     assert (bright & important).sum() / (bright | important).sum() > 0.99
     assert main([str(folder), "--images", "0"]) == 0
     assert ("turned      1 images" in capsys.readouterr().out) == (orientation > 1)
@@ -114,7 +114,7 @@ def test_no_other_format_is_tried(member, tmp_path, monkeypatch, capsys):
     sample = {"__key__": "s", "jpg": corner(), "cls": 0, "heatmap.png": png(64, 64, bytes(65 * 64))} | {member: EPS}
     folder = folder_of(tmp_path / "shards", sample)
     with pytest.raises(DamagedSample, match=r"'s'.*cannot decode .*not an image in one of the formats JPEG, PNG, WEBP"):
-        ShardDataset(folder, JointTransform(64))[Position(0, 0)]
+        ShardDataset(folder, JointTransform(64))[SampleIndex(0, 0)]
     assert main([str(folder), "--sheet", str(tmp_path / "sheet.png")]) == 1
     assert f"'s' has a damaged .{member} (it is not an image" in capsys.readouterr().out
 
@@ -126,7 +126,7 @@ def test_images_and_maps_have_a_largest_size(member, tmp_path):
     sample = {"__key__": "s", "jpg": corner(), "cls": 0, "heatmap.png": png(64, 64, bytes(65 * 64))} | {member: huge}
     folder = folder_of(tmp_path / "shards", sample)
     with pytest.raises(DamagedSample, match=r"'s'.*16384x8192 pixels, expected at most"):
-        ShardDataset(folder, JointTransform(64))[Position(0, 0)]
+        ShardDataset(folder, JointTransform(64))[SampleIndex(0, 0)]
 
 
 @pytest.mark.parametrize("filler", [b"\xff\xff\xe0\x00", b"\xff\xd0\xff\xe0"])
@@ -136,8 +136,8 @@ def test_a_second_reading_of_jpeg_headers_does_not_hide_the_size(filler, monkeyp
     assert huge != corner()
     gap = int.from_bytes(filler[2:], "big") - 2
     small = b"\xff\xc0\x00\x11\x08\x00\x08\x00\x08\x03" + bytes(9) + b"\xff\xda" + bytes(20)
-    if picture.simplejpeg is not None:
-        monkeypatch.setattr(picture.simplejpeg, "decode_jpeg", lambda *_: pytest.fail("decoded"))
+    if images.simplejpeg is not None:
+        monkeypatch.setattr(images.simplejpeg, "decode_jpeg", lambda *_: pytest.fail("decoded"))
     for encoded in (huge, huge[:2] + filler + bytes(gap) + small + huge[2:]):
         with pytest.raises(ValueError):
             decode_rgb(encoded)
@@ -147,6 +147,6 @@ def test_a_narrow_image_is_not_enlarged_without_bound(tmp_path):
     narrow = png(1, 60_000, bytes(2 * 60_000))
     folder = folder_of(tmp_path / "shards", {"__key__": "s", "png": narrow, "cls": 0})
     with pytest.raises(DamagedSample, match=r"'s'.*1x60000 pixels is too narrow"):
-        ShardDataset(folder, JointTransform(224))[Position(0, 0)]
-    item = ShardDataset(folder, JointTransform(8))[Position(0, 0)]
+        ShardDataset(folder, JointTransform(224))[SampleIndex(0, 0)]
+    item = ShardDataset(folder, JointTransform(8))[SampleIndex(0, 0)]
     assert item.image.shape == (3, 8, 8)

@@ -44,7 +44,7 @@ def decode_rgb(encoded: bytes) -> Pixels:
     DCT), faster.
 
     Raises:
-        ValueError: As :func:`decode_picture`, or the image has more bits.
+        ValueError: As :func:`decode_image`, or the image has more bits.
     """
     if simplejpeg is not None and _is_plain_jpeg(encoded):
         try:
@@ -52,7 +52,7 @@ def decode_rgb(encoded: bytes) -> Pixels:
             return pixels
         except ValueError:
             pass  # Pillow says what is wrong with it
-    picture = decode_picture(encoded)
+    picture = decode_image(encoded)
     if picture.mode.startswith(("I", "F")):
         raise ValueError(f"it has mode {picture.mode}, expected 8 bits a channel")
     return np.asarray(picture.convert("RGB"))
@@ -65,7 +65,7 @@ def _is_plain_jpeg(encoded: bytes) -> bool:
     while position + 10 <= len(encoded) and encoded[position] == 0xFF:
         marker, length = encoded[position + 1], int.from_bytes(encoded[position + 2 : position + 4], "big")
         if marker == SCAN:
-            return plain and not (noted and _orientation(decode_picture(encoded, header_only=True)) in TURNS)
+            return plain and not (noted and _orientation(decode_image(encoded, header_only=True)) in TURNS)
         if marker in FRAMES:
             precision, height, width, channels = struct.unpack(">BHHB", encoded[position + 4 : position + 10])
             plain = precision == 8 and channels == 3 and 0 < height * width <= MOST_PIXELS
@@ -76,9 +76,7 @@ def _is_plain_jpeg(encoded: bytes) -> bool:
     return False
 
 
-def decode_picture(
-    encoded: bytes, *, formats: tuple[str, ...] = SHARD_FORMATS, header_only: bool = False
-) -> Image.Image:
+def decode_image(encoded: bytes, *, formats: tuple[str, ...] = SHARD_FORMATS, header_only: bool = False) -> Image.Image:
     """Decode an image or map completely, so that a cut one is noticed; or read its header.
 
     Every image and map is opened here. A decoded one is upright, as viewers show it: its EXIF orientation is undone,
