@@ -10,7 +10,7 @@ from torch import nn
 from harmonizer.evaluation.model_spec import resolve_model
 from harmonizer.models import PixelModel, build_model
 from harmonizer.models.architecture import AS_IT_IS
-from harmonizer.models.probe import probe, warn_of_normalisation
+from harmonizer.models.trial import try_model, warn_of_normalisation
 
 
 def load(
@@ -109,7 +109,7 @@ def wrap(
     if (tuple(mean), tuple(std)) != AS_IT_IS:
         warn_of_normalisation(model, name)
     if size is not None:
-        probe(wrapped, name, size, own=True)
+        try_model(wrapped, name, size, own=True)
     return wrapped.eval()
 
 

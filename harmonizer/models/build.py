@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from harmonizer.models import factories, timm_zoo, torchvision_zoo
 from harmonizer.models.architecture import AS_IT_IS, Architecture
 from harmonizer.models.pixel_model import PixelModel
-from harmonizer.models.probe import probe, warn_of_normalisation
 from harmonizer.models.sources import resolve
+from harmonizer.models.trial import try_model, warn_of_normalisation
 from harmonizer.models.weights import load_all_but_head, read_weights
 
 BROKEN = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
@@ -69,7 +69,7 @@ def build_model(
         model = PixelModel(
             backbone, architecture.mean, architecture.std, second_order=second_order, recomputes=checkpoint_gradients
         )
-        probe(model, architecture.name, size, num_classes, own=architecture.kind == "factory")
+        try_model(model, architecture.name, size, num_classes, own=architecture.kind == "factory")
     except BROKEN as error:
         if architecture.name in str(error) or "model_args." in str(error):  # it says all there is to say
             raise

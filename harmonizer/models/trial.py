@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from harmonizer.models.pixel_model import PixelModel
 
 
-def probe(model: PixelModel, name: str, size: int, num_classes: int | None = None, *, own: bool) -> None:
+def try_model(model: PixelModel, name: str, size: int, num_classes: int | None = None, *, own: bool) -> None:
     """Run two images through a model.
 
     Args:
