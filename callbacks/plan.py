@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -18,6 +17,7 @@ from harmonizer.models.factories import is_code
 from harmonizer.run import BEST, LAST
 from harmonizer.training.module import HarmonizerModule
 from harmonizer.training.optim import scaled_lr
+from harmonizer.training.settings import OptimSettings
 
 
 class TrainingPlan(L.Callback):
@@ -46,7 +46,7 @@ class TrainingPlan(L.Callback):
                     "data": _data(data, self.data_name),
                     "training": "; ".join(f"{_samples(manifest)} from {place}" for place, manifest in data.training()),
                     "validation": f"{_samples(data.manifest)} from {data.val}",
-                    "recipe": self._recipe(trainer, pl_module.hparams),
+                    "recipe": self._recipe(trainer, pl_module.optim_settings),
                     "attack": _training_attack(trainer),
                     "run folder": f"{self.folder}, {self._start(trainer)}",
                 }
@@ -75,13 +75,13 @@ class TrainingPlan(L.Callback):
         start = start if settings["weights"] or settings["pretrained"] else "from scratch"
         return f"{settings['model']}, {parameters(module)}, {kind}, {start}"
 
-    def _recipe(self, trainer: L.Trainer, settings: Any) -> str:  # noqa: ANN401 - a module's hyper-parameters
+    def _recipe(self, trainer: L.Trainer, settings: OptimSettings) -> str:
         data, steps = data_of(trainer), trainer.accumulate_grad_batches
         processes = f" on each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
         accumulated = f", {steps} batches per step" if steps > 1 else ""
         batches = f"{data.train_batches()} batches of {data.batch_size}{processes}{accumulated}"
-        lr = scaled_lr(settings["lr"], settings["lr_batch"], data.batch_size * trainer.world_size * steps)
-        rate = f"{settings['optimizer']}, lr {lr:g} ({settings['schedule']})"
+        lr = scaled_lr(settings.lr, settings.lr_batch, data.batch_size * trainer.world_size * steps)
+        rate = f"{settings.optimizer}, lr {lr:g} ({settings.schedule})"
         return f"{self.recipe or 'of your own'}: {rate}, {trainer.max_epochs} epochs of {batches}"
 
     def _start(self, trainer: L.Trainer) -> str:

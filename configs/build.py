@@ -18,6 +18,7 @@ OmegaConf.register_new_resolver("label", model_label, replace=True)  # for the r
 
 OWN = ("harmonizer.", "callbacks.")  # whose annotations are true
 SOURCE = re.compile(r"\$\{(?:oc\.select:)?([a-z_.]+)[,}]")  # of a value that is another setting's
+NAMED = re.compile(r"expected (\w+)\b")  # of a constructor's message that names one of its arguments
 NUMBERS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -34,14 +35,20 @@ def build(config: DictConfig, **values: object) -> Any:  # noqa: ANN401 - whatev
     Raises:
         MissingMandatoryValue: A setting that needs a value has none.
         TypeError: A setting has a value of the wrong kind; the message names it.
+        ValueError: A setting is out of range; the message names it as a user types it.
     """
     place = str(config._get_full_key(None))
     for key in sorted(OmegaConf.missing_keys(config)):  # which a partial instantiation would leave out
         raise MissingMandatoryValue(f"Missing mandatory value: {key}")
     make = instantiate(config, _partial_=True)
     _check_numbers(make, config)
-    with settings_of(place):
-        return make(**values)
+    try:
+        with settings_of(place):
+            return make(**values)
+    except ValueError as error:
+        if (named := NAMED.match(str(error))) and (typed := _typed(config, named[1])) != f"{place}.{named[1]}":
+            raise ValueError(f"expected {typed}{str(error)[named.end() :]}") from error
+        raise
 
 
 def build_all(config: DictConfig) -> dict[str, Any]:
@@ -58,10 +65,9 @@ def _check_numbers(make: functools.partial[Any], config: DictConfig) -> None:
     if not make.func.__module__.startswith(OWN):
         return
     hints = get_type_hints(make.func.__init__ if inspect.isclass(make.func) else make.func)
-    if inspect.isclass(made := hints.get("return")) and made.__module__.startswith(
-        OWN
-    ):  # a function hands further settings on to what it makes
-        hints = get_type_hints(made.__init__) | hints
+    for part in inspect.get_annotations(make.func).values():  # what a function makes, or a class keeps
+        if inspect.isclass(part) and part.__module__.startswith(OWN):  # further settings are handed on to it
+            hints = get_type_hints(part.__init__) | hints
     for name, value in make.keywords.items():
         hint = hints.get(name)
         kinds = set(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else {hint}

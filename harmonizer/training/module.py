@@ -1,6 +1,7 @@
 """The LightningModule: cross-entropy plus the harmonizer loss, any timm model, optimiser and schedule by name."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
@@ -14,10 +15,7 @@ from harmonizer.cli.console import print_rank_zero
 from harmonizer.data.batch import Batch
 from harmonizer.data.class_names import check_imagenet_order, imagenet_classes
 from harmonizer.data.sampling import sample_seed
-from harmonizer.functional import check_loss_settings
-from harmonizer.functional.loss import ScaleMatch
 from harmonizer.functional.pyramid import check_levels
-from harmonizer.functional.saliency import Deviation, Reduction, Score, check_score, reductions
 from harmonizer.metrics import Accuracy
 from harmonizer.models import Architecture, build_model, model_classes, shown
 from harmonizer.models.head_classes import check_head_classes
@@ -29,12 +27,12 @@ from harmonizer.training.optim import (
     build_optimizer,
     build_schedule,
     check_epochs,
-    check_settings,
     check_warmup,
     harmonizer_factor,
     scaled_lr,
 )
 from harmonizer.training.precision import full_precision, promoted
+from harmonizer.training.settings import LossSettings, OptimSettings, split_settings
 from harmonizer.training.steps import step_batch, updates_per_epoch
 
 
@@ -50,35 +48,6 @@ class HarmonizerModule(L.LightningModule):
         classes: Class names; their number is the size of the head.
         image_size: Input height and width in pixels.
         harmonize: Add the harmonizer loss.
-        harmonizer_weight: Its factor lambda.
-        harmonizer_warmup_epochs: Lambda rises from 0 during these epochs; may be a fraction.
-        harmonize_every: Add the loss at every n-th optimiser step only.
-        saliency_batch: ``"joint"`` runs all samples of a batch together, as published; ``"split"`` lets only those
-            with a map pay for the saliency; ``"auto"`` splits where that changes nothing, that is where samples do
-            not depend on each other. See :mod:`harmonizer.training.double_backward`.
-        levels: Its pyramid levels.
-        level_metric: Error of a level; see :func:`harmonizer.functional.harmonizer_loss`, as for the next three.
-        scale_match: How the human map gets the saliency's scale.
-        std: Of the standardisation of both maps.
-        top_k: Share of the saliency's pixels that are compared, the largest ones.
-        saliency_reduction: Over the channels; see :func:`harmonizer.functional.input_saliency`, as for the next. Of
-            several, the losses are averaged.
-        saliency_of: What is differentiated.
-        gradient_penalty: Share in the harmonizer loss of the mean squared norm of that gradient, whose size the
-            comparison of maps does not see.
-        label_smoothing: Of the cross-entropy.
-        optimizer: timm optimiser name, for example ``adamw`` or ``sgd`` (with Nesterov momentum).
-        lr: Learning rate after warm-up.
-        lr_batch: Samples of one step, over all processes, that ``lr`` is meant for: the rate grows with the run's own
-            number in proportion; None leaves it as it is. See :func:`harmonizer.training.optim.scaled_lr`.
-        layer_decay: Factor by which the learning rate falls from each layer to the one below it; None for none.
-        weight_decay: Of weights and biases, not of normalisation layers, embeddings and tokens.
-        momentum: Of SGD.
-        schedule: timm schedule name.
-        warmup_epochs: Linear warm-up from 0; may be a fraction.
-        decay_epochs: Epochs after which a ``step`` schedule decays, again and again.
-        milestones: Epochs at which a ``multistep`` schedule decays.
-        decay_rate: Factor of a ``step`` or ``multistep`` schedule.
         checkpoint_gradients: Save memory: compute activations again in the backward pass.
         pretrained: Start from timm's weights, its head too where it has as many classes; ImageNet's are in its order.
         weights: Start from the weights in this file, see :func:`harmonizer.models.weights.read_weights`.
@@ -86,9 +55,12 @@ class HarmonizerModule(L.LightningModule):
         input_mean: Per channel, of the normalisation; None takes the model's own, as for ``input_std``.
         input_std: Per channel.
         architecture: What ``model`` stood for when it was trained, where the name alone does not say; made here.
-        seed: Of dropout and the like; each batch has its own, so that a resumed run draws the same numbers.
+        seed: Seed of dropout and the like; each batch has its own, so that a resumed run draws the same numbers.
+        **settings: Fields of :class:`LossSettings` and :class:`OptimSettings`, side by side as in a recipe.
 
     Attributes:
+        loss_settings: Settings of the loss.
+        optim_settings: Settings of optimiser and schedule.
         measured: Values () of the last training batch, for the log.
 
     Raises:
@@ -98,6 +70,9 @@ class HarmonizerModule(L.LightningModule):
         Fel et al. 2022 (arXiv 2211.04533), equation 2.
     """
 
+    loss_settings: LossSettings
+    optim_settings: OptimSettings
+
     def __init__(
         self,
         model: str,
@@ -105,30 +80,6 @@ class HarmonizerModule(L.LightningModule):
         image_size: int,
         *,
         harmonize: bool = False,
-        harmonizer_weight: float = 1.0,
-        harmonizer_warmup_epochs: float = 0.0,
-        harmonize_every: int = 1,
-        saliency_batch: str = "auto",
-        levels: int = 5,
-        level_metric: str = "mse",
-        scale_match: ScaleMatch = "released",
-        std: Deviation = "population",
-        top_k: float = 1.0,
-        saliency_reduction: Reduction | Sequence[Reduction] = "mean",
-        saliency_of: Score = "logit",
-        gradient_penalty: float = 0.0,
-        label_smoothing: float = 0.1,
-        optimizer: str = "adamw",
-        lr: float = 1e-3,
-        lr_batch: int | None = None,
-        layer_decay: float | None = None,
-        weight_decay: float = 1e-5,
-        momentum: float = 0.9,
-        schedule: str = "cosine",
-        warmup_epochs: float = 0.0,
-        decay_epochs: float = 30.0,
-        milestones: Sequence[int] = (),
-        decay_rate: float = 0.1,
         checkpoint_gradients: bool = False,
         pretrained: bool = False,
         weights: str | None = None,
@@ -137,19 +88,20 @@ class HarmonizerModule(L.LightningModule):
         input_std: Sequence[float] | None = None,
         architecture: Mapping[str, Any] | None = None,
         seed: int = 0,
+        **settings: Any,  # noqa: ANN401 - each of its own kind
     ) -> None:
         super().__init__()
-        classes, milestones = [str(name) for name in classes], [int(epoch) for epoch in milestones]
-        saliency_reduction, model_args = reductions(saliency_reduction), dict(model_args or {})
+        for name, value in {"harmonize": harmonize, "pretrained": pretrained}.items():
+            if not isinstance(value, bool):
+                raise TypeError(f"expected {name} true or false, got {value!r}")
+        self.loss_settings, self.optim_settings = split_settings(settings)
+        classes, model_args = [str(name) for name in classes], dict(model_args or {})
         input_mean, input_std = (
             None if given is None else list(map(float, given)) for given in (input_mean, input_std)
         )
-        self.save_hyperparameters()
-        plain = {"classes": classes, "milestones": milestones, "model_args": model_args}
-        self.hparams.update(plain, input_mean=input_mean, input_std=input_std, saliency_reduction=saliency_reduction)
-        check_settings(dict(self.hparams))
-        check_loss_settings(metric=level_metric, scale_match=scale_match, std=std, top_k=top_k)
-        check_score(saliency_of)
+        self.save_hyperparameters(ignore=[*settings])
+        plain = {"classes": classes, "model_args": model_args, "input_mean": input_mean, "input_std": input_std}
+        self.hparams.update(plain, **asdict(self.loss_settings), **asdict(self.optim_settings))
         if pretrained and len(classes) == model_classes(model) == len(imagenet_classes()):  # timm's head is kept
             doubt = check_imagenet_order(classes)
             if doubt is not None:
@@ -171,7 +123,8 @@ class HarmonizerModule(L.LightningModule):
         built = self.model.architecture
         if built is not None and shown(built) != model:  # a folder or a hub's model, which need not be there later
             self.hparams.update(architecture=built.plain())
-        self.joint = saliency_batch == "joint" or (saliency_batch == "auto" and has_batch_statistics(self.model))
+        joined = self.loss_settings.saliency_batch
+        self.joint = joined == "joint" or (joined == "auto" and has_batch_statistics(self.model))
         self.measured: dict[str, Tensor] = {}
         self.accuracy = Accuracy(len(classes))
 
@@ -188,10 +141,12 @@ class HarmonizerModule(L.LightningModule):
                 :func:`harmonizer.training.compatibility.check_compatible` and
                 :func:`harmonizer.training.optim.check_epochs`.
         """
-        check_epochs(trainer.max_epochs, self.hparams["schedule"])
-        check_warmup(self.hparams, trainer.max_epochs or -1)
+        loss, optim = self.loss_settings, self.optim_settings
+        check_epochs(trainer.max_epochs, optim.schedule)
+        warmups = {"warmup_epochs": optim.warmup_epochs, "harmonizer_warmup_epochs": loss.harmonizer_warmup_epochs}
+        check_warmup(trainer.max_epochs or -1, **warmups)
         if self.hparams["harmonize"]:
-            check_levels(self.hparams["levels"], self.hparams["image_size"])
+            check_levels(loss.levels, self.hparams["image_size"])
         clip = trainer.gradient_clip_val
         if clip is not None and not clip > 0:  # Lightning would not clip, without a word
             raise ValueError(f"expected gradient_clip above 0, or null for none, got {clip}")
@@ -201,8 +156,9 @@ class HarmonizerModule(L.LightningModule):
         """Refuse what would train something else than it says; state batch and rate where several numbers make them."""
         check_compatible(self.trainer, self, harmonize=self.hparams["harmonize"])
         world, steps, batch = self.trainer.world_size, self.trainer.accumulate_grad_batches, step_batch(self.trainer)
-        if world > 1 or steps > 1 or self.hparams["lr_batch"] is not None:
-            print_rank_zero(batch_and_rate(batch, world, steps, self.hparams["lr"], self.hparams["lr_batch"]))
+        lr, lr_batch = self.optim_settings.lr, self.optim_settings.lr_batch
+        if world > 1 or steps > 1 or lr_batch is not None:
+            print_rank_zero(batch_and_rate(batch, world, steps, lr, lr_batch))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like by (seed, batch, rank)."""
@@ -227,22 +183,19 @@ class HarmonizerModule(L.LightningModule):
 
     def _loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
-        factor = self._factor()
+        factor, settings = self._factor(), self.loss_settings
         # Without any map the harmonizer loss and its gradient are exactly zero. The contrastive loss compares the
         # batches of all processes, and all must take part.
-        needed = self.hparams["level_metric"] == "contrastive" or bool(batch.has_map.any())
+        needed = settings.level_metric == "contrastive" or bool(batch.has_map.any())
         if factor and needed:
-            score = self.hparams["saliency_of"]
-            logits, gradient = logits_and_gradient(self.model, batch, joint=self.joint, score=score)
+            logits, gradient = logits_and_gradient(self.model, batch, joint=self.joint, score=settings.saliency_of)
         else:
             logits, gradient = self.model(batch.images), None
         with full_precision(self.device):
-            loss = classification_loss(promoted(logits), batch, label_smoothing=self.hparams["label_smoothing"])
+            loss = classification_loss(promoted(logits), batch, label_smoothing=settings.label_smoothing)
             losses = {"cross_entropy": loss}
             if factor:
-                agreement = (
-                    torch.zeros_like(loss) if gradient is None else agreement_loss(gradient, batch, self.hparams)
-                )
+                agreement = torch.zeros_like(loss) if gradient is None else agreement_loss(gradient, batch, settings)
                 losses["harmonizer_loss"], loss = agreement, loss + factor * agreement
         self.measured = {name: value.detach() for name, value in {**losses, "loss": loss}.items()}
         for name, value in self.measured.items():
@@ -251,15 +204,15 @@ class HarmonizerModule(L.LightningModule):
 
     def _factor(self) -> float:
         """Return lambda at this step."""
-        if not (settings := self.hparams)["harmonize"]:
+        settings = self.loss_settings
+        if not self.hparams["harmonize"]:
             return 0.0
-        warmup = settings["harmonizer_warmup_epochs"]
         return harmonizer_factor(
             self.global_step,
-            weight=settings["harmonizer_weight"],
-            every=settings["harmonize_every"],
-            warmup_epochs=warmup,
-            updates_per_epoch=updates_per_epoch(self.trainer) if warmup else 1,
+            weight=settings.harmonizer_weight,
+            every=settings.harmonize_every,
+            warmup_epochs=settings.harmonizer_warmup_epochs,
+            updates_per_epoch=updates_per_epoch(self.trainer) if settings.harmonizer_warmup_epochs else 1,
         )
 
     def on_validation_start(self) -> None:
@@ -286,10 +239,10 @@ class HarmonizerModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and schedule; the schedule advances every step."""
-        settings = dict(self.hparams)
-        settings["lr"] = scaled_lr(settings["lr"], settings["lr_batch"], step_batch(self.trainer))
-        optimizer = build_optimizer(self.model.backbone, settings)
-        epochs = check_epochs(self.trainer.max_epochs, settings["schedule"])
+        settings = self.optim_settings
+        lr = scaled_lr(settings.lr, settings.lr_batch, step_batch(self.trainer))
+        optimizer = build_optimizer(self.model.backbone, settings, lr=lr)
+        epochs = check_epochs(self.trainer.max_epochs, settings.schedule)
         per_epoch = updates_per_epoch(self.trainer)
         scheduler = build_schedule(optimizer, settings, epochs=epochs, updates_per_epoch=per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}

@@ -1,58 +1,13 @@
-"""What a module's settings say of optimiser, learning-rate schedule and the harmonizer loss's factor."""
+"""Optimiser, learning-rate schedule and the harmonizer loss's factor."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay
+from timm.optim import create_optimizer_v2, param_groups_layer_decay
 from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
 from torch.optim import Optimizer
 
-SCHEDULES = ("constant", "cosine", "multistep", "poly", "step", "tanh")
-SALIENCY_BATCHES = ("auto", "joint", "split")
-
-
-def check_settings(settings: dict[str, Any]) -> None:
-    """Raise a ValueError for a setting that is out of range.
-
-    Args:
-        settings: Of a :class:`harmonizer.training.module.HarmonizerModule`.
-    """
-    at_least_zero = (
-        "harmonizer_weight",
-        "weight_decay",
-        "warmup_epochs",
-        "harmonizer_warmup_epochs",
-        "gradient_penalty",
-    )
-    for name in ("harmonize", "pretrained"):
-        if not isinstance(settings[name], bool):
-            raise TypeError(f"expected {name} true or false, got {settings[name]!r}")
-    for name in (*at_least_zero, "lr", "label_smoothing", "harmonize_every"):
-        if isinstance(settings[name], bool) or not isinstance(settings[name], int | float):
-            raise TypeError(f"expected a number for {name}, got {settings[name]!r}")
-    for name in at_least_zero:
-        if not settings[name] >= 0:
-            raise ValueError(f"expected {name} >= 0, got {settings[name]}")
-    if not settings["lr"] > 0:
-        raise ValueError(f"expected lr > 0, got {settings['lr']}")
-    if not 0 <= settings["label_smoothing"] < 1:
-        raise ValueError(f"expected label_smoothing in [0,1), got {settings['label_smoothing']}")
-    if settings["harmonize_every"] < 1:
-        raise ValueError(f"expected harmonize_every >= 1, got {settings['harmonize_every']}")
-    if settings["layer_decay"] is not None and not 0 < settings["layer_decay"] <= 1:
-        raise ValueError(f"expected layer_decay in (0,1], or null for none, got {settings['layer_decay']}")
-    lr_batch = settings["lr_batch"]
-    if lr_batch is not None and (isinstance(lr_batch, bool) or not isinstance(lr_batch, int) or lr_batch < 1):
-        raise ValueError(f"expected lr_batch, a number of samples of at least 1, or null, got {lr_batch!r}")
-    if settings["saliency_batch"] not in SALIENCY_BATCHES:
-        raise ValueError(
-            f"expected saliency_batch of {', '.join(SALIENCY_BATCHES)}, got {settings['saliency_batch']!r}"
-        )
-    if settings["optimizer"] not in list_optimizers():
-        raise ValueError(f"timm has no optimizer {settings['optimizer']!r}; try adamw or sgd")
-    if settings["schedule"] not in SCHEDULES:
-        raise ValueError(f"expected a schedule of {', '.join(SCHEDULES)}, got {settings['schedule']!r}")
+from harmonizer.training.settings import OptimSettings
 
 
 def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -87,21 +42,19 @@ def undecayed(model: nn.Module) -> set[str]:
     return exempt
 
 
-def build_optimizer(backbone: nn.Module, settings: dict[str, Any]) -> Optimizer:
+def build_optimizer(backbone: nn.Module, settings: OptimSettings, *, lr: float) -> Optimizer:
     """Return the optimiser; with ``layer_decay``, a layer's rate falls by that factor for each layer above it."""
-    decay = settings["weight_decay"]
+    decay = settings.weight_decay
     groups: list[dict[str, Any]] = weight_decay_groups(backbone, decay)
-    if settings["layer_decay"] is not None:
+    if settings.layer_decay is not None:
         groups = param_groups_layer_decay(
             backbone,
             decay,
             no_weight_decay_list=sorted(undecayed(backbone)),
             weight_decay_exclude_1d=False,
-            layer_decay=settings["layer_decay"],
+            layer_decay=settings.layer_decay,
         )
-    optimizer: Optimizer = create_optimizer_v2(
-        groups, opt=settings["optimizer"], lr=settings["lr"], momentum=settings["momentum"]
-    )
+    optimizer: Optimizer = create_optimizer_v2(groups, opt=settings.optimizer, lr=lr, momentum=settings.momentum)
     return optimizer
 
 
@@ -160,32 +113,32 @@ def check_epochs(epochs: object, schedule: str) -> int:
     return max(epochs, 1)
 
 
-def check_warmup(settings: Mapping[str, Any], epochs: int) -> None:
+def check_warmup(epochs: int, **warmups: float) -> None:
     """Raise a ValueError where a warm-up is longer than the training, which would never reach its rate or its lambda.
 
     Args:
-        settings: Of a :class:`harmonizer.training.module.HarmonizerModule`.
-        epochs: Of the training; -1 for no bound.
+        epochs: Epochs of the training; -1 for no bound.
+        **warmups: Epochs of each warm-up, by the name of its setting.
     """
-    for name in ("warmup_epochs", "harmonizer_warmup_epochs"):
-        if epochs >= 0 and settings[name] > epochs:
+    for name, length in warmups.items():
+        if 0 <= epochs < length:
             raise ValueError(
-                f"expected {name} of at most the training's {epochs} epochs, got {settings[name]:g}; "
+                f"expected {name} of at most the training's {epochs} epochs, got {length:g}; "
                 f"try recipe.{name}={epochs / 5:g}, or a larger recipe.epochs"
             )
 
 
-def build_schedule(optimizer: Optimizer, settings: dict[str, Any], *, epochs: int, updates_per_epoch: int) -> Any:  # noqa: ANN401 - timm has no types
+def build_schedule(optimizer: Optimizer, settings: OptimSettings, *, epochs: int, updates_per_epoch: int) -> Any:  # noqa: ANN401 - timm has no types
     """Return the learning-rate schedule, which advances with each optimiser step."""
     scheduler, _ = create_scheduler_v2(
         optimizer,
-        sched=settings["schedule"],
+        sched=settings.schedule,
         num_epochs=epochs,
-        warmup_epochs=settings["warmup_epochs"],
+        warmup_epochs=settings.warmup_epochs,  # type: ignore[arg-type]  # a fraction is fine
         warmup_lr=0.0,
-        decay_epochs=settings["decay_epochs"],
-        decay_milestones=settings["milestones"],
-        decay_rate=settings["decay_rate"],
+        decay_epochs=settings.decay_epochs,
+        decay_milestones=list(settings.milestones),
+        decay_rate=settings.decay_rate,
         step_on_epochs=False,
         updates_per_epoch=updates_per_epoch,
     )

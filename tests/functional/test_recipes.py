@@ -4,6 +4,7 @@ The second computation shares no code with the first: one sample at a time, each
 its own, the pyramid by dense matrices, the parameters' gradients by ``torch.func``.
 """
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from harmonizer.functional import harmonizer_loss, input_saliency
 from harmonizer.functional.saliency import class_score, input_gradient
 from harmonizer.training.losses import agreement_loss
 from harmonizer.training.optim import build_schedule
+from harmonizer.training.settings import LossSettings, OptimSettings, split_settings
 
 RECIPES = Path(__file__).parents[2] / "configs" / "recipe"
 # Pyramid terms, Bessel's correction, std epsilon, scale epsilon, epsilon on max S, gradient through max S, lambda.
@@ -27,6 +29,13 @@ ROWS = {
     "pseudo2023": (5, 1, 1e-6, 1e-6, 1e-6, True, 1.0),
 }
 SIZES = {"even": (3, 40, 24), "odd": (2, 33, 17)}
+
+
+def settings_of(recipe):
+    """The settings of a recipe's loss and optimiser, with a learning rate of 0.5."""
+    values = OmegaConf.merge(OmegaConf.load(RECIPES / f"{recipe}.yaml"), {"lr": 0.5})
+    names = {field.name for kind in (LossSettings, OptimSettings) for field in fields(kind)}
+    return split_settings({name: value for name, value in OmegaConf.to_container(values).items() if name in names})
 
 
 def network():
@@ -109,11 +118,11 @@ def test_loss_and_gradients_equal_a_second_computation_to_1e_9(recipe, size):
 
 
 def test_the_modern_loss_and_its_gradients_equal_a_second_computation_to_1e_9():
-    settings = OmegaConf.to_container(OmegaConf.load(RECIPES / "modern.yaml"))
+    settings, _ = settings_of("modern")
     model, (images, labels, human, has_map) = network(), batch(*SIZES["even"])
     parameters = dict(model.named_parameters())
     leaf = images.clone().requires_grad_()
-    gradient = input_gradient(class_score(model(leaf), labels, settings["saliency_of"]), leaf, create_graph=True)
+    gradient = input_gradient(class_score(model(leaf), labels, settings.saliency_of), leaf, create_graph=True)
     samples = Batch(images, labels, human, has_map, ["a", "b", "c"])
     loss = agreement_loss(gradient, samples, settings)
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -151,11 +160,9 @@ def test_the_three_recipes_differ():
 
 def rates(recipe, epochs):
     """The learning rate at the start of each epoch, as a share of the recipe's own."""
-    settings = OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(RECIPES / f"{recipe}.yaml"), {"lr": 0.5}))
+    _, settings = settings_of(recipe)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
-    schedule = build_schedule(
-        optimizer, {**settings, "epochs": epochs, "batch_size": 1}, epochs=epochs, updates_per_epoch=4
-    )
+    schedule = build_schedule(optimizer, settings, epochs=epochs, updates_per_epoch=4)
     found = []
     for epoch in range(epochs):
         schedule.step_update(4 * epoch)

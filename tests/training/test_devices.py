@@ -67,9 +67,10 @@ def step(module, put):
     images, labels, human = samples(64)
     batch = Batch(put(images), put(labels), put(human), put(HAS_MAP), list("abcdef"))
     module.train()
-    logits, gradient = logits_and_gradient(module.model, batch, joint=module.joint, score=module.hparams["saliency_of"])
-    classified = classification_loss(logits, batch, label_smoothing=module.hparams["label_smoothing"])
-    loss = classified + agreement_loss(gradient, batch, module.hparams)
+    settings = module.loss_settings
+    logits, gradient = logits_and_gradient(module.model, batch, joint=module.joint, score=settings.saliency_of)
+    classified = classification_loss(logits, batch, label_smoothing=settings.label_smoothing)
+    loss = classified + agreement_loss(gradient, batch, settings)
     loss.backward()
     return [loss, *(parameter.grad for parameter in module.parameters() if parameter.grad is not None)]
 

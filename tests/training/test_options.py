@@ -150,7 +150,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 def test_layer_decay_lowers_the_rate_of_early_layers_and_keeps_the_decay_rule(folder, tmp_path):
     module = built("test_vit", layer_decay=0.5, weight_decay=0.1, lr=0.1)
     backbone = module.model.backbone
-    optimizer = build_optimizer(backbone, dict(module.hparams))
+    optimizer = build_optimizer(backbone, module.optim_settings, lr=0.1)
     names = {id(value): name for name, value in backbone.named_parameters()}
     scales, decays = {}, {}
     for group in optimizer.param_groups:

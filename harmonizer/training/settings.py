@@ -1,0 +1,143 @@
+"""Settings of a training's loss and of its optimiser, which check themselves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import NoneType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from timm.optim import list_optimizers
+
+from harmonizer.functional.levels import LEVEL_METRICS
+from harmonizer.functional.loss import ScaleMatch
+from harmonizer.functional.saliency import Deviation, Reduction, Score, reductions
+
+# A value's kind, the range it must be in, in words, and the test of it.
+NotNegative = Annotated[float, ">= 0", lambda value: value >= 0]
+Positive = Annotated[float, "> 0", lambda value: value > 0]
+UpToOne = Annotated[float, "in (0,1]", lambda value: 0 < value <= 1]
+BelowOne = Annotated[float, "in [0,1)", lambda value: 0 <= value < 1]
+Count = Annotated[int, ">= 1", lambda value: value >= 1]
+LevelName = Annotated[str, f"to be one of {', '.join(LEVEL_METRICS)}", tuple(LEVEL_METRICS).__contains__]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """Cross-entropy and harmonizer loss.
+
+    Attributes:
+        harmonizer_weight: Factor lambda of the harmonizer loss.
+        harmonizer_warmup_epochs: Lambda rises from 0 during these epochs; may be a fraction.
+        harmonize_every: Add the loss at every n-th optimiser step only.
+        saliency_batch: ``"joint"`` runs all samples of a batch together, as published; ``"split"`` lets only those
+            with a map pay for the saliency; ``"auto"`` splits where that changes nothing, that is where samples do
+            not depend on each other. See :mod:`harmonizer.training.double_backward`.
+        levels: Pyramid levels.
+        level_metric: Error of a level; see :func:`harmonizer.functional.harmonizer_loss`, as for the next three.
+        scale_match: How the human map gets the saliency's scale.
+        std: Standard deviation in the standardisation of both maps.
+        top_k: Share of the saliency's pixels that are compared, the largest ones.
+        saliency_reduction: Reduction over the channels, or several, whose losses are averaged; see
+            :func:`harmonizer.functional.input_saliency`, as for the next.
+        saliency_of: What is differentiated.
+        gradient_penalty: Share in the harmonizer loss of the mean squared norm of that gradient, whose size the
+            comparison of maps does not see.
+        label_smoothing: Label smoothing of the cross-entropy.
+
+    Raises:
+        TypeError: A value is of the wrong kind; the message names it, as for the next.
+        ValueError: A value is out of range or unknown.
+    """
+
+    harmonizer_weight: NotNegative = 1.0
+    harmonizer_warmup_epochs: NotNegative = 0.0
+    harmonize_every: Count = 1
+    saliency_batch: Literal["auto", "joint", "split"] = "auto"
+    levels: Count = 5
+    level_metric: LevelName = "mse"
+    scale_match: ScaleMatch = "released"
+    std: Deviation = "population"
+    top_k: UpToOne = 1.0
+    saliency_reduction: Reduction | Sequence[Reduction] = "mean"
+    saliency_of: Score = "logit"
+    gradient_penalty: NotNegative = 0.0
+    label_smoothing: BelowOne = 0.1
+
+    def __post_init__(self) -> None:
+        """Check all values."""
+        object.__setattr__(self, "saliency_reduction", reductions(self.saliency_reduction))
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimSettings:
+    """Optimiser and learning-rate schedule.
+
+    Attributes:
+        optimizer: timm optimiser name, for example ``adamw`` or ``sgd`` (with Nesterov momentum).
+        lr: Learning rate after warm-up.
+        lr_batch: Samples of one step, over all processes, that ``lr`` is meant for: the rate grows with the run's own
+            number in proportion; None leaves it as it is. See :func:`harmonizer.training.optim.scaled_lr`.
+        layer_decay: Factor by which the learning rate falls from each layer to the one below it; None for none.
+        weight_decay: Weight decay of weights and biases, not of normalisation layers, embeddings and tokens.
+        momentum: Momentum of SGD.
+        schedule: timm schedule name.
+        warmup_epochs: Linear warm-up from 0; may be a fraction.
+        decay_epochs: Epochs after which a ``step`` schedule decays, again and again.
+        milestones: Epochs at which a ``multistep`` schedule decays.
+        decay_rate: Factor of a ``step`` or ``multistep`` schedule.
+
+    Raises:
+        TypeError: A value is of the wrong kind; the message names it, as for the next.
+        ValueError: A value is out of range or unknown to timm.
+    """
+
+    optimizer: str = "adamw"
+    lr: Positive = 1e-3
+    lr_batch: Count | None = None
+    layer_decay: UpToOne | None = None
+    weight_decay: NotNegative = 1e-5
+    momentum: BelowOne = 0.9
+    schedule: Literal["constant", "cosine", "multistep", "poly", "step", "tanh"] = "cosine"
+    warmup_epochs: NotNegative = 0.0
+    decay_epochs: NotNegative = 30.0
+    milestones: Sequence[int] = ()
+    decay_rate: NotNegative = 0.1
+
+    def __post_init__(self) -> None:
+        """Check all values."""
+        object.__setattr__(self, "milestones", [int(epoch) for epoch in self.milestones])
+        if self.optimizer not in list_optimizers():
+            raise ValueError(f"timm has no optimizer {self.optimizer!r}; try adamw or sgd")
+        _check(self)
+
+
+def split_settings(settings: Mapping[str, Any]) -> tuple[LossSettings, OptimSettings]:
+    """Return the settings that a recipe or a checkpoint holds side by side.
+
+    Raises:
+        TypeError: There is no such setting, or a value is of the wrong kind; the message names it.
+        ValueError: A value is out of range or unknown.
+
+    >>> loss, optim = split_settings({"levels": 3, "lr": 0.1})
+    >>> loss.levels, optim.lr
+    (3, 0.1)
+    """
+    names = {field.name for field in fields(LossSettings)}
+    loss = {name: value for name, value in settings.items() if name in names}
+    return LossSettings(**loss), OptimSettings(**{name: settings[name] for name in settings.keys() - names})
+
+
+def _check(settings: LossSettings | OptimSettings) -> None:
+    """Check all values by their annotations."""
+    for name, hint in get_type_hints(type(settings), include_extras=True).items():
+        kinds, value = get_args(hint) if get_origin(hint) is Union else (hint,), getattr(settings, name)
+        or_null, rule = ", or null" * (NoneType in kinds), get_args(kinds[0])
+        if isinstance(value, list) or not rule or (value is None and or_null):
+            continue
+        if get_origin(kinds[0]) is Literal:
+            rule = str, f"to be one of {', '.join(rule)}", rule.__contains__
+        kind, text, fits = rule
+        if kind is not str and (isinstance(value, bool) or not isinstance(value, int | kind)):
+            raise TypeError(f"expected a {'whole ' * (kind is int)}number for {name}{or_null}, got {value!r}")
+        if not fits(value):
+            raise ValueError(f"expected {name} {text}{or_null}, got {value!r}")
