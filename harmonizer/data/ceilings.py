@@ -14,7 +14,24 @@ from harmonizer.data.shards.manifest import Ceilings
 from harmonizer.functional.agreement import spearman
 
 CEILING_SPLITS = 20  # random halvings of an image's participants, unless there are fewer
+MOST_ALIKE = 0.9  # rank correlation of two people's maps: far above any published (0.65753 is of the mean of many)
 DECIMALS = 6  # of what is stored: below any rounding that depends on the machine
+
+
+class CeilingError(ValueError):
+    """Maps that agree better than single people do: they are not maps of single people."""
+
+
+def most_ceiling(people: int) -> float:
+    """Return the largest ceiling that so many people can have, when no two agree better than :data:`MOST_ALIKE`.
+
+    Reference:
+        Spearman 1910 and Brown 1910: people who agree pairwise at r have mean maps that agree at n r / (1 + (n - 1) r).
+
+    >>> round(most_ceiling(2), 4), round(most_ceiling(10), 4)
+    (0.9474, 0.989)
+    """
+    return people * MOST_ALIKE / (1 + (people - 1) * MOST_ALIKE)
 
 
 def split_half_reliability(stack: NDArray[np.floating], *, splits: int = CEILING_SPLITS, seed: int = 0) -> float:
@@ -71,24 +88,37 @@ def measure_ceilings(
 
     Returns:
         None without such a folder.
+
+    Raises:
+        CeilingError: The mean ceiling is above that of people who agree as well as people can: the stacks are of
+            something else, such as the click-count thresholds of one mean.
     """
     paths = sorted(folder.glob("*.npy"))
     if not paths:
         return None
     per_image: dict[str, float | None] = {}
     floors: list[float] = []
+    most: list[float] = []  # of the images whose ceiling is defined
     means: list[NDArray[np.floating]] = []  # of the first image and of the last two
     for path in paths:
         stack = np.load(path, allow_pickle=False)
         seed = int(sha256(path.stem.encode()).hexdigest()[:16], 16)  # whatever other images there are
         per_image[path.stem] = _rounded(split_half_reliability(stack, splits=splits, seed=seed))
+        most += [most_ceiling(len(stack))] if per_image[path.stem] is not None else []
         means = [*means[:1], *means[1:][-1:], stack.mean(axis=0)]
         if len(means) > 1:
             floors.append(_correlate(means[-2], means[-1]))
         advance(1)
     if len(means) > 2:
         floors.append(_correlate(means[-1], means[0]))
-    return Ceilings(splits, _mean(per_image.values()), _mean(map(_rounded, floors)), per_image)
+    overall, allowed = _mean(per_image.values()), _mean(most)
+    if overall is not None and allowed is not None and overall > allowed:
+        raise CeilingError(
+            f"the stacks of {len(most)} images, first {next(iter(per_image))}, have a mean ceiling of {overall:.4f}, "
+            f"expected at most {allowed:.4f} of so many people; try --stack thresholds or mean, if they are not "
+            "maps of single participants"
+        )
+    return Ceilings(splits, overall, _mean(map(_rounded, floors)), per_image)
 
 
 def _halvings(people: int, splits: int, seed: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:

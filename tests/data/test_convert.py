@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import spearmanr
 from timm.data.imagenet_info import ImageNetInfo
 
 from harmonizer.data import prepare_human_map
@@ -204,12 +205,14 @@ def test_participants_give_mean_map_and_ceilings(convert, read_shards, encode, t
     stacks = {}
     for name in "abc":
         common = np.kron(rng.random((8, 8)), np.ones((32, 32)))
-        stacks[name] = np.stack([common + 0.1 * rng.random((256, 256)) for _ in range(4)])
+        own = np.kron(rng.random((4, 32, 32)), np.ones((8, 8)))
+        stacks[name] = common + 2 * own
         np.save(tmp_path / f"{name}.npy", stacks[name])
         (tmp_path / f"{name}.jpg").write_bytes(encode())
         lines.append(f"{name}.jpg,0,{name}.npy")
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    assert convert(tmp_path / "table.csv", "--out", tmp_path / "out", "--classes", "1") == (0, "")
+    arguments = (tmp_path / "table.csv", "--out", tmp_path / "out", "--classes", "1", "--stack", "participants")
+    assert convert(*arguments) == (0, "")
     for name, sample in read_shards(tmp_path / "out").items():
         white = json.loads(sample.get("json", b"{}")).get("heatmap_white", 255.0)
         expected = prepare_human_map(stacks[name].mean(axis=0))
@@ -218,8 +221,12 @@ def test_participants_give_mean_map_and_ceilings(convert, read_shards, encode, t
         np.testing.assert_allclose(kept, prepare_human_map(stacks[name]), rtol=1e-5)
     ceilings = read_manifest(tmp_path / "out").ceilings
     assert ceilings.per_image.keys() == {"a", "b", "c"}
-    assert all(0.99 < value <= 1 for value in ceilings.per_image.values())
-    assert ceilings.floor < 0.6 < ceilings.overall
+    for name, stack in stacks.items():
+        people = prepare_human_map(stack)
+        halves = [(people[[0, one]].mean(0), people[[i for i in (1, 2, 3) if i != one]].mean(0)) for one in (1, 2, 3)]
+        r = np.mean([spearmanr(a.ravel(), b.ravel()).statistic for a, b in halves])
+        assert ceilings.per_image[name] == pytest.approx(2 * r / (1 + r), abs=2e-6)
+    assert ceilings.floor < 0.6 < 0.9 < ceilings.overall
 
 
 def test_resizing_and_encoding(convert, read_shards, encode, tmp_path):

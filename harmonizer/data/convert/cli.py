@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import get_args
 
 import harmonizer.data.convert
-from harmonizer.data.ceilings import CEILING_SPLITS, measure_ceilings
+from harmonizer.data.ceilings import CEILING_SPLITS, CeilingError, measure_ceilings
 from harmonizer.data.class_names import parse_classes
 from harmonizer.data.convert.job import PARTICIPANTS, Job, Options, Report
 from harmonizer.data.convert.readers.discover import Found, find, fingerprint
 from harmonizer.data.convert.readers.images import Encoding
+from harmonizer.data.convert.readers.record import Stack
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.convert.staging import Staging
 from harmonizer.data.convert.workers import run_jobs
@@ -23,7 +24,7 @@ from harmonizer.data.human_map import Method
 from harmonizer.data.progress import Progress, show_progress
 from harmonizer.data.shards.cache import cache_folder
 from harmonizer.data.shards.download import fetch_all
-from harmonizer.data.shards.manifest import Manifest
+from harmonizer.data.shards.manifest import Ceilings, Manifest
 from harmonizer.results import text_cell
 
 SKIPPED = "skipped.csv"  # beside the shards
@@ -76,6 +77,7 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
         quality=given.quality,
         resize=given.resize,
         on_error=given.on_error,
+        stack=given.stack,
     )
     plan = {
         "version": VERSION,
@@ -94,8 +96,7 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
         if not shards:
             staging.drop()
             raise skipped[0]
-        with progress.task("measuring ceilings") as advance:
-            ceilings = measure_ceilings(staging.data / PARTICIPANTS, splits=given.ceiling_splits, advance=advance)
+        ceilings = _measure(staging, given, progress)
         manifest = Manifest(found.classes, _describe_maps(reports, options), shards, ceilings=ceilings)
         if skipped:
             _write_skipped(staging.data / SKIPPED, skipped)
@@ -104,6 +105,16 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
     if turned:
         sys.stdout.write(f"{turned} images are shown upright by their EXIF orientation, as maps must have them\n")
     return manifest, skipped
+
+
+def _measure(staging: Staging, given: argparse.Namespace, progress: Progress) -> Ceilings | None:
+    """Measure the ceilings; drop a conversion whose stacks cannot be of people, for it needs other options."""
+    with progress.task("measuring ceilings") as advance:
+        try:
+            return measure_ceilings(staging.data / PARTICIPANTS, splits=given.ceiling_splits, advance=advance)
+        except CeilingError:
+            staging.drop()
+            raise
 
 
 def _run(
@@ -161,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--classes", metavar="imagenet|N|FILE", help="class names; default: ImageNet's, the folders', or the table's")
     add("--maps", type=Path, metavar="DIR", help="maps of the pictures in a folder, under the same relative names")
     add("--allow-missing-map", action="store_true", help="take samples without a map where the source has maps")
+    add("--stack", choices=get_args(Stack), help="what stacks (N,H,W) of maps are of, where the files do not say")
     add("--on-error", choices=("fail", "skip"), default="fail", help="skip: leave out what is unusable, and list it")
     add("--shard-size", type=_positive, default=SAMPLES_PER_SHARD, metavar="N", help="samples (default: %(default)s)")
     add("--encode", choices=get_args(Encoding), default="keep", help="images anew (default: as they are)")

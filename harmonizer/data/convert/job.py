@@ -12,7 +12,7 @@ from PIL import Image
 
 from harmonizer.data.convert.readers.dispatch import read
 from harmonizer.data.convert.readers.images import Encoding, encode_image
-from harmonizer.data.convert.readers.record import HumanMap, Item, Values
+from harmonizer.data.convert.readers.record import HumanMap, Item, Stack, Values
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.human_map import RAW_SIZE, SIZE, Method, prepare_human_map
 from harmonizer.data.shards.manifest import Shard
@@ -33,7 +33,8 @@ class Options:
         encoding: Of images; ``"keep"`` leaves what shards can hold as it is.
         quality: Of JPEG and WebP that are encoded anew.
         resize: Shorter side in pixels of larger images.
-        on_error: Whether a sample that cannot be used ends the conversion, or is left out and listed.
+        on_error: Whether a sample that cannot be used ends the conversion, or is skipped and listed.
+        stack: What stacks of maps are of, where the files do not say.
     """
 
     classes: int
@@ -43,6 +44,7 @@ class Options:
     quality: int = 95
     resize: int | None = None
     on_error: Literal["fail", "skip"] = "fail"
+    stack: Stack | None = None
 
 
 class Job(NamedTuple):
@@ -135,8 +137,9 @@ def convert_item(item: Item, options: Options) -> Converted:
         if abs(width * rows - height * columns) > max(width, height, rows, columns):  # one pixel of rounding
             raise item.error(f"the heatmap is {columns}x{rows} and the image {width}x{height}: of different shape")
         values, kept = _prepare(human.values, item, options.prepare)
-        if human.stack is not None:
-            stack = np.stack([_prepare(one, item, options.prepare)[0] for one in human.stack])
+        participants = human.participants(item, options.stack)
+        if participants is not None:
+            stack = np.stack([_prepare(one, item, options.prepare)[0] for one in participants])
         sample[HEATMAP] = _encode_map(values, human, options.map_bits)
         if human.full_scale not in (255.0, 65535.0):
             notes["heatmap_white"] = human.full_scale

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from harmonizer.data.convert.readers.files import MOST_BYTES, check_arrays, read_file
 from harmonizer.data.convert.readers.images import IMAGE_SUFFIXES, open_image
-from harmonizer.data.convert.readers.record import HumanMap, Item, Pixels, Record
+from harmonizer.data.convert.readers.record import HumanMap, Item, Pixels, Record, Stack
 from harmonizer.data.image import MOST_PIXELS
 
 SAMPLE_SUFFIXES = (".npz", ".pth", ".pt")
 MAP_SUFFIXES = (".npy", *SAMPLE_SUFFIXES, *IMAGE_SUFFIXES)
 MAP_NAMES = ("heatmap", "map", "hmp", "human")
+STACK_NAMES: tuple[Stack, ...] = get_args(Stack)  # arrays whose name says what their stack is of
 COARSEST = 1 / 256  # a float map keeps a fixed scale only where that leaves it at least 8 of 16 bits
 
 
@@ -36,8 +37,8 @@ def read_arrays(item: Item) -> Record:
     label = _array(content["label"], item, "label")
     if label.size != 1 or label.dtype.kind not in "iu":
         raise item.error(f"label is {label.dtype} of shape {label.shape}, expected one integer")
-    values = next((content[name] for name in MAP_NAMES if name in content), None)
-    human = None if values is None else to_map(_array(values, item, "heatmap"), item)
+    name = next((name for name in (*MAP_NAMES, *STACK_NAMES) if name in content), None)
+    human = None if name is None else to_map(_array(content[name], item, "heatmap"), item, _meaning(name))
     item.check_map(human)
     return Record(to_pixels(_array(content["image"], item, "image"), item), int(label.reshape(-1)[0]), human)
 
@@ -54,13 +55,13 @@ def read_map(path: Path, item: Item) -> HumanMap:
         except (OSError, ValueError) as error:
             raise item.error(f"cannot read the map {path} ({getattr(error, 'strerror', error)})") from None
         return decode_map(encoded, item)
-    content = _load(path, item)
+    content, meaning = _load(path, item), None
     if isinstance(content, Mapping):
-        names = [name for name in content if name in MAP_NAMES] or list(content)
+        names = [name for name in content if name in (*MAP_NAMES, *STACK_NAMES)] or list(content)
         if len(names) != 1:
             raise item.error(f"{path.name} holds {len(names)} arrays, expected one, or one named {MAP_NAMES[0]}")
-        content = content[names[0]]
-    return to_map(_array(content, item, path.name), item)
+        content, meaning = content[names[0]], _meaning(names[0])
+    return to_map(_array(content, item, path.name), item, meaning)
 
 
 def decode_map(encoded: bytes, item: Item) -> HumanMap:
@@ -71,7 +72,7 @@ def decode_map(encoded: bytes, item: Item) -> HumanMap:
     return HumanMap(np.asarray(picture).astype(np.float64), 255.0 if picture.mode == "L" else 65535.0)
 
 
-def to_map(array: NDArray[Any], item: Item) -> HumanMap:
+def to_map(array: NDArray[Any], item: Item, meaning: Stack | None = None) -> HumanMap:
     """Check a map (H,W), with one channel before or behind, or a stack (P,H,W); a stack becomes its mean."""
     if array.dtype.kind not in "fiu":
         raise item.error(f"the heatmap has dtype {array.dtype}, expected numbers")
@@ -79,7 +80,7 @@ def to_map(array: NDArray[Any], item: Item) -> HumanMap:
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or 0 in array.shape:
-        raise item.error(f"the heatmap has shape {array.shape}, expected (H,W) or a stack (participants,H,W)")
+        raise item.error(f"the heatmap has shape {array.shape}, expected (H,W) or a stack of them")
     if array.size > MOST_PIXELS:
         raise item.error(f"the heatmap has shape {array.shape}, expected at most {MOST_PIXELS} values")
     values = array.astype(np.float64)
@@ -88,7 +89,12 @@ def to_map(array: NDArray[Any], item: Item) -> HumanMap:
     stack = values if array.ndim == 3 and len(array) > 1 else None
     if values.ndim == 3:
         values = values.mean(axis=0)
-    return HumanMap(values, full_scale or _full_scale(float(values.max())), stack)
+    return HumanMap(values, full_scale or _full_scale(float(values.max())), stack, meaning)
+
+
+def _meaning(name: str) -> Stack | None:
+    """Return what the name of an array says of its stack."""
+    return next((meaning for meaning in STACK_NAMES if meaning == name), None)
 
 
 def to_pixels(array: NDArray[Any], item: Item) -> Pixels:

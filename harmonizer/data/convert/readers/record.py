@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from harmonizer.data.convert.readers.tfrecord import Extent, RecordError
 
 Kind = Literal["example", "image", "arrays"]
+Stack = Literal["participants", "thresholds", "mean"]
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float64]
 
@@ -53,14 +54,37 @@ class HumanMap:
     """A human map before its preparation.
 
     Attributes:
-        values: (H,W) >= 0; the mean where there are several participants.
+        values: (H,W) >= 0; the mean where there are several.
         full_scale: The value that becomes white: 255 for 8-bit maps, for instance.
-        stack: (P,H,W), the participants' maps, where there are several.
+        stack: (P,H,W), the single maps, where there are several.
+        meaning: What the stack is of, where the file says so.
     """
 
     values: Values
     full_scale: float
     stack: Values | None = None
+    meaning: Stack | None = None
+
+    def participants(self, item: Item, said: Stack | None) -> Values | None:
+        """Return the maps of single participants (P,H,W), where there are several.
+
+        Args:
+            item: Named in messages.
+            said: What the user says that stacks are of.
+
+        Raises:
+            RecordError: Nothing tells what the stack is of, or file and user say different things.
+        """
+        if self.stack is None:
+            return None
+        if self.meaning is None and said is None:
+            raise item.error(
+                f"the heatmap has shape {self.stack.shape}: expected to know what the {len(self.stack)} maps are; try "
+                "--stack participants (one per person), thresholds (click-count levels of the same people) or mean"
+            )
+        if None not in (self.meaning, said) and self.meaning != said:
+            raise item.error(f"the file says that its stack is of {self.meaning}, got --stack {said}")
+        return self.stack if (self.meaning or said) == "participants" else None
 
 
 @dataclass

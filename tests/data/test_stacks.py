@@ -1,0 +1,93 @@
+"""Stacks of maps (N,H,W): what they are of is told, never guessed."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harmonizer.data.ceilings import CeilingError, measure_ceilings, most_ceiling
+from harmonizer.data.human_map import prepare_human_map
+from harmonizer.data.shards.manifest import read_manifest
+
+
+def thresholds(rng, levels=10):
+    """Mean maps of the first clicks of the same people, more of them from level to level."""
+    y, x = np.indices((256, 256))
+    clicks = rng.normal(rng.uniform(80, 176, 2), 30, (levels * 40, 2))
+    return np.stack(
+        [sum(np.exp(-((y - a) ** 2 + (x - b) ** 2) / 200) for a, b in clicks[: 40 * k + 40]) for k in range(levels)]
+    )
+
+
+@pytest.fixture
+def source(encode, tmp_path):
+    """A table of one image whose map is a stack of ten thresholds, and these."""
+    stack = thresholds(np.random.default_rng(0))
+    np.save(tmp_path / "a.npy", stack)
+    (tmp_path / "a.jpg").write_bytes(encode())
+    (tmp_path / "table.csv").write_text("image,label,map\na.jpg,0,a.npy\n")
+    return tmp_path / "table.csv", stack
+
+
+def test_a_stack_of_unknown_meaning_is_refused(source, convert, tmp_path):
+    status, message = convert(source[0], "--out", tmp_path / "out", "--classes", "1")
+    assert status == 1
+    assert "(10, 256, 256)" in message
+    assert all(word in message for word in ("--stack", "participants", "thresholds", "mean"))
+
+
+@pytest.mark.parametrize("meaning", ["thresholds", "mean"])
+def test_levels_become_their_mean_without_ceilings(meaning, source, convert, read_shards, tmp_path):
+    table, stack = source
+    assert convert(table, "--out", tmp_path / "out", "--classes", "1", "--stack", meaning) == (0, "")
+    assert read_manifest(tmp_path / "out").ceilings is None
+    assert not (tmp_path / "out" / "participants").exists()
+    sample = read_shards(tmp_path / "out")["a"]
+    white = json.loads(sample.get("json", b"{}")).get("heatmap_white", 255.0)
+    values = np.asarray(Image.open(io.BytesIO(sample["heatmap.png"]))) / 65535 * white
+    np.testing.assert_allclose(values, prepare_human_map(stack.mean(axis=0)), atol=white / 65535)
+
+
+def test_thresholds_as_people_are_an_error_and_the_next_run_starts_anew(source, convert, tmp_path):
+    table, _ = source
+    status, message = convert(table, "--out", tmp_path / "out", "--classes", "1", "--stack", "participants")
+    assert status == 1
+    assert "mean ceiling" in message
+    assert "--stack thresholds or mean" in message
+    assert convert(table, "--out", tmp_path / "out", "--classes", "1", "--stack", "mean") == (0, "")
+
+
+@pytest.mark.parametrize("meaning", ["participants", "thresholds", "mean"])
+def test_the_name_of_an_array_says_what_it_is(meaning, source, convert, tmp_path):
+    people = np.random.default_rng(1).random((4, 256, 256))
+    np.savez(tmp_path / "a.npz", **{meaning: people})
+    source[0].write_text("image,label,map\na.jpg,0,a.npz\n")
+    assert convert(source[0], "--out", tmp_path / "out", "--classes", "1") == (0, "")
+    assert (read_manifest(tmp_path / "out").ceilings is not None) == (meaning == "participants")
+    other = "mean" if meaning != "mean" else "participants"
+    status, message = convert(source[0], "--out", tmp_path / "other", "--classes", "1", "--stack", other)
+    assert status == 1
+    assert f"is of {meaning}, got --stack {other}" in message
+
+
+def test_one_map_with_a_leading_axis_is_no_stack(source, convert, tmp_path):
+    np.save(tmp_path / "a.npy", source[1][:1])
+    assert convert(source[0], "--out", tmp_path / "out", "--classes", "1") == (0, "")
+
+
+@pytest.mark.parametrize("people", [2, 4, 10])
+def test_a_ceiling_above_what_people_allow_is_an_error(people, tmp_path):
+    """The bound is Spearman-Brown's for people who agree pairwise at 0.9."""
+    r = 0.9
+    assert most_ceiling(people) == pytest.approx(people * r / (1 + (people - 1) * r))
+    rng = np.random.default_rng(people)
+    common = rng.normal(size=(64, 64))
+    for spread, allowed in ((0.5, True), (0.1, False)):  # pairwise r of 0.8 and 0.99
+        np.save(tmp_path / "a.npy", common + spread * rng.normal(size=(people, 64, 64)))
+        if allowed:
+            assert measure_ceilings(tmp_path).overall <= most_ceiling(people)
+        else:
+            with pytest.raises(CeilingError, match="expected at most"):
+                measure_ceilings(tmp_path)
