@@ -75,7 +75,7 @@ def test_imports_point_down(path):
             assert not module.startswith(WITHOUT_TORCH), f"{module} imports {package}"
 
 
-def test_the_modules_without_torch_do_not_reach_it_through_others():
+def test_modules_without_torch_do_not_reach_it_indirectly():
     graph = {name_of(path): set(imports(path)) for path in FILES} | {PUBLIC: set()}
     for start in [module for module in graph if module.startswith(WITHOUT_TORCH)]:
         seen, waiting = set(), [start]

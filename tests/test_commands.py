@@ -88,7 +88,7 @@ def test_training_leaves_everything_behind(trained):
         assert list((folder / "examples").glob("*.png"))
 
 
-def test_evaluating_the_checkpoint_reproduces_the_validation_exactly(place, trained):
+def test_evaluation_reproduces_the_validation_exactly(place, trained):
     folder, _ = trained
     out = run(place, f"evaluate.py ckpt={folder / 'last.ckpt'} {DATA} --images 10 --attack pgd")
     results = load_results(place / re.search(r"results: (\S+)", out)[1])

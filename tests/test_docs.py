@@ -59,7 +59,7 @@ def test_every_setting_of_a_published_recipe_names_its_source():
         assert set(without) <= {"epochs", "batch_size"}, f"{name}: {without}"
 
 
-def test_the_constraints_of_the_lowest_versions_are_the_lower_bounds():
+def test_lowest_version_constraints_are_the_lower_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     bounds = {}
     for line in project["dependencies"] + project["optional-dependencies"]["dev"]:

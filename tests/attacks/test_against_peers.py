@@ -52,7 +52,7 @@ def test_ddn_and_ddn_full_are_below_a_thousand_steps_of_ddn(golden, golden_net):
 
 
 @pytest.mark.parametrize(("attack", "count"), [("linsley2023", 400), ("pgd", 400), ("ddn", 200)])
-def test_float32_results_do_not_depend_on_batch_size_order_or_company(golden, golden_net, attack, count):
+def test_float32_results_do_not_depend_on_the_batch(golden, golden_net, attack, count):
     images, labels = many(golden, golden_net, count)
     keys = [f"sample-{i}" for i in range(count)]
 

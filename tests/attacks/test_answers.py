@@ -54,7 +54,7 @@ def attacked(model, images, labels, attack, **settings):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_answers_that_are_not_finite_never_fool_and_are_never_robust(images, labels, attack, value):
+def test_nonfinite_answers_never_fool_and_are_never_robust(images, labels, attack, value):
     def away(logits, inputs):
         moved = torch.cdist(inputs.flatten(1), images.flatten(1)).amin(1) > 1e-3
         return logits + torch.where(moved, value, 0.0)[:, None] * torch.tensor([0.0, 1.0, 0.0, 0.0])[None].nan_to_num()
@@ -77,7 +77,7 @@ def test_answers_that_are_not_finite_never_fool_and_are_never_robust(images, lab
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn", "ddn_full"])
 @pytest.mark.parametrize("constant", [1e5, -1e5, 1e6])
-def test_a_constant_added_to_all_logits_changes_nothing_beyond_rounding(golden, golden_net, attack, constant):
+def test_a_constant_on_all_logits_changes_only_rounding(golden, golden_net, attack, constant):
     images, labels = golden["images"], golden["labels"]
     before = minimal_radius(golden_net, images, labels, attack=attack)
     golden_net.fc.bias.data += constant
@@ -103,7 +103,7 @@ def test_classes_that_are_ruled_out_by_a_constant_do_not_matter(images, labels, 
 
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn"])
-def test_a_constant_changes_nothing_where_the_logits_have_the_digits(golden, golden_net, attack):
+def test_a_constant_changes_nothing_given_enough_digits(golden, golden_net, attack):
     images, labels = golden["images"].double(), golden["labels"]
     golden_net.double()
     before = minimal_radius(golden_net, images, labels, attack=attack)
@@ -134,7 +134,7 @@ def test_the_health_report_looks_at_the_resolution_of_the_logits(images, constan
     assert report.resolution == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_the_health_report_sees_noise_under_a_constant_and_attacks_that_fail(images, labels):
+def test_the_masking_report_sees_noise_and_failing_attacks(images, labels):
     noisy = Linear(lambda logits, inputs: logits + 0.2 * torch.randn_like(logits) + 1000)
     report = gradient_masking_report(noisy, images, labels, limit=4)
     assert any("same input twice" in reason for reason in report.reasons)
@@ -215,7 +215,7 @@ def test_other_outputs_are_named_in_one_line(images, labels, output, message):
         evaluation_saliency(model, images[:2], labels[:2])
 
 
-def test_channels_last_and_what_is_no_module_are_named_in_one_line(images, labels):
+def test_channels_last_and_non_modules_are_named_in_one_line(images, labels):
     class Last(nn.Module):
         def __init__(self):
             super().__init__()
@@ -233,7 +233,7 @@ def test_channels_last_and_what_is_no_module_are_named_in_one_line(images, label
 
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn", "foolbox:DDNAttack"])
-def test_a_model_that_always_changes_its_input_in_place_is_attacked_as_any_other(images, labels, attack):
+def test_a_model_that_changes_its_input_in_place_is_attacked(images, labels, attack):
     class InPlace(Linear):
         def forward(self, inputs):
             return inputs.sub_(0.5).flatten(1) @ self.weight.T

@@ -67,7 +67,7 @@ def test_an_honest_linear_model_is_not_flagged(images, disguise):
     assert (report.silent_cross_entropy > 0.5) == (disguise == "confident")
 
 
-def test_a_small_network_is_not_flagged_but_an_exaggerated_radius_is(golden, golden_net):
+def test_only_an_exaggerated_radius_is_flagged(golden, golden_net):
     images, labels = golden["images"], golden["labels"]
     result = minimal_radius(golden_net, images, labels)
     report = gradient_masking_report(golden_net, images, labels, result, limit=4)
@@ -85,7 +85,7 @@ def test_without_a_correct_image_nothing_is_claimed(images):
 
 
 @pytest.mark.parametrize("eps_max", [10.0, 1e-4])
-def test_the_report_costs_no_more_than_it_says_whether_images_are_fooled_or_never(images, eps_max):
+def test_the_report_costs_at_most_what_it_says(images, eps_max):
     model, passes = Planted(None), []
     model.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0]) * (1 + inputs[0].requires_grad)))
     labels = Planted(None)(images).argmax(1)
@@ -96,7 +96,7 @@ def test_the_report_costs_no_more_than_it_says_whether_images_are_fooled_or_neve
     assert not report.masked, report.reasons
 
 
-def test_radii_that_only_more_effort_finds_are_not_called_shrunk_to_nothing():
+def test_radii_that_need_effort_are_not_called_shrunk():
     names = [name for name, _, _ in SIGNS] + ["silent_cross_entropy", "random_ratio"]
     healthy = dict.fromkeys(names, 0.0) | {"bf16_cosine": 1.0}
     report = _report(n=4, **healthy)  # of radii: the cross-entropy's and more effort's over infinite ones

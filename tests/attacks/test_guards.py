@@ -51,7 +51,7 @@ def test_mode_and_weights_are_restored_after_an_error():
     assert model.layer.weight.is_contiguous()
 
 
-def test_a_convolution_that_views_its_weight_is_attacked_as_any_other():
+def test_a_convolution_that_views_its_weight_is_attacked():
     class Standardised(nn.Conv2d):
         def forward(self, images):
             mean = self.weight.view(len(self.weight), -1).mean(1)

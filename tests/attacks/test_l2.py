@@ -51,7 +51,7 @@ def test_the_sphere(layout):
     assert torch.equal(to_sphere(images, images.clone(), radius), images)
 
 
-def test_results_are_contiguous_and_the_same_for_images_in_either_layout():
+def test_results_are_contiguous_and_equal_in_both_layouts():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(288, 4))
     images = torch.rand(5, 3, 8, 8)

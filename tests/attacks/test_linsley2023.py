@@ -20,7 +20,7 @@ def test_equals_the_published_protocol_in_float64(golden, golden_net, batch_size
     torch.testing.assert_close(score[found], golden["pt64.spearman"][found], rtol=1e-9, atol=1e-12)
 
 
-def test_passes_are_at_the_floor_of_the_protocol_and_equal_what_hooks_count(golden, golden_net):
+def test_passes_equal_the_protocols_floor_and_the_hooks_count(golden, golden_net):
     seen = {"forward": 0, "backward": 0}
 
     def count(module, inputs, output):

@@ -53,7 +53,7 @@ def batch(golden, golden_net):
     return model, images
 
 
-def test_minmax_equals_the_loop_on_the_network_without_its_normalisation(batch):
+def test_minmax_equals_the_loop_without_normalisation(batch):
     model, images = batch
     scaled = (images - images.min()) / (images.max() - images.min())
     labels = model.backbone(scaled).argmax(1)
@@ -91,7 +91,7 @@ class Stubborn(nn.Module):
         return torch.stack([torch.zeros_like(mean), 20 * (mean - 0.7)], 1)
 
 
-def test_the_published_step_exceeds_eps_up_to_its_bound_and_the_corrected_one_never(golden, golden_net):
+def test_the_published_step_exceeds_eps_the_corrected_never(golden, golden_net):
     images, labels = torch.full((2, 3, 64, 64), 0.9).double(), torch.ones(2, dtype=torch.int64)
     images[0, 0, 0, 0], images[1, 0, 0, 1] = 0.0, 1.0  # the mini-batch fills [0,1]
     published = minimal_radius(Stubborn(), images, labels, attack=NAME)
@@ -119,7 +119,7 @@ class Blind(nn.Module):
         return torch.stack([1 - bright, bright], 1)
 
 
-def test_nan_images_are_failures_and_the_published_count_stands_beside():
+def test_nan_images_fail_next_to_the_published_count():
     images, labels = torch.stack([torch.full((3, 8, 8), v) for v in (0.1, 0.2, 0.8, 0.9)]), torch.tensor([0, 0, 1, 1])
     for attack in (NAME, "linsley2023"):
         result = minimal_radius(Blind(), images, labels, attack=attack)
@@ -142,7 +142,7 @@ def test_never_fooled_images_are_dropped_or_counted_at_ten():
     assert as_published_summary(status, radius, labels, never_fooled="counted")["mean"] == (10 + 10 + 26) / 4
 
 
-def test_the_swapped_arguments_of_the_loss_do_not_change_the_direction(golden, golden_net):
+def test_swapped_loss_arguments_keep_the_direction(golden, golden_net):
     # Keras's cross-entropy of (prediction as truth, label as prediction): - sum_k p_k log(clip(onehot_k)).
     image = golden["images"][:1].double().requires_grad_()
     share = golden_net.double()(image).softmax(1)[0]

@@ -43,7 +43,7 @@ def test_linear_model_gives_the_closed_form(attack, classes, dtype):
     torch.testing.assert_close(result.l2, closed_form(model, images, labels), rtol=2e-3, atol=0)
 
 
-def test_the_box_lengthens_the_shortest_way_exactly_as_the_quadratic_program_says():
+def test_the_box_lengthens_radii_as_the_quadratic_program_does():
     scipy_optimize = pytest.importorskip("scipy.optimize")
     model = Linear(classes=2, size=2, scale=1.0, dtype=torch.float64)
     images = torch.rand(4, 3, 2, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)

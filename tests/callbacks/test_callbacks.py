@@ -48,7 +48,7 @@ class Break(L.Callback):
 
 
 @pytest.mark.parametrize(("where", "what"), [("loss", "the loss is nan"), ("gradient", "the gradient norm is inf")])
-def test_what_is_not_finite_stops_with_step_samples_and_checkpoint(folder, tmp_path, where, what):
+def test_nonfinite_values_stop_with_step_and_checkpoint(folder, tmp_path, where, what):
     with pytest.raises(ArithmeticError) as error:
         fit(built(), shards(folder), tmp_path, Break(8, where))
     message = str(error.value)
@@ -61,7 +61,7 @@ def test_what_is_not_finite_stops_with_step_samples_and_checkpoint(folder, tmp_p
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_a_skipped_step_leaves_weights_and_statistics_and_is_counted(folder, tmp_path, where):
+def test_a_skipped_step_changes_nothing_and_is_counted(folder, tmp_path, where):
     broken = Break(8, where)
     module = built()
     trainer = fit(module, shards(folder), tmp_path, broken, nonfinite="skip")
@@ -166,6 +166,6 @@ def test_the_log_forgets_what_a_resumed_run_does_again(tmp_path):
         ("ddn", {"eps_mx": 1.0}, "expected settings of ddn"),
     ],
 )
-def test_an_attack_that_does_not_exist_is_refused_before_the_training(attack, settings, message):
+def test_an_unknown_attack_is_refused_before_the_training(attack, settings, message):
     with pytest.raises(ValueError, match=message):
         Evaluation(attack, settings)

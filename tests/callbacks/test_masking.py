@@ -31,7 +31,7 @@ class Counted(nn.Module):
 
 
 @pytest.mark.parametrize(("correct", "examined"), [(200, 8), (60, 2), (1, 1), (0, 0)])
-def test_the_report_costs_a_tenth_of_the_attacks_passes_or_one_image(correct, examined):
+def test_the_report_costs_a_tenth_of_the_passes_or_one_image(correct, examined):
     torch.manual_seed(0)
     model = Counted()
     images = torch.rand(max(correct, 4), 3, 6, 6)
@@ -80,7 +80,7 @@ def evaluate(place, listener):
     trainer.validate(module, shards(place), verbose=False)
 
 
-def test_all_rows_are_kept_before_the_report_begins_and_a_kept_report_is_not_made_again(tmp_path):
+def test_rows_are_saved_before_the_report_which_is_made_once(tmp_path):
     place = write_folder(tmp_path / "shards", train=4, val=9)
     listener = Listener()
     with pytest.raises(RuntimeError, match="in the report"):

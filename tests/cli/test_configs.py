@@ -76,12 +76,12 @@ def test_every_choice_is_built(program, choice, folder, tmp_path, monkeypatch):
     assert trainer.num_devices == 1
 
 
-def test_the_control_and_the_harmonized_run_have_folders_of_their_own():
+def test_control_and_harmonized_have_folders_of_their_own():
     folders = [compose("train", f"harmonize={value}", "seed=3").folder for value in ("true", "false")]
     assert folders == ["runs/resnet50/harmonized/seed-3", "runs/resnet50/control/seed-3"]
 
 
-def test_an_experiment_overrides_the_recipe_and_the_command_line_overrides_both():
+def test_command_line_overrides_experiment_overrides_recipe():
     assert compose("train").attack.name == "pgd"
     plain, modern = (compose("train", f"recipe={name}").module for name in ("fel2022", "modern"))
     assert modern.lr == 2 * plain.lr
@@ -124,7 +124,7 @@ def test_the_fine_tuning_of_a_vit_is_its_sources():
     assert [block.drop_path1.drop_prob for block in vit.model.backbone.blocks if hasattr(block.drop_path1, "drop_prob")]
 
 
-def test_the_demo_sweep_measures_all_images_unless_it_is_told_a_number():
+def test_the_demo_sweep_measures_all_images_unless_told():
     config = compose("evaluate", "sweep=demo")
     assert config.images is None  # of 500, a tenth is classified correctly and attacked
     assert [entry.model for entry in config.sweep.models] == ["test_resnet", "test_vit", "test_byobnet"]

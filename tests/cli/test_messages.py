@@ -148,7 +148,7 @@ def test_a_missing_extra_is_one_line_with_the_command(text, command, capsys, mon
         fail(ImportError("cannot import name 'x' from 'harmonizer'"))
 
 
-def test_a_users_mistake_is_one_line_and_a_bug_keeps_its_traceback(capsys, monkeypatch):
+def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(capsys, monkeypatch):
     monkeypatch.delenv("HARMONIZER_TRACEBACK", raising=False)
 
     @clear_errors
@@ -184,7 +184,7 @@ def test_a_mistake_in_a_loading_process_is_one_line_too(capsys):
     assert capsys.readouterr().err.partition(": ")[2] == "error: sample 7: cut\n"
 
 
-def test_a_misspelled_switch_is_told_from_an_option_without_its_value():
+def test_a_misspelled_switch_is_not_an_option_without_value():
     with pytest.raises(ValueError, match="did you mean --harmonize"):
         translate(["--harmonise"])
     with pytest.raises(ValueError, match="try --model VALUE"):

@@ -47,7 +47,7 @@ def test_nothing_is_overwritten_cut_or_counted_from_zero(width, tmp_path):
     assert "…" not in seen
 
 
-def test_a_log_file_has_a_line_now_and_then_with_rate_and_time_left(monkeypatch, capsys):
+def test_a_log_file_gets_rare_lines_with_rate_and_time_left(monkeypatch, capsys):
     clock = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
     console.console.cache_clear()

@@ -42,7 +42,7 @@ def test_crops_are_those_of_torchvision():
     ],
 )
 @pytest.mark.parametrize("size", [24, 45, 70])
-def test_a_picture_that_is_its_own_map_stays_so(settings, size):
+def test_an_image_that_is_its_own_map_stays_so(settings, size):
     transform = JointTransform(size, **settings)
     results = [transform(COLOUR, GREY, seed=seed) for seed in range(25)]
     for image, human in results:

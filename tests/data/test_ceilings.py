@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from harmonizer.data.ceilings import measure_ceilings, split_half_reliability
 
 
-def test_two_participants_are_spearman_brown_of_their_correlation():
+def test_two_participants_give_spearman_brown():
     stack = np.random.default_rng(0).random((2, 30, 40))
     r = spearmanr(stack[0].ravel(), stack[1].ravel()).statistic
     assert split_half_reliability(stack) == pytest.approx(2 * r / (1 + r), rel=1e-9)

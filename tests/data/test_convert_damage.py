@@ -207,7 +207,7 @@ def test_damaged_array_files(name, write, reason, convert, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_damaged_pictures_and_maps_of_folders_and_tables(convert, encode, tmp_path):
+def test_damaged_images_and_maps_of_folders_and_tables(convert, encode, tmp_path):
     (tmp_path / "x").mkdir()
     table = tmp_path / "table.csv"
     (tmp_path / "good.jpg").write_bytes(encode())

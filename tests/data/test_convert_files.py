@@ -191,7 +191,7 @@ def test_a_link_among_maps_is_named(images, skipped, tmp_path):
     assert (keys, list(listed)) == (["cat-0"], [place, str(images / "cat" / "1.jpg")])
 
 
-def test_a_picture_starts_no_program(images, skipped, monkeypatch):
+def test_an_image_starts_no_program(images, skipped, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("started Ghostscript"))
     (images / "cat" / "x.jpg").write_bytes(EPS)
     keys, listed, _ = skipped()

@@ -204,7 +204,7 @@ def test_files_of_others_beside_a_folder_are_left_alone(source, convert, tmp_pat
     assert (tmp_path / ".out.partial" / "mine.txt").exists()
 
 
-def test_an_interrupted_conversion_is_kept_where_a_folder_came_in_its_way(source, convert, tmp_path, monkeypatch):
+def test_an_interrupted_conversion_survives_a_folder_in_its_way(source, convert, tmp_path, monkeypatch):
     monkeypatch.setattr(Staging, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     convert(*command(source, tmp_path / "out", 1))
     monkeypatch.undo()

@@ -58,7 +58,7 @@ def test_sixteen_bit_maps_keep_their_depth(tmp_path):
     np.testing.assert_allclose(human, values / 65535, atol=1e-6)
 
 
-def test_a_map_of_another_size_covers_the_same_picture(tmp_path):
+def test_a_map_of_another_size_covers_the_same_image(tmp_path):
     # As ClickMe has it: images of 256, prepared maps of 224 pixels.
     rows, columns = np.mgrid[:224, :224]
     stored = sample(1, 256) | {"heatmap.png": png((rows // 2 + columns // 4).astype(np.uint8))}
@@ -69,7 +69,7 @@ def test_a_map_of_another_size_covers_the_same_picture(tmp_path):
     np.testing.assert_allclose(human[4:-4, 4:-4], expected[4:-4, 4:-4], atol=1.5 / 255)
 
 
-def test_image_and_map_move_together_and_the_global_generator_does_not():
+def test_image_and_map_move_together_without_global_draws():
     values = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
     grey, colour = Image.fromarray(values), Image.fromarray(np.stack([values] * 3, 2))
     transform = JointTransform(24, scale=(0.2, 0.9), flip=0.5)
@@ -85,7 +85,7 @@ def test_image_and_map_move_together_and_the_global_generator_does_not():
     assert set(flips) == {np.float32(values[0, 5] / 255), np.float32(values[0, 44] / 255)}
 
 
-def test_a_rotation_turns_image_and_map_together_about_the_centre():
+def test_rotation_turns_image_and_map_about_the_centre():
     values = np.zeros((41, 41), dtype=np.uint8)
     values[8:11, 19:22] = 255  # a mark 11 pixels above the centre
     grey, colour = Image.fromarray(values), Image.fromarray(np.stack([values] * 3, 2))
@@ -129,7 +129,7 @@ def test_wrong_transforms_are_named(settings, message):
         JointTransform(**{"size": 32} | settings)
 
 
-def test_a_cut_or_missing_or_foreign_shard_is_an_error_not_a_shorter_epoch(folder):
+def test_a_cut_missing_or_foreign_shard_is_an_error(folder):
     shard = folder / "000001.tar"
     whole = shard.read_bytes()
     with tarfile.open(shard) as archive:
@@ -176,7 +176,7 @@ def test_a_damaged_sample_is_named(folder, name, content, message):
     assert dataset[SampleIndex(8, 0)].key == "s00008"
 
 
-def test_a_truncated_picture_is_named(folder):
+def test_a_truncated_image_is_named(folder):
     def change(members):
         return members | {"s00009.png": members["s00009.png"][:-200]}
 

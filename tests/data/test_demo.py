@@ -203,7 +203,7 @@ def test_the_cache_follows_the_environment(tiny, tmp_path, monkeypatch):
     assert demo.ensure_demo().parent == tmp_path
 
 
-def test_images_are_plain_pictures(folder):
+def test_images_are_plain_files(folder):
     for name, content in members(folder / "val").items():
         if name.endswith("png"):
             picture = Image.open(io.BytesIO(content))

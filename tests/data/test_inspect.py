@@ -118,7 +118,7 @@ def test_what_does_not_exist_is_an_error(capsys, tmp_path):
     assert run(capsys, tmp_path)[0] == 1
 
 
-def test_the_sheet_shows_picture_and_map(folder, capsys, tmp_path):
+def test_the_sheet_shows_image_and_map(folder, capsys, tmp_path):
     run(capsys, folder, "--sheet", tmp_path / "sheet.png", "--images", 4)
     sheet = np.asarray(Image.open(tmp_path / "sheet.png")).astype(float)
     assert sheet.shape[1] == 4 * (2 * CELL + GAP) + GAP

@@ -33,7 +33,7 @@ STRANGER = """import multiprocessing, os, subprocess, time
 @pytest.mark.parametrize(
     "method", ["fork", *(pytest.param(method, marks=pytest.mark.slow) for method in ("spawn", "forkserver"))]
 )
-def test_a_process_that_leaves_in_the_middle_of_an_epoch_ends_its_workers(tmp_path, method):
+def test_leaving_an_epoch_halfway_ends_the_workers(tmp_path, method):
     folder = write_folder(tmp_path / "shards", train=20, val=6, samples_per_shard=8)
     script = tmp_path / "leaves.py"
     script.write_text(LEAVES.replace("{action}", STRANGER if method == "fork" else "pass"))

@@ -21,7 +21,7 @@ def test_one_source_is_one_permutation_dealt_out_to_the_ranks():
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
-def test_sources_have_their_share_of_every_epoch_and_no_sample_comes_twice(world):
+def test_sources_have_their_share_and_no_sample_comes_twice(world):
     parts = [Part([30, 0, 30], 0.2), Part([100, 140], 0.8)]  # 60 and 240 samples
     epochs = []
     for epoch in range(2):

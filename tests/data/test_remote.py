@@ -111,7 +111,7 @@ def test_a_data_module_of_addresses(folder, server, tmp_path):
     assert len(mixed.val_dataloader().dataset) == 10
 
 
-def test_the_cache_stays_within_its_bound_and_keeps_what_was_used_last(folder, server, tmp_path):
+def test_the_cache_stays_bounded_and_keeps_the_last_used(folder, server, tmp_path):
     manifest = read_manifest(folder / "train")
     sizes = [(folder / "train" / shard.file).stat().st_size for shard in manifest.shards]
     cache = RemoteCache(tmp_path / "cache", max_bytes=sum(sorted(sizes)[-3:]))

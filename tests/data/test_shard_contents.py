@@ -54,13 +54,13 @@ def test_each_sample_is_found_exactly_once_or_named(tmp_path_factory, shards):
     assert inspect(folder)[2] == []
 
 
-def test_two_pictures_in_lower_and_upper_case_are_one_name(tmp_path):
+def test_two_images_in_lower_and_upper_case_are_one_name(tmp_path):
     write_tar(tmp_path / "x.tar", [*members("a", 0), entry("a.PNG", IMAGE)])
     with pytest.raises(ValueError, match=r"x\.tar holds 'a\.PNG' twice"):
         index_shard(tmp_path / "x.tar")
 
 
-def test_a_sample_twice_ends_the_loader_whatever_the_manifest_says(tmp_path):
+def test_a_sample_twice_ends_the_loader_despite_the_manifest(tmp_path):
     for entries in ([*members("x", 0), *members("x", 1)], [*members("x", 0), *members("y", 0), *members("x", 1)]):
         path = write_tar(tmp_path / "0.tar", entries)
         write_manifest(tmp_path, Manifest(("a", "b"), "", (Shard("0.tar", len(entries) // 2, 0, ""),)))
@@ -85,7 +85,7 @@ def test_a_manifest_that_lists_a_shard_twice_is_refused(tmp_path):
         read_manifest(tmp_path)
 
 
-def test_repeated_keys_are_kept_in_the_manifest_and_leave_its_digest(tmp_path):
+def test_repeated_keys_are_in_the_manifest_not_its_digest(tmp_path):
     manifest = Manifest(("a",), "", (Shard("0.tar", 1, 0, ""),))
     marked = Manifest(("a",), "", (Shard("0.tar", 1, 0, ""),), repeated_keys=True)
     write_manifest(tmp_path, manifest)

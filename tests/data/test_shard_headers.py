@@ -122,7 +122,7 @@ def test_a_manifest_that_cannot_be_read_is_not_passed_over(tmp_path, make, capsy
         ShardFolder(tmp_path)
 
 
-def test_names_that_are_not_utf8_are_named_before_the_first_batch(tmp_path):
+def test_names_not_in_utf8_are_told_before_the_first_batch(tmp_path):
     write_tar(tmp_path / "x.tar", members("a\udcff", 0), format=tarfile.GNU_FORMAT, errors="surrogateescape")
     with pytest.raises(ValueError, match=r"x\.tar holds 'a\\udcff\.png', expected a name in UTF-8"):
         adopted(tmp_path)

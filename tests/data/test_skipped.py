@@ -132,7 +132,7 @@ def test_the_commands_say_what_they_left_out(line, folder, tmp_path):
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_damaged_sample_ends_the_commands_with_one_line_also_from_a_loading_process(line, folder, tmp_path):
+def test_a_damaged_sample_ends_commands_with_one_line(line, folder, tmp_path):
     status, error = run(line, folder, tmp_path, num_workers=1, on_error="fail")
     assert status == 2
     (message,) = [text for text in error.splitlines() if "error" in text.lower()]

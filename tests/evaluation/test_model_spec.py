@@ -121,7 +121,7 @@ def test_a_timm_model_takes_timms_arguments(checkpoint):
         resolve_model(checkpoint, model_args={"global_pool": "avgmax"})
 
 
-def test_an_exported_folder_given_as_a_checkpoint_is_named_for_what_it_is(tmp_path):
+def test_an_exported_folder_is_not_taken_for_a_checkpoint(tmp_path):
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(FileNotFoundError, match=r"holds weights alone .*try train.py --model NAME weights="):
         find_checkpoint(tmp_path)
@@ -139,7 +139,7 @@ def own_checkpoint(tmp_path_factory):
     return path
 
 
-def test_code_that_a_checkpoint_names_runs_only_when_the_user_names_it(own_checkpoint, monkeypatch):
+def test_a_checkpoints_code_runs_only_if_the_user_names_it(own_checkpoint, monkeypatch):
     for refused in (lambda: restore(own_checkpoint), lambda: resolve_model(ckpt=str(own_checkpoint))):
         with pytest.raises(ValueError, match=r"own_nets.py:Net, which is code and is not run .* add trust=true"):
             refused()
@@ -175,7 +175,7 @@ def test_weights_take_a_file_and_the_old_spelling_says_so(checkpoint, tmp_path):
         spec.build(CLASSES)
 
 
-def test_a_checkpoint_of_a_folders_model_needs_neither_folder_nor_network(tmp_path):
+def test_a_folders_checkpoint_needs_no_folder_and_no_network(tmp_path):
     backbone = build_model("test_resnet", num_classes=3).backbone
     backbone.pretrained_cfg.update(mean=(0.1, 0.2, 0.3), crop_pct=0.5)
     save_for_hf(backbone, tmp_path / "saved", safe_serialization=True)

@@ -79,7 +79,7 @@ def results(folders, tmp_path_factory):
     return [measure(folder, root / folder.name) for folder in folders]
 
 
-def test_every_image_is_measured_once_and_as_under_keys_of_its_own(results):
+def test_repeated_keys_are_measured_as_under_unique_ones(results):
     unique, repeated = results
     assert unique.columns["key"].tolist() == [f"{i:06d}" for i in range(2 * EACH)]
     names = [f"{shard_name(number)}/{i:06d}" for number in range(2) for i in range(EACH)]
@@ -154,7 +154,7 @@ def row(key):
     return Row(key=key, label=0, prediction=1, status=Status.FOUND, l2=1.0)
 
 
-def test_pictures_of_names_that_look_alike_get_files_of_their_own(tmp_path):
+def test_images_of_similar_names_get_files_of_their_own(tmp_path):
     protocol, outcome = Protocol("pgd", {}), Outcome([], 0.0, 10.0)
     progress = Progress(protocol, 4)
     for key in ("a", "d/a", "d_a", "x" * 400):

@@ -121,7 +121,7 @@ def test_a_killed_sweep_ends_with_the_same_bytes(place, swept, tmp_path, monkeyp
     assert_same(place / "whole", place / "killed", tmp_path, monkeypatch)
 
 
-def test_two_processes_share_a_folder_and_one_inherits_from_the_other(place, swept, tmp_path, monkeypatch):
+def test_two_processes_share_a_folder_and_one_takes_over(place, swept, tmp_path, monkeypatch):
     assert swept[4:] == [-9, 0]
     assert_whole(place, "shared", "first.txt", "second.txt")
     assert measured(place / "second.txt")
@@ -212,7 +212,7 @@ with lock_results(Path(sys.argv[1]), "a"):
 """
 
 
-def test_what_another_process_holds_is_left_to_it_or_inherited_when_it_dies(tmp_path):
+def test_another_processs_model_is_taken_over_only_if_it_dies(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
@@ -238,7 +238,7 @@ def test_what_another_process_holds_is_left_to_it_or_inherited_when_it_dies(tmp_
         holder.communicate()
 
 
-def test_a_model_that_fails_elsewhere_meanwhile_is_not_tried_again(tmp_path):
+def test_a_model_that_failed_elsewhere_is_not_tried_again(tmp_path):
     def measure(spec, **_):  # while this one is measured, another process fails on the next
         run_sweep(read_models(["b"]), tmp_path, resolve_model=resolve_model, measure=fail)
 

@@ -14,7 +14,7 @@ from harmonizer.results.families import FAMILIES, guess_family
 ROOT = Path(__file__).parents[2]
 
 
-def test_each_timm_name_of_the_sweep_is_one_of_timm_with_weights_and_a_family():
+def test_each_timm_name_has_weights_and_a_family():
     settings = yaml.safe_load((ROOT / "configs/sweep/timm.yaml").read_text())
     entries = read_models(settings["models"], pretrained=settings["pretrained"])
     assert len(entries) == 305

@@ -79,7 +79,7 @@ def test_so_are_those_of_a_split_batch(name):
     assert_equal(gradients(model, batch, joint=False), gradients(model, batch, joint=False, timms=True))
 
 
-def test_a_split_batch_runs_once_and_keeps_less_for_the_backward_pass():
+def test_a_split_batch_runs_once_and_keeps_less_memory():
     model = network(img_size=32)
     seen, kept = [], []
     model.backbone.patch_embed.register_forward_hook(lambda module, inputs, outputs: seen.append(len(outputs)))
@@ -182,7 +182,7 @@ def test_a_model_that_was_changed_runs_as_it_is_now(change, second_order):
         torch.testing.assert_close(radii, attacked(model), equal_nan=True)
 
 
-def test_a_model_of_another_kind_with_a_backbone_is_attacked_as_it_is():
+def test_a_foreign_model_with_a_backbone_is_attacked_as_it_is():
     class Another(nn.Module):
         def __init__(self):
             super().__init__()
@@ -257,7 +257,7 @@ def test_layers_that_compute_their_weights_run_as_always():
 
 
 @pytest.mark.parametrize("name", ["norm1.weight", "norm1.bias", "attn.qkv.bias", "mlp.fc1.weight", "mlp.fc2.bias"])
-def test_parameters_that_depend_on_the_images_carry_their_gradient(name):
+def test_image_dependent_parameters_carry_their_gradient(name):
     model = network(img_size=32)
     key = f"backbone.blocks.0.{name}"
     value = dict(model.named_parameters())[key].detach()

@@ -198,7 +198,7 @@ def test_hard_sigmoids_can_be_differentiated_twice():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
 
 
-def test_a_parameters_gradient_with_create_graph_is_an_error_and_a_third_derivative_too():
+def test_create_graph_on_parameters_and_third_order_are_errors():
     layer, images = nn.Conv2d(3, 2, 3), torch.rand(1, 3, 5, 5, requires_grad=True)
     with second_order_mode():
         outputs = layer(images).sigmoid().sum()
@@ -237,7 +237,7 @@ def test_under_autocast_layers_run_in_the_same_precision(name):
 @pytest.mark.parametrize(
     "options", [{}, {"attn_mask": None, "dropout_p": 0.0, "is_causal": False}, {"is_causal": True}]
 )
-def test_attention_keeps_no_matrix_of_tokens_by_tokens_unless_it_must(options):
+def test_attention_keeps_no_token_matrix_unless_it_must(options):
     def kept(context):
         sizes = []
         q, k, v = tensors((2, 3, 40, 4), (2, 3, 40, 4), (2, 3, 40, 4))

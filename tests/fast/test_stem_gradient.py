@@ -125,7 +125,7 @@ class Bare(nn.Module):
         return self.head(self.flat(x))
 
 
-def test_functions_called_by_themselves_and_an_attack_leaves_no_trace():
+def test_lone_functions_work_and_an_attack_leaves_no_trace():
     torch.manual_seed(0)
     model = Bare().eval()
     images = torch.rand(6, 3, 12, 12)
@@ -141,7 +141,7 @@ def test_functions_called_by_themselves_and_an_attack_leaves_no_trace():
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 
 
-def test_normalisation_in_another_precision_than_its_statistics_is_left_to_torch():
+def test_mixed_precision_normalisation_is_left_to_torch():
     norm = nn.BatchNorm2d(3).eval()
     images = torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
     with input_gradient_mode():
@@ -152,7 +152,7 @@ def test_normalisation_in_another_precision_than_its_statistics_is_left_to_torch
 
 
 @pytest.mark.parametrize("size", [1, (1, 1)])
-def test_the_average_of_all_pixels_leaves_the_gradient_channels_last(size):
+def test_global_average_leaves_the_gradient_channels_last(size):
     torch.manual_seed(0)
     pool = nn.AdaptiveAvgPool2d(size)
     images = torch.rand(3, 5, 4, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()

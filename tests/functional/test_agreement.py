@@ -60,7 +60,7 @@ def test_spearman_of_constant_or_not_finite_maps_is_undefined():
     assert spearman(a[:0], a[:0]).shape == (0,)
 
 
-def test_spearman_ignores_order_preserving_changes_and_flips_sign():
+def test_spearman_sees_only_the_order_and_flips_sign():
     a, b = maps("half zero").reshape(6, 20, 20), maps("levels", seed=1).reshape(6, 20, 20)
     torch.testing.assert_close(spearman(a.exp(), b), spearman(a, b), rtol=0, atol=1e-12)
     torch.testing.assert_close(spearman(-a, b), -spearman(a, b), rtol=0, atol=1e-12)

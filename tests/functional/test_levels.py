@@ -60,7 +60,7 @@ def test_each_level_metric_equals_numpy(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_each_level_metric_has_the_gradients_of_finite_differences(metric):
+def test_level_metrics_have_gradients_of_finite_differences(metric):
     level, target = level_pair()
     inside = (level.detach() + 0.1).requires_grad_()  # away from the kink of equal maxima and of zeros
 
@@ -93,7 +93,7 @@ def degenerate(kind):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("scale_match", ["released", "original", "attached"])
 @pytest.mark.parametrize("top_k", [1.0, 0.1])
-def test_degenerate_maps_give_finite_losses_first_and_second_derivatives(metric, scale_match, top_k):
+def test_degenerate_maps_give_finite_losses_and_derivatives(metric, scale_match, top_k):
     kinds = [(s, h) for s in ("ramp", *FLAT) for h in ("ramp", *FLAT)]
     saliency = torch.cat([degenerate(s) for s, _ in kinds]).requires_grad_()
     human = torch.cat([degenerate(h) for _, h in kinds])
@@ -113,7 +113,7 @@ def test_degenerate_maps_give_finite_losses_first_and_second_derivatives(metric,
                 assert second is None or second.isfinite().all()
 
 
-def test_a_model_without_any_gradient_has_finite_parameter_gradients():
+def test_without_a_gradient_parameter_gradients_are_finite():
     for reduction in ("mean", "absmean", "absmax", "l2"):
         weight = torch.zeros(2, 3, requires_grad=True)
         images = torch.rand(2, 3, 8, 8).requires_grad_()
@@ -203,7 +203,7 @@ def work(rank, folder):
     dist.destroy_process_group()
 
 
-def test_the_contrastive_loss_of_two_processes_is_that_of_one_on_the_joined_batch(tmp_path):
+def test_contrastive_loss_of_two_processes_is_that_of_one(tmp_path):
     mp.start_processes(work, (tmp_path,), nprocs=2, start_method="fork")
     loss, gradient = loss_and_gradient(slice(None))
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]

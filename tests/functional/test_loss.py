@@ -92,7 +92,7 @@ def test_a_constant_human_map_is_no_map_in_float32_either():
     assert not standardize_cut(resampled).any()
 
 
-def test_samples_without_a_map_change_neither_loss_nor_gradient_even_when_nan():
+def test_without_a_map_even_nan_changes_no_loss_and_no_gradient():
     torch.manual_seed(0)
     saliency, human = torch.randn(3, 33, 17).double(), torch.rand(3, 33, 17).double()
     has_map = torch.tensor([True, False, True])

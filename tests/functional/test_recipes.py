@@ -117,7 +117,7 @@ def test_loss_and_gradients_equal_a_second_computation_to_1e_9(recipe, size):
     assert sum(bool(gradient.any()) for gradient in expected.values()) >= 4
 
 
-def test_the_modern_loss_and_its_gradients_equal_a_second_computation_to_1e_9():
+def test_modern_loss_equals_a_second_computation_to_1e_9():
     settings, _ = settings_of("modern")
     model, (images, labels, human, has_map) = network(), batch(*SIZES["even"])
     parameters = dict(model.named_parameters())

@@ -49,7 +49,7 @@ def test_feature_alignment_is_one_for_a_monotone_map():
     assert float(scores["share_of_ceiling"]) == pytest.approx(1 / 0.65753)
 
 
-def test_constant_human_maps_are_counted_and_averaged_in_no_score():
+def test_constant_human_maps_are_counted_but_not_averaged():
     torch.manual_seed(0)
     human = torch.rand(3, 16, 16)
     saliency = human.exp()

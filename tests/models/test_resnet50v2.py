@@ -8,7 +8,7 @@ from harmonizer.functional import input_saliency
 from harmonizer.models import build_model
 
 
-def test_it_has_keras_number_of_parameters_and_strides_in_the_last_block():
+def test_it_has_keras_parameters_and_strides():
     with torch.device("meta"):
         model = timm.create_model("resnet50v2")
     assert sum(value.numel() for value in model.parameters()) == 25_568_360  # keras.applications: trainable

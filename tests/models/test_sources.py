@@ -73,7 +73,7 @@ def test_probabilities_are_warned_of(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_function_gets_its_arguments_and_says_how_images_are_fed():
+def test_a_function_gets_arguments_and_says_how_to_feed_it():
     model = build_model(f"{OWN}:Net", num_classes=5, model_args={"width": 4}).eval()
     assert model(IMAGES).shape == (2, 5)
     assert model.backbone.net[0].out_channels == 4
@@ -103,7 +103,7 @@ def test_outputs_with_logits_are_taken():
     assert model.backbone.head.weight.grad.abs().sum() > 0
 
 
-def test_torchvisions_models_are_built_and_fed_as_their_weights_ask(monkeypatch):
+def test_torchvision_models_are_fed_as_their_weights_ask(monkeypatch):
     model = build_model("torchvision:resnet18", num_classes=4)
     assert model(IMAGES).shape == (2, 4)
     architecture = resolve("torchvision:regnet_y_16gf.IMAGENET1K_SWAG_E2E_V1")

@@ -29,7 +29,7 @@ def published(source, name, **scores):
     return Model(name, name, "CNN", source, {axis: Score(value) for axis, value in scores.items()})
 
 
-def test_models_that_lack_a_score_of_their_source_are_not_correlated():
+def test_models_without_a_score_are_not_correlated():
     with_accuracy = [published("a", str(i), accuracy=i, tolerance=i**2, alignment=-i) for i in range(4)]
     lacking = published("a", "lacking", tolerance=0.0, alignment=9.0)
     without = [published("b", str(i), tolerance=i, alignment=i) for i in range(5)]
@@ -41,7 +41,7 @@ def test_models_that_lack_a_score_of_their_source_are_not_correlated():
     assert found["tolerance", "alignment", "b"]["rho"] == pytest.approx(1)
 
 
-def test_what_a_scatter_draws_beyond_the_correlation_is_grey_and_the_legend_says_so():
+def test_points_outside_the_correlation_are_grey_with_a_legend():
     counted = [published("a", f"m{i}", accuracy=i, tolerance=i**2, alignment=-i) for i in range(5)]
     lacking = [published("a", f"l{i}", tolerance=3.0 + i, alignment=9.0) for i in range(2)]
     found = [item for item in correlations(counted + lacking) if item["group"] == "all"]
@@ -86,7 +86,7 @@ def test_a_scatter_states_one_correlation_or_one_a_source(models):
     assert several.get_supxlabel() == "two protocols"
 
 
-def test_a_scatter_names_pairs_once_draws_their_arrows_and_rings_masked_models(models):
+def test_a_scatter_names_pairs_once_and_rings_masked_models(models):
     with styled():
         axes = scatter(models, "accuracy", "tolerance").axes[0]
     names = [text.get_text() for text in axes.texts]
@@ -118,7 +118,7 @@ def test_the_grid_shows_pairs_and_states_its_magnification(models):
     assert (len(figure.axes) - 1) % (2 + 2 * 4) == 0  # the last is the scale
 
 
-def test_pictures_of_other_data_are_not_shared_by_their_name(models):
+def test_images_of_other_data_are_not_shared_by_their_name(models):
     examples = [read_examples(model) for model in models[:2]]
     shared = shared_keys(examples)
     assert len(shared) > 1
@@ -133,7 +133,7 @@ def test_examples_keep_their_radius(models):
         assert example.attack_map.min() == 0 and example.attack_map.max() == 1
 
 
-def test_the_grid_names_classes_outcomes_and_categories_and_shares_one_scale(models):
+def test_the_grid_names_its_rows_and_shares_one_scale(models):
     chosen = choose_models(models)
     with styled():
         figure = qualitative_grid(chosen)

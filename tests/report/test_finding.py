@@ -46,7 +46,7 @@ def test_the_finding_says_what_is_sure_and_what_is_not(tolerance, alignment, exp
     assert finding([model("a")], found, []) == expected.replace("~", "\N{MINUS SIGN}")
 
 
-def test_the_finding_is_over_one_protocol_the_one_with_most_models():
+def test_the_finding_is_over_the_most_common_protocol():
     found = [
         item("tolerance", 0.1, 0.05, 0.2, group="all", n=400),
         item("tolerance", 0.9, 0.8, 0.95, group="large", n=300),

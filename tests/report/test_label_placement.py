@@ -31,7 +31,7 @@ def test_crowded_labels_do_not_overlap_and_stay_inside():
             assert not inside.any()
 
 
-def test_a_lone_label_sits_at_the_upper_right_and_an_arrow_moves_it():
+def test_a_lone_label_is_upper_right_unless_an_arrow_is_there():
     point, size = np.array([[200.0, 150.0]]), [(40.0, 7.0)]
     (label,) = place_labels(point, [0], size, BOUNDS)
     assert label.x > 200 and label.y + 3.5 > 150 and not label.leader

@@ -25,7 +25,7 @@ CORRELATIONS = (
 PAIRS = list(itertools.combinations(("accuracy", "tolerance", "alignment"), 2))
 
 
-def test_the_page_opens_with_the_finding_and_the_whole_plot_above_the_fold(tab, page):
+def test_the_page_opens_with_the_finding_and_the_whole_plot(tab, page):
     tab.size(1280, 720)
     tab.open(page)
     assert tab.run("document.querySelector('main').firstElementChild.id") == "finding"
@@ -95,7 +95,7 @@ def few(chromium, tmp_path):
     assert chromium.complaints()[0] == []
 
 
-def test_three_models_have_no_correlation_in_the_page_and_a_fourth_that_does_not_count_is_grey(few):
+def test_three_models_have_no_correlation_excluded_ones_are_grey(few):
     assert few.text("correlation") == "3 of 4 models; no rank correlation of 3, it takes 4"
     few.choose("x", "tolerance")
     few.choose("y", "alignment")
@@ -112,7 +112,7 @@ def published_page(published, tmp_path_factory):
     return folder / "index.html"
 
 
-def test_the_published_models_have_one_number_for_every_axis_pair_and_filter(chromium, published_page):
+def test_published_models_have_a_number_per_axes_and_filter(chromium, published_page):
     assert published_page.stat().st_size <= 300_000
     found = json.loads((published_page.parent / "statistics.json").read_text())
     chromium.size(1280, 720)
@@ -144,7 +144,7 @@ def test_axes_bars_and_scale_can_be_chosen(tab):
     assert tab.run("points[0].y") != linear
 
 
-def test_a_link_restores_the_view_and_the_history_goes_back_and_forward(tab, page):
+def test_a_link_restores_the_view_history_works_both_ways(tab, page):
     tab.choose("y", "alignment")
     tab.run("document.querySelector('[data-key=\"family CNN\"]').click()")
     tab.choose("search", "vit", "input")
@@ -200,7 +200,7 @@ def test_the_view_can_be_taken_along(tab):
     assert "Table 2030: as published" in tab.run("captionText()") and "95 % intervals" in tab.run("captionText()")
 
 
-def test_the_leaderboard_sorts_by_several_columns_with_the_unknown_last(tab):
+def test_leaderboard_sorts_by_columns_with_unknown_last(tab):
     head = "document.querySelector('#models th[data-name=\"{}\"] button')"
     for up in (False, True):
         tab.run(head.format("feature_alignment") + ".click()")
@@ -237,7 +237,7 @@ def test_pairs_are_compared_and_list_what_changed(tab):
     assert tab.run("all('#pairs .scroll').every((e) => e.scrollWidth <= e.clientWidth)")
 
 
-def test_the_grid_shows_image_attack_and_map_at_any_magnification(tab):
+def test_the_grid_shows_attack_and_map_at_any_magnification(tab):
     rows = tab.run("document.querySelectorAll('#cells tr').length")
     assert rows == 2 + 4
     wait(tab, "all('#cells canvas').every((c) => c.dataset.painted === c.dataset.asked)")

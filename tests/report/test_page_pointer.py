@@ -110,7 +110,7 @@ def test_dragging_zooms_and_a_double_click_returns(tab):
 
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
 @pytest.mark.parametrize("axes", [("accuracy", "tolerance"), ("accuracy", "alignment"), ("tolerance", "alignment")])
-def test_the_dot_nearest_to_a_label_is_its_own_or_a_line_leads_to_it(tab, size, axes):
+def test_a_label_is_nearest_its_dot_or_has_a_line_to_it(tab, size, axes):
     tab.size(*size)
     for control, axis in zip("xy", axes, strict=True):
         tab.choose(control, axis)

@@ -69,7 +69,7 @@ def test_models_of_different_protocols_are_not_compared(models, make, tmp_path):
         compare(models[0], other)
 
 
-def test_alignments_are_shares_of_the_datas_own_ceiling_where_it_is_known(make, tmp_path):
+def test_alignments_are_shares_of_the_datas_own_ceiling(make, tmp_path):
     for name in ("resnet18", "resnet34"):
         make(tmp_path / name, name)
         path = tmp_path / name / "summary.json"
@@ -83,7 +83,7 @@ def test_alignments_are_shares_of_the_datas_own_ceiling_where_it_is_known(make, 
     assert "measured here" in dict(facts([a, b], []))["Correlation between people"]
 
 
-def test_the_terminals_table_of_few_images_without_maps_has_dashes_and_no_nan(make, tmp_path, capsys):
+def test_the_terminals_table_without_maps_has_dashes_not_nan(make, tmp_path, capsys):
     for name in ("a", "b"):
         make(tmp_path / name, "resnet18", label=name, images=5, accuracy=1.0)
         path = tmp_path / name / "summary.json"

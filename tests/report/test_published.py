@@ -76,7 +76,7 @@ def test_accuracy_is_matched_by_name_and_the_rest_is_listed(tmp_path):
     assert unmatched == ["resnet50.a1", "resnet50 harmonized"]
 
 
-def test_a_model_trained_here_does_not_get_the_accuracy_of_its_architecture(zoo):
+def test_a_trained_model_gets_no_published_accuracy(zoo):
     models, _ = load_models(find_results([zoo]))
     matched, unmatched = with_accuracy(models, {"convnext_tiny": 82.0, "resnet18.a1_in1k": 71.0})
     values = {model.name: model.value("accuracy") for model in matched}
@@ -89,7 +89,7 @@ def test_a_model_trained_here_does_not_get_the_accuracy_of_its_architecture(zoo)
             assert model.scores["accuracy"] == before[model.name]
 
 
-def test_own_accuracies_stay_in_tables_and_figures_and_are_marked(zoo, tmp_path, capsys):
+def test_own_accuracies_stay_in_the_report_and_are_marked(zoo, tmp_path, capsys):
     table = write(
         tmp_path / "timm.csv", "model,img_size,top1\nresnet18.a1_in1k,224,71\nmaxvit_tiny_tf_224.in1k,224,83\n"
     )

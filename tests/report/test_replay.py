@@ -86,7 +86,7 @@ def test_the_command_writes_only_the_replay_and_marks_it(both, tmp_path, capsys)
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 
-def test_a_replay_of_one_model_says_that_there_is_no_rank_correlation(both, tmp_path):
+def test_a_replay_of_one_model_has_no_rank_correlation(both, tmp_path):
     folder, _ = both
     places = [str(folder / kind / NAMES[0]) for kind in ("proper", "published")]
     assert main([*places, "--replay", "--out", str(tmp_path)]) == 0
@@ -101,7 +101,7 @@ def test_figures_with_a_replay_are_marked(both):
     assert AS_PUBLISHED in figure.get_suptitle()
 
 
-def test_every_figure_of_an_ordinary_report_with_a_replay_is_marked(both, tmp_path, monkeypatch):
+def test_every_figure_of_a_report_with_a_replay_is_marked(both, tmp_path, monkeypatch):
     folder, _ = both
     marked = []
     monkeypatch.setattr("harmonizer.report.build.save", lambda figure, stem: marked.append(figure.get_suptitle()) or [])

@@ -28,7 +28,7 @@ def test_two_protocols_are_two_sources_and_are_said_to_be(zoo, make, tmp_path, c
     assert names == {"ddn", "linsley2023"}
 
 
-def test_models_of_two_input_sizes_are_said_to_be_and_get_an_axis_that_allows_for_it(make, tmp_path, capsys):
+def test_two_input_sizes_are_named_and_get_a_fitting_axis(make, tmp_path, capsys):
     make(tmp_path / "results" / "small", "resnet18", size=24)
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "one")]) == 0
     assert "Inputs of" not in capsys.readouterr().err
@@ -70,7 +70,7 @@ def test_one_model_and_nothing_to_correlate(zoo, tmp_path):
     assert [item["rho"] for item in found] == [None] * 3
 
 
-def test_a_model_of_which_every_image_failed_has_no_score_and_no_zero(make, tmp_path):
+def test_a_model_whose_images_all_failed_has_no_score(make, tmp_path):
     folder = make(tmp_path / "in" / "broken", "broken")
     table = (folder / "images.csv").read_text()
     (folder / "images.csv").write_text(re.sub(",(wrong|found|censored),", ",failed,", table))

@@ -50,7 +50,7 @@ def geometry(figure):
 
 @pytest.mark.parametrize("count", [9, 60, 300])
 @pytest.mark.parametrize("width", [3.25, 7.2])
-def test_a_saved_label_is_nearest_to_its_own_point_or_has_a_leader_line(tmp_path, count, width):
+def test_a_saved_label_is_nearest_its_point_or_has_a_line(tmp_path, count, width):
     models = cloud(count)
     with styled():
         figure = scatter(models, "accuracy", "tolerance", options=PlotOptions(width=width))

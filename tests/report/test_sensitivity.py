@@ -73,7 +73,7 @@ def test_the_report_takes_the_mask_that_is_asked_for(both, page):
     assert "mask l2" in (page / "index.html").read_text()
 
 
-def test_robust_accuracy_stands_in_the_tables_and_is_called_an_upper_bound(both, page):
+def test_robust_accuracy_is_tabled_as_an_upper_bound(both, page):
     models, _ = load_models(find_results([both / "ddn"]))
     text = (page / "robust_accuracy.md").read_text()
     assert text == robust_markdown(models)

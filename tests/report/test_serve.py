@@ -45,7 +45,7 @@ def test_the_folder_opens_with_the_report_on_the_loopback(served):
     ("path", "host", "code"),
     [("/../secret.txt", None, 404), ("/%2e%2e/secret.txt", None, 404), ("/", "evil.example", 403)],
 )
-def test_nothing_outside_the_folder_and_no_foreign_site_gets_anything(served, path, host, code):
+def test_nothing_outside_the_folder_is_served_to_no_other_site(served, path, host, code):
     with pytest.raises(urllib.error.HTTPError) as error:
         fetch(served, path, host)
     assert error.value.code == code

@@ -98,7 +98,7 @@ def test_results_stay_when_the_new_ones_cannot_take_their_place(folder, monkeypa
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
-def test_results_are_found_at_any_depth_but_not_half_written_ones(folder, tmp_path):
+def test_whole_results_are_found_at_any_depth(folder, tmp_path):
     write_results(tmp_path / "deep" / "er" / "two", summary(), rows())
     (tmp_path / ".three.new1").mkdir()
     (tmp_path / ".three.new1" / "summary.json").write_text("{")
@@ -106,7 +106,7 @@ def test_results_are_found_at_any_depth_but_not_half_written_ones(folder, tmp_pa
     assert find_results([folder]) == [folder]
 
 
-def test_linked_results_are_found_once_and_a_link_back_up_is_no_trap(folder, tmp_path):
+def test_linked_results_are_found_once_and_loops_end(folder, tmp_path):
     place = tmp_path / "collected"
     place.mkdir()
     (place / "one").symlink_to(folder)
@@ -120,7 +120,7 @@ def test_linked_results_are_found_once_and_a_link_back_up_is_no_trap(folder, tmp
 
 
 @pytest.mark.parametrize("key", ["=1+2", "+1", "-1.jpg", "@SUM(1)", "'=1", "'quoted'", "plain"])
-def test_a_key_is_no_formula_in_the_file_and_comes_back_as_it_was(tmp_path, key):
+def test_a_key_is_no_formula_and_comes_back_unchanged(tmp_path, key):
     write_rows(tmp_path / "images.csv", [row(key)])
     cell = (tmp_path / "images.csv").read_text().splitlines()[1].split(",")[0]
     assert cell[0] not in "=+-@"
@@ -182,7 +182,7 @@ def test_neither_results_nor_statistics_nor_report_need_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_nothing_measured_reads_back_as_nan_in_the_later_blocks_too(tmp_path):
+def test_nothing_measured_reads_back_as_nan_in_all_blocks(tmp_path):
     from harmonizer.results.schema import numbers
 
     content = {"robust_accuracy": {"label": "x", "budgets": [{"eps": 0.5, "value": None}]}, "as_published": None}

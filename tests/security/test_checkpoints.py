@@ -63,7 +63,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_kinds_and_limits_of_a_checkpoint_are_checked_before_anything_is_built(content, tmp_path, case, monkeypatch):
+def test_a_checkpoint_is_checked_before_anything_is_built(content, tmp_path, case, monkeypatch):
     settings, message = WRONG[case]
     path = changed(content, tmp_path / "last.ckpt", **settings)
     start = time.monotonic()

@@ -182,7 +182,7 @@ def test_the_state_of_unfinished_work_is_data(tmp_path, state):
 
 
 @pytest.mark.parametrize("key", ["../../escaped", "a/b", "x" * 300, "$\\frac{$", ".hidden"])
-def test_a_key_names_an_example_picture_in_its_folder(tmp_path, key, monkeypatch):
+def test_a_key_names_an_example_image_in_its_folder(tmp_path, key, monkeypatch):
     image = torch.rand(3, 8, 8)
     progress = Progress(Protocol("pgd", {}), 1)
     progress.examples[key] = {"image": image, "adversarial": image, "human": image[0], "label": 0}

@@ -99,7 +99,7 @@ def test_rank_correlation_interval_is_that_of_resampling():
 
 
 @pytest.mark.parametrize("n", [4, 5, 6, 7])
-def test_rank_correlation_of_few_models_has_the_exact_p_and_no_interval(n):
+def test_few_models_have_an_exact_p_and_no_interval(n):
     rng = np.random.default_rng(n)
     for x, y in (rng.normal(size=(2, n)), (np.arange(n), np.arange(n)[::-1])):
         summary = rank_correlation(x, y)
@@ -113,7 +113,7 @@ def test_rank_correlation_of_few_models_has_the_exact_p_and_no_interval(n):
     assert summary["p"] == pytest.approx(2 / math.factorial(n))
 
 
-def test_rank_correlation_of_tied_scores_is_compared_with_every_order():
+def test_tied_scores_are_compared_with_every_order():
     x, y = [1, 1, 2, 3, 3], [1, 2, 2, 2, 5]
     rho = [stats.spearmanr(x, order).statistic for order in itertools.permutations(y)]
     assert rank_correlation(x, y)["p"] == pytest.approx(np.mean(np.abs(rho) >= abs(rho[0]) - 1e-12))

@@ -36,7 +36,7 @@ def test_tolerance_of_a_hand_counted_set():
     assert summary["paper_mean"]["n"] == 3
 
 
-def test_median_of_mostly_censored_images_is_infinite_and_json_free_of_arrays():
+def test_mostly_censored_median_is_infinite_and_json_is_plain():
     summary = tolerance_summary([Status.CENSORED] * 9 + [Status.FOUND], [NAN] * 9 + [1.0], eps_max=10)
     assert summary["median"]["value"] == np.inf
     assert summary["median"]["high"] == np.inf
@@ -76,7 +76,7 @@ def test_mean_interval_covers_the_truth_as_often_as_it_says():
     assert 0.89 < covered < 0.98
 
 
-def test_fifty_thousand_images_are_summarised_in_chunks_with_a_normal_interval():
+def test_large_sets_use_chunks_and_a_normal_interval():
     values = np.random.default_rng(0).normal(3, 2, 50_000)
     summary = mean_summary(values, resamples=400)
     assert summary["high"] - summary["low"] == pytest.approx(2 * 1.96 * summary["se"], rel=0.15)
@@ -89,7 +89,7 @@ def test_undefined_values_are_counted_not_averaged():
     assert alignment_summary([0.5, NAN])["share_of_ceiling"] == 0.5 / NOISE_CEILING
 
 
-def test_same_seed_same_interval_and_the_global_generator_is_untouched():
+def test_one_seed_gives_one_interval_and_no_global_draws():
     values = np.arange(20.0)
     before = np.random.get_state()[1].copy()  # noqa: NPY002 - this is the state to protect
     assert mean_summary(values, seed=1) == mean_summary(values, seed=1) != mean_summary(values, seed=2)
@@ -107,7 +107,7 @@ def test_survival_counts_wrong_images_and_leaves_failed_ones_out():
     assert np.isnan(survival([], [], [1.0])["share"]).all()
 
 
-def test_area_under_survival_is_the_restricted_mean_of_a_model_that_is_never_wrong():
+def test_survival_area_is_the_restricted_mean_if_never_wrong():
     radius = np.random.default_rng(0).exponential(2, 200)
     status = np.where(radius < 5, Status.FOUND, Status.CENSORED)
     radii = np.linspace(0, 5, 20_001)
@@ -142,7 +142,7 @@ def test_few_values_have_a_mean_but_no_interval(n):
     assert mean_summary([*values, *range(10 - n)])["low"] < mean_summary([*values, *range(10 - n)])["high"]
 
 
-def test_the_fewest_values_are_those_from_which_intervals_cover_what_they_should():
+def test_intervals_cover_from_the_fewest_values_on():
     """The reason for FEWEST: coverage of the 95 % interval of a mean and of a median, of skewed radii."""
     rng, covered = np.random.default_rng(0), {}
     for n in (3, FEWEST):
@@ -161,7 +161,7 @@ def test_the_fewest_values_are_those_from_which_intervals_cover_what_they_should
     assert covered["restricted_mean"] > 0.8 and covered["median"] > 0.88
 
 
-def test_a_share_has_an_interval_for_any_number_but_no_error_of_zero():
+def test_a_share_always_has_an_interval_never_zero_error():
     for successes, n in ((3, 3), (0, 1)):
         share = proportion(successes, n)
         assert np.isnan(share["se"])

@@ -77,7 +77,7 @@ def test_every_flipped_bit_is_noticed_or_harmless(pair):
     assert refused > 200  # most of the file is contents; the rest is padding and dates
 
 
-def test_when_none_is_usable_the_run_does_not_start_again_unasked(pair):
+def test_without_a_usable_checkpoint_no_run_starts_unasked(pair):
     for name in (LAST, PREVIOUS):
         (pair / name).write_bytes(b"")
     with pytest.raises(ValueError, match=r"no usable checkpoint: .*overwrite=true"):
@@ -127,7 +127,7 @@ def check_full(folder, *limit):
     return done.stderr
 
 
-def test_a_full_disk_is_a_clear_error_and_leaves_the_checkpoint_before(tmp_path):
+def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(

@@ -88,7 +88,7 @@ def shard_and_differentiate_twice(rank, folder):
 
 
 @pytest.mark.slow
-def test_sharding_still_frees_weights_that_the_second_derivative_needs(tmp_path):
+def test_sharding_frees_weights_of_the_second_derivative(tmp_path):
     # The day this fails, the refusal can go.
     mp.start_processes(shard_and_differentiate_twice, (tmp_path,), nprocs=2, start_method="spawn")
     for rank in range(2):

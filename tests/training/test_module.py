@@ -65,7 +65,7 @@ def test_the_control_is_a_plain_training_bit_for_bit(folder, tmp_path, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_harmonized_step_has_the_gradient_of_the_sum_of_both_losses(folder, model):
+def test_a_harmonized_step_sums_the_gradients_of_both_losses(folder, model):
     module = built(model, harmonize=True, harmonizer_weight=3.0, levels=4)
     module.log = lambda *args, **kwargs: None
     batch = next(iter(data_of(folder).train_dataloader()))
@@ -123,7 +123,7 @@ def test_a_batch_without_maps_is_a_plain_step(folder):
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_schedule_warms_up_and_ends_at_zero_and_both_losses_are_logged(folder, tmp_path):
+def test_schedule_warms_up_and_ends_at_zero_losses_are_logged(folder, tmp_path):
     rates = []
 
     class Watch(L.Callback):
@@ -239,14 +239,14 @@ def test_a_step_of_the_modern_recipe_is_the_sum_of_its_parts(folder, saliency_ba
         torch.testing.assert_close(a.grad, b.grad, rtol=2e-4, atol=1e-6, msg=name)
 
 
-def test_a_batch_of_one_is_refused_where_its_normalisation_needs_more(folder):
+def test_a_batch_of_one_is_refused_by_batch_normalisation(folder):
     batch = next(iter(data_of(folder).train_dataloader()))
     single = Batch(*(part[:1] for part in batch[:5]))
     with pytest.raises(ValueError, match=rf"at least 2 images .* test_resnet, got {single.keys[0]} alone; try recipe"):
         built("test_resnet").training_step(single, 0)
 
 
-def test_a_single_map_runs_with_the_others_where_normalisation_needs_company(folder):
+def test_a_single_map_runs_jointly_under_batch_normalisation(folder):
     batch = next(iter(data_of(folder).train_dataloader()))
     batch = batch._replace(has_map=torch.arange(8) == 3)
     gradients = [

@@ -111,7 +111,7 @@ def test_bf16_mixed_trains(folder, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_training_starts_from_weights_in_a_file_with_a_new_head(tmp_path, suffix):
+def test_training_starts_from_a_file_of_weights_with_a_new_head(tmp_path, suffix):
     torch.manual_seed(1)
     source = build_model("test_vit", num_classes=5, image_size=32).backbone
     path = tmp_path / f"weights{suffix}"
@@ -147,7 +147,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         read_weights(tmp_path / "missing.pth")
 
 
-def test_layer_decay_lowers_the_rate_of_early_layers_and_keeps_the_decay_rule(folder, tmp_path):
+def test_layer_decay_lowers_early_rates_and_keeps_weight_decay(folder, tmp_path):
     module = built("test_vit", layer_decay=0.5, weight_decay=0.1, lr=0.1)
     backbone = module.model.backbone
     optimizer = build_optimizer(backbone, module.optim_settings, lr=0.1)
@@ -202,7 +202,7 @@ def test_an_argument_of_a_model_is_a_plain_value():
         built("test_vit", model_args={"drop_path_rate": [0.1]})
 
 
-def test_arguments_of_a_model_train_and_come_back_from_the_checkpoint(folder, tmp_path):
+def test_model_args_train_and_come_back_from_the_checkpoint(folder, tmp_path):
     arguments = {"drop_path_rate": 0.3, "global_pool": "avg", "qkv_bias": False}
     module = built("test_vit", model_args=arguments, saliency_batch="split")
     assert module.model.backbone.blocks[-1].drop_path1.drop_prob == pytest.approx(0.3)
@@ -222,7 +222,7 @@ def test_arguments_of_a_model_train_and_come_back_from_the_checkpoint(folder, tm
     assert loaded.blocks[-1].drop_path1.drop_prob == pytest.approx(0.3)
 
 
-def test_paths_that_are_dropped_scale_the_gradient_as_torchs_own_layers_do(folder):
+def test_drop_path_scales_the_gradient_as_torchs_layers_do(folder):
     batch = batch_of(folder)
     model = built("test_vit", model_args={"drop_path_rate": 0.5}).model
     found = []

@@ -47,7 +47,7 @@ def run_killed(place, words, file):
 
 
 @pytest.mark.slow
-def test_a_model_of_ones_own_is_trained_killed_resumed_exported_and_measured(tmp_path):
+def test_an_own_model_is_trained_resumed_exported_and_measured(tmp_path):
     write_folder(tmp_path / "shards", train=64, val=20)
     run_killed(tmp_path, f"{RUN} folder=killed", tmp_path / "killed/last-previous.ckpt")
     assert "resuming in epoch " in run(tmp_path, f"{RUN} folder=killed")
@@ -63,7 +63,7 @@ def test_a_model_of_ones_own_is_trained_killed_resumed_exported_and_measured(tmp
     assert rows[0] == rows[1]
 
 
-def test_own_images_and_maps_give_equal_numbers_in_python_and_by_commands(tmp_path):
+def test_own_data_give_equal_numbers_in_python_and_by_commands(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 32, 32, 3)).astype(np.uint8)
     maps = rng.integers(0, 2**16, (40, 32, 32)).astype(np.float32)  # shards keep 16 bits of a map

@@ -73,7 +73,7 @@ def test_resumed_run_equals_an_uninterrupted_one(folder, tmp_path, step, workers
         assert torch.equal(expected[key], value), key
 
 
-def test_the_time_of_an_epoch_that_is_resumed_begins_with_the_run(folder, tmp_path, monkeypatch):
+def test_a_resumed_epochs_time_begins_with_the_run(folder, tmp_path, monkeypatch):
     module, data = build(folder)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         trainer(tmp_path, Stop(4, tmp_path / "stop.ckpt")).fit(module, data)

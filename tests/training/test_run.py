@@ -50,7 +50,7 @@ def test_another_run_is_refused_once_there_is_a_checkpoint(folder, last):
     assert not (folder / last).exists()
 
 
-def test_a_folder_of_something_else_is_refused_even_when_overwriting(folder):
+def test_a_folder_that_is_no_run_is_never_overwritten(folder):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").touch()
     for overwrite in (False, True):
@@ -156,7 +156,7 @@ with create_run_dir(Path(sys.argv[1]), {}):
 """
 
 
-def test_a_folder_has_one_run_at_a_time_and_a_dead_holder_loses_it(folder):
+def test_a_folder_has_one_run_and_a_dead_one_loses_it(folder):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, cwd=ROOT)
     try:
         assert holder.stdout.readline() == b"held\n"

@@ -68,7 +68,7 @@ def test_a_further_rank_ends_with_its_parent_at_any_moment(number, way, late):
     parent.stdout.close()
 
 
-def test_the_first_signal_counts_and_the_handlers_from_before_come_back(capfd):
+def test_the_first_signal_counts_and_old_handlers_return(capfd):
     before = signal.getsignal(signal.SIGTERM)
     signals = Signals()
     signals.stop("")  # nothing has come
