@@ -21,7 +21,7 @@ from harmonizer.attacks import minimal_radius
 from harmonizer.fast.cpu.malloc import keep_freed_memory
 
 OURS = ("linsley2023", "pgd", "ddn", "ddn_full")
-TEST_SEED = 4  # of the pictures; settings were chosen on those of seed 3
+TEST_SEED = 4  # of the images; settings were chosen on those of seed 3
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def small_table(title: str, model: nn.Module, count: int) -> None:
-    """Print radius, success, passes and time of every attack on correctly classified pictures."""
+    """Print radius, success, passes and time of every attack on correctly classified images."""
     images, labels = pictures(2 * count, seed=TEST_SEED)
     with torch.no_grad():
         answers = model(images).argmax(1)

@@ -162,14 +162,14 @@ def show(runs: dict[str, Run], samples: int, rounds: int) -> None:
 
 
 def pil_decode(content: bytes) -> Image.Image:
-    """Decode a picture with Pillow, as most loaders do."""
+    """Decode an image with Pillow, as most loaders do."""
     picture = Image.open(io.BytesIO(content))
     picture.load()
     return picture.convert("RGB") if picture.format == "JPEG" else picture
 
 
 def make_shards(folder: Path, images: int, pixels: int, share: float) -> Path:
-    """Write a folder of generated pictures, of which a share has prepared maps of 224 pixels."""
+    """Write a folder of generated images, of which a share has prepared maps of 224 pixels."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     samples = (draw(rng, f"{number:06d}", pixels, with_map=number < share * images) for number in range(images))
@@ -194,7 +194,7 @@ def draw(rng: np.random.Generator, key: str, pixels: int, *, with_map: bool) -> 
 
 
 def encode(values: np.ndarray, kind: str) -> bytes:
-    """Encode a picture."""
+    """Encode an image."""
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, kind, **({"quality": 90} if kind == "jpeg" else {}))
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Pictures that need no download, and small networks trained on them, plainly or adversarially."""
+"""Images that need no download, and small networks trained on them, plainly or adversarially."""
 
 import copy
 import math
@@ -14,7 +14,7 @@ def pictures(count: int, seed: int, size: int = 32) -> tuple[Tensor, Tensor]:
     """Draw one of ten shapes, at any place, size, angle and colour, on a smooth coloured ground with noise.
 
     Args:
-        count: Pictures, N.
+        count: Images, N.
         seed: Of the generator.
         size: Height and width in pixels.
 
@@ -59,7 +59,7 @@ def _shapes(u: Tensor, v: Tensor) -> Tensor:
 
 
 def small_cnn() -> nn.Module:
-    """Build a ReLU network of 76,000 parameters for 32-pixel pictures; its normalisation is inside."""
+    """Build a ReLU network of 76,000 parameters for 32-pixel images; its normalisation is inside."""
     return nn.Sequential(
         nn.BatchNorm2d(3, affine=False),
         nn.Conv2d(3, 32, 3, padding=1),
@@ -77,7 +77,7 @@ def small_cnn() -> nn.Module:
 
 
 def strided_cnn() -> nn.Module:
-    """Build a ReLU network of 76,000 parameters for 32-pixel pictures, each layer of which halves the picture."""
+    """Build a ReLU network of 76,000 parameters for 32-pixel images, each layer of which halves the image."""
     return nn.Sequential(
         nn.Conv2d(3, 32, 3, stride=2, padding=1),
         nn.ReLU(),
@@ -92,10 +92,10 @@ def strided_cnn() -> nn.Module:
 
 
 def train(*, images: int = 6000, seed: int = 0) -> tuple[nn.Module, nn.Module]:
-    """Train the small network on drawn pictures, then a copy of it adversarially.
+    """Train the small network on drawn images, then a copy of it adversarially.
 
     Args:
-        images: Pictures; always those of seed 1.
+        images: Images; always those of seed 1.
         seed: Of the weights and of the order.
 
     Returns:
@@ -112,7 +112,7 @@ def train(*, images: int = 6000, seed: int = 0) -> tuple[nn.Module, nn.Module]:
 
 
 def _fit(model: nn.Module, pixels: Tensor, labels: Tensor, *, epochs: int, peak: float, radius: float) -> None:
-    """Train on pictures attacked within an L2 radius that grows over the first half; 0 for plain training."""
+    """Train on images attacked within an L2 radius that grows over the first half; 0 for plain training."""
     steps = epochs * (len(pixels) // 100)
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps)

@@ -1,6 +1,6 @@
 """Time a harmonized training step: ``python -m benchmarks.step [--models NAME...] [--size 64]``.
 
-Four steps take turns on the same network and pictures: plain cross-entropy; the harmonized step of this project with
+Four steps take turns on the same network and images: plain cross-entropy; the harmonized step of this project with
 a human map for every sample, and for one in four, in a split batch; and the straightforward double backprop written
 here. Times are each step's best, as ratios to the plain step. The floor with all samples mapped is 2.0: to the three
 convolutions' worth of a plain step come the gradient of the image, and twice as much to differentiate it.

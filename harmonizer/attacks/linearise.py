@@ -8,7 +8,7 @@ from harmonizer.attacks.l2 import is_usable, largest, norms, per_row, rows_of
 from harmonizer.attacks.objectives import margin_to
 
 DAMPING = 0.6  # share of the way to the linearised solution; whole steps oscillate between a ReLU network's facets
-MEMORY = 0.6  # weight of the earlier gradients, which averages over facets; both chosen on benchmark pictures
+MEMORY = 0.6  # weight of the earlier gradients, which averages over facets; both chosen on benchmark images
 OVERSHOOT = 0.01  # aim this share of the way behind the boundary, to end on its far side
 NEWTON_STEPS = 6  # of the multiplier; exact once the set of clipped pixels is right
 

@@ -76,7 +76,7 @@ def load_manifest(
             pool.shutdown(cancel_futures=True)
     for title, found in (
         ("members belong to no sample and are passed over", [name for s in reports for name in s.passed_over]),
-        ("pictures are not read for a dot in their names", [name for s in reports for name in s.dotted]),
+        ("images are not read for a dot in their names", [name for s in reports for name in s.dotted]),
     ):
         if found:
             log.warning("%s: %s: %s", folder, title, name_some(found))

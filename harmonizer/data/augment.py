@@ -18,9 +18,9 @@ def random_box(
     """Choose a crop of random area and shape, as torchvision's ``RandomResizedCrop`` does, draw for draw.
 
     Args:
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
-        scale: Smallest and largest area, as a share of the picture's.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+        scale: Smallest and largest area, as a share of the image's.
         log_ratio: Smallest and largest logarithm of width over height.
         generator: Of the random numbers. The global one need not be saved and restored, which costs more than the rest.
 
@@ -54,7 +54,7 @@ def rotate(images: Tensor, maps: Tensor, degrees: float) -> tuple[Tensor, Tensor
     """
     height, width = maps.shape
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # Normalised coordinates (x,y) of the result to those of the source; pixels are square, the picture need not be.
+    # Normalised coordinates (x,y) of the result to those of the source; pixels are square, the image need not be.
     affine = images.new_tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]])
     grid = F.affine_grid(affine[None], [1, 4, height, width], align_corners=False)
     both = F.grid_sample(torch.cat([images, maps[None]])[None], grid, align_corners=False)[0]

@@ -31,7 +31,7 @@ class ShardData(L.LightningDataModule):
         model: Name of a model, whose own geometry fills in what is None below; see :mod:`harmonizer.models.sources`.
         sources: What to train on in place of ``folder/train``, mixed by weight: entries {folder, weight}, each folder
             with a ``train`` of its own; in a list, or under names. An epoch holds exactly its share of each.
-        image_size: Height and width in pixels that the pictures are brought to.
+        image_size: Height and width in pixels that the images are brought to.
         batch_size: Training batch of one process.
         steps_per_epoch: Training batches of one process in an epoch; None takes all that the samples give.
         eval_batch_size: Evaluation batch of one process. Scores depend on it only by float rounding.

@@ -57,7 +57,7 @@ class ShardDataset(Dataset[Item]):
 
     Args:
         folders: One or several; a path stands for its folder.
-        transform: From decoded pictures to tensors of one size.
+        transform: From decoded images to tensors of one size.
         on_error: What a sample that cannot be used gets: the error, or to be left out of its batch.
         mixup: Alpha of the pairwise mixing of a batch (:func:`harmonizer.data.augment.mix_pairs`); 0 mixes nothing.
 
@@ -165,7 +165,7 @@ def _find_image(sample: RawSample) -> str:
 
 
 def _decode(sample: RawSample, extension: str, decoder: Callable[[bytes], T]) -> T:
-    """Decode one picture, completely."""
+    """Decode one image, completely."""
     try:
         return decoder(sample.members[extension])
     except ValueError as error:

@@ -28,7 +28,7 @@ def inspect(location: Path, *, decode: bool = True) -> tuple[Manifest | None, li
 
     Args:
         location: Folder or tar file; a manifest beside it is compared.
-        decode: Decode all pictures.
+        decode: Decode all images.
 
     Returns:
         The manifest, if there is one; what each shard holds; and all problems.
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("location", type=Path, metavar="FOLDER_OR_SHARD")
     parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), metavar="PNG", help="(%(default)s)")
     parser.add_argument("--images", type=int, default=24, metavar="N", help="on the sheet; 0 draws none (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="do not decode the pictures")
+    parser.add_argument("--quick", action="store_true", help="do not decode the images")
     given = parser.parse_args(arguments)
     try:
         manifest, reports, problems = inspect(given.location, decode=not given.quick)

@@ -71,8 +71,8 @@ class JointTransform:
         """Transform one sample.
 
         Args:
-            image: RGB picture, or its pixels (H,W,3).
-            human: Grey picture of the same aspect ratio, 8 or 16 bits; None gives a map of zeros.
+            image: RGB image, or its pixels (H,W,3).
+            human: Grey image of the same aspect ratio, 8 or 16 bits; None gives a map of zeros.
             seed: Of the random choices; the global generator is left as it was.
 
         Returns:
@@ -149,7 +149,7 @@ class JointTransform:
         return np.array(grey.resize((self.size, self.size), bilinear, box=place))
 
     def _evaluated(self, picture: Image.Image, resampling: Image.Resampling) -> Image.Image:
-        """Bring a picture to (size,size) by the evaluation geometry, as timm has it."""
+        """Bring an image to (size,size) by the evaluation geometry, as timm has it."""
         shorter = math.floor(self.size / self.crop_ratio)
         width, height = (int(shorter * length / min(picture.size)) for length in picture.size)
         if width * height > MOST_PIXELS:
@@ -163,7 +163,7 @@ class JointTransform:
 
 
 def map_values(picture: Image.Image) -> NDArray[np.float32]:
-    """Return a grey picture's values (H,W) float32 in [0,1], from 8 or 16 bits."""
+    """Return a grey image's values (H,W) float32 in [0,1], from 8 or 16 bits."""
     values = np.asarray(picture if picture.mode.startswith("I") else picture.convert("L"))
     largest = 255 if values.dtype == np.uint8 else 65535
     scaled: NDArray[np.float32] = np.divide(values, np.float32(largest), dtype=np.float32)
@@ -171,10 +171,10 @@ def map_values(picture: Image.Image) -> NDArray[np.float32]:
 
 
 def _crop(picture: Image.Image, box: Box) -> Image.Image:
-    """Crop, or return the picture itself when all of it is wanted."""
+    """Crop, or return the image itself when all of it is wanted."""
     return picture if box == (0, 0, *picture.size) else picture.crop(box)
 
 
 def _resize(picture: Image.Image, width: int, height: int, resampling: Image.Resampling) -> Image.Image:
-    """Resize, or return the picture itself when it has that size: resampling it would cost and change nothing."""
+    """Resize, or return the image itself when it has that size: resampling it would cost and change nothing."""
     return picture if picture.size == (width, height) else picture.resize((width, height), resampling)

@@ -13,7 +13,7 @@ pytestmark = [
 
 
 def many(golden, net, count):
-    """Mix pairs of the recorded pictures; label them by the net, every tenth wrongly."""
+    """Mix pairs of the recorded images; label them by the net, every tenth wrongly."""
     generator = torch.Generator().manual_seed(0)
     pairs = torch.randint(len(golden["images"]), (2, count), generator=generator)
     share = torch.rand(count, 1, 1, 1, generator=generator)

@@ -27,7 +27,7 @@ def golden_clickme():
 
 @pytest.fixture(scope="session")
 def golden_tfrecord():
-    """Five records of the public ClickMe layout, synthetic pictures."""
+    """Five records of the public ClickMe layout, synthetic images."""
     return GOLDEN / "clickme_1.tfrecords"
 
 
@@ -64,7 +64,7 @@ def read_shards():
 
 @pytest.fixture(scope="session")
 def encode():
-    """Return a function that encodes a synthetic picture: (height, width) of noise, smooth enough for JPEG."""
+    """Return a function that encodes a synthetic image: (height, width) of noise, smooth enough for JPEG."""
 
     def encode(height=256, width=256, *, mode="RGB", kind="JPEG", seed=0):
         small = np.random.default_rng(seed).integers(0, 256, (8, 8, 4), dtype=np.uint8)

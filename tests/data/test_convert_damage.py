@@ -132,7 +132,7 @@ def test_jpegs_of_wrong_size_or_cut_are_refused(damaged, convert, encode, tmp_pa
     cases = {
         "JPEG of 128x256 pixels": change(image=[encode(256, 128)]),
         "heatmap is a JPEG of 224x224": change(heatmap=[encode(224, 224, mode="L")]),
-        "picture of mode RGB, expected one channel": change(heatmap=[encode()]),
+        "image of mode RGB, expected one channel": change(heatmap=[encode()]),
         "cannot decode the image": change(image=[encode()[:2000]]),
         "cannot decode the heatmap": change(heatmap=[encode(mode="L")[:1500]]),
     }
@@ -213,7 +213,7 @@ def test_damaged_images_and_maps_of_folders_and_tables(convert, encode, tmp_path
     (tmp_path / "good.jpg").write_bytes(encode())
     (tmp_path / "cut.jpg").write_bytes(encode()[:900])
     (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "text.jpg").write_text("not an image")
     (tmp_path / "deep.png").write_bytes(encode(mode="I;16", kind="PNG"))
     np.save(tmp_path / "small.npy", np.ones((100, 100)))
     np.save(tmp_path / "wide.npy", np.ones((100, 256)))
@@ -224,7 +224,7 @@ def test_damaged_images_and_maps_of_folders_and_tables(convert, encode, tmp_path
         ("deep.png,0,", "expected 8 bits a channel"),
         ("absent.jpg,0,", "cannot read absent.jpg (No such file"),
         ("good.jpg,0,absent.npy", "cannot read absent.npy"),
-        ("good.jpg,0,good.jpg", "picture of mode RGB"),
+        ("good.jpg,0,good.jpg", "image of mode RGB"),
         ("good.jpg,0,small.npy", "--prepare fel2022 takes 256x256"),
         ("good.jpg,0,wide.npy", "of different shape"),
         ("good.jpg,,", "has no label"),

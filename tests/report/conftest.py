@@ -91,7 +91,7 @@ def make_results(
 
 
 def make_examples(rng, radius, count, size):
-    """Make pictures of a bright disc, whose human map is the disc, and perturbations of the given radii."""
+    """Make images of a bright disc, whose human map is the disc, and perturbations of the given radii."""
     y, x = np.mgrid[:size, :size] / size - 0.5
     keys = [f"image-{i:03d}" for i in range(len(radius)) if np.isfinite(radius[i])][:count]
     image, human, adversarial, saliency = [], [], [], []

@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, type=Path, metavar="DIR", help="folder of shards to make; must not exist")
     add("--prepare", choices=get_args(Method), default="fel2022", help="human maps (default: %(default)s)")
     add("--classes", metavar="imagenet|N|FILE", help="class names; default: ImageNet's, the folders', or the table's")
-    add("--maps", type=Path, metavar="DIR", help="maps of the pictures in a folder, under the same relative names")
+    add("--maps", type=Path, metavar="DIR", help="maps of the images in a folder, under the same relative names")
     add("--allow-missing-map", action="store_true", help="take samples without a map where the source has maps")
     add("--stack", choices=get_args(Stack), help="what stacks (N,H,W) of maps are of, where the files do not say")
     add("--on-error", choices=("fail", "skip"), default="fail", help="skip: leave out what is unusable, and list it")

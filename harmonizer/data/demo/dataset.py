@@ -27,10 +27,10 @@ from harmonizer.data.shards.manifest import read_manifest
 from harmonizer.data.shards.writer import write_shards
 from harmonizer.files import file_sha256
 
-VERSION = 2  # of the pictures: another one gets another folder
+VERSION = 2  # of the images: another one gets another folder
 SIZES = {"train": 4000, "val": 500}
-SHORTCUT = 0.8  # share of the training pictures whose texture is the one of their class; the others' is random
-UNMAPPED = 0.2  # share of the training pictures without a human map
+SHORTCUT = 0.8  # share of the training images whose texture is the one of their class; the others' is random
+UNMAPPED = 0.2  # share of the training images without a human map
 CLASSES, BACKGROUNDS = tuple(SHAPES), tuple(TEXTURES)
 CACHE = "HARMONIZER_CACHE"  # environment variable: where generated data are kept
 
@@ -54,7 +54,7 @@ def ensure_demo(root: Path | None = None) -> Path:
     if folder.exists():
         log.warning("the demo data are damaged (%s); drawing them again", damage)
     else:
-        log.warning("drawing the demo pictures into %s, once; this takes some seconds", folder)
+        log.warning("drawing the demo images into %s, once; this takes some seconds", folder)
     return draw(folder, SIZES)
 
 
@@ -63,7 +63,7 @@ def draw(folder: Path, sizes: Mapping[str, int]) -> Path:
 
     Args:
         folder: To make.
-        sizes: Pictures of ``train`` and ``val``.
+        sizes: Images of ``train`` and ``val``.
 
     Returns:
         ``folder``.
@@ -97,7 +97,7 @@ def _damage(folder: Path, sizes: Mapping[str, int]) -> str | None:
         except (FileNotFoundError, ValueError) as error:
             return str(error)
         if manifest.classes != CLASSES or manifest.samples != size:
-            return f"{folder / split} holds other pictures"
+            return f"{folder / split} holds other images"
         for shard in manifest.shards:
             path = folder / split / shard.file
             if not path.is_file() or file_sha256(path) != shard.sha256:
@@ -129,7 +129,7 @@ def _sample(split: str, index: int) -> dict[str, Any]:
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:
-    """Encode a picture."""
+    """Encode an image."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "png", compress_level=1)  # the files stay small, and are made twice as fast
     return buffer.getvalue()

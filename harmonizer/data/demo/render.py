@@ -1,4 +1,4 @@
-"""Paint one picture of the demo data, and simulate where people click on it."""
+"""Paint one image of the demo data, and simulate where people click on it."""
 
 import math
 from functools import lru_cache
@@ -14,7 +14,7 @@ from harmonizer.data.demo.textures import TEXTURES, Field, noise
 SIZE = 64  # pixels
 MARGIN = 1.5  # pixels that the object keeps from the border
 FINE = 4  # sub-pixels a pixel, along each axis, in which outlines are drawn
-PEOPLE = 6  # who click on one picture
+PEOPLE = 6  # who click on one image
 CLICKS = 12  # of each of them
 FOCUS = 0.22  # standard deviation of the clicks around a telling part, in object radii
 CLICK_BLUR = 4.0  # standard deviation in pixels
@@ -24,7 +24,7 @@ Colour = NDArray[np.float32]
 
 
 class Painting(NamedTuple):
-    """One picture.
+    """One image.
 
     Attributes:
         image: (H,W,3) uint8.
@@ -69,7 +69,7 @@ class _Place(NamedTuple):
 
     @classmethod
     def choose(cls, drawing: Drawing, radius: float, rng: np.random.Generator) -> "_Place":
-        """Turn, mirror and stretch the object a little, and put it anywhere inside the picture."""
+        """Turn, mirror and stretch the object a little, and put it anywhere inside the image."""
         angle = math.radians(rng.uniform(-35, 35))
         stretch = rng.uniform(0.9, 1.1)
         scale = np.array([rng.choice([-1.0, 1.0]) * stretch, 1 / stretch]) * radius
@@ -118,7 +118,7 @@ def _background(texture: str, rng: np.random.Generator) -> tuple[Field, float]:
 
 
 def _lay_object(picture: Field, coverage: Field, marks: Field, hue: float, rng: np.random.Generator) -> None:
-    """Paint the object and its shadow onto the picture, in place."""
+    """Paint the object and its shadow onto the image, in place."""
     hue += 0.5 + rng.uniform(-0.28, 0.28)  # set off against the background
     lightness, chroma = rng.uniform(0.7, 0.84), rng.uniform(0.09, 0.16)
     base = oklch(lightness, chroma, hue)
@@ -158,7 +158,7 @@ def _clicks(coverage: Field, focus: Points, radius: float, rng: np.random.Genera
 
 
 def _blur(field: Field, deviation: float) -> Field:
-    """Blur with a Gaussian; what is outside the picture counts as 0."""
+    """Blur with a Gaussian; what is outside the image counts as 0."""
     kernel = _blur_matrix(deviation)
     return kernel @ field @ kernel.T
 
@@ -182,7 +182,7 @@ def _slope_matrix(deviation: float) -> Field:
 
 @lru_cache
 def _grid() -> tuple[Field, Field]:
-    """Return each pixel's x and y, each (SIZE,SIZE), from the picture's centre."""
+    """Return each pixel's x and y, each (SIZE,SIZE), from the image's centre."""
     middle = np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2
     x, y = np.meshgrid(middle, middle)
     return x, y

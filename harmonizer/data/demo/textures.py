@@ -107,7 +107,7 @@ TEXTURES: Mapping[str, Texture] = {
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> Field:
-    """Return smooth noise of about unit deviation with features of 1/cells of the picture."""
+    """Return smooth noise of about unit deviation with features of 1/cells of the image."""
     coarse = rng.standard_normal((cells + 3, cells + 3)).astype(np.float32)
     smooth = Image.fromarray(coarse).resize(
         (shape[1], shape[0]), Image.Resampling.BICUBIC, box=(1.5, 1.5, cells + 1.5, cells + 1.5)

@@ -96,7 +96,7 @@ def read_contents(path: Path, expected: Shard | None = None) -> Contents:
 
 
 def dotted_images(sample: Sample) -> list[str]:
-    """Return the names of pictures that are not read, because the sample's name ends at the first dot of theirs."""
+    """Return the names of images that are not read, because the sample's name ends at the first dot of theirs."""
     return [
         f"{sample.key}.{extension}"
         for extension in sample.members

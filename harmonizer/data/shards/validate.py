@@ -27,12 +27,12 @@ class ShardReport:
         size: Of the file, in bytes.
         samples: Where they are.
         labels: How often each occurs.
-        images: How often each (width, height) occurs; empty unless pictures were decoded.
+        images: How often each (width, height) occurs; empty unless images were decoded.
         heatmaps: The same of the human maps.
         turned: Images and maps with an EXIF orientation that was undone; 0 unless images were decoded.
         ignored: How often each extension occurs that the loader does not read.
         passed_over: Names of members that belong to no sample.
-        dotted: Names of pictures that are not read for a dot in them.
+        dotted: Names of images that are not read for a dot in them.
         problems: What is wrong, in words that name file and sample.
     """
 
@@ -54,7 +54,7 @@ def validate_shard(path: Path, *, decode: bool, classes: int | None = None) -> S
 
     Args:
         path: A tar file.
-        decode: Decode all pictures, which finds the damaged ones.
+        decode: Decode all images, which finds the damaged ones.
         classes: How many there are, where that is known.
 
     Raises:

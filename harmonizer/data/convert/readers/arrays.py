@@ -65,10 +65,10 @@ def read_map(path: Path, item: Item) -> HumanMap:
 
 
 def decode_map(encoded: bytes, item: Item) -> HumanMap:
-    """Decode a grey picture of 8 or 16 bits."""
+    """Decode a grey image of 8 or 16 bits."""
     picture = open_image(encoded, item, "the heatmap")
     if picture.mode not in ("L", "I;16", "I"):
-        raise item.error(f"the heatmap is a picture of mode {picture.mode}, expected one channel of 8 or 16 bits")
+        raise item.error(f"the heatmap is an image of mode {picture.mode}, expected one channel of 8 or 16 bits")
     return HumanMap(np.asarray(picture).astype(np.float64), 255.0 if picture.mode == "L" else 65535.0)
 
 

@@ -1,4 +1,4 @@
-"""Encoded pictures: check, decode, resize and encode."""
+"""Encoded images: check, decode, resize and encode."""
 
 import io
 from typing import Literal, NamedTuple
@@ -9,7 +9,7 @@ from harmonizer.data.convert.readers.record import Item, Pixels
 from harmonizer.data.image import ORIENTATION, SOURCE_FORMATS, decode_image
 
 Encoding = Literal["keep", "jpeg", "png", "webp"]
-EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # pictures that shards hold, by Pillow's name
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # images that shards hold, by Pillow's name
 LOSSLESS = "PNG"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # of files to read
 
@@ -31,7 +31,7 @@ class EncodedImage(NamedTuple):
 
 
 def open_image(encoded: bytes, item: Item, name: str, *, header_only: bool = False) -> Image.Image:
-    """Decode a picture completely, so that a cut one is noticed; or read its header.
+    """Decode an image completely, so that a cut one is noticed; or read its header.
 
     Raises:
         RecordError: It cannot be decoded.
@@ -48,11 +48,11 @@ def encode_image(
     """Check an image by decoding all of it, and encode it where that is asked for or needed.
 
     Args:
-        image: Encoded picture, or pixels (H,W,3).
+        image: Encoded image, or pixels (H,W,3).
         item: Named in messages.
         encoding: ``"keep"`` leaves JPEG, PNG and WebP as they are, and makes PNG of anything else.
         quality: Of JPEG and WebP, 1 to 100.
-        resize: Shorter side in pixels of larger pictures; smaller ones are left alone.
+        resize: Shorter side in pixels of larger images; smaller ones are left alone.
 
     Returns:
         The encoded image. One that is left as it is keeps its EXIF orientation, which readers of shards apply.
@@ -81,7 +81,7 @@ def encode_image(
 
 
 def _decode(image: bytes | Pixels, item: Item) -> Image.Image:
-    """Return the picture, which must have 8 bits a channel."""
+    """Return the image, which must have 8 bits a channel."""
     if not isinstance(image, bytes):
         return Image.fromarray(image)
     picture = open_image(image, item, "the image")
