@@ -9,6 +9,7 @@ import subprocess
 import termios
 
 HEIGHT = 60
+UNFINISHED = re.compile(rb"\x1b(\[[?\d;]*|\][^\x07]*)?$")  # a control sequence that the next read ends
 TOKEN = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|\x1b\][^\x07]*\x07|(\r)|(\n)|([^\x1b\r\n])")
 
 
@@ -56,7 +57,8 @@ def run_in_terminal(command, width, **settings):
                 rest += os.read(ours, 65536)
             except OSError:  # Linux's way to say that the other end is closed
                 break
-            whole = rest.rfind(b"\n") + 1 if b"\x1b" in rest[-12:] else len(rest)
+            cut = UNFINISHED.search(rest)
+            whole = cut.start() if cut else len(rest)
             try:
                 screen.feed(rest[:whole].decode())
             except UnicodeDecodeError:  # a character in two pieces

@@ -27,7 +27,7 @@ def test_nothing_is_overwritten_cut_or_counted_from_zero(width, tmp_path):
     assert status == 0, text
     assert all(len(line) <= width for screen in screens for line in screen)
     for fact in ("model", "device", "data", "training", "validation", "recipe", "attack", "run folder"):
-        assert re.search(rf"^{fact} +\S", text, re.MULTILINE), fact
+        assert re.search(rf"^{fact} +\S", text, re.MULTILINE), f"{fact} is not in\n{text}"
     shown = [line[2:46].rstrip() for line in lines if line.startswith("│")]
     assert shown == [title for title, _ in ROWS.values()]
     assert re.search(r"^noise ceiling: [\d.]+, as published \(Linsley et al. 2023\)$", text, re.MULTILINE)

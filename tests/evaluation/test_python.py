@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(folder):
     batches = list(ShardData(folder, model="test_resnet", batch_size=8, image_size=32, crop_ratio=1.0).val_dataloader())
-    return tuple(torch.cat([getattr(batch, name) for batch in batches]) for name in ("images", "labels", "human"))
+    return tuple(torch.cat([getattr(batch, name) for batch in batches]) for name in ("images", "labels", "human_map"))
 
 
 @pytest.fixture(scope="module")
