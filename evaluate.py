@@ -30,8 +30,8 @@ def measure(config: DictConfig, spec: Any, *, skip_done: bool = False, **details
         return None
     build(config.numerics)
     build(config.seeding)
-    module = spec.build(data.classes)
     trainer = build(config.trainer, callbacks=[*callbacks.values(), writer], logger=False)
+    module = spec.build(data.classes, data, trainer.strategy.root_device)
     trainer.validate(module, data, verbose=False)
     return Path(writer.folder)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harmonizer.cli.suggest import PROGRAMS, groups
 
-SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained", "trust"})  # need no value
+SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained", "probe", "trust"})  # need no value
 WORDS = dict.fromkeys(("true", "yes", "on", "1"), "true") | dict.fromkeys(("false", "no", "off", "0"), "false")
 LIBRARIES = ("foolbox", "advlib")  # attack=LIBRARY:NAME
 NOTHING = "${oc.decode:null}"  # null as an interpolation: translating it again does not make the text "null" of it
@@ -23,7 +23,7 @@ HYDRA_OPTIONS: dict[str, tuple[str, ...] | None] = (
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@-]*=")
 _TEXT = re.compile(
-    r"[+]{0,2}(ckpt|weights|model|folder|results|label|out|attack\.name|sweep\.file|data(\.sources\.\w+)?\.(folder|cache))"
+    r"[+]{0,2}(ckpt|weights|model|prompts|class_names|folder|results|label|out|attack\.name|sweep\.file|data(\.sources\.\w+)?\.(folder|cache))"
 )
 _OPEN = re.compile(r"(attack\.settings|model_args)\.\w+")  # the attack or timm says which of these there are
 _QUOTED = re.compile(r"""(['"])(\\.|(?!\1)[^\\])*\1""", re.DOTALL)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 
-from harmonizer.data.dataset import OnError, ShardDataset
+from harmonizer.data.dataset import OnError, SampleIndex, ShardDataset
 from harmonizer.data.demo.dataset import ensure_demo
 from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.mixture import Mixture, Part
@@ -153,16 +154,19 @@ class ShardData(L.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """Return this process's training batches."""
         rank, world = self._place()
-        folders = [
-            ShardFolder(source.location, manifest=manifest, cache=self.cache, verify=self.verify)
-            for source, manifest in zip(self.sources, self._manifests()[1:], strict=True)
-        ]
-        dataset = ShardDataset(folders, self.train_transform, on_error=self.on_error, mixup=self.mixup)
+        dataset = ShardDataset(self._training_folders(), self.train_transform, on_error=self.on_error, mixup=self.mixup)
         batches = TrainBatches(
             self._mixture(), self.batch_size, seed=self.seed, rank=rank, world=world, steps=self.steps_per_epoch
         )
         epochs = None if self.trainer is None else self.trainer.max_epochs
         return TrainLoader(dataset, batches, epochs=epochs, **self.workers)
+
+    def probe_dataloader(self, most: int) -> BatchLoader:
+        """Return training samples in order, prepared as in evaluation: so many, drawn at random by the seed 0."""
+        dataset = ShardDataset(self._training_folders(), self.eval_transform, on_error=self.on_error)
+        drawn = np.sort(np.random.default_rng(0).permutation(len(dataset))[:most])
+        chosen, size = [SampleIndex(index, 0) for index in drawn.tolist()], self.eval_batch_size
+        return BatchLoader(dataset, [chosen[i : i + size] for i in range(0, len(chosen), size)], **self.workers)
 
     def train_batches(self) -> int:
         """Return the number of training batches of one process in an epoch."""
@@ -210,6 +214,13 @@ class ShardData(L.LightningDataModule):
         if self._training is None:
             self._training = open_manifests([self.val, *(source.location for source in self.sources)], self.cache)
         return self._training
+
+    def _training_folders(self) -> list[ShardFolder]:
+        """Return the opened training folders."""
+        return [
+            ShardFolder(source.location, manifest=manifest, cache=self.cache, verify=self.verify)
+            for source, manifest in zip(self.sources, self._manifests()[1:], strict=True)
+        ]
 
     def _mixture(self) -> Mixture:
         """Return which samples the epochs hold."""

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from harmonizer.data.batch import Batch
-from harmonizer.data.dataset import ShardDataset
+from harmonizer.data.dataset import SampleIndex, ShardDataset
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class BatchLoader(DataLoader[Any]):
     def __init__(
         self,
         dataset: ShardDataset,
-        batches: TrainBatches | EvaluationBatches,
+        batches: TrainBatches | EvaluationBatches | list[list[SampleIndex]],
         *,
         seed: int = 0,
         num_workers: int = 0,

@@ -19,7 +19,7 @@ from harmonizer.evaluation.masking import MaskingReport
 from harmonizer.evaluation.measure import images_at_once, measure_batch
 from harmonizer.evaluation.results import Results
 from harmonizer.evaluation.summary import Outcome, assemble
-from harmonizer.models import PixelModel, weights_digest
+from harmonizer.models import Architecture, PixelModel, shown, weights_digest
 from harmonizer.models.logits import Caller
 from harmonizer.results import Row
 from harmonizer.results.families import guess_family
@@ -59,7 +59,6 @@ def evaluate(
         TypeError: The data are something else.
         ValueError: The attack, the model or the data are not usable.
 
-    >>> from harmonizer import wrap
     >>> from harmonizer import wrap
     >>> model = wrap(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), size=4)
     >>> results = evaluate(model, (torch.rand(4, 3, 4, 4), torch.tensor([0, 1, 2, 0])), attack="pgd", progress=False)
@@ -163,12 +162,13 @@ def _summary(model: nn.Module, label: str | None, source: Images, run: _Run, out
     """Return the content of ``summary.json``."""
     architecture = model.architecture if isinstance(model, PixelModel) else None
     inner = model.backbone if isinstance(model, PixelModel) else model
-    name = architecture.name if architecture is not None else type(inner).__name__
+    name = shown(architecture) if architecture is not None else type(inner).__name__
     transform = source.shards.eval_transform if source.shards else None
     described = {
         "name": name,
         "label": label or name,
         "family": guess_family(name),
+        **(Architecture("factory", name) if architecture is None else architecture).described_head(),
         "pretrained": False,
         "checkpoint": None,
         "weights_sha256": weights_digest(model),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData, demo_data
-from harmonizer.models import PixelModel
+from harmonizer.models import Architecture, PixelModel
 
 DEMO, DEMO_SIZE = "demo", 64  # the demo images' own size in pixels
 CHUNK = 64  # images of tensors in one batch
@@ -58,7 +58,8 @@ def images_of(data: Any, model: torch.nn.Module) -> Images:  # noqa: ANN401 - se
         ValueError: Shapes do not fit each other, or images are not in [0,1].
     """
     if isinstance(data, str | Path):
-        data = _opened(data, model)
+        built = model if isinstance(model, PixelModel) else None
+        data = _opened(data, *(built.architecture, built.image_size) if built else (None, None))
     if isinstance(data, ShardData):
         return Images(data.val_dataloader(), str(data.val), data.manifest.samples, data)
     if isinstance(data, Batch):
@@ -74,10 +75,46 @@ def images_of(data: Any, model: torch.nn.Module) -> Images:  # noqa: ANN401 - se
     )
 
 
-def _opened(place: str | Path, model: torch.nn.Module) -> ShardData:
+@dataclass
+class ProbeImages:
+    """What a probe is fitted to.
+
+    Attributes:
+        batches: Of images (B,3,H,W) and labels (B,).
+        classes: How many classes the labels are of.
+        digests: sha256 of the manifests of the training split, or of the images that were given.
+    """
+
+    batches: Iterable[tuple[Tensor, Tensor]]
+    classes: int
+    digests: list[str]
+
+
+def probe_images(data: Any, architecture: Architecture | None, size: int, most: int) -> ProbeImages:  # noqa: ANN401 - see below
+    """Return the training split of shards, or other images as they are.
+
+    Args:
+        data: See :func:`harmonizer.evaluate`.
+        architecture: Of the model, for the preparation of images that are read from files.
+        size: Height and width of these in pixels.
+        most: Images that are taken of the training split.
+    """
+    if isinstance(data, str | Path):
+        data = _opened(data, architecture, size)
+    if isinstance(data, ShardData):
+        loader = data.probe_dataloader(most)
+        pairs = ((batch.images, batch.labels) for batch in loader)
+        return ProbeImages(pairs, len(data.classes), sorted(data.digests().values()))
+    source = images_of(data, torch.nn.Identity())
+    found = list(source.batches)
+    for batch in found:
+        source.seen(batch)
+    classes = 1 + max((int(batch.labels.max()) for batch in found), default=0)
+    return ProbeImages([(batch.images, batch.labels) for batch in found], classes, [source.digest])
+
+
+def _opened(place: str | Path, architecture: Architecture | None, size: int | None) -> ShardData:
     """Open shards, prepared as the model asks for."""
-    size = model.image_size if isinstance(model, PixelModel) else None
-    architecture = model.architecture if isinstance(model, PixelModel) else None
     settings: dict[str, Any] = {"model": architecture, "batch_size": CHUNK, "image_size": size}
     if architecture is None:
         settings |= {"model": "resnet50", "crop_ratio": 1.0, "interpolation": "bilinear"}  # only these are asked for

@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from harmonizer.evaluation.images import probe_images
 from harmonizer.evaluation.model_spec import resolve_model
-from harmonizer.models import PixelModel, build_model
+from harmonizer.models import PixelModel, build_model, resolve
 from harmonizer.models.architecture import AS_IT_IS
+from harmonizer.models.clip_zoo import with_texts
+from harmonizer.models.linear_probe import fit_probe
 from harmonizer.models.trial import try_model, warn_of_normalisation
 
 
@@ -26,13 +29,16 @@ def load(
     model_args: Mapping[str, Any] | None = None,
     code: str | None = None,
     seed: int = 0,
+    prompts: str | Sequence[str] | None = None,
+    class_names: str | Sequence[str] | None = None,
+    probe: Any = None,  # noqa: ANN401 - see below
 ) -> PixelModel:
     """Return a model that takes images in [0,1], with its normalisation inside, in evaluation mode.
 
     Args:
-        name: timm's (``"resnet50.a1_in1k"``), ``"torchvision:resnet18.IMAGENET1K_V1"``, ``"hf-hub:ORG/NAME"``, an
-            exported or timm folder, a checkpoint or run folder of train.py, ``"FILE.py:FUNCTION"`` or
-            ``"MODULE:FUNCTION"``.
+        name: timm's (``"resnet50.a1_in1k"``), ``"torchvision:resnet18.IMAGENET1K_V1"``, ``"hf-hub:ORG/NAME"``,
+            ``"clip:ViT-B-32.openai"``, an exported or timm folder, a checkpoint or run folder of train.py,
+            ``"FILE.py:FUNCTION"`` or ``"MODULE:FUNCTION"``.
         pretrained: Load the published weights of a timm or torchvision model; without them weights are random.
         num_classes: Size of the head; None keeps the model's own. A checkpoint has its own.
         weights: File of weights, all but the head of another number of classes.
@@ -43,6 +49,10 @@ def load(
         model_args: Arguments of the architecture.
         code: ``"FILE.py:FUNCTION"`` of a checkpoint whose model is of your own.
         seed: Seed of random weights.
+        prompts: Of ``clip:NAME``: a text with ``{}`` for the class name, several, a file of them, or ``"openai"``.
+        class_names: Of ``clip:NAME``: what the prompts call the classes, in the order of the labels.
+        probe: Fit the last linear layer to these images, :mod:`harmonizer.models.linear_probe`: ``"demo"`` or a folder
+            of shards, of which the training split is taken, or what :func:`harmonizer.evaluate` takes as data.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
@@ -61,6 +71,9 @@ def load(
         mean=mean,
         std=std,
         model_args=model_args,
+        prompts=prompts,
+        class_names=class_names,
+        probe=probe is not None,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -68,14 +81,21 @@ def load(
             module = spec.restored()
             module.model.image_size = spec.image_size
             return module.model.eval()
-        return build_model(
-            spec.source,
-            num_classes=num_classes,
+        source = resolve(spec.source)
+        if source.kind == "clip" and source.weights is None:
+            source = with_texts(source, prompts=prompts, class_names=class_names)
+        images = None if probe is None else probe_images(probe, source, spec.image_size, spec.probe)
+        model = build_model(
+            source,
+            num_classes=num_classes or (None if images is None else images.classes),
             pretrained=pretrained,
             weights=weights,
             image_size=image_size,
             model_args=model_args,
         ).eval()
+        if images is not None:
+            fit_probe(model, images.batches, probe_data=images.digests)
+        return model
 
 
 def wrap(

@@ -1,18 +1,28 @@
-"""What evaluate.py measures: a checkpoint of train.py, or a timm model as it is."""
+"""What evaluate.py measures: a checkpoint of train.py or a model by its name, its head made for the data if asked."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from harmonizer.cli.console import print_rank_zero
+from harmonizer.data.datamodule import ShardData
 from harmonizer.evaluation.checkpoint import architecture_of, code_of, find_checkpoint, other_classes, restore, state_of
 from harmonizer.models import Architecture, model_image_size, resolve
+from harmonizer.models.architecture import PROBE, ZERO_SHOT
+from harmonizer.models.clip_zoo import with_texts
 from harmonizer.models.factories import is_code
+from harmonizer.models.linear_probe import fit_probe
 from harmonizer.models.weights import load_all_but_head, read_weights, with_head
 from harmonizer.run import BEST, model_label
 from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.training.module import HarmonizerModule
 from harmonizer.untrusted import plain_text
+
+MOST_PROBE_IMAGES = 50_000  # that a probe is fitted to, where nothing else is said
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,9 @@ class ModelSpec:
         seed: Seed of random weights; None for all others.
         model_args: Arguments of the architecture; a checkpoint has its own.
         trust: Run code that the checkpoint names.
+        prompts: Of a zero-shot classifier; see :func:`harmonizer.models.clip_zoo.with_texts`, as for ``class_names``.
+        class_names: What its prompts call the classes.
+        probe: Images of the training split that the last linear layer is fitted to, at most; 0 keeps the model's own.
     """
 
     model: str
@@ -48,6 +61,9 @@ class ModelSpec:
     seed: int | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
     trust: bool = False
+    prompts: str | Sequence[str] | None = None
+    class_names: str | Sequence[str] | None = None
+    probe: int = 0
 
     @property
     def source(self) -> str | Architecture:
@@ -71,11 +87,25 @@ class ModelSpec:
             load_all_but_head(module.model.backbone, self.weights, read_weights(self.weights))
         return module
 
-    def build(self, classes: Sequence[str]) -> HarmonizerModule:
+    def head(self, data: ShardData) -> dict[str, Any]:
+        """Return what summary.json says of a head that is made for the data; nothing of a model's own."""
+        architecture = resolve(self.source)
+        if self.probe:
+            images = min(self.probe, sum(found.samples for _, found in data.training()))
+            return {"head": PROBE, "probe_images": images, "probe_data": sorted(data.digests().values())}
+        if architecture.kind == "clip" and architecture.weights is None:
+            return {"head": ZERO_SHOT, **self._with_texts(architecture, data.classes).head_details}
+        return {}
+
+    def build(
+        self, classes: Sequence[str], data: ShardData | None = None, device: torch.device | None = None
+    ) -> HarmonizerModule:
         """Return the module, with its weights.
 
         Args:
             classes: Class names of the data.
+            data: Whose training split a probe is fitted to.
+            device: Where a probe is fitted.
 
         Raises:
             ValueError: The model does not know these classes, or ImageNet's are in another order than its own.
@@ -83,15 +113,12 @@ class ModelSpec:
         if self.checkpoint is not None:
             return self.restored(classes)
         architecture = resolve(self.source)
-        if architecture.classes is not None and list(classes) != list(architecture.classes):
-            raise ValueError(other_classes(self.model, "returns", architecture.classes, classes))
-        if self.seed is None and self.weights is None and len(classes) != architecture.num_classes:
-            raise ValueError(
-                f"{self.model} tells {architecture.num_classes} classes apart and the data have {len(classes)}; "
-                "choose data with the model's classes, or train a head for these with train.py --pretrained"
-            )
-        with with_head():
-            return HarmonizerModule(
+        if architecture.kind == "clip" and architecture.weights is None:
+            architecture = self._with_texts(architecture, classes)
+        elif not self.probe:
+            self._check_classes(architecture, classes)
+        with nullcontext() if self.probe else with_head():
+            module = HarmonizerModule(
                 self.model,
                 classes,
                 self.image_size,
@@ -100,6 +127,30 @@ class ModelSpec:
                 input_mean=self.mean,
                 input_std=self.std,
                 model_args=self.model_args,
+                architecture=architecture if architecture.kind == "clip" else None,
+            )
+        if self.probe:
+            assert data is not None
+            batches = ((batch.images, batch.labels) for batch in data.probe_dataloader(self.probe))
+            made = fit_probe(module.model, batches, device=device, probe_data=sorted(data.digests().values()))
+            print_rank_zero(
+                f"probe: the last layer is fitted to {made['probe_fitted']} images of the training split; l2 "
+                f"{made['probe_l2']:g}, cross-entropy {made['probe_held_out_cross_entropy']:.3f} on a held-out fifth"
+            )
+        return module
+
+    def _with_texts(self, architecture: Architecture, classes: Sequence[str]) -> Architecture:
+        """Return a zero-shot classifier's architecture with the texts of the data's classes."""
+        return with_texts(architecture, classes, prompts=self.prompts, class_names=self.class_names)
+
+    def _check_classes(self, architecture: Architecture, classes: Sequence[str]) -> None:
+        """Raise where a model's own head does not know the data's classes."""
+        if architecture.classes is not None and list(classes) != list(architecture.classes):
+            raise ValueError(other_classes(self.model, "returns", architecture.classes, classes))
+        if self.seed is None and self.weights is None and len(classes) != architecture.num_classes:
+            raise ValueError(
+                f"{self.model} tells {architecture.num_classes} classes apart and the data have {len(classes)}; choose "
+                "data with the model's classes, fit a head with probe=true, or train one with train.py --pretrained"
             )
 
 
@@ -117,6 +168,10 @@ def resolve_model(
     seed: int = 0,
     model_args: Mapping[str, Any] | None = None,
     trust: bool = False,
+    prompts: str | Sequence[str] | None = None,
+    class_names: str | Sequence[str] | None = None,
+    probe: bool = False,
+    probe_images: int = MOST_PROBE_IMAGES,
 ) -> ModelSpec:
     """Return the model that a checkpoint or a name stands for.
 
@@ -133,6 +188,10 @@ def resolve_model(
         seed: Seed of random weights.
         model_args: Arguments of the architecture, such as ``global_pool``; see :mod:`harmonizer.models.model_args`.
         trust: Run code that a checkpoint names.
+        prompts: Of a zero-shot classifier; see :func:`harmonizer.models.clip_zoo.with_texts`, as for ``class_names``.
+        class_names: What its prompts call the classes.
+        probe: Fit the last linear layer to images of the training split.
+        probe_images: At most so many, drawn at random by the seed 0.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
@@ -146,7 +205,8 @@ def resolve_model(
     if weights in ("raw", "ema"):
         raise ValueError(f"weights=FILE takes a file; for weights={weights} write ema={str(weights == 'ema').lower()}")
     label = None if label is None else plain_text(str(label), "label")  # a number, on the command line
-    given = {"mean": mean, "std": std, "model_args": model_args or None, "image_size": image_size}
+    given: dict[str, Any] = {"mean": mean, "std": std, "model_args": model_args or None, "image_size": image_size}
+    given |= {"prompts": prompts, "class_names": class_names, "probe": probe or None}
     if ckpt is not None:
         if set_here := {name: value for name, value in given.items() if value is not None}:
             names = ", ".join(set_here)
@@ -157,11 +217,16 @@ def resolve_model(
     assert model is not None
     architecture = resolve(model).fed(mean, std)
     arguments = dict(model_args or {})
+    if architecture.kind != "clip" and (prompts is not None or class_names is not None):
+        raise ValueError(f"expected prompts and class_names with model=clip:NAME only, got {model}")
+    if probe and (architecture.kind == "clip" or probe_images < 1):
+        got = f"model={model} and probe_images={probe_images}"
+        raise ValueError(f"expected probe=true with a model that has a last linear layer, and probe_images, got {got}")
     random = not (pretrained or weights or architecture.tag or architecture.weights)
     made = model_label(model) + (f"-{Path(weights).stem}" if weights else "")
     if random:
         made += "-untrained" * (architecture.kind != "factory") + f"-seed-{seed}" * bool(seed)
-    made += "".join(f"-{key}={value}" for key, value in sorted(arguments.items()))
+    made += "-probe" * probe + "".join(f"-{key}={value}" for key, value in sorted(arguments.items()))
     return ModelSpec(
         model,
         image_size or model_image_size(architecture),
@@ -173,6 +238,9 @@ def resolve_model(
         std=std,
         seed=seed if random else None,
         model_args=arguments,
+        prompts=prompts,
+        class_names=class_names,
+        probe=probe_images if probe else 0,
     )
 
 

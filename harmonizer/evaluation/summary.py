@@ -101,12 +101,14 @@ def summarise(
     """
     settings, trained, manifest = module.hparams, spec.checkpoint is not None, data.manifest
     request = request_of(spec, data, protocol)
+    built = module.model.architecture or resolve(spec.source)
     return assemble(
         outcome,
         model=request["model"]
         | {
             "label": spec.label,
-            "family": family or (_family(settings) if trained else guess_family(resolve(spec.source).name)),
+            "family": family or (_family(settings) if trained else guess_family(built.name)),
+            **built.described_head(),
             "pretrained": settings["pretrained"],
             "checkpoint": spec.checkpoint.name if spec.checkpoint else None,
             "weights_sha256": weights_digest(module.model),
@@ -205,6 +207,7 @@ def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str
             **({"weights_file_sha256": file_sha256(weights_file(spec.weights))} if spec.weights else {}),
             **{name: list(value) for name, value in (("mean", spec.mean), ("std", spec.std)) if value is not None},
             "seed": spec.seed,
+            **spec.head(data),
             **({"model_args": dict(spec.model_args)} if spec.model_args else {}),
             "input_size": data.image_size,
             "crop_ratio": transform.crop_ratio,

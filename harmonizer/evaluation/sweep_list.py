@@ -9,12 +9,16 @@ import yaml
 
 from harmonizer.models.factories import is_code
 from harmonizer.models.folders import CONFIG, CONVERTED, read_config
-from harmonizer.untrusted import LONGEST_TEXT, MOST_SIDE, plain_text, shortened
+from harmonizer.untrusted import LONGEST_TEXT, MOST_CLASSES, MOST_SIDE, plain_text, shortened
 
 CHECKPOINT = ".ckpt"
-SETTINGS = ("model", "ckpt", "weights", "ema", "pretrained", "image_size", "mean", "std", "label", "family")
+TEXTS = ("prompts", "class_names")  # of zero-shot classifiers
+SETTINGS = (
+    *("model", "ckpt", "weights", "ema", "pretrained", "image_size", "mean", "std", "probe", *TEXTS),
+    *("label", "family"),
+)
 OF_NAMES = ("image_size", "mean", "std", "model_args")  # said for a whole sweep, these are its names' settings
-SWITCHES = ("pretrained", "ema")
+SWITCHES = ("pretrained", "ema", "probe")
 PATHS = ("ckpt", "weights")
 MOST_MODELS = 10_000
 LONGEST_PATH = 4096  # characters
@@ -41,7 +45,11 @@ class Entry:
     @property
     def all_settings(self) -> dict[str, Any]:
         """Return the settings without those of the whole sweep that this kind of model does not have."""
-        absent = dict.fromkeys(OF_NAMES) if "ckpt" in self.settings else {"ema": False}
+        absent: dict[str, Any] = (
+            dict.fromkeys(OF_NAMES) | {"probe": False} if "ckpt" in self.settings else {"ema": False}
+        )
+        is_zero_shot = str(self.settings.get("model")).startswith("clip:")
+        absent |= {"probe": False} if is_zero_shot else dict.fromkeys(TEXTS)
         return {**absent, **self.settings}
 
 
@@ -58,7 +66,8 @@ def read_models(
     Args:
         listed: A list, or lists by family. Each item is a name (:mod:`harmonizer.models.sources`), the path of a
             checkpoint (it ends in ``.ckpt``), or a mapping with ``model`` or ``ckpt`` and, where wanted, ``weights``
-            (a file), ``ema``, ``pretrained``, ``image_size``, ``mean``, ``std``, ``label`` and ``family``.
+            (a file), ``ema``, ``pretrained``, ``image_size``, ``mean``, ``std``, ``probe``, ``prompts`` and
+            ``class_names`` (lists of texts), ``label`` and ``family``.
         file: YAML file with such a list, or with such a list under ``models`` (and ``pretrained``); its models follow.
         folder: Folder of model folders, such as those of :mod:`harmonizer.models.convert_weights`; these follow.
         pretrained: Load published weights, where an item does not say.
@@ -147,6 +156,10 @@ def _checked(name: str, value: object, where: str) -> Any:  # noqa: ANN401 - a t
     elif name in ("mean", "std"):
         if not isinstance(value, list) or not all(isinstance(part, int | float) for part in value):
             raise ValueError(f"{where}: expected three numbers, got {shortened(value)}")
+    elif name in TEXTS:
+        if not isinstance(value, list) or not 0 < len(value) <= MOST_CLASSES:
+            raise ValueError(f"{where}: expected a list of texts, got {shortened(value)}")
+        return [plain_text(text, where) for text in value]
     else:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         text = str(value) if name == "label" and is_number else value

@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from harmonizer.untrusted import MOST_SIDE, plain_text, shortened
 
-Kind = Literal["timm", "torchvision", "factory"]
-BY_NAME = ("timm", "torchvision")  # kinds that a file may describe: no code of its own
+Kind = Literal["timm", "torchvision", "clip", "factory"]
+BY_NAME = ("timm", "torchvision", "clip")  # kinds that a file may describe: no code of its own
+OWN, ZERO_SHOT, PROBE = "own", "zero-shot", "probe"  # heads: trained with the network, made of texts, fitted afterwards
+HEADS = (OWN, ZERO_SHOT, PROBE)
 AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and std of a model that takes images in [0,1]
 
 
@@ -17,7 +19,7 @@ class Architecture:
 
     Attributes:
         kind: Who builds it.
-        name: For the builder: timm's or torchvision's name, or ``FILE.py:FUNCTION``.
+        name: For the builder: timm's, torchvision's or open_clip's name, or ``FILE.py:FUNCTION``.
         mean: Per channel, in [0,1] units.
         std: Per channel, in [0,1] units.
         size: Input height and width in pixels; None where the name does not say.
@@ -26,8 +28,11 @@ class Architecture:
         num_classes: Size of the model's own head; None where the name does not say.
         classes: Class names in the model's order; None where the name does not say.
         model_args: Arguments that belong to the name.
-        tag: torchvision's name of the weights that belong to the name.
+        tag: torchvision's or open_clip's name of the weights that belong to the name.
         weights: Folder of the weights that belong to the name.
+        head: Where the logits come from, one of :data:`HEADS`.
+        head_details: How the head was made, as plain values: the prompts and class names of a zero-shot classifier, the
+            images and the L2 strength of a probe.
     """
 
     kind: Kind
@@ -42,11 +47,18 @@ class Architecture:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     tag: str | None = None
     weights: str | None = None
+    head: str = OWN
+    head_details: Mapping[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of it: plain values, without weights and class names."""
+        """Return what a checkpoint keeps of it: plain values, without weights, class names and the making of a head."""
         kept = asdict(self) | {"mean": list(self.mean), "std": list(self.std), "model_args": dict(self.model_args)}
-        return {name: value for name, value in kept.items() if name not in ("tag", "weights", "classes")}
+        left_out = ("tag", "weights", "classes", "head", "head_details")
+        return {name: value for name, value in kept.items() if name not in left_out}
+
+    def described_head(self) -> dict[str, Any]:
+        """Return what results and exported folders say of the head."""
+        return {"head": self.head, **self.head_details}
 
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str) -> "Architecture":

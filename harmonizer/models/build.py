@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harmonizer.models import factories, timm_zoo, torchvision_zoo
+from harmonizer.models import clip_zoo, factories, timm_zoo, torchvision_zoo
 from harmonizer.models.architecture import AS_IT_IS, Architecture
 from harmonizer.models.pixel_model import PixelModel
 from harmonizer.models.sources import resolve
@@ -116,7 +116,8 @@ def backbone_shapes(
 
 def shown(architecture: Architecture) -> str:
     """Return how a user names an architecture."""
-    return f"{'torchvision:' * (architecture.kind == 'torchvision')}{architecture.name}"
+    prefix = f"{architecture.kind}:" if architecture.kind in ("torchvision", "clip") else ""
+    return f"{prefix}{architecture.name}"
 
 
 def model_image_size(name: str | Architecture) -> int:
@@ -147,6 +148,8 @@ def _state(architecture: Architecture, weights: str | None, pretrained: bool) ->
     if architecture.kind == "torchvision" and (pretrained or architecture.tag):
         tag = architecture.tag or "DEFAULT"
         return f"torchvision, {tag}", torchvision_zoo.published(architecture.name, tag)
+    if pretrained and architecture.kind == "clip" and not architecture.tag:
+        resolve(f"clip:{architecture.name}.pretrained")  # which names the tags there are
     if pretrained and architecture.kind == "factory":
         raise ValueError(f"{architecture.name} has no published weights to load with --pretrained; try weights=FILE")
     return None
@@ -184,6 +187,8 @@ def _build(
             weights=state,
             model_args=arguments,
         )
+    if architecture.kind == "clip":
+        return clip_zoo.build(architecture, num_classes=num_classes, image_size=image_size, state=state)
     if architecture.kind == "torchvision":
         count = num_classes or architecture.num_classes
         model = torchvision_zoo.build(name, num_classes=count, image_size=image_size, model_args=arguments)

@@ -33,7 +33,7 @@ def is_code(name: str) -> bool:
     >>> is_code("nets/mine.py:make"), is_code("package.nets:Net"), is_code("torchvision:resnet18"), is_code("resnet50")
     (True, True, False, False)
     """
-    return CODE.fullmatch(name) is not None and not name.startswith(("torchvision:", "hf_hub:"))
+    return CODE.fullmatch(name) is not None and not name.startswith(("torchvision:", "clip:", "hf_hub:"))
 
 
 def resolve(name: str) -> Architecture:
@@ -130,7 +130,7 @@ def _module(place: str, name: str) -> ModuleType:
             spec.loader.exec_module(module)
         except ModuleNotFoundError as error:
             if error.name and f"{place}.".startswith(f"{error.name}."):
-                meant = difflib.get_close_matches(place, ("torchvision", "hf-hub", "local-dir"), n=1)
+                meant = difflib.get_close_matches(place, ("torchvision", "clip", "hf-hub", "local-dir"), n=1)
                 hint = f"; did you mean {meant[0]}:{name.partition(':')[2]}?" if meant else ""
                 raise ValueError(f"there is no module {place}, expected MODULE:FUNCTION{hint}") from None
             raise ValueError(f"{name} cannot be imported: {_described(error)}") from error

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harmonizer.models import factories, timm_zoo, torchvision_zoo
-from harmonizer.models.architecture import Architecture
+from harmonizer.models import clip_zoo, factories, timm_zoo, torchvision_zoo
+from harmonizer.models.architecture import HEADS, Architecture
 from harmonizer.untrusted import parse_json, plain_text, shortened
 
 CONFIG = "config.json"
@@ -48,8 +48,12 @@ def resolve(folder: Path, name: str) -> Architecture:
             f"try model={architecture} weights={folder}"
         )
     prefix, _, rest = architecture.partition(":")
-    own = torchvision_zoo.resolve(rest) if prefix == "torchvision" else timm_zoo.resolve(architecture)
-    return _described(replace(own, weights=str(folder)), config, path)
+    zoos = {"torchvision": torchvision_zoo.resolve, "clip": clip_zoo.resolve}
+    own = zoos[prefix](rest) if prefix in zoos else timm_zoo.resolve(architecture)
+    head = config.get("head", own.head)
+    if head not in HEADS:
+        raise ValueError(f"{path}: expected a head of {', '.join(HEADS)}, got {shortened(head)}")
+    return replace(_described(own, config, path), weights=str(folder), head=head)
 
 
 def _described(own: Architecture, config: Mapping[str, Any], path: Path) -> Architecture:
@@ -71,7 +75,7 @@ def _described(own: Architecture, config: Mapping[str, Any], path: Path) -> Arch
     ratio = values["crop_ratio"]
     if not isinstance(ratio, int | float) or not 0 < ratio <= 1:
         raise ValueError(f"{path}: expected crop_pct in (0,1], got {shortened(ratio)}")
-    return replace(Architecture.of(values, str(path)), weights=own.weights)
+    return Architecture.of(values, str(path))
 
 
 def read_config(path: Path) -> Mapping[str, Any]:

@@ -1,10 +1,11 @@
-"""What a model's name stands for: a timm or torchvision model, a folder, one of the Hub's, or code of the user's own.
+"""What a model's name stands for: a model of timm, torchvision or open_clip, a folder, one of the Hub's, or own code.
 
 ========================================= ===========================================================================
 name                                      model
 ========================================= ===========================================================================
 ``resnet50``, ``resnet50.a1_in1k``        timm's
 ``torchvision:resnet18[.IMAGENET1K_V1]``  torchvision's; with a tag, its weights
+``clip:ViT-B-32[.openai]``                open_clip's, as a zero-shot classifier; with a tag, its weights
 ``hf-hub:ORG/NAME[@REVISION]``            a timm model of the Hugging Face Hub, with its weights
 ``FOLDER``, ``local-dir:FOLDER``          an exported folder, or one in timm's format, with its weights
 ``FILE.py:FUNCTION``, ``MODULE:FUNCTION`` what a function or class of the user's own returns
@@ -16,7 +17,7 @@ Checkpoints of train.py are names too where models are measured; see :mod:`harmo
 from collections.abc import Callable
 from pathlib import Path
 
-from harmonizer.models import factories, folders, timm_zoo, torchvision_zoo
+from harmonizer.models import clip_zoo, factories, folders, timm_zoo, torchvision_zoo
 from harmonizer.models.architecture import Architecture
 from harmonizer.models.hub import fetch_folder
 
@@ -43,6 +44,7 @@ def resolve(name: str | Architecture | None) -> Architecture:
     prefix, _, rest = name.partition(":")
     prefixes: dict[str, Resolver] = {
         "torchvision": torchvision_zoo.resolve,
+        "clip": clip_zoo.resolve,
         "hf-hub": lambda repository: folders.resolve(fetch_folder(repository), name),
         "hf_hub": lambda repository: folders.resolve(fetch_folder(repository), name),
         "local-dir": lambda folder: folders.resolve(Path(folder), name),
@@ -88,6 +90,8 @@ def _refuse_path(name: str) -> None:
         hint = " or ".join(f"model={name}:{each}" for each in found[:3]) or f"model={name}:FUNCTION"
         raise ValueError(f"expected FILE.py:FUNCTION, got {name}; try {hint}")
     if ":" in name:
-        raise ValueError(f"expected timm's NAME, torchvision:NAME, hf-hub:ORG/NAME or FILE.py:FUNCTION, got {name!r}")
+        raise ValueError(
+            f"expected timm's NAME, torchvision:NAME, clip:NAME, hf-hub:ORG/NAME or FILE.py:FUNCTION, got {name!r}"
+        )
     if "/" in name:
         raise FileNotFoundError(f"no folder at {name}; expected an exported folder, a run or hf-hub:ORG/NAME")

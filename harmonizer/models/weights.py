@@ -145,6 +145,15 @@ def load_all_but_head(model: nn.Module, path: str | Path, weights: Mapping[str, 
     _load(model.load_state_dict, own, state, path, head=head, in_file=set(weights))
 
 
+def load_all(model: nn.Module, path: str | Path, weights: Mapping[str, Tensor]) -> None:
+    """Load a file's weights into a model that has no head to train anew; print what was loaded.
+
+    Raises:
+        ValueError: As for :func:`load_all_but_head`, for every parameter and running statistic.
+    """
+    _load(model.load_state_dict, model.state_dict(), weights, path, head=set(), in_file=set(weights))
+
+
 def _rows(weights: Mapping[str, Tensor], layer: str) -> int | None:
     """Return how many classes, or channels, a layer gives; None where it is not there."""
     name = f"{layer}.weight"

@@ -10,23 +10,25 @@ BEGINNINGS = {
     "hybrid": """
         bat_resnext botnet caformer coat coatne csatv2 cvt eca_botnext eca_halonext edgenext efficientformer
         efficientvit fastvit halo iformer lambda lamhalo levit lowformer maxvit maxxvit mobilenetv4_hybrid mobilevit
+        mobileclip
         nextvit sebotnet sehalonet shvit swiftformer test_coatnet test_maxvit tiny_vit uniformer visformer vitamin
     """,
     "transformer": """
         aimv2 beit cait convit crossvit davit deepseek deit dino eva flexivit gcvit gemma hiera jx_nest mvit naflexvit
-        nest pit_ pvt qwen sam2 samvit swin test_vit tnt twins vit_ volo xcit
+        nest pe_core pit_ pvt qwen sam2 samvit swin test_vit tnt twins vit_ volo xcit
     """,
     "CNN": """
         adv_inception alexnet convformer convmixer convnext cs3 csp darknet densenet dla dm_nfnet dpn eca_nfnet
         eca_resne eca_vovnet ecaresne efficientnet ens_adv ese_vovnet fasternet fbnet focalnet gc_efficientnet gcresne
         gernet ghostnet gluon hardcorenas hgnet hrnet ig_resne inception lcnet mambaout mixnet mnasnet mobilenet
         mobileone nasnet nf_ nfnet pnasnet poolformer rdnet regnet repghostnet repvgg repvit res2ne resmobile resne
-        rexnet sedarknet selecsls semnasnet senet seresne skresne spnasnet squeezenet ssl_resne starnet swsl_resne
+        rexnet rn101 rn50
+        sedarknet selecsls semnasnet senet seresne skresne spnasnet squeezenet ssl_resne starnet swsl_resne
         test_byobnet test_convnext test_efficientnet test_mambaout test_nfnet test_resnet tinynet tresnet vgg vovnet
         wide_resnet xception
     """,
 }
-HUB = re.compile(r"^(hf[-_]hub:)?([\w-]+/)?")  # hf-hub:timm/resnet50.a1_in1k
+PLACE = re.compile(r"^((hf[-_]hub|clip|torchvision):)?([\w-]+/)?")  # hf-hub:timm/resnet50.a1_in1k
 WRAPPERS = re.compile(r"^(tf_|legacy_|gluon_)")  # where the weights came from
 ROBUST_RADIUS = re.compile(r"_(?:l2|linf)_eps(\d+(?:\.\d+)?)")  # of Salman et al. 2020; radius 0 is ordinary training
 ROBUST_TAG = re.compile(r"(?:^|[_.])(?:adv|advtrain|robust)(?:[_.]|$)")
@@ -45,7 +47,7 @@ def guess_family(model: str) -> str:
     >>> guess_family("resnet50.a1_in1k"), guess_family("vit_large_r50_s32_384"), guess_family("resnet18_l2_eps3")
     ('CNN', 'hybrid', 'adversarially robust')
     """
-    name = HUB.sub("", model.strip().lower())
+    name = PLACE.sub("", model.strip().lower()).replace("-", "_")
     radius = ROBUST_RADIUS.search(name)
     if ROBUST_TAG.search(name) or (radius and float(radius[1]) > 0):
         return "adversarially robust"

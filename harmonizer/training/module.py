@@ -54,7 +54,7 @@ class HarmonizerModule(L.LightningModule):
         model_args: Arguments of the architecture, such as ``drop_path_rate``; see :mod:`harmonizer.models.model_args`.
         input_mean: Per channel, of the normalisation; None takes the model's own, as for ``input_std``.
         input_std: Per channel.
-        architecture: What ``model`` stood for when it was trained, where the name alone does not say; made here.
+        architecture: What ``model`` stands for, or stood for when it was trained, where the name alone does not say.
         seed: Seed of dropout and the like; each batch has its own, so that a resumed run draws the same numbers.
         **settings: Fields of :class:`LossSettings` and :class:`OptimSettings`, side by side as in a recipe.
 
@@ -86,7 +86,7 @@ class HarmonizerModule(L.LightningModule):
         model_args: Mapping[str, Any] | None = None,
         input_mean: Sequence[float] | None = None,
         input_std: Sequence[float] | None = None,
-        architecture: Mapping[str, Any] | None = None,
+        architecture: Mapping[str, Any] | Architecture | None = None,
         seed: int = 0,
         **settings: Any,  # noqa: ANN401 - each of its own kind
     ) -> None:
@@ -109,7 +109,9 @@ class HarmonizerModule(L.LightningModule):
         if weights is not None:
             check_head_classes(weights, classes)
         self.model = build_model(
-            model if architecture is None else Architecture.of(architecture, "architecture"),
+            Architecture.of(architecture, "architecture")
+            if isinstance(architecture, Mapping)
+            else architecture or model,
             num_classes=len(classes),
             image_size=image_size,
             pretrained=pretrained,
@@ -121,8 +123,9 @@ class HarmonizerModule(L.LightningModule):
             model_args=model_args,
         )
         built = self.model.architecture
-        if built is not None and shown(built) != model:  # a folder or a hub's model, which need not be there later
-            self.hparams.update(architecture=built.plain())
+        assert built is not None
+        # Of a folder or a hub's model, which need not be there later.
+        self.hparams.update(architecture=built.plain() if shown(built) != model else None)
         joined = self.loss_settings.saliency_batch
         self.joint = joined == "joint" or (joined == "auto" and has_batch_statistics(self.model))
         self.measured: dict[str, Tensor] = {}
