@@ -70,7 +70,7 @@ def test_only_the_head_changes_and_it_tells_the_classes_apart(fitted):
     assert "head" not in model.architecture.plain()  # a training from it has a head of its own
 
 
-def test_the_strength_has_the_lowest_cross_entropy_on_held_out_images(monkeypatch):
+def test_the_strength_has_the_lowest_held_out_cross_entropy(monkeypatch):
     images, labels = TRAINING
     noisy = torch.where(torch.arange(200) % 7 == 0, labels.roll(1), labels)  # too weak a penalty fits these, too
     batches, losses = in_batches(images, noisy), {}
