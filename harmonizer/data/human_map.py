@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Method = Literal["fel2022", "gaussian", "none"]
+Preparation = Literal["fel2022", "gaussian", "disk", "none"]  # of the converter: disk keeps the size
 Map = TypeVar("Map", Tensor, NDArray[Any])
 
 RAW_SIZE = 256  # pixels a side of a ClickMe map

@@ -1,4 +1,4 @@
-"""How well people agree on each image: the ceiling for a model's alignment, and the floor of mismatched images."""
+"""Split halves of an image's people, stepped up to their full number by Spearman-Brown."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from harmonizer.data.ceilings.participants import participant_files, participant_maps
 from harmonizer.data.shards.manifest import Ceilings
 from harmonizer.functional.agreement import spearman
 
@@ -61,30 +63,26 @@ def split_half_reliability(stack: NDArray[np.floating], *, splits: int = CEILING
     """
     if stack.ndim != 3 or splits < 1:
         raise ValueError(f"expected a stack (P,H,W) and splits >= 1, got {stack.shape} and {splits}")
-    if len(stack) < 2:
-        return math.nan
-    halvings = list(_halvings(len(stack), splits, seed))
-    halves = [np.stack([stack[list(half)].mean(axis=0) for half in side]) for side in zip(*halvings, strict=True)]
-    correlations = spearman(torch.from_numpy(halves[0]), torch.from_numpy(halves[1])).numpy()  # (splits,)
-    defined = correlations[np.isfinite(correlations)]
-    if not len(defined):
-        return math.nan
-    r = float(defined.mean())
-    return 2 * r / (1 + r) if r > -1 else -math.inf
+    return _reliability(torch.from_numpy(stack).double(), splits, seed)
 
 
 def measure_ceilings(
-    folder: Path, *, splits: int = CEILING_SPLITS, advance: Callable[[int], None] = lambda count: None
+    folder: Path,
+    *,
+    splits: int = CEILING_SPLITS,
+    advance: Callable[[int], None] = lambda count: None,
+    device: torch.device | str = "cpu",
 ) -> Ceilings | None:
-    """Measure the ceilings of all stacks in a folder.
+    """Measure the ceilings of all participants' maps in a folder.
 
     The floor is the rank correlation of an image's mean map with the next image's, in the order of keys: what
     people's maps share without looking at the same image, such as a liking for the centre.
 
     Args:
-        folder: One ``KEY.npy`` (P,H,W) a sample.
+        folder: One ``KEY.npy`` (P,H,W), or ``KEY.clicks.npz``, per sample.
         splits: Halvings of an image's participants.
         advance: Called with the number of images done since the last call.
+        device: What computes.
 
     Returns:
         None without such a folder.
@@ -93,19 +91,19 @@ def measure_ceilings(
         CeilingError: The mean ceiling is above that of people who agree as well as people can: the stacks are of
             something else, such as the click-count thresholds of one mean.
     """
-    paths = sorted(folder.glob("*.npy"))
-    if not paths:
+    files = participant_files(folder)
+    if not files:
         return None
     per_image: dict[str, float | None] = {}
     floors: list[float] = []
     most: list[float] = []  # of the images whose ceiling is defined
-    means: list[NDArray[np.floating]] = []  # of the first image and of the last two
-    for path in paths:
-        stack = np.load(path, allow_pickle=False)
-        seed = int(sha256(path.stem.encode()).hexdigest()[:16], 16)  # whatever other images there are
-        per_image[path.stem] = _rounded(split_half_reliability(stack, splits=splits, seed=seed))
-        most += [most_ceiling(len(stack))] if per_image[path.stem] is not None else []
-        means = [*means[:1], *means[1:][-1:], stack.mean(axis=0)]
+    means: list[Tensor] = []  # of the first image and of the last two
+    for key, path in files.items():
+        stack = participant_maps(path, device=device).values
+        seed = int(sha256(key.encode()).hexdigest()[:16], 16)  # whatever other images there are
+        per_image[key] = _rounded(_reliability(stack, splits, seed))
+        most += [most_ceiling(len(stack))] if per_image[key] is not None else []
+        means = [*means[:1], *means[1:][-1:], stack.sum(0)]  # of the mean's ranks
         if len(means) > 1:
             floors.append(_correlate(means[-2], means[-1]))
         advance(1)
@@ -119,6 +117,25 @@ def measure_ceilings(
             "maps of single participants"
         )
     return Ceilings(splits, overall, _mean(map(_rounded, floors)), per_image)
+
+
+def _reliability(stack: Tensor, splits: int, seed: int) -> float:
+    """Return the reliability of the mean of a stack (P,H,W), all halvings at once on its device."""
+    if len(stack) < 2:
+        return math.nan
+    chosen = np.zeros((2, splits, len(stack)))  # half, halving, person
+    halvings = list(_halvings(len(stack), splits, seed))
+    for number, sides in enumerate(halvings):
+        for side, people in zip(chosen, sides, strict=True):
+            side[number, people] = 1
+    weights = torch.from_numpy(chosen[:, : len(halvings)]).to(stack)
+    first, second = weights @ stack.flatten(1)  # sums: of the mean's ranks, (halvings,HW) each
+    correlations = spearman(first, second)
+    defined = correlations[correlations.isfinite()]
+    if not len(defined):
+        return math.nan
+    r = float(defined.mean())
+    return 2 * r / (1 + r) if r > -1 else -math.inf
 
 
 def _halvings(people: int, splits: int, seed: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
@@ -136,11 +153,11 @@ def _halvings(people: int, splits: int, seed: int) -> Iterator[tuple[Sequence[in
         yield order[:half], order[half:]
 
 
-def _correlate(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+def _correlate(a: Tensor, b: Tensor) -> float:
     """Rank-correlate two maps; NaN if they differ in size or one is constant."""
     if a.shape != b.shape:
         return math.nan
-    return float(spearman(torch.from_numpy(a)[None], torch.from_numpy(b)[None]))
+    return float(spearman(a[None], b[None]))
 
 
 def _rounded(value: float) -> float | None:

@@ -1,0 +1,170 @@
+"""Measure the ceilings and floors of ClickMe v2: ``python -m harmonizer.data.ceilings FOLDER``.
+
+FOLDER is a folder of shards that was converted from raw clicks or from stacks of participants' maps. The result is
+``ceilings.json`` in it; rerun the same command to resume an interrupted one. The manifest's own ceilings, split halves
+stepped up by Spearman-Brown, stay as they are. Exit status: 0 done; 1 not done, the message says why; 2 wrong usage.
+"""
+
+import argparse
+import math
+import random
+import sys
+from collections.abc import Sequence
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from harmonizer.data.ceilings.clickme_v2 import ITERATIONS, LEVELS, Score, resampled_agreement
+from harmonizer.data.ceilings.file import NAME, Agreement, note, unfinished, write_agreement
+from harmonizer.data.ceilings.participants import participant_files, participant_maps
+from harmonizer.data.progress import Advance, show_progress
+
+KIND = "clickme_v2"
+PARTICIPANTS = "participants"
+
+
+def measure_agreement(
+    folder: Path,
+    *,
+    score: Score,
+    iterations: int = ITERATIONS,
+    levels: int | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    advance: Advance = lambda count: None,
+) -> Agreement:
+    """Measure the ceiling and the floor of each image of a folder of shards.
+
+    Args:
+        folder: Of shards, with the participants' maps or clicks.
+        score: ``"spearman"`` or ``"auc"``.
+        iterations: Halvings per image.
+        levels: Of click counts, over which it is averaged; None is 10 for the AUC of clicks, as published, otherwise 1.
+        seed: Of the halvings, and of the other image of each floor. A result depends on it and on the keys alone.
+        device: What computes.
+        advance: Called with the number of images done since the last call.
+
+    Raises:
+        FileNotFoundError: The folder holds no participants' maps.
+        ValueError: A file is damaged, or holds maps where the levels need clicks.
+    """
+    files = participant_files(folder / PARTICIPANTS)
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no participants' maps; convert raw clicks, or stacks of them")
+    if levels is None:
+        levels = LEVELS if score == "auc" and not any(path.suffix == ".npy" for path in files.values()) else 1
+    settings = {"kind": KIND, "score": score, "iterations": iterations, "levels": levels, "seed": seed}
+    keys = list(files)
+    with unfinished(folder, settings | {"images": _digest(keys)}) as (known, file):
+        for index, key in enumerate(keys):
+            if key not in known:
+                other = keys[_another(index, len(keys), seed, key)] if len(keys) > 1 else None
+                found = [
+                    _over_levels(files[key], None, score, iterations, levels, _seed(seed, key, "ceiling"), device),
+                    math.nan
+                    if other is None
+                    else _over_levels(
+                        files[key], files[other], score, iterations, levels, _seed(seed, key, "floor"), device
+                    ),
+                ]
+                known[key] = note(file, key, *found)
+            advance(1)
+    return Agreement(
+        KIND,
+        score,
+        iterations,
+        levels,
+        seed,
+        {key: known[key][0] for key in keys},
+        {key: known[key][1] for key in keys},
+    )
+
+
+def _over_levels(
+    own: Path, other: Path | None, score: Score, iterations: int, levels: int, seed: int, device: torch.device | str
+) -> float:
+    """Return the mean agreement over the levels of click counts."""
+    read = partial(participant_maps, prepare="disk", device=device)
+    found = []
+    for level in range(levels):
+        step = None if levels == 1 else (level, levels)
+        maps = [None if path is None else read(path, level=step) for path in (own, other)]
+        assert maps[0] is not None
+        found.append(resampled_agreement(maps[0], maps[1], score=score, iterations=iterations, seed=seed))
+    return sum(found) / len(found)
+
+
+def _seed(seed: int, key: str, what: str) -> int:
+    """Return a seed that depends on the image alone, whatever other images there are."""
+    return int(sha256(f"{seed} {what} {key}".encode()).hexdigest()[:15], 16)
+
+
+def _another(index: int, count: int, seed: int, key: str) -> int:
+    """Return the number of a random other image."""
+    drawn = random.Random(_seed(seed, key, "other")).randrange(count - 1)
+    return drawn + (drawn >= index)
+
+
+def _digest(keys: Sequence[str]) -> str:
+    """Return what identifies a set of images."""
+    return sha256("\n".join(keys).encode()).hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    given = _parser().parse_args(arguments)
+    try:
+        for score in given.scores:
+            with show_progress() as progress, progress.task(f"measuring {score}") as advance:
+                measured = measure_agreement(
+                    given.folder,
+                    score=score,
+                    iterations=given.iterations,
+                    levels=given.levels,
+                    seed=given.seed,
+                    device=given.device,
+                    advance=advance,
+                )
+            write_agreement(given.folder, measured)
+            sys.stdout.write(
+                f"{KIND} {score}: ceiling {measured.ceiling:.4f}, floor {measured.floor:.4f}, "
+                f"{len(measured.ceilings)} images, {measured.iterations} halvings, {measured.levels} level(s)\n"
+            )
+    except KeyboardInterrupt:
+        sys.stderr.write("ceilings: interrupted; rerun the same command to resume\n")
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: no such device
+        sys.stderr.write(f"ceilings: {error}\n")
+        return 1
+    sys.stdout.write(f"{given.folder / NAME}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    summary, _, rest = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m harmonizer.data.ceilings",
+        description=summary.partition(":")[0] + ".",
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="folder of shards with participants' maps")
+    add("--scores", nargs="+", choices=get_args(Score), default=list(get_args(Score)), help="default: both")
+    add("--iterations", type=_positive, default=ITERATIONS, metavar="N", help="halvings (default: %(default)s)")
+    add("--levels", type=_positive, metavar="N", help="of click counts (default: 10 for the AUC of clicks, else 1)")
+    add("--seed", type=int, default=0, metavar="N", help="of the halvings (default: %(default)s)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
+    return parser
+
+
+def _positive(text: str) -> int:
+    """Read a positive integer."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number

@@ -1,0 +1,140 @@
+"""``ceilings.json`` beside the shards: ceilings and floors of the kinds that the manifest does not hold, by name."""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from harmonizer.files import atomic_write
+from harmonizer.untrusted import parse_json, shortened
+
+NAME = "ceilings.json"
+VERSION = 1
+DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Ceilings and floors of one kind.
+
+    Attributes:
+        kind: How they were measured, such as ``"clickme_v2"``.
+        score: What compares two maps: ``"spearman"`` or ``"auc"``.
+        iterations: Halvings per image.
+        levels: Of click counts, over which it is averaged; 1 is all clicks.
+        seed: Of the halvings.
+        ceilings: By key; None where it is not defined.
+        floors: By key, each with another image's people.
+    """
+
+    kind: str
+    score: str
+    iterations: int
+    levels: int
+    seed: int
+    ceilings: dict[str, float | None]
+    floors: dict[str, float | None]
+
+    @property
+    def ceiling(self) -> float:
+        """Mean ceiling of the images; NaN where none is defined."""
+        return _mean(self.ceilings)
+
+    @property
+    def floor(self) -> float:
+        """Mean floor of the images; NaN where none is defined."""
+        return _mean(self.floors)
+
+
+def write_agreement(folder: Path, measured: Agreement) -> None:
+    """Add ceilings to a folder's file, in place of those of the same kind and score."""
+    known = [old for old in read_agreements(folder) if (old.kind, old.score) != (measured.kind, measured.score)]
+    listed = sorted([*known, measured], key=lambda one: (one.kind, one.score))
+    entries = [{"ceiling": _number(one.ceiling), "floor": _number(one.floor)} | asdict(one) for one in listed]
+    atomic_write(folder / NAME, json.dumps({"version": VERSION, "agreements": entries}, indent=1) + "\n")
+
+
+def read_agreements(folder: Path) -> list[Agreement]:
+    """Read a folder's file of ceilings; there may be none.
+
+    Raises:
+        ValueError: It is damaged or of another version.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return []
+    try:
+        content = parse_json(path.read_bytes(), strict=True)
+        if not isinstance(content, dict) or content["version"] != VERSION:
+            raise ValueError(f"expected version {VERSION}")
+        return [_parse(entry) for entry in content["agreements"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it and measure the ceilings again") from None
+
+
+@contextmanager
+def unfinished(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[dict[str, tuple[Any, Any]], IO[str]]]:
+    """Keep what is measured, image by image, so that an interrupted measurement continues.
+
+    Args:
+        folder: Of the shards.
+        settings: What makes two measurements the same.
+
+    Yields:
+        Ceiling and floor by key, as far as they are known, and the file to which a line is added for each image
+        (:func:`note`). It is removed at the end.
+    """
+    path = folder / f".ceilings-{settings['kind']}-{settings['score']}.partial"
+    head = json.dumps(settings, sort_keys=True)
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    lines = [line for line in lines if line.endswith("\n")]  # a torn line is of an image that was not finished
+    if not lines or lines[0].rstrip("\n") != head:
+        lines = [f"{head}\n"]
+    atomic_write(path, "".join(lines))
+    known = {}
+    for line in lines[1:]:
+        key, ceiling, floor = parse_json(line)
+        known[key] = (ceiling, floor)
+    with path.open("a") as file:
+        yield known, file
+    path.unlink()
+
+
+def note(file: IO[str], key: str, ceiling: float, floor: float) -> tuple[float | None, float | None]:
+    """Add an image to the file of an unfinished measurement; return what is stored."""
+    stored = _number(ceiling), _number(floor)
+    file.write(json.dumps([key, *stored]) + "\n")
+    file.flush()
+    return stored
+
+
+def _parse(entry: dict[str, Any]) -> Agreement:
+    """Return ceilings whose values are numbers."""
+    for name in ("ceilings", "floors"):
+        for value in entry[name].values():
+            is_number = isinstance(value, float | int) and not isinstance(value, bool)
+            if value is not None and not (is_number and math.isfinite(value)):
+                raise TypeError(f"{name} hold {shortened(value)}, expected numbers")
+    return Agreement(
+        kind=str(entry["kind"]),
+        score=str(entry["score"]),
+        iterations=int(entry["iterations"]),
+        levels=int(entry["levels"]),
+        seed=int(entry["seed"]),
+        ceilings=entry["ceilings"],
+        floors=entry["floors"],
+    )
+
+
+def _number(value: float) -> float | None:
+    """Return what is stored: None for a value that is not defined."""
+    return round(value, DECIMALS) if math.isfinite(value) else None
+
+
+def _mean(values: dict[str, float | None]) -> float:
+    """Return the mean of the defined values."""
+    defined = [value for value in values.values() if value is not None]
+    return sum(defined) / len(defined) if defined else math.nan

@@ -1,0 +1,98 @@
+"""The maps of single participants that a conversion keeps: stacks as they were prepared, or the clicks themselves."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harmonizer.data.clicks import SUFFIX, read_clicks
+from harmonizer.data.disk import disk_area
+from harmonizer.data.human_map import Preparation, prepare_human_map
+
+SIDE = 256  # pixels: of the shorter side before the crop; as published (image_shape)
+CROP = 224  # pixels a side of the central crop; as published (center_crop)
+
+
+class ParticipantMaps(NamedTuple):
+    """Maps of several people for one image.
+
+    Attributes:
+        values: (P,H,W) float64; whole numbers of ``unit`` for clicks, so that sums of them tie exactly.
+        unit: What the values are to be multiplied by.
+    """
+
+    values: Tensor
+    unit: float
+
+
+def participant_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder of participants' maps by the keys of their images, in the order of keys."""
+    files = [path for path in folder.glob("*") if path.name.endswith((".npy", SUFFIX)) and path.name[0] != "."]
+    return dict(sorted((path.name.removesuffix(SUFFIX).removesuffix(".npy"), path) for path in files))
+
+
+def participant_maps(
+    path: Path,
+    *,
+    prepare: Preparation | None = None,
+    level: tuple[int, int] | None = None,
+    device: torch.device | str = "cpu",
+) -> ParticipantMaps:
+    """Read the participants' maps of one image.
+
+    Args:
+        path: ``KEY.npy``, a stack (P,H,W) of prepared maps, or ``KEY.clicks.npz``, people's clicks.
+        prepare: How clicks become maps; None is as the conversion prepared the mean. Stacks are taken as they are.
+        level: (k, n) keeps the first clicks of each person, up to the k-th of n steps, from 0.
+        device: Of the result.
+
+    Returns:
+        Maps of clicks as an evaluation sees them: shorter side 256, central 224.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is damaged, or a level is asked for where only maps were kept.
+    """
+    if not path.name.endswith(SUFFIX):
+        if level is not None:
+            raise ValueError(f"{path}: expected clicks for the levels of click counts, got maps; convert raw clicks")
+        stack = np.load(path, allow_pickle=False)
+        return ParticipantMaps(torch.from_numpy(stack).to(device, torch.float64), 1.0)
+    kept = read_clicks(path)
+    clicks = kept.clicks if level is None else kept.clicks.first(*level)
+    prepare = prepare or kept.prepare
+    if prepare == "disk":
+        values = torch.from_numpy(clicks.disk_sums(kept.diameter)).to(device, torch.float64)
+        return ParticipantMaps(evaluation_crop(values), disk_area(kept.diameter) ** -2)
+    counts = torch.from_numpy(clicks.counts()).to(device, torch.float64)
+    if prepare == "none":
+        return ParticipantMaps(evaluation_crop(counts), 1.0)
+    return ParticipantMaps(prepare_human_map(counts, method=prepare), 1.0)
+
+
+def evaluation_crop(maps: Tensor, *, side: int = SIDE, crop: int = CROP) -> Tensor:
+    """Resize maps to a shorter side of 256, without new values, and take the central 224 x 224.
+
+    Args:
+        maps: (...,H,W).
+        side: Shorter side in pixels.
+        crop: Pixels a side of the result.
+
+    Reference:
+        ``compute_correlation_batch`` of serre-lab/human_clickme_data_processing, e6f9a76: torchvision's ``resize`` with
+        ``NEAREST_EXACT``, then ``center_crop``.
+
+    >>> evaluation_crop(torch.zeros(3, 375, 500)).shape
+    torch.Size([3, 224, 224])
+    """
+    height, width = maps.shape[-2:]
+    for axis, length in ((-2, height), (-1, width)):
+        resized = int(side * length / min(height, width))
+        pixels = torch.arange(length, dtype=torch.float64)[None, None]
+        chosen = F.interpolate(pixels, resized, mode="nearest-exact")[0, 0].long()
+        first = round((resized - crop) / 2)
+        maps = maps.index_select(axis, chosen[first : first + crop].to(maps.device))
+    return maps

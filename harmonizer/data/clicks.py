@@ -1,0 +1,169 @@
+"""The clicks of several people on one image, as counts and as the blurred maps of ClickMe v2."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harmonizer.data.disk import disk_area, disk_sum
+from harmonizer.data.human_map import Preparation
+from harmonizer.data.image import MOST_PIXELS
+from harmonizer.files import replacing
+
+Points = NDArray[np.int32]
+
+MOST_COUNT = 255  # clicks of one person on one pixel: the published count maps are of 8 bits
+SUFFIX = ".clicks.npz"
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """The clicks of several people on one image.
+
+    Attributes:
+        points: One (N,2) per person: x and y in pixels from the upper left corner, in the order of clicking; N >= 1.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        outside: Clicks that lay outside of the image, which are not among ``points``.
+    """
+
+    points: Sequence[Points]
+    height: int
+    width: int
+    outside: int = 0
+
+    @classmethod
+    def on_image(cls, trials: Sequence[Points], height: int, width: int) -> "Clicks":
+        """Keep the clicks that lie on the image, and the people who have any there."""
+        inside = [trial[((trial >= 0) & (trial < (width, height))).all(axis=1)] for trial in trials]
+        outside = sum(map(len, trials)) - sum(map(len, inside))
+        return cls([points for points in inside if len(points)], height, width, outside)
+
+    def first(self, level: int, levels: int) -> "Clicks":
+        """Keep the first clicks of each person: of ``levels`` steps up to all of them, step ``level`` from 0.
+
+        Reference:
+            ``time_based_bins`` of serre-lab/human_clickme_data_processing, e6f9a76: linspace from a tenth of half the
+            clicks, at least 1, to all, rounded down.
+        """
+        kept = []
+        for points in self.points:
+            steps = np.linspace(max(len(points) // 2 * 0.1, 1), len(points), levels).astype(int)
+            kept.append(points[: steps[level]])
+        return Clicks(kept, self.height, self.width)
+
+    def counts(self) -> NDArray[np.uint8]:
+        """Return how often each person clicked each pixel: (P,H,W)."""
+        counts = np.zeros((len(self.points), self.height, self.width), np.uint16)
+        for person, points in zip(counts, self.points, strict=True):
+            np.add.at(person, (points[:, 1], points[:, 0]), 1)
+        return np.minimum(counts, MOST_COUNT).astype(np.uint8)
+
+    def blurred(self, diameter: int) -> NDArray[np.float64]:
+        """Return each person's count map, averaged over a disk twice: (P,H,W).
+
+        Equals ``disk_blur(counts)``, and is as fast as there are few clicks: each adds what one click becomes.
+        """
+        return self.disk_sums(diameter) / disk_area(diameter) ** 2
+
+    def mean_blurred(self, diameter: int) -> NDArray[np.float64]:
+        """Return the mean over people of :meth:`blurred`: (H,W), without holding a map of each."""
+        people = (Clicks([points], self.height, self.width) for points in self.points)
+        total = sum(one.disk_sums(diameter)[0] for one in people)  # integers: the order of people changes nothing
+        return np.asarray(total) / (disk_area(diameter) ** 2 * len(self.points))
+
+    def mean_counts(self) -> NDArray[np.float64]:
+        """Return the mean over people of :meth:`counts`: (H,W)."""
+        total = sum(Clicks([points], self.height, self.width).counts()[0].astype(np.int64) for points in self.points)
+        return np.asarray(total) / len(self.points)
+
+    def disk_sums(self, diameter: int) -> NDArray[np.int64]:
+        """Return the sums over a disk of the sums over a disk, of each person's count map: (P,H,W)."""
+        maps = np.zeros((len(self.points), self.height, self.width), np.int64)
+        reach = 2 * (diameter // 2)
+        for person, points in zip(maps, self.points, strict=True):
+            places, counts = np.unique(points, axis=0, return_counts=True)
+            for (x, y), count in zip(places.tolist(), np.minimum(counts, MOST_COUNT).tolist(), strict=True):
+                margins = (x, y, self.width - 1 - x, self.height - 1 - y)
+                stamp = _stamp(diameter, *(min(margin, diameter // 2) for margin in margins))
+                top, left = y - reach, x - reach
+                rows = slice(max(top, 0), min(y + reach + 1, self.height))
+                columns = slice(max(left, 0), min(x + reach + 1, self.width))
+                person[rows, columns] += (
+                    count * stamp[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+                )
+        return maps
+
+
+@lru_cache(maxsize=1024)
+def _stamp(diameter: int, left: int, top: int, right: int, bottom: int) -> NDArray[np.int64]:
+    """Return what one click becomes, (4r+1,4r+1), where the first disk ends at the image's border.
+
+    Args:
+        diameter: Of the disk.
+        left: Pixels of the image between click and border, or the disk's radius r where there are more.
+        top: As ``left``.
+        right: As ``left``.
+        bottom: As ``left``.
+    """
+    radius = diameter // 2
+    window = torch.zeros(4 * radius + 1, 4 * radius + 1, dtype=torch.int64)
+    window[2 * radius, 2 * radius] = 1
+    disk = disk_sum(window, diameter)
+    inside = torch.zeros_like(disk)
+    centre = 2 * radius
+    inside[centre - top : centre + bottom + 1, centre - left : centre + right + 1] = 1
+    stamp: NDArray[np.int64] = disk_sum(disk * inside, diameter).numpy()
+    return stamp
+
+
+class KeptClicks(NamedTuple):
+    """People's clicks on an image, as a conversion keeps them.
+
+    Attributes:
+        clicks: All of them.
+        prepare: How the conversion prepared the mean map.
+        diameter: Of the disk for this image, in pixels.
+    """
+
+    clicks: Clicks
+    prepare: Preparation
+    diameter: int
+
+
+def write_clicks(path: Path, kept: KeptClicks) -> None:
+    """Write people's clicks, atomically: a few bytes per click, whatever the size of the image."""
+    clicks = kept.clicks
+    lengths = np.array([len(points) for points in clicks.points], np.int32)
+    size = np.array((clicks.height, clicks.width), np.int32)
+    points, prepare = np.concatenate(clicks.points).astype(np.int32), np.array(kept.prepare)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, points=points, lengths=lengths, size=size, prepare=prepare, diameter=np.int32(kept.diameter))
+
+
+def read_clicks(path: Path) -> KeptClicks:
+    """Read people's clicks.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is damaged, or of another kind.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            points, lengths, size, diameter = (file[name] for name in ("points", "lengths", "size", "diameter"))
+            prepare = next(name for name in get_args(Preparation) if name == str(file["prepare"]))
+        (height, width), total = (int(side) for side in size), int(lengths.sum())
+        whole = points.shape == (total, 2) and lengths.min() >= 1 and 0 < height * width <= MOST_PIXELS
+        inside = whole and bool(((points >= 0) & (points < (width, height))).all()) and 1 <= diameter <= min(size) + 1
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes make NumPy raise almost anything
+        raise ValueError(f"{path} is damaged ({error}); convert the data again") from None
+    if not inside:
+        raise ValueError(f"{path}: expected people's clicks on an image, got other arrays; convert the data again")
+    return KeptClicks(Clicks(np.split(points, np.cumsum(lengths)[:-1]), height, width), prepare, int(diameter))
