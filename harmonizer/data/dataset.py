@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from harmonizer.data.augment import mix_pairs
 from harmonizer.data.batch import Batch
-from harmonizer.data.image import decode_image, decode_rgb
+from harmonizer.data.image import decode_image, decode_rgb, same_shape
 from harmonizer.data.shards.reader import RawSample, ShardFolder
 from harmonizer.data.shards.tar_index import has, parse_label
 from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
@@ -131,7 +131,7 @@ class ShardDataset(Dataset[Item]):
         if human is not None and human.mode not in MAP_MODES:
             raise DamagedSample(f"{sample}: its human map has mode {human.mode}, expected 8- or 16-bit grey")
         size = (image.shape[1], image.shape[0])
-        if human is not None and not _same_shape(size, human.size):
+        if human is not None and not same_shape(size, human.size):
             raise DamagedSample(f"{sample}: image is {size} and its human map {human.size} pixels")
         try:
             self.transform.write(image, human, seed=at.seed, pixels=pixels, importance=importance)
@@ -149,11 +149,6 @@ def collate(items: Sequence[Item]) -> Batch:
         has_map=torch.tensor([item.has_map for item in items]),
         keys=[item.key for item in items],
     )
-
-
-def _same_shape(image: tuple[int, int], human: tuple[int, int]) -> bool:
-    """Tell whether two sizes have one aspect ratio, up to the rounding of the smaller one to whole pixels."""
-    return abs(image[0] * human[1] - image[1] * human[0]) <= max(*image, *human)
 
 
 def _find_image(sample: RawSample) -> str:

@@ -58,6 +58,19 @@ def decode_rgb(encoded: bytes) -> Pixels:
     return np.asarray(picture.convert("RGB"))
 
 
+def same_shape(image: tuple[int, int], human: tuple[int, int]) -> bool:
+    """Return whether an image and its human map have one aspect ratio, up to rounding the smaller to whole pixels.
+
+    Args:
+        image: Width and height in pixels.
+        human: Width and height in pixels.
+
+    >>> same_shape((500, 375), (224, 168)), same_shape((500, 375), (224, 224))
+    (True, False)
+    """
+    return abs(image[0] * human[1] - image[1] * human[0]) <= max(*image, *human)
+
+
 def _is_plain_jpeg(encoded: bytes) -> bool:
     """Return whether the headers are those of an upright JPEG of three 8-bit channels, not too large to decode."""
     plain, noted = False, False

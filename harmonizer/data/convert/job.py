@@ -15,6 +15,7 @@ from harmonizer.data.convert.readers.images import Encoding, encode_image
 from harmonizer.data.convert.readers.record import HumanMap, Item, Stack, Values
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.human_map import RAW_SIZE, SIZE, Method, prepare_human_map
+from harmonizer.data.image import same_shape
 from harmonizer.data.shards.manifest import Shard
 from harmonizer.data.shards.writer import HEATMAP, LABEL, shard_name, write_shard
 from harmonizer.files import replacing
@@ -128,13 +129,13 @@ def convert_item(item: Item, options: Options) -> Converted:
     if not 0 <= record.label < options.classes:
         raise item.error(f"label {record.label} is out of range; there are {options.classes} classes")
     image = encode_image(record.image, item, encoding=options.encoding, quality=options.quality, resize=options.resize)
-    width, height = image.size
     sample: dict[str, Any] = {"__key__": item.key, image.extension: image.content, LABEL: record.label}
     human, stack, kept = record.human, None, False
     notes = dict(record.notes)
     if human is not None:
         rows, columns = human.values.shape
-        if abs(width * rows - height * columns) > max(width, height, rows, columns):  # one pixel of rounding
+        if not same_shape(image.size, (columns, rows)):
+            width, height = image.size
             raise item.error(f"the heatmap is {columns}x{rows} and the image {width}x{height}: of different shape")
         values, kept = _prepare(human.values, item, options.prepare)
         participants = human.participants(item, options.stack)

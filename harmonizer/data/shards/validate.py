@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from harmonizer.data.image import ORIENTATION, decode_image
+from harmonizer.data.image import ORIENTATION, decode_image, same_shape
 from harmonizer.data.shards.manifest import Shard
 from harmonizer.data.shards.tar import Member
 from harmonizer.data.shards.tar_index import ROLES, Sample, dotted_images, has, parse_label, read_contents
@@ -137,7 +137,6 @@ def _check_images(sample: Sample, file: BinaryIO, decode: bool, report: ShardRep
         sizes.append(picture.size)
         if name == HEATMAP and picture.mode not in MAP_MODES:
             yield f"has a map of mode {picture.mode}, expected 8- or 16-bit grey"
-    if len(sizes) == 2:
+    if len(sizes) == 2 and not same_shape(*sizes):
         (width, height), (columns, rows) = sizes
-        if abs(width * rows - height * columns) > max(width, height, columns, rows):
-            yield f"has an image of {width}x{height} and a map of another shape, {columns}x{rows}"
+        yield f"has an image of {width}x{height} and a map of another shape, {columns}x{rows}"
