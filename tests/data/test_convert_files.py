@@ -114,17 +114,49 @@ def test_a_source_may_be_a_link_itself(images, convert, read_shards, tmp_path):
 def test_pipes_and_devices_are_not_opened(images, skipped, convert, tmp_path):
     os.mkfifo(images / "cat" / "pipe.jpg")
     os.mkfifo(tmp_path / "pipe.csv")
-    (tmp_path / "table.csv").write_text("image,label,map\nimages/cat/0.jpg,0,/dev/zero\nimages/cat/pipe.jpg,0,\n")
+    (tmp_path / "table.csv").write_text("image,label,map\nimages/cat/0.jpg,0,pipe.csv\nimages/cat/pipe.jpg,0,\n")
     keys, listed, _ = skipped()
     assert (keys, listed) == (TWO, {str(images / "cat" / "pipe.jpg"): "is a pipe, socket or device, not a file"})
     status, message = convert(tmp_path / "pipe.csv", "--out", tmp_path / "x")
     assert (status, "pipe.csv is a pipe, socket or device" in message) == (1, True)
-    for row, name in ((2, "zero"), (3, "pipe.jpg")):
+    for row, name in ((2, "pipe.csv"), (3, "pipe.jpg")):
         table = (tmp_path / "table.csv", "--out", tmp_path / "x", "--classes", "1", "--allow-missing-map")
         status, message = convert(*table)
         assert (status, f"record {row}: cannot read" in message, name in message) == (1, True, True), message
         assert "it is a folder, pipe or device" in message
         (tmp_path / "table.csv").write_text("image,label,map\nimages/cat/0.jpg,0,\nimages/cat/pipe.jpg,0,\n")
+
+
+@pytest.mark.parametrize("column", ["image", "map"])
+@pytest.mark.parametrize(
+    "name", ["{outside}", "../outside.png", "sub/../../outside.png", "link.png", "linked/outside.png"]
+)
+def test_a_table_names_files_of_its_folder_only(column, name, convert, encode, tmp_path):
+    (tmp_path / "own/sub").mkdir(parents=True)
+    for file in (tmp_path / "outside.png", tmp_path / "own/a.png"):
+        file.write_bytes(encode(mode="L", kind="PNG"))
+    (tmp_path / "own/link.png").symlink_to("../outside.png")
+    (tmp_path / "own/linked").symlink_to("..")
+    row = {"image": "a.png", "map": ""} | {column: name.format(outside=tmp_path / "outside.png")}
+    (tmp_path / "own/table.csv").write_text(f"image,label,map\n{row['image']},cat,{row['map']}\n")
+    status, message = convert(tmp_path / "own/table.csv", "--out", tmp_path / "out")
+    assert (status, "is outside of the table's folder" in message) == (1, True), message
+    assert "table.csv: record 2: " in message and message.count("\n") == 1
+
+
+def test_a_table_may_name_its_files_in_full(convert, encode, read_shards, tmp_path):
+    (tmp_path / "own/sub").mkdir(parents=True)
+    (tmp_path / "own/a.jpg").write_bytes(encode())
+    (tmp_path / "own/table.csv").write_text(f"image,label\n{tmp_path}/own/a.jpg,cat\nsub/../a.jpg,cat\n")
+    assert convert(tmp_path / "own/table.csv", "--out", tmp_path / "out") == (0, "")
+    assert len(read_shards(tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00\x01", b"image,label\n" + b"x" * 200_000])
+def test_a_table_that_is_no_table_is_one_line(content, convert, tmp_path):
+    (tmp_path / "table.csv").write_bytes(content)
+    status, message = convert(tmp_path / "table.csv", "--out", tmp_path / "out")
+    assert (status, "expected a CSV table in UTF-8" in message) == (1, True), message
 
 
 def test_hidden_files_archives_and_other_kinds_are_named(images, skipped):

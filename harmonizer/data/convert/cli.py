@@ -13,7 +13,7 @@ from typing import get_args
 import harmonizer.data.convert
 from harmonizer.data.ceilings import CEILING_SPLITS, CeilingError, measure_ceilings
 from harmonizer.data.class_names import parse_classes
-from harmonizer.data.convert.job import PARTICIPANTS, Job, Options, Report
+from harmonizer.data.convert.job import PARTICIPANTS, Job, Options, Report, describe_maps
 from harmonizer.data.convert.readers.discover import Found, find, fingerprint
 from harmonizer.data.convert.readers.images import Encoding
 from harmonizer.data.convert.readers.record import Stack
@@ -30,11 +30,6 @@ from harmonizer.results import text_cell
 SKIPPED = "skipped.csv"  # beside the shards
 VERSION = 2  # of what is written: an interrupted conversion is gone on with by the same only
 SAMPLES_PER_SHARD = 1000
-PREPARED = {
-    "fel2022": "fel2022: 256 -> 64, 10-tap window of sigma 10 (moves by -0.46,-0.54 of 64), -> 224",
-    "gaussian": "gaussian: 256 -> 64, centred Gaussian of sigma 2.83, -> 224",
-    "none": "none: as in the source",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +92,8 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
             staging.drop()
             raise skipped[0]
         ceilings = _measure(staging, given, progress)
-        manifest = Manifest(found.classes, _describe_maps(reports, options), shards, ceilings=ceilings)
+        maps, kept = sum(shard.maps for shard in shards), sum(report.kept_maps for report in reports)
+        manifest = Manifest(found.classes, describe_maps(maps, kept, options.prepare), shards, ceilings=ceilings)
         if skipped:
             _write_skipped(staging.data / SKIPPED, skipped)
         staging.publish(manifest)
@@ -132,14 +128,6 @@ def _run(
             reports[job.number] = report
             advance(len(job.items))
     return [reports[number] for number in range(len(parts))]
-
-
-def _describe_maps(reports: Sequence[Report], options: Options) -> str:
-    """Put in words how the maps were prepared."""
-    if not any(report.shard.maps for report in reports):
-        return "no maps"
-    kept = sum(report.kept_maps for report in reports)
-    return PREPARED[options.prepare] + (f"; {kept} maps of 224 kept as in the source" if kept else "")
 
 
 def _write_skipped(path: Path, skipped: Sequence[RecordError]) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from harmonizer.data.convert.readers.dispatch import read
 from harmonizer.data.convert.readers.images import Encoding, encode_image
-from harmonizer.data.convert.readers.record import HumanMap, Item, Stack, Values
+from harmonizer.data.convert.readers.record import HumanMap, Item, Record, Stack, Values
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.human_map import RAW_SIZE, SIZE, Method, prepare_human_map
 from harmonizer.data.image import same_shape
@@ -20,7 +20,12 @@ from harmonizer.data.shards.manifest import Shard
 from harmonizer.data.shards.writer import HEATMAP, LABEL, shard_name, write_shard
 from harmonizer.files import replacing
 
-PARTICIPANTS = "participants"  # folder beside the shards, with one .npy stack of participants' maps a sample
+PARTICIPANTS = "participants"  # folder next to the shards, with one .npy stack of participants' maps per sample
+PREPARED = {
+    "fel2022": "fel2022: 256 -> 64, 10-tap window of sigma 10 (moves by -0.46,-0.54 of 64), -> 224",
+    "gaussian": "gaussian: 256 -> 64, centred Gaussian of sigma 2.83, -> 224",
+    "none": "none: as in the source",
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,13 @@ class Converted(NamedTuple):
     turned: bool
 
 
+def describe_maps(maps: int, kept: int, method: Method) -> str:
+    """Return in words how maps were prepared, of which some were kept as they were."""
+    if not maps:
+        return "no maps"
+    return PREPARED[method] + (f"; {kept} maps of {SIZE} kept as in the source" if kept else "")
+
+
 def convert_job(job: Job, folder: Path, options: Options) -> Report:
     """Write one shard.
 
@@ -125,7 +137,11 @@ def convert_item(item: Item, options: Options) -> Converted:
     Raises:
         RecordError: The sample cannot be used.
     """
-    record = read(item)
+    return convert_record(read(item), item, options)
+
+
+def convert_record(record: Record, item: Item, options: Options) -> Converted:
+    """Convert one sample that has been read; errors as those of :func:`convert_item`."""
     if not 0 <= record.label < options.classes:
         raise item.error(f"label {record.label} is out of range; there are {options.classes} classes")
     image = encode_image(record.image, item, encoding=options.encoding, quality=options.quality, resize=options.resize)

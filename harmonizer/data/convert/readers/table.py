@@ -1,20 +1,23 @@
-"""Tables: a CSV file with a line an image."""
+"""Tables: a CSV file with one line per image."""
 
 import csv
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from harmonizer.data.class_names import name_classes, number_names
 from harmonizer.data.convert.readers.names import make_key
 from harmonizer.data.convert.readers.record import Item
 from harmonizer.data.convert.readers.tfrecord import RecordError
+from harmonizer.untrusted import shortened
 
 COLUMNS = ("image", "label", "map")
 LIKE_A_MAP = r"(^|[^a-z])(heat)?maps?([^a-z]|$)|saliency|clickme"
 
 
 def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item], list[RecordError], tuple[str, ...]]:
-    """List a table's samples; paths are relative to the table's folder.
+    """List a table's samples; paths are relative to the table's folder, and may not lead out of it.
 
     Args:
         path: CSV with a header: ``image``, ``label`` (number or class name) and, where there are maps, ``map``.
@@ -26,34 +29,31 @@ def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item],
     Raises:
         ValueError: A column is missing or named otherwise, or there are no class names.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not reader.fieldnames:
-            return [], [RecordError(str(path), None, "the file is empty")], classes or ()
-        missing = {"image", "label"} - set(reader.fieldnames)
-        if missing:
-            found = ", ".join(reader.fieldnames)
-            raise ValueError(
-                f"{path}: expected columns {', '.join(COLUMNS)}; {' and '.join(missing)} not among {found}"
-            )
-        has_maps = "map" in reader.fieldnames
-        meant = [name for name in reader.fieldnames if re.search(LIKE_A_MAP, name, re.IGNORECASE)]
-        if meant and not has_maps:
-            raise ValueError(
-                f"{path}: the column of human maps must be named map, not {meant[0]!r}; rename it, "
-                "or remove the column where it names no maps"
-            )
-        rows = [(reader.line_num, {name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader]
+    columns, rows = _read(path)
+    if not columns:
+        return [], [RecordError(str(path), None, "the file is empty")], classes or ()
+    missing = sorted({"image", "label"} - set(columns))
+    if missing:
+        raise ValueError(
+            f"{path}: expected columns {', '.join(COLUMNS)}; {' and '.join(missing)} not among {', '.join(columns)}"
+        )
+    has_maps = "map" in columns
+    meant = [name for name in columns if re.search(LIKE_A_MAP, name, re.IGNORECASE)]
+    if meant and not has_maps:
+        raise ValueError(
+            f"{path}: the column of human maps must be named map, not {meant[0]!r}; rename it, "
+            "or remove the column where it names no maps"
+        )
     labels = {row["label"] for _, row in rows if row["label"]}
     if classes is None:
         if any(re.fullmatch(r"-?\d+", label) for label in labels):
             raise ValueError(f"{path}: labels are numbers; say of how many with --classes (a number, imagenet, a file)")
         classes = name_classes(sorted(labels))
     numbers = number_names(classes)
-    for label in labels:
-        if re.fullmatch(r"\d+", label) and numbers.get(label, int(label)) != int(label):
+    for text in labels:
+        if re.fullmatch(r"\d+", text) and numbers.get(text, int(text)) != int(text):
             raise ValueError(
-                f"{path}: label {label} could be the class of that name, which is number {numbers[label]}, or of that "
+                f"{path}: label {text} could be the class of that name, which is number {numbers[text]}, or of that "
                 "number; order the numbers in the file of --classes"
             )
     items, problems = [], []
@@ -62,13 +62,46 @@ def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item],
             label = _label(row["label"], numbers, len(classes))
             if not row["image"]:
                 raise ValueError("has no image path")
+            image = _inside(path.parent, row["image"])
+            human = _inside(path.parent, row["map"]) if row["map"] else None
         except ValueError as error:
             problems.append(RecordError(str(path), line, str(error)))
             continue
-        human = str(path.parent / row["map"]) if row["map"] else None
-        key, image = make_key(Path(row["image"])), str(path.parent / row["image"])
+        key = make_key(Path(row["image"]))
         items.append(Item("image", key, str(path), line, image=image, label=label, human=human, wants_map=has_maps))
     return items, problems, classes
+
+
+def _read(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
+    """Return a table's columns, and its rows with their line numbers.
+
+    Raises:
+        ValueError: It is not a CSV file in UTF-8.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or []
+            return names, [
+                (reader.line_num, {name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: expected a CSV table in UTF-8, got another file ({error})") from None
+
+
+def _inside(folder: Path, name: str) -> str:
+    """Return the path of a file that a table names: whoever wrote the table must not reach other files.
+
+    Raises:
+        ValueError: It lies outside of the table's folder, or a link leads out of it.
+    """
+    path = folder / name
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise ValueError(
+            f"{shortened(name)} is outside of the table's folder {folder}; "
+            "move the table to a folder that holds all its files"
+        )
+    return str(path)
 
 
 def _label(text: str, numbers: dict[str, int], classes: int) -> int:
