@@ -29,6 +29,22 @@ def squared_error(level: Tensor, target: Tensor) -> Tensor:
     return (level - target).square()
 
 
+def relative_squared_error(level: Tensor, target: Tensor) -> Tensor:
+    """Return the squared error divided by the target's mean square, (B,h,w).
+
+    Its mean is the share of the human map that the saliency misses: 0 where they agree, 1 where the saliency is zero.
+    The squared error itself grows with the square of the saliency's largest standardised value, 5 for a smooth map and
+    50 for that of a pretrained network. No gradient flows through the target's mean square.
+
+    >>> relative_squared_error(torch.tensor([[[0.0, 30.0]]]), torch.tensor([[[0.0, 60.0]]]))
+    tensor([[[0.0000, 0.5000]]])
+    """
+    largest = target.detach().amax((1, 2), keepdim=True)  # first: squares of small values underflow
+    largest = torch.where(largest > 0, largest, 1.0)
+    energy = (target.detach() / largest).square().mean((1, 2), keepdim=True)  # 0 for a target of zeros
+    return ((level - target) / largest).square() / torch.where(energy > 0, energy, 1.0)
+
+
 def cosine_distance(level: Tensor, target: Tensor) -> Tensor:
     """Return 1 - cosine of the two levels, (B,); 1, without a gradient, where one is all zeros.
 
@@ -90,6 +106,7 @@ def contrastive(level: Tensor, target: Tensor) -> Tensor:
 
 LEVEL_METRICS: Mapping[str, LevelMetric] = {
     "mse": squared_error,
+    "relative_mse": relative_squared_error,
     "cosine": cosine_distance,
     "bce": cross_entropy,
     "masked_bce": masked_cross_entropy,
