@@ -71,6 +71,9 @@ class TrainingPlan(L.Callback):
     def _model(self, module: HarmonizerModule) -> str:
         settings = module.hparams
         kind = f"harmonized (lambda {settings['harmonizer_weight']:g})" if settings["harmonize"] else "control"
+        loss = module.loss_settings
+        if loss.adversarial != "none":
+            kind += f", adversarial by {loss.adversarial} (L2 {loss.adversarial_eps:g}, steps {loss.attack_steps})"
         start = f"from {settings['weights']}" if settings["weights"] else "from published weights"
         start = start if settings["weights"] or settings["pretrained"] else "from scratch"
         return f"{settings['model']}, {parameters(module)}, {kind}, {start}"

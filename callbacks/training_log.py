@@ -16,7 +16,8 @@ from harmonizer.data.datamodule import ShardData
 from harmonizer.training.module import HarmonizerModule
 
 STATE = "training_log"  # in a checkpoint
-MEANS = {"train/loss", "train/cross_entropy", "train/harmonizer_loss"}  # that are averaged over an epoch
+# Averaged over an epoch.
+MEANS = {"train/loss", "train/cross_entropy", "train/harmonizer_loss", "train/trades_loss"}
 
 
 class TrainingLog(L.Callback):

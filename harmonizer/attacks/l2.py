@@ -56,3 +56,19 @@ def to_sphere(images: Tensor, moved: Tensor, radius: Tensor) -> Tensor:
     length = norms(offset)
     scale = radius / torch.where(length > 0, length, 1.0)
     return offset.mul_(per_row(scale)).add_(images).clamp_(0, 1)
+
+
+def to_ball(images: Tensor, offset: Tensor, radius: Tensor) -> Tensor:
+    """Shorten offsets (n,3,H,W) to ``radius`` (n,), above 0, then clip them so that ``images + offset`` is in [0,1].
+
+    >>> to_ball(torch.zeros(1, 1, 1, 2), torch.tensor([[[[3.0, -4.0]]]]), torch.tensor([1.0]))
+    tensor([[[[0.6000, 0.0000]]]])
+    """
+    offset = offset * per_row(radius / torch.maximum(norms(offset), radius))
+    return (images + offset).clamp(0, 1) - images
+
+
+def in_ball(normal: Tensor) -> Tensor:
+    """Shorten Gaussian noise (n,3,H,W) to points in the unit ball; the first number of each decides how far."""
+    share = torch.special.ndtr(normal.flatten(1)[:, 0])
+    return per_row(share) * unit(normal)[0]

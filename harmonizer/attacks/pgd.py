@@ -5,7 +5,7 @@ from torch import Tensor
 
 from harmonizer.attacks.engine import Engine
 from harmonizer.attacks.finalize import Best, finalize, status_before
-from harmonizer.attacks.l2 import norms, per_row, rows_of, unit
+from harmonizer.attacks.l2 import in_ball, per_row, rows_of, to_ball, unit
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import OBJECTIVES, margin_of
 from harmonizer.attacks.result import Finding, Status
@@ -121,7 +121,7 @@ def bisect(
             part = rows[left]
             start = torch.zeros_like(images[part])
             if restart:
-                start = radius[left][:, None, None, None] * _in_ball(noise.normal(part, f"pgd/{round_}/{restart}"))
+                start = per_row(radius[left]) * in_ball(noise.normal(part, f"pgd/{round_}/{restart}"))
             step = uphill[part] if restart == 0 else None
             hit, usable = _attack(net, best, images, labels, part, start, step, radius[left], steps, objective)
             fooled[left] = hit
@@ -161,12 +161,5 @@ def _attack(
         if not len(at) or step == steps:
             break
         offset = offset + per_row(REACH / steps * radius[at]) * direction
-        offset = offset * per_row(radius[at] / torch.maximum(norms(offset), radius[at]))
-        offset = (images[rows[at]] + offset).clamp(0, 1) - images[rows[at]]
+        offset = to_ball(images[rows[at]], offset, radius[at])
     return fooled, usable
-
-
-def _in_ball(normal: Tensor) -> Tensor:
-    """Shorten Gaussian noise (n,3,H,W) to points in the unit ball; the first number of each decides how far."""
-    share = torch.special.ndtr(normal.flatten(1)[:, 0])
-    return per_row(share) * unit(normal)[0]

@@ -259,6 +259,8 @@ def _of_checkpoint(
     name = code_of(path, settings["model"], model, trust=trust)
     architecture = architecture_of(path, settings, name)
     condition = "harmonized" if settings["harmonize"] else "control"
+    attacked = plain_text(str(settings.get("adversarial", "none")), "adversarial")  # older checkpoints have none
+    condition += f"-{attacked}" * (attacked != "none")
     made = f"{model_label(name)}-{condition}-seed-{settings['seed']}" + "-ema" * ema
     made += f"-{Path(weights).stem}" if weights else ""
     return ModelSpec(

@@ -1,7 +1,7 @@
 """Models that take images in [0,1]: the network's own mean/std normalisation lives inside."""
 
 import hashlib
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -59,19 +59,23 @@ class PixelModel(nn.Module):
         fast = self.fast
         return self.second_order and fast is not None and fast.model is self.backbone and fast.supports_prefix
 
-    def forward(self, images: Tensor, *, num_mapped: int | None = None) -> Tensor:
+    def forward(self, images: Tensor, *, num_mapped: int | None = None, attacked: bool = False) -> Tensor:
         """Map images (B,3,H,W) in [0,1] to logits (B,K).
 
         In training, ``num_mapped`` promises that only the first so many images' gradient will be differentiated, and
-        that under ``create_graph`` the others' is asked for by nothing.
+        that under ``create_graph`` the others' is asked for by nothing; ``attacked``, that no gradient but that of the
+        images will be asked for, and that once.
         """
         if num_mapped is not None and not 0 < num_mapped <= len(images):
             raise ValueError(f"expected num_mapped in [1,{len(images)}], as many as there are images, got {num_mapped}")
         if self.attention:
             fuse(self.attention, fused=not self.training)
-        fast = self.fast if self.second_order and self.training else None
-        twice = images.requires_grad
-        with nullcontext() if fast is None else fast.training(twice=twice, num_mapped=num_mapped):
+        passes: AbstractContextManager[None] = nullcontext()
+        if attacked and self.fast is not None:
+            passes = self.fast.attack(on_cpu=images.device.type == "cpu" and images.dtype == torch.float32)
+        elif self.fast is not None and self.second_order and self.training:
+            passes = self.fast.training(twice=images.requires_grad, num_mapped=num_mapped)
+        with passes:
             return as_logits(self.backbone((images - self.mean) / self.std), len(images))
 
 

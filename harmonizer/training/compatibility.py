@@ -8,13 +8,16 @@ from torch import nn
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
-def check_compatible(trainer: L.Trainer, module: L.LightningModule, *, harmonize: bool) -> None:
+def check_compatible(
+    trainer: L.Trainer, module: L.LightningModule, *, harmonize: bool, adversarial: bool = False
+) -> None:
     """Raise where a training would fail later, or go on and be wrong.
 
     Args:
         trainer: Before a fit, or at its start, when wrappers of the module can be seen as well.
         module: To be trained.
         harmonize: The harmonizer loss, which differentiates twice, is part of the training.
+        adversarial: Images are attacked, which differentiates before the loss's own backward pass.
 
     Raises:
         ValueError: The combination is not supported; the message says why and what to do.
@@ -31,11 +34,17 @@ def check_compatible(trainer: L.Trainer, module: L.LightningModule, *, harmonize
                 "static_graph does not go with accumulate_grad_batches > 1: torch's gradient reducer fails inside; "
                 "leave static_graph out"
             )
-        if harmonize:
+        if harmonize or adversarial:
+            cause = "harmonize" if harmonize else "adversarial"
             raise ValueError(
-                "static_graph does not go with harmonize: with two backward passes it leaves the processes' gradients "
+                f"static_graph does not go with {cause}: with two backward passes it leaves the processes' gradients "
                 "wrong, without a word; leave static_graph out"
             )
+    if adversarial and not harmonize and isinstance(strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+        raise ValueError(
+            f"{type(strategy).__name__} does not go with adversarial: the attack differentiates before the loss's own "
+            "backward pass, with weights that sharding frees after each; use trainer=ddp"
+        )
     if not harmonize:
         return
     if isinstance(strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):

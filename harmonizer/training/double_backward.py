@@ -19,10 +19,12 @@ def has_batch_statistics(model: nn.Module) -> bool:
     >>> has_batch_statistics(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4)))
     False
     """
-    return any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) or type(module).__name__.startswith(RELATIVES)
-        for module in model.modules()
-    )
+    return any(map(takes_batch_statistics, model.modules()))
+
+
+def takes_batch_statistics(layer: nn.Module) -> bool:
+    """Return whether a layer itself normalises by statistics over the batch."""
+    return isinstance(layer, nn.modules.batchnorm._BatchNorm) or type(layer).__name__.startswith(RELATIVES)
 
 
 def logits_and_gradient(
@@ -51,7 +53,7 @@ def logits_and_gradient(
         return logits, _gradient(logits, images, batch, score)
     order = torch.argsort(mapped.logical_not().long(), stable=True)  # those with a map first
     place = torch.argsort(order)
-    part = _chosen(batch, mapped)  # M samples
+    part = chosen(batch, mapped)  # M samples
     if getattr(model, "supports_prefix", False) and not has_batch_statistics(model):
         images = batch.images[order].requires_grad_()
         logits = model(images, num_mapped=len(part.keys))
@@ -64,15 +66,19 @@ def logits_and_gradient(
     return torch.cat([logits, plain])[place], torch.cat([gradient, absent])[place]
 
 
-def _gradient(logits: Tensor, images: Tensor, batch: Batch, score: Score) -> Tensor:
-    """Differentiate the true class's score, or the mixture of both where two samples were mixed."""
+def batch_score(logits: Tensor, batch: Batch, score: Score) -> Tensor:
+    """Return the true class's score (B,), or the mixture of both where two samples were mixed."""
     scores = class_score(logits, batch.labels, score)
     if batch.mixup_labels is not None and batch.mixup_lam is not None:
         scores = batch.mixup_lam * scores + (1 - batch.mixup_lam) * class_score(logits, batch.mixup_labels, score)
-    return input_gradient(scores, images, create_graph=True)
+    return scores
 
 
-def _chosen(batch: Batch, which: Tensor) -> Batch:
+def _gradient(logits: Tensor, images: Tensor, batch: Batch, score: Score) -> Tensor:
+    return input_gradient(batch_score(logits, batch, score), images, create_graph=True)
+
+
+def chosen(batch: Batch, which: Tensor) -> Batch:
     """Return the samples (M,) of a batch that a mask (B,) chooses."""
     tensors = {name: value[which] for name, value in batch._asdict().items() if isinstance(value, Tensor)}
     return batch._replace(**tensors, keys=[batch.keys[i] for i in which.nonzero()[:, 0].tolist()])

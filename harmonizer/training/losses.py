@@ -1,12 +1,16 @@
-"""The two terms of the training loss, of one batch."""
+"""The terms of the training loss, of one batch."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harmonizer.attacks.noise import Noise
 from harmonizer.data.batch import Batch
 from harmonizer.functional import harmonizer_loss
 from harmonizer.functional.saliency import reduce_channels, reductions
+from harmonizer.models import PixelModel
+from harmonizer.training.adversarial import training_passes
+from harmonizer.training.precision import full_precision, promoted
 from harmonizer.training.settings import LossSettings
 
 
@@ -36,3 +40,60 @@ def agreement_loss(gradient: Tensor, batch: Batch, settings: LossSettings) -> Te
         size = gradient.square().sum((1, 2, 3))  # (B,)
         loss = loss + settings.gradient_penalty * torch.where(batch.has_map, size, 0.0).mean()
     return loss
+
+
+def trades_loss(logits: Tensor, attacked: Tensor) -> Tensor:
+    """Return the divergence () of the classes' probabilities at the adversarial images from those at the clean ones.
+
+    Args:
+        logits: (B,K) at the clean images.
+        attacked: (B,K) at the adversarial images.
+
+    Reference:
+        Zhang et al. 2019 (arXiv 1901.08573), equation 5.
+
+    >>> trades_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 2.0]])).abs() < 1e-6
+    tensor(True)
+    """
+    return F.kl_div(attacked.log_softmax(1), logits.log_softmax(1), reduction="batchmean", log_target=True)
+
+
+def batch_losses(
+    model: PixelModel,
+    batch: Batch,
+    settings: LossSettings,
+    *,
+    factor: float = 0.0,
+    eps: float = 0.0,
+    joint: bool = True,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Run the model on a batch; return the loss () under ``"loss"``, and its terms before their factors.
+
+    Args:
+        model: In training mode.
+        batch: B samples.
+        settings: Settings of the loss.
+        factor: Lambda at this step; 0 leaves the harmonizer loss out.
+        eps: Radius of the attack at this step; 0 trains on the clean images.
+        joint: See :func:`harmonizer.training.double_backward.logits_and_gradient`.
+        noise: Random starts of the attack; None draws those of seed 0.
+    """
+    # Without any map the harmonizer loss and its gradient are exactly zero. The contrastive loss compares the
+    # batches of all processes, and all must take part.
+    saliency = bool(factor) and (settings.level_metric == "contrastive" or bool(batch.has_map.any()))
+    noise = noise or Noise(batch.images, batch.keys, 0)
+    passes = training_passes(model, batch, settings, eps=eps, saliency=saliency, joint=joint, noise=noise)
+    with full_precision(batch.images.device):
+        logits = promoted(passes.logits)
+        loss = classification_loss(logits, batch, label_smoothing=settings.label_smoothing)
+        losses = {"cross_entropy": loss}
+        if passes.attacked is not None:
+            losses["trades_loss"] = trades_loss(logits, promoted(passes.attacked))
+            loss = loss + settings.trades_beta * losses["trades_loss"]
+        if factor:
+            agreement = torch.zeros_like(loss)
+            if passes.gradient is not None:
+                agreement = agreement_loss(passes.gradient, batch, settings)
+            losses["harmonizer_loss"], loss = agreement, loss + factor * agreement
+    return {**losses, "loss": loss}

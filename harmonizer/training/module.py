@@ -11,6 +11,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from harmonizer.attacks.noise import Noise
 from harmonizer.cli.console import print_rank_zero
 from harmonizer.data.batch import Batch
 from harmonizer.data.class_names import check_imagenet_order, imagenet_classes
@@ -20,8 +21,8 @@ from harmonizer.metrics import Accuracy
 from harmonizer.models import Architecture, build_model, model_classes, shown
 from harmonizer.models.head_classes import check_head_classes
 from harmonizer.training.compatibility import check_compatible
-from harmonizer.training.double_backward import has_batch_statistics, logits_and_gradient
-from harmonizer.training.losses import agreement_loss, classification_loss
+from harmonizer.training.double_backward import has_batch_statistics
+from harmonizer.training.losses import batch_losses
 from harmonizer.training.optim import (
     batch_and_rate,
     build_optimizer,
@@ -31,7 +32,6 @@ from harmonizer.training.optim import (
     harmonizer_factor,
     scaled_lr,
 )
-from harmonizer.training.precision import full_precision, promoted
 from harmonizer.training.settings import LossSettings, OptimSettings, split_settings
 from harmonizer.training.steps import step_batch, updates_per_epoch
 
@@ -146,22 +146,26 @@ class HarmonizerModule(L.LightningModule):
         """
         loss, optim = self.loss_settings, self.optim_settings
         check_epochs(trainer.max_epochs, optim.schedule)
-        warmups = {"warmup_epochs": optim.warmup_epochs, "harmonizer_warmup_epochs": loss.harmonizer_warmup_epochs}
-        check_warmup(trainer.max_epochs or -1, **warmups)
+        warmups = [(optim, "warmup_epochs"), (loss, "harmonizer_warmup_epochs"), (loss, "adversarial_warmup_epochs")]
+        check_warmup(trainer.max_epochs or -1, **{name: getattr(part, name) for part, name in warmups})
         if self.hparams["harmonize"]:
             check_levels(loss.levels, self.hparams["image_size"])
         clip = trainer.gradient_clip_val
         if clip is not None and not clip > 0:  # Lightning would not clip, without a word
             raise ValueError(f"expected gradient_clip above 0, or null for none, got {clip}")
-        check_compatible(trainer, self, harmonize=self.hparams["harmonize"])
+        self._check_compatible(trainer)
 
     def on_fit_start(self) -> None:
         """Refuse what would train something else than it says; state batch and rate where several numbers make them."""
-        check_compatible(self.trainer, self, harmonize=self.hparams["harmonize"])
+        self._check_compatible(self.trainer)
         world, steps, batch = self.trainer.world_size, self.trainer.accumulate_grad_batches, step_batch(self.trainer)
         lr, lr_batch = self.optim_settings.lr, self.optim_settings.lr_batch
         if world > 1 or steps > 1 or lr_batch is not None:
             print_rank_zero(batch_and_rate(batch, world, steps, lr, lr_batch))
+
+    def _check_compatible(self, trainer: L.Trainer) -> None:
+        attacked = self.loss_settings.adversarial != "none"
+        check_compatible(trainer, self, harmonize=self.hparams["harmonize"], adversarial=attacked)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like by (seed, batch, rank)."""
@@ -186,24 +190,16 @@ class HarmonizerModule(L.LightningModule):
 
     def _loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
-        factor, settings = self._factor(), self.loss_settings
-        # Without any map the harmonizer loss and its gradient are exactly zero. The contrastive loss compares the
-        # batches of all processes, and all must take part.
-        needed = settings.level_metric == "contrastive" or bool(batch.has_map.any())
-        if factor and needed:
-            logits, gradient = logits_and_gradient(self.model, batch, joint=self.joint, score=settings.saliency_of)
-        else:
-            logits, gradient = self.model(batch.images), None
-        with full_precision(self.device):
-            loss = classification_loss(promoted(logits), batch, label_smoothing=settings.label_smoothing)
-            losses = {"cross_entropy": loss}
-            if factor:
-                agreement = torch.zeros_like(loss) if gradient is None else agreement_loss(gradient, batch, settings)
-                losses["harmonizer_loss"], loss = agreement, loss + factor * agreement
-        self.measured = {name: value.detach() for name, value in {**losses, "loss": loss}.items()}
+        settings = self.loss_settings
+        # A start belongs to step and sample: the same on any number of processes, and when a run resumes.
+        noise = Noise(batch.images, batch.keys, sample_seed(self.hparams["seed"], self.global_step, 0))
+        losses = batch_losses(
+            self.model, batch, settings, factor=self._factor(), eps=self._eps(), joint=self.joint, noise=noise
+        )
+        self.measured = {name: value.detach() for name, value in losses.items()}
         for name, value in self.measured.items():
             self.log(f"train/{name}", value, logger=False, prog_bar=True, batch_size=len(batch.labels))
-        return loss
+        return losses["loss"]
 
     def _factor(self) -> float:
         """Return lambda at this step."""
@@ -215,8 +211,19 @@ class HarmonizerModule(L.LightningModule):
             weight=settings.harmonizer_weight,
             every=settings.harmonize_every,
             warmup_epochs=settings.harmonizer_warmup_epochs,
-            updates_per_epoch=updates_per_epoch(self.trainer) if settings.harmonizer_warmup_epochs else 1,
+            updates_per_epoch=self._updates(settings.harmonizer_warmup_epochs),
         )
+
+    def _eps(self) -> float:
+        """Return the radius of the attack at this step."""
+        warmup, radius = self.loss_settings.adversarial_warmup_epochs, self.loss_settings.adversarial_eps
+        return harmonizer_factor(
+            self.global_step, weight=radius, warmup_epochs=warmup, updates_per_epoch=self._updates(warmup)
+        )
+
+    def _updates(self, warmup_epochs: float) -> int:
+        """Return the optimiser steps of an epoch, where a warm-up needs to know."""
+        return updates_per_epoch(self.trainer) if warmup_epochs else 1
 
     def on_validation_start(self) -> None:
         """Give all processes the running statistics of the first one.

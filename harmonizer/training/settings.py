@@ -22,7 +22,7 @@ LevelName = Annotated[str, f"to be one of {', '.join(LEVEL_METRICS)}", tuple(LEV
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """Cross-entropy and harmonizer loss.
+    """Cross-entropy, adversarial images and harmonizer loss.
 
     Attributes:
         harmonizer_weight: Factor lambda of the harmonizer loss.
@@ -42,6 +42,17 @@ class LossSettings:
         gradient_penalty: Share in the harmonizer loss of the mean squared norm of that gradient, whose size the
             comparison of maps does not see.
         label_smoothing: Label smoothing of the cross-entropy.
+        adversarial: ``"pgd"`` trains on images attacked from the image itself (Madry et al. 2018), ``"fast"`` with one
+            step from a random start (Wong et al. 2020), ``"trades"`` on clean images and the divergence of the attacked
+            ones (Zhang et al. 2019); ``"none"`` on clean images. See :mod:`harmonizer.training.adversarial`.
+        adversarial_eps: Radius of its L2 ball, in [0,1] pixel units.
+        adversarial_steps: Gradient steps; None takes 3, and 1 for ``"fast"``.
+        adversarial_step_size: L2 length of a step in units of ``adversarial_eps``; None takes 2 / steps (Salman et al.
+            2020), and 1.25 for ``"fast"`` (Wong et al. 2020).
+        adversarial_warmup_epochs: The radius rises from 0 during these epochs; may be a fraction.
+        adversarial_saliency: Where the harmonizer's saliency is taken, at the ``"clean"`` or at the ``"adversarial"``
+            image; None takes the clean one, and with ``"fast"``, where it would cost most, the adversarial one.
+        trades_beta: Factor of the divergence of ``"trades"``.
 
     Raises:
         TypeError: A value is of the wrong kind; the message names it, as for the next.
@@ -61,11 +72,38 @@ class LossSettings:
     saliency_of: Score = "logit"
     gradient_penalty: NotNegative = 0.0
     label_smoothing: BelowOne = 0.1
+    adversarial: Literal["none", "pgd", "trades", "fast"] = "none"
+    adversarial_eps: Positive = 0.5
+    adversarial_steps: Count | None = None
+    adversarial_step_size: Positive | None = None
+    adversarial_warmup_epochs: NotNegative = 0.0
+    adversarial_saliency: Literal["clean", "adversarial"] | None = None
+    trades_beta: NotNegative = 6.0
 
     def __post_init__(self) -> None:
         """Check all values."""
         object.__setattr__(self, "saliency_reduction", reductions(self.saliency_reduction))
         _check(self)
+        if self.adversarial == "fast" and self.attack_steps != 1:
+            raise ValueError(
+                f"expected adversarial_steps=1 with adversarial=fast, got {self.adversarial_steps}; "
+                "try adversarial=pgd for more"
+            )
+
+    @property
+    def attack_steps(self) -> int:
+        """Gradient steps of the attack."""
+        return self.adversarial_steps or (1 if self.adversarial == "fast" else 3)
+
+    @property
+    def attack_step_size(self) -> float:
+        """L2 length of its steps, in units of the radius."""
+        return self.adversarial_step_size or (1.25 if self.adversarial == "fast" else 2 / self.attack_steps)
+
+    @property
+    def saliency_at(self) -> str:
+        """The image at which the saliency is taken."""
+        return self.adversarial_saliency or ("adversarial" if self.adversarial == "fast" else "clean")
 
 
 @dataclass(frozen=True, kw_only=True)

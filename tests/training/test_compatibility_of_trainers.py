@@ -56,6 +56,8 @@ def test_a_static_graph():
     plain = trainer(strategy=DDPStrategy(static_graph=True), devices=2)
     refused("static_graph does not go with harmonize", plain, module())
     check_compatible(plain, module(), harmonize=False)
+    with pytest.raises(ValueError, match="static_graph does not go with adversarial"):
+        check_compatible(plain, module(), harmonize=False, adversarial=True)
 
 
 @pytest.mark.parametrize("precision", ["bf16-true"])
@@ -68,6 +70,8 @@ def test_sharded_weights(monkeypatch):
     run = trainer()
     monkeypatch.setattr(type(run), "strategy", FSDPStrategy())
     refused("FSDPStrategy does not go with harmonize: the second derivatives need weights", run, module())
+    with pytest.raises(ValueError, match="FSDPStrategy does not go with adversarial: the attack differentiates"):
+        check_compatible(run, module(), harmonize=False, adversarial=True)
 
 
 def shard_and_differentiate_twice(rank, folder):

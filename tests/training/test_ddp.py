@@ -76,10 +76,11 @@ def train(model, mapped, accumulate, steps, folder, **settings):
 
 
 CASES = [
-    (model, mapped, accumulate)
+    (model, mapped, accumulate, "none")
     for model in ("test_efficientnet_gn", "test_vit")
     for mapped, accumulate in (("all", 1), ("one process", 1), ("uneven", 2))
-] + [("test_vit", "broken", 1)]
+] + [("test_vit", "broken", 1, "none")]
+CASES += [("test_efficientnet_gn", "uneven", 2, attack) for attack in ("pgd", "trades", "fast")]
 STEPS = 20
 MODULES = {"split": {}, "joint": {"saliency_batch": "joint"}, "checkpointed": {"checkpoint_gradients": True}}
 
@@ -87,9 +88,10 @@ MODULES = {"split": {}, "joint": {"saliency_batch": "joint"}, "checkpointed": {"
 def main(folder):
     """Train all cases, as one of two processes."""
     rank = int(os.environ["LOCAL_RANK"])
-    for number, (model, mapped, accumulate) in enumerate(CASES):
+    for number, (model, mapped, accumulate, attack) in enumerate(CASES):
         steps = STEPS if accumulate == 1 and mapped == "one process" else 3
-        found = train(model, mapped, accumulate, steps, folder / f"run-{number}", devices=WORLD, strategy="ddp")
+        settings = {"module": {"adversarial": attack}, "devices": WORLD, "strategy": "ddp"}
+        found = train(model, mapped, accumulate, steps, folder / f"run-{number}", **settings)
         if rank == 0:
             torch.save(found, folder / f"{number}.pt")
 
@@ -120,10 +122,12 @@ def results(tmp_path_factory):
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[" ".join(map(str, case)) for case in CASES])
 def test_gradients_and_weights_equal_one_process(results, tmp_path, number):
-    model, mapped, accumulate = CASES[number]
+    model, mapped, accumulate, attack = CASES[number]
     steps = STEPS if accumulate == 1 and mapped == "one process" else 3
     gradients, weights = torch.load(results / f"{number}.pt", weights_only=True)
-    expected_gradients, expected_weights = train(model, mapped, accumulate, steps, tmp_path)
+    expected_gradients, expected_weights = train(
+        model, mapped, accumulate, steps, tmp_path, module={"adversarial": attack}
+    )
     assert sum(value.abs().sum() for value in expected_gradients.values()) > 1e-3
     for name, value in expected_gradients.items():
         assert (gradients[name] - value).abs().max() <= 1e-10, name

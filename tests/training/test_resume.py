@@ -17,13 +17,13 @@ def folder(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("shards"), train=50)
 
 
-def build(folder, workers=0):
+def build(folder, workers=0, **loss):
     L.seed_everything(3, verbose=False)
     data = ShardData(
         folder, model="test_vit", image_size=32, batch_size=8, crop_ratio=1.0, flip=0.5, num_workers=workers, seed=3
     )
     settings = {"harmonize": True, "warmup_epochs": 1, "seed": 3, "levels": 3}
-    return HarmonizerModule("test_vit", CLASSES, 32, **settings), data
+    return HarmonizerModule("test_vit", CLASSES, 32, **settings, **loss), data
 
 
 class Stop(L.Callback):
@@ -53,19 +53,22 @@ def trainer(folder, *callbacks, bar=False):
     )
 
 
-@pytest.mark.parametrize(("step", "workers"), [(4, 0), (6, 0), (9, 0), (8, 2)])
-def test_resumed_run_equals_an_uninterrupted_one(folder, tmp_path, step, workers):
-    module, data = build(folder, workers)
+FAST = {"adversarial": "fast", "adversarial_warmup_epochs": 1}  # random starts within a growing radius
+
+
+@pytest.mark.parametrize(("step", "workers", "loss"), [(4, 0, {}), (6, 0, {}), (9, 0, {}), (8, 2, {}), (4, 0, FAST)])
+def test_resumed_run_equals_an_uninterrupted_one(folder, tmp_path, step, workers, loss):
+    module, data = build(folder, workers, **loss)
     trainer(tmp_path).fit(module, data)
     expected = {key: value.clone() for key, value in module.state_dict().items()}
 
-    interrupted, data = build(folder, workers)
+    interrupted, data = build(folder, workers, **loss)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         trainer(tmp_path, Stop(step, tmp_path / "stop.ckpt")).fit(interrupted, data)
     assert any(not torch.equal(expected[key], value) for key, value in interrupted.state_dict().items())
 
     torch.manual_seed(999)  # whatever happened in between
-    resumed, data = build(folder, workers)
+    resumed, data = build(folder, workers, **loss)
     run = trainer(tmp_path)
     run.fit(resumed, data, ckpt_path=tmp_path / "stop.ckpt", weights_only=True)
     assert run.global_step == 18

@@ -17,7 +17,11 @@ WRONG = [
     (LossSettings, {"harmonize_every": 0}, "expected harmonize_every >= 1, got 0"),
     (LossSettings, {"saliency_batch": "both"}, "expected saliency_batch to be one of auto, joint, split, got 'both'"),
     (LossSettings, {"levels": 0}, "expected levels >= 1, got 0"),
-    (LossSettings, {"level_metric": "mae"}, "to be one of mse, cosine, bce, masked_bce, contrastive, got 'mae'"),
+    (
+        LossSettings,
+        {"level_metric": "mae"},
+        "mse, relative_mse, cosine, bce, masked_bce, contrastive, got 'mae'",
+    ),
     (LossSettings, {"scale_match": "none"}, "scale_match to be one of released, original, attached, got 'none'"),
     (LossSettings, {"std": "sample"}, "expected std to be one of population, unbiased, got 'sample'"),
     (LossSettings, {"top_k": 0.0}, r"expected top_k in \(0,1\], got 0.0"),
