@@ -91,12 +91,7 @@ class LastCheckpoint(Checkpoint):
         self.saved_at = time.monotonic()
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - not needed
-        batch: Any,  # noqa: ANN401 - not needed
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Save when it is time or a signal has come, all processes after the same step."""
         done, every, batches = batch_idx + 1, trainer.accumulate_grad_batches, trainer.num_training_batches

@@ -48,14 +48,7 @@ class WeightAverage(L.Callback):
             self.average.to(pl_module.device)
             self._accuracy = self._accuracy.to(pl_module.device)
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - not needed
-        batch: Any,  # noqa: ANN401 - not needed
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
         """Average once for each optimiser step."""
         assert isinstance(pl_module, HarmonizerModule)
         if self.average is not None and trainer.global_step > self._step:
@@ -63,16 +56,9 @@ class WeightAverage(L.Callback):
             self._step = trainer.global_step
 
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - the logits of the weights themselves; not needed
-        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, *_: object
     ) -> None:
         """Classify with the average."""
-        assert isinstance(batch, Batch)
         if self.average is not None and self._accuracy is not None:
             self._accuracy.update(self.average(batch.images), batch.labels)
 

@@ -88,13 +88,7 @@ class Evaluation(L.Callback):
         self._masking = MaskingReport(self.health) if examined else None
 
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - the logits; not needed
-        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, *_: object
     ) -> None:
         """Measure the part of the batch that belongs to the evaluation."""
         progress = self._progress

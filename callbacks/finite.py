@@ -1,6 +1,6 @@
 """Stop, or skip the step, when a loss or a gradient is not finite."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
 import torch
@@ -40,14 +40,9 @@ class FiniteGuard(L.Callback):
         self._statistics: dict[str, Tensor] = {}
 
     def on_train_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Remember the samples of this optimiser step, and the running statistics that a skipped one restores."""
-        assert isinstance(batch, Batch)
         if not self._keys and self.nonfinite == "skip":
             self._statistics = {name: value.clone() for name, value in pl_module.named_buffers()}
         self._keys += batch.keys
@@ -81,14 +76,7 @@ class FiniteGuard(L.Callback):
         for name, value in pl_module.named_buffers():
             value.copy_(self._statistics[name])
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - not needed
-        batch: Any,  # noqa: ANN401 - not needed
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
         """Put the count into the log."""
         assert isinstance(pl_module, HarmonizerModule)
         if self.nonfinite == "skip":

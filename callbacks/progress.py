@@ -1,7 +1,6 @@
 """How far training and evaluation are: a live bar in a terminal, plain lines in a log file; both with the time left."""
 
 import time
-from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
@@ -41,22 +40,13 @@ class Progress(ProgressBar, EvaluationHooks):
         self._epoch_began = time.monotonic()
 
     def on_train_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,  # noqa: ANN401 - not needed
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Start the clock of a run or of a resumed one."""
         self._show_steps(trainer, batch_idx)
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - not needed
-        batch: Any,  # noqa: ANN401 - not needed
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Show the step, with its losses."""
         self._show_steps(trainer, batch_idx + 1)
@@ -88,13 +78,7 @@ class Progress(ProgressBar, EvaluationHooks):
         self._attack.update(f"examined gradients {done}/{total}", done, total)
 
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - not needed
-        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int, *_: int
     ) -> None:
         """Show how many images are classified."""
         data = data_of(trainer)

@@ -50,27 +50,17 @@ class TrainingLog(L.Callback):
         self._meter.pause()
 
     def on_train_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Note how long the batch was waited for, and the learning rate of its step."""
         self._rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
         self._meter.got_data()
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - not needed
-        batch: Any,  # noqa: ANN401 - a Batch; Lightning types it so
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
         """Add to the means; log a row when it is due."""
         assert isinstance(pl_module, HarmonizerModule)
-        assert isinstance(batch, Batch)
         count = len(batch.labels)
         values = {f"train/{name}": float(value) for name, value in pl_module.measured.items()}
         if all(math.isfinite(value) for value in values.values()):  # otherwise the step was skipped
