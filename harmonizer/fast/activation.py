@@ -46,7 +46,7 @@ class Activation(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, held: Tensor | None, kind: Kind) -> Tensor:  # noqa: ANN401, D102
+    def forward(ctx: Any, inputs: Tensor, held: Tensor | None, kind: Kind) -> Tensor:
         if held is None:
             outputs = kind.value(inputs)
         else:
@@ -58,7 +58,7 @@ class Activation(Function):
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
         (values,) = ctx.saved_tensors
         if torch.is_grad_enabled():
             values = values.detach() if ctx.kind.second_derivative is None else values
@@ -70,14 +70,14 @@ class ActivationGradient(Function):
     """The gradient of an activation's input."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, values: Tensor, kind: Kind) -> Tensor:  # noqa: ANN401, D102
+    def forward(ctx: Any, gradient: Tensor, values: Tensor, kind: Kind) -> Tensor:
         ctx.save_for_backward(values, None if kind.second_derivative is None else gradient)
         ctx.kind = kind
         return kind.gradient(gradient, values)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor | None, None]:  # noqa: ANN401, D102
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor | None, None]:
         values, gradient = ctx.saved_tensors
         grad_values = None
         if ctx.kind.second_derivative is not None and ctx.needs_input_grad[1]:

@@ -25,14 +25,14 @@ class Attention(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, heads: int) -> Tensor:  # noqa: ANN401, D102
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, heads: int) -> Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.scale = scale
         ctx.p = None
         return fused(q, k, v, scale, heads)
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors
         if torch.is_grad_enabled():
             if is_small(k):
@@ -48,14 +48,8 @@ class AttentionGradient(Function):
     """The gradients of q, k and v from the output's g (B,N,E)."""
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
-        g: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        p: Tensor | None,
-        scale: float,
+    def forward(
+        ctx: Any, g: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor | None, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         products = gradients(g, (q, k, v), p, scale, found)
@@ -65,7 +59,7 @@ class AttentionGradient(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         g, q, k, v, *products = ctx.saved_tensors
         found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         grad_grad_g = second_gradients(g, (q, k, v), cotangents, products, ctx.scale, found)
@@ -145,7 +139,7 @@ def _softmax_backward(p: Tensor, gradient: Tensor) -> Tensor:
     return torch.ops.aten._softmax_backward_data(gradient, p, -1, p.dtype)  # type: ignore[no-any-return]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401 - torch's
+def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:
     """Stand in for ``F.scaled_dot_product_attention``; masks, dropout and the like take torch's unfused arithmetic."""
     if not rest and not any(value for name, value in options.items() if name not in ("scale", "attn_mask")):
         scale, lead = options.get("scale"), query.shape[:-2]

@@ -8,6 +8,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from harmonizer.fast.cpu.stem_gradient import image_gradient, is_large, is_supported
+from harmonizer.fast.mode import Geometry
 
 Pair = tuple[int, int]
 
@@ -20,43 +21,33 @@ class Convolution(Function):
     """
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
-        groups: int,
-    ) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        ctx.geometry = (stride, padding, dilation, groups)
-        return torch.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
+        ctx.geometry = geometry
+        return torch.conv2d(inputs, weight, bias, *geometry)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
         (gradient,) = gradients
         needs = ctx.needs_input_grad
-        nothing = (None,) * 4
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
-            return InputGradient.apply(gradient, weight, inputs, ctx.geometry), None, None, *nothing
-        return *_backward(gradient, inputs, weight, ctx.geometry, (needs[0], needs[1], needs[2])), *nothing
+            return InputGradient.apply(gradient, weight, inputs, ctx.geometry), None, None, None
+        return *_backward(gradient, inputs, weight, ctx.geometry, (needs[0], needs[1], needs[2])), None
 
 
 class InputGradient(Function):
     """The gradient of a convolution's input, from that of its output (B,O,h,w) and the weight."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, inputs: Tensor, geometry: Any) -> Tensor | None:  # noqa: ANN401, D102
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, inputs: Tensor, geometry: Any) -> Tensor | None:
         ctx.save_for_backward(gradient, weight)
         ctx.geometry = geometry
         return _backward(gradient, inputs, weight, geometry, (True, False, False))[0]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         gradient, weight = ctx.saved_tensors
         grad_gradient = torch.conv2d(cotangent, weight, None, *ctx.geometry) if ctx.needs_input_grad[0] else None
         grad_weight = None
@@ -93,7 +84,7 @@ def _backward(
     gradient: Tensor,
     inputs: Tensor,
     weight: Tensor,
-    geometry: tuple[Pair, Pair, Pair, int],
+    geometry: Geometry,
     wanted: tuple[bool, bool, bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of input, weight and bias that are wanted."""

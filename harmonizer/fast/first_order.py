@@ -85,7 +85,7 @@ def _fixed_batch_norm(
     return torch.addcmul(shift.view(1, -1, 1, 1), inputs, scale.view(1, -1, 1, 1))
 
 
-def _global_average(inputs: Tensor, output_size: Any) -> Tensor | None:  # noqa: ANN401 - torch's own argument
+def _global_average(inputs: Tensor, output_size: Any) -> Tensor | None:
     """Average all pixels of maps that lie channels last, and let their gradient lie so, too: torch's does not."""
     last = inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last)
     if not last or inputs.device.type != "cpu" or output_size not in (1, (1, 1), [1, 1]):

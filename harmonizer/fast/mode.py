@@ -23,7 +23,7 @@ class LayerMode(TorchFunctionMode):
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever func returns
+    ) -> Any:
         named = dict(kwargs or {})
         replacement = self.replacements.get(func)
         if replacement is not None and (self.without_gradients or torch.is_grad_enabled()):

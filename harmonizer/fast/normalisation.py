@@ -30,8 +30,8 @@ class BatchNorm(Function):
     """``F.batch_norm`` in training mode over inputs (B,C,...); moves the running statistics as that does."""
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
+    def forward(
+        ctx: Any,
         inputs: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
@@ -48,7 +48,7 @@ class BatchNorm(Function):
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight, mean, scale = ctx.saved_tensors
         (gradient,) = gradients
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
@@ -62,14 +62,8 @@ class BatchNormInputGradient(Function):
     """The gradient of a batch normalisation's input."""
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
-        gradient: Tensor,
-        inputs: Tensor,
-        weight: Tensor | None,
-        mean: Tensor,
-        scale: Tensor,
-        eps: float,
+    def forward(
+        ctx: Any, gradient: Tensor, inputs: Tensor, weight: Tensor | None, mean: Tensor, scale: Tensor, eps: float
     ) -> Tensor:
         grad_inputs, with_output, total = _batch_norm_backward(gradient, inputs, weight, mean, scale, eps)
         # sums over x^ g and g
@@ -79,7 +73,7 @@ class BatchNormInputGradient(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         gradient, inputs, weight, mean, scale, with_output, total = ctx.saved_tensors
         count = inputs.numel() // inputs.shape[1]
         dims = [0, *range(2, inputs.ndim)]
@@ -104,13 +98,8 @@ class LayerNorm(Function):
     """``F.layer_norm`` over the last dimensions."""
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
-        inputs: Tensor,
-        shape: tuple[int, ...],
-        weight: Tensor | None,
-        bias: Tensor | None,
-        eps: float,
+    def forward(
+        ctx: Any, inputs: Tensor, shape: tuple[int, ...], weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> Tensor:
         outputs, mean, scale = torch.native_layer_norm(inputs, shape, weight, bias, eps)
         ctx.save_for_backward(inputs, weight, bias, mean, scale)
@@ -120,7 +109,7 @@ class LayerNorm(Function):
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight, bias, mean, scale = ctx.saved_tensors
         (gradient,) = gradients
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
@@ -137,8 +126,8 @@ class LayerNormInputGradient(Function):
     """The gradient of a layer normalisation's input."""
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
+    def forward(
+        ctx: Any,
         gradient: Tensor,
         inputs: Tensor,
         weight: Tensor | None,
@@ -158,7 +147,7 @@ class LayerNormInputGradient(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         cotangent = ctx.prefix.first(cotangent)
         grad_gradient, grad_inputs, grad_weight = second_gradients(ctx.saved_tensors, cotangent, ctx.shape, ctx.eps)
         return ctx.prefix.padded(grad_gradient), ctx.prefix.padded(grad_inputs), grad_weight, *(None,) * 5

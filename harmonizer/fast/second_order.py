@@ -58,7 +58,7 @@ def conv2d(inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
         if takes_patches(inputs, weight, *geometry):
             return patches_convolution(*tensors)  # type: ignore[arg-type]
         products = conv_as_matmul(*tensors, *geometry)  # type: ignore[arg-type, call-arg]
-        outputs: Tensor = Convolution.apply(*tensors, *geometry) if products is None else products
+        outputs: Tensor = Convolution.apply(*tensors, geometry) if products is None else products
     return outputs
 
 
@@ -118,7 +118,7 @@ def _hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
     return inputs.copy_(outputs) if inplace else outputs
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     query, key, value = cast(query, key, value)  # type: ignore[assignment]
     with torch.autocast(query.device.type, enabled=False):
         return attend(query, key, value, *args, **kwargs)

@@ -2,7 +2,7 @@
 
 from harmonizer.functional.agreement import dice, iou, spearman
 from harmonizer.functional.levels import LEVEL_METRICS, LevelMetric, squared_error
-from harmonizer.functional.loss import check_loss_settings, harmonizer_loss
+from harmonizer.functional.loss import harmonizer_loss
 from harmonizer.functional.pyramid import gaussian_pyramid
 from harmonizer.functional.saliency import MASKS, attack_map, input_saliency, standardize_cut
 
@@ -11,7 +11,6 @@ __all__ = [
     "MASKS",
     "LevelMetric",
     "attack_map",
-    "check_loss_settings",
     "dice",
     "gaussian_pyramid",
     "harmonizer_loss",

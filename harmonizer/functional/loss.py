@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harmonizer.functional.levels import LEVEL_METRICS, LevelMetric
 from harmonizer.functional.pyramid import gaussian_pyramid
-from harmonizer.functional.saliency import Deviation, check_deviation, standardize_cut
+from harmonizer.functional.saliency import Deviation, standardize_cut
 
 SCALE_EPSILON = 1e-6  # in the match of the two maps' maxima; Fel et al. 2022, released code
 ORIGINAL_SCALE_EPSILON = 1e-4  # the same in the training code of August 2022
@@ -66,7 +66,12 @@ def harmonizer_loss(
             "expected saliency and human (B,H,W) and has_map (B,), "
             f"got {tuple(saliency.shape)}, {tuple(human.shape)} and {tuple(has_map.shape)}"
         )
-    check_loss_settings(metric=metric, scale_match=scale_match, std=std, top_k=top_k)
+    if isinstance(metric, str) and metric not in LEVEL_METRICS:
+        raise ValueError(f"expected a level metric of {', '.join(LEVEL_METRICS)}, got {metric!r}")
+    if scale_match not in SCALE_MATCHES:
+        raise ValueError(f"expected a scale_match of {', '.join(SCALE_MATCHES)}, got {scale_match!r}")
+    if not 0 < top_k <= 1:
+        raise ValueError(f"expected top_k, a share of the pixels, in (0,1], got {top_k}")
     error_of = LEVEL_METRICS[metric] if isinstance(metric, str) else metric
     mapped = has_map[:, None, None].bool()
     dtype = torch.promote_types(saliency.dtype, torch.float32)
@@ -82,17 +87,6 @@ def harmonizer_loss(
         _over_mapped(error_of(*pair), has_map.bool()) for pair in zip(saliency_pyramid, target_pyramid, strict=True)
     ]
     return torch.stack(errors).mean()
-
-
-def check_loss_settings(*, metric: str | LevelMetric, scale_match: str, std: str, top_k: float) -> None:
-    """Raise a ValueError that names a setting of :func:`harmonizer_loss` that is unknown or out of range."""
-    if isinstance(metric, str) and metric not in LEVEL_METRICS:
-        raise ValueError(f"expected a level metric of {', '.join(LEVEL_METRICS)}, got {metric!r}")
-    if scale_match not in SCALE_MATCHES:
-        raise ValueError(f"expected a scale_match of {', '.join(SCALE_MATCHES)}, got {scale_match!r}")
-    check_deviation(std)
-    if not 0 < top_k <= 1:
-        raise ValueError(f"expected top_k, a share of the pixels, in (0,1], got {top_k}")
 
 
 def keep_top(maps: Tensor, share: float) -> Tensor:

@@ -75,7 +75,8 @@ def class_score(logits: Tensor, labels: Tensor, score: Score) -> Tensor:
     >>> class_score(logits, torch.tensor([0]), "log_odds")
     tensor([1.])
     """
-    check_score(score)
+    if score not in get_args(Score):
+        raise ValueError(f"expected a score of {' or '.join(map(repr, get_args(Score)))}, got {score!r}")
     true = labels[:, None]
     if score == "logit":
         return logits.gather(1, true)[:, 0]
@@ -140,18 +141,6 @@ def reductions(names: Reduction | Sequence[Reduction]) -> list[Reduction]:
     return found
 
 
-def check_score(score: str) -> None:
-    """Raise a ValueError that names the known scores of the true class when this is none of them."""
-    if score not in get_args(Score):
-        raise ValueError(f"expected a score of {' or '.join(map(repr, get_args(Score)))}, got {score!r}")
-
-
-def check_deviation(std: str) -> None:
-    """Raise a ValueError that names the known standard deviations when this is none of them."""
-    if std not in DEVIATIONS:
-        raise ValueError(f"expected std {' or '.join(map(repr, DEVIATIONS))}, got {std!r}")
-
-
 def standardize_cut(maps: Tensor, *, std: Deviation = "population") -> Tensor:
     """Standardise each map over its pixels and cut what is below the mean.
 
@@ -175,7 +164,8 @@ def standardize_cut(maps: Tensor, *, std: Deviation = "population") -> Tensor:
     """
     if maps.ndim != 3:
         raise ValueError(f"expected maps (B,H,W), got {tuple(maps.shape)}")
-    check_deviation(std)
+    if std not in DEVIATIONS:
+        raise ValueError(f"expected std {' or '.join(map(repr, DEVIATIONS))}, got {std!r}")
     correction, epsilon = DEVIATIONS[std]
     centred = maps - maps.mean((1, 2), keepdim=True)
     variance = centred.square().mean((1, 2), keepdim=True)  # (B,1,1)

@@ -39,8 +39,8 @@ class Mlp(Function):
     """
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
+    def forward(
+        ctx: Any,
         x: Tensor,
         w1: Tensor,
         b1: Tensor | None,
@@ -65,7 +65,7 @@ class Mlp(Function):
         return outputs if eps is None else outputs.add_(x), *handles
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         x, w, mean, scale, inputs, hidden, active, first_hidden, w1, w2, first_x = ctx.saved_tensors
         g, grad_grad_hidden, grad_grad_w1, grad_grad_w2, grad_grad_x = gradients
         g = x.new_zeros(*x.shape[:-1], len(w2)) if g is None else g
@@ -106,18 +106,18 @@ class Mlp(Function):
 
 
 class MlpGradient(Function):
-    """The gradient of x from the output's g (B,...,C')."""
+    """The gradient of x from the output's g (B,...,C'); ``norm`` is a Norm, whose x is that of the first samples."""
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
+    def forward(
+        ctx: Any,
         g: Tensor,
         hidden: Tensor,
         derivative: Tensor | None,
         w1: Tensor,
         w2: Tensor,
         prefix: BatchPrefix,
-        *norm: Any,  # noqa: ANN401 - of Norm; its x is that of the first samples
+        *norm: Any,
     ) -> Tensor:
         g = prefix.first(g)
         rows = flat(g)
@@ -132,7 +132,7 @@ class MlpGradient(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
         rows, hidden, derivative, w1, w2, grad_active, *kept = ctx.saved_tensors
         needs = ctx.needs_input_grad
         v = ctx.prefix.first(v)

@@ -72,8 +72,8 @@ class SelfAttention(Function):
     """
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
+    def forward(
+        ctx: Any,
         x: Tensor,
         w1: Tensor,
         b1: Tensor | None,
@@ -103,7 +103,7 @@ class SelfAttention(Function):
         return outputs if eps is None else outputs.add_(asking(x, outputs)), *handles
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         x, w, mean, scale, inputs, qkv, p, joined, first_qkv, w1, w2, first_x = ctx.saved_tensors
         g, grad_grad_qkv, grad_grad_w1, grad_grad_w2, grad_grad_x = gradients
         g = x.new_zeros(len(x), ctx.shape.queries, len(w2)) if g is None else g
@@ -139,11 +139,11 @@ class SelfAttention(Function):
 
 
 class SelfAttentionGradient(Function):
-    """The gradient of x from the output's g (B,M,C')."""
+    """The gradient of x from the output's g (B,M,C'); ``norm`` is a Norm, whose x is that of the first samples."""
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
+    def forward(
+        ctx: Any,
         g: Tensor,
         qkv: Tensor,
         p: Tensor | None,
@@ -151,7 +151,7 @@ class SelfAttentionGradient(Function):
         w2: Tensor,
         shape: Heads,
         prefix: BatchPrefix,
-        *norm: Any,  # noqa: ANN401 - of Norm; its x is that of the first samples
+        *norm: Any,
     ) -> Tensor:
         g = prefix.first(g)
         rows = flat(g)
@@ -171,7 +171,7 @@ class SelfAttentionGradient(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
         rows, qkv, w1, w2, of_heads, grad_linear, p, a, z, *of_norm = ctx.saved_tensors
         needs = ctx.needs_input_grad
         v = ctx.prefix.first(v)

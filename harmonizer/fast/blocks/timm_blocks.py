@@ -55,7 +55,7 @@ class Blocks:
         return patched_forward(forwards)
 
 
-def _last(model: Any) -> Any:  # noqa: ANN401 - timm's
+def _last(model: Any) -> Any:
     """Return the last block, where all that follows it reads the class token alone, and nobody else looks on."""
     transforms = type(model) is VisionTransformer  # and nothing derived from it
     if not transforms or model.global_pool != "token" or model.attn_pool is not None or model.grad_checkpointing:
@@ -73,7 +73,7 @@ def _last(model: Any) -> Any:  # noqa: ANN401 - timm's
     return last if each_token and _is_supported(last.attn) else None
 
 
-def _is_supported(part: Any) -> bool:  # noqa: ANN401 - an Attention or Mlp
+def _is_supported(part: Any) -> bool:
     """Tell whether a part is what its class says and nothing more: two linear layers, others doing nothing now."""
     known = (part.qkv, part.proj) if type(part) is Attention else (part.fc1, part.fc2, part.act)
     linear, activations = known[:2], known[2:]
@@ -87,7 +87,7 @@ def _is_supported(part: Any) -> bool:  # noqa: ANN401 - an Attention or Mlp
     )
 
 
-def _is_residual(block: Any) -> bool:  # noqa: ANN401 - timm's Block
+def _is_residual(block: Any) -> bool:
     """Tell whether a block is two residual branches, each after a layer norm, and nothing more."""
     norms = block.norm1, block.norm2
     inside = *norms, block.attn, block.mlp
@@ -99,12 +99,12 @@ def _is_residual(block: Any) -> bool:  # noqa: ANN401 - timm's Block
     )
 
 
-def _owns_parameters(layer: Any) -> bool:  # noqa: ANN401 - with a weight and perhaps a bias
+def _owns_parameters(layer: Any) -> bool:
     """Tell whether a layer's parameters are leaves: computed ones may depend on the images."""
     return layer.weight.grad_fn is None and (layer.bias is None or layer.bias.grad_fn is None)
 
 
-def _is_exact(gelu: Any) -> bool:  # noqa: ANN401 - torch's GELU, or timm's, which knows no other
+def _is_exact(gelu: Any) -> bool:
     return getattr(gelu, "approximate", "none") == "none"
 
 
@@ -118,28 +118,28 @@ def _asks_more(*options: object) -> bool:
     return any(option is not None and option is not False for option in options)
 
 
-def _part(part: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401 - an Attention or Mlp
+def _part(part: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:
     """Run an Attention or Mlp as one function."""
     if _asks_more(*rest, *options.values()):
         return type(part).forward(part, inputs, *rest, **options)  # type: ignore[no-any-return]
     return _branch(part, inputs)
 
 
-def _residual(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401 - timm's Block
+def _residual(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:
     """Run a block as two functions."""
     if _asks_more(*rest, *options.values()) or torch.is_autocast_enabled(inputs.device.type):
         return Block.forward(block, inputs, *rest, **options)
     return _branches(block, inputs)
 
 
-def _residual_class_token(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401
+def _residual_class_token(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:
     """Run a block as two functions, from tokens (B,N,C) to the first one (B,1,C)."""
     if _asks_more(*rest, *options.values()) or torch.is_autocast_enabled(inputs.device.type):
         return _class_token(block, inputs, *rest, **options)
     return _branches(block, inputs, queries=1)
 
 
-def _class_token(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:  # noqa: ANN401 - timm's Block
+def _class_token(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:
     """Run a block, from tokens (B,N,C) to the first one (B,1,C)."""
     if _asks_more(*rest, *options.values()):
         return Block.forward(block, inputs, *rest, **options)
@@ -152,16 +152,13 @@ def _class_token(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tens
     return outputs[:, None]  # type: ignore[no-any-return]
 
 
-def _branches(block: Any, inputs: Tensor, queries: int | None = None) -> Tensor:  # noqa: ANN401 - timm's Block
+def _branches(block: Any, inputs: Tensor, queries: int | None = None) -> Tensor:
     first, second = ((norm.weight, norm.bias, norm.eps) for norm in (block.norm1, block.norm2))
     return _branch(block.mlp, _branch(block.attn, inputs, first, queries), second)
 
 
 def _branch(
-    part: Any,  # noqa: ANN401 - an Attention or Mlp
-    inputs: Tensor,
-    norm: tuple[Tensor, Tensor, float] | None = None,
-    queries: int | None = None,
+    part: Any, inputs: Tensor, norm: tuple[Tensor, Tensor, float] | None = None, queries: int | None = None
 ) -> Tensor:
     if type(part) is Attention:
         heads = {"heads": part.num_heads, "scale": part.scale, "queries": queries}

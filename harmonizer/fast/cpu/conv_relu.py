@@ -38,7 +38,7 @@ class Chain(Function):
     """Map images (B,C,H,W) through links, whose parameters count as constants."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, links: Sequence[Link]) -> Tensor:  # noqa: ANN401, D102
+    def forward(ctx: Any, images: Tensor, links: Sequence[Link]) -> Tensor:
         maps = [images]
         for link in links:
             outputs = torch.conv2d(maps[-1], *link[:-1])
@@ -52,7 +52,7 @@ class Chain(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401, D102
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         *maps, outputs = ctx.saved_tensors
         given = True  # by autograd, which may give the same tensor to others
         for link, inputs in zip(reversed(ctx.links), reversed(maps), strict=True):

@@ -54,7 +54,7 @@ def _rows(layers: nn.Sequential) -> Iterator[list[nn.Module]]:
         yield row
 
 
-def _links(layer: Any) -> bool:  # noqa: ANN401 - a module
+def _links(layer: Any) -> bool:
     """Tell whether a layer is a convolution with weights of its own, and torch's way of running it the fast one."""
     return (
         type(layer) is nn.Conv2d

@@ -79,12 +79,8 @@ class TapConvolution(Function):
     """
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        products: "TapProducts",
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, products: "TapProducts"
     ) -> tuple[Tensor, Tensor]:
         taps = products.taps(weight)
         handle = weight.detach()
@@ -95,7 +91,7 @@ class TapConvolution(Function):
         return products.convolve(inputs, taps, bias), handle
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs, weight, taps = ctx.saved_tensors
         gradient, grad_grad_weight = gradients
         if gradient is None:
@@ -115,14 +111,14 @@ class TapInputGradient(Function):
     """The gradient of its input, from that of its output (B,O,h,w) and the weight."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, taps: Tensor, products: "TapProducts") -> Tensor:  # noqa: ANN401, D102
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, taps: Tensor, products: "TapProducts") -> Tensor:
         ctx.save_for_backward(gradient, taps)
         ctx.products = products
         return products.input_gradient(gradient, taps)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         gradient, taps = ctx.saved_tensors
         needs = ctx.needs_input_grad
         return (

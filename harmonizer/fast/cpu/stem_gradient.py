@@ -44,14 +44,7 @@ class ImageConvolution(Function):
     """``torch.conv2d`` of images with a constant weight, and :func:`image_gradient`."""
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any,  # noqa: ANN401 - autograd's
-        images: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: int,
-        padding: int,
-    ) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.rest = (images.shape[2:], stride, padding)
         if batch_invariance.is_single(images, weight):  # a Function must not return a view
@@ -60,7 +53,7 @@ class ImageConvolution(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401, D102
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return image_gradient(gradient, *ctx.saved_tensors, *ctx.rest), None, None, None, None
 
 
