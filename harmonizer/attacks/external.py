@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,19 +33,12 @@ def foolbox_attack(name: str) -> Callable[..., Finding]:
     foolbox = _library("foolbox", "foolbox")
     attack = _member(foolbox.attacks, name, "foolbox")
 
-    def search(
-        net: Engine, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
-    ) -> Finding:
-        _check(name, attack, settings)
+    def run(settings: Settings, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+        found: Tensor = attack(**settings)(wrapped, x, y, epsilons=None)[1]
+        return found
 
-        def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-            wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
-            found: Tensor = attack(**settings)(wrapped, x, y, epsilons=None)[1]
-            return found
-
-        return _through_verdict(net, images, labels, run, eps_max)
-
-    return search
+    return _search(name, attack, run)
 
 
 def advlib_attack(name: str) -> Callable[..., Finding]:
@@ -56,18 +50,11 @@ def advlib_attack(name: str) -> Callable[..., Finding]:
     """
     attack = _member(_library("adv_lib.attacks", "adv-lib"), name, "adv-lib")
 
-    def search(
-        net: Engine, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
-    ) -> Finding:
-        _check(name, attack, settings)
+    def run(settings: Settings, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        found: Tensor = attack(model, x, y, **settings)
+        return found
 
-        def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-            found: Tensor = attack(model, x, y, **settings)
-            return found
-
-        return _through_verdict(net, images, labels, run, eps_max)
-
-    return search
+    return _search(name, attack, run)
 
 
 def feng2025(
@@ -110,6 +97,18 @@ class _Exposed(nn.Module):
 
     def _count(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
+
+
+def _search(name: str, attack: Callable[..., Any], run: Callable[..., Tensor]) -> Callable[..., Finding]:
+    """Return an attack of ours that calls ``run`` with its settings, model, images and labels."""
+
+    def search(
+        net: Engine, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
+    ) -> Finding:
+        _check(name, attack, settings)
+        return _through_verdict(net, images, labels, partial(run, settings), eps_max)
+
+    return search
 
 
 def _through_verdict(net: Engine, images: Tensor, labels: Tensor, run: Run, eps_max: float) -> Finding:

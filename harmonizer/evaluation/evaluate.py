@@ -105,7 +105,7 @@ class _Run:
         self.keys: set[str] = set()
         self.examples: Examples = {}
         self.eps_max = float(settings.get("eps_max", 10.0))
-        self.right = self.count = self.side = self.classes = 0
+        self.right = self.count = self.side = 0
         self.masking = MaskingReport(health) if health else None
 
     def take(self, batch: Batch, source: Images, show: Any) -> None:  # noqa: ANN401 - called with a number of images
@@ -164,39 +164,32 @@ def _summary(model: nn.Module, label: str | None, source: Images, run: _Run, out
     inner = model.backbone if isinstance(model, PixelModel) else model
     name = shown(architecture) if architecture is not None else type(inner).__name__
     transform = source.shards.eval_transform if source.shards else None
-    described = {
-        "name": name,
-        "label": label or name,
-        "family": guess_family(name),
-        **(Architecture("factory", name) if architecture is None else architecture).described_head(),
-        "pretrained": False,
-        "checkpoint": None,
-        "weights_sha256": weights_digest(model),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "input_size": run.side,
-        **({} if transform is None else {"crop_ratio": transform.crop_ratio, "interpolation": transform.interpolation}),
-    }
     manifest = source.shards.manifest if source.shards else None
-    data = {
-        "name": source.name,
-        "manifest_sha256": source.digest,
-        "samples": run.count,
-        "skipped": 0,
-        "classes": len(manifest.classes) if manifest else 1 + max(row.label for row in run.rows),
-    }
     repeated = {"sample_names": "SHARD/KEY"} if manifest and manifest.repeated_keys else {}
-    protocol = {
-        "attack": run.attack,
-        "settings": run.settings,
-        "images": len(run.rows),
-        "data": source.digest,
-    } | repeated
     return assemble(
         outcome,
-        model=described,
+        model={
+            "name": name,
+            "label": label or name,
+            "family": guess_family(name),
+            **(Architecture("factory", name) if architecture is None else architecture).described_head(),
+            "pretrained": False,
+            "checkpoint": None,
+            "weights_sha256": weights_digest(model),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "input_size": run.side,
+            **({name: getattr(transform, name) for name in ("crop_ratio", "interpolation")} if transform else {}),
+        },
         training=None,
-        data=data,
-        protocol=protocol | repeated,
+        data={
+            "name": source.name,
+            "manifest_sha256": source.digest,
+            "samples": run.count,
+            "skipped": 0,
+            "classes": len(manifest.classes) if manifest else 1 + max(row.label for row in run.rows),
+        },
+        protocol={"attack": run.attack, "settings": run.settings, "images": len(run.rows), "data": source.digest}
+        | repeated,
         ceilings=manifest.ceilings if manifest else None,
         device=run.device,
     )

@@ -61,20 +61,11 @@ def load(
     >>> load("torchvision:resnet18", num_classes=10)(torch.rand(2, 3, 64, 64)).shape
     torch.Size([2, 10])
     """
-    spec = resolve_model(
-        None if code is None else str(name),
-        str(name) if code is None else code,
-        pretrained=pretrained,
-        weights=weights,
-        ema=ema,
-        image_size=image_size,
-        mean=mean,
-        std=std,
-        model_args=model_args,
-        prompts=prompts,
-        class_names=class_names,
-        probe=probe is not None,
-    )
+    given: dict[str, Any] = {"pretrained": pretrained, "weights": weights, "image_size": image_size}
+    given["model_args"] = model_args
+    text: dict[str, Any] = {"prompts": prompts, "class_names": class_names}
+    named = (None, str(name)) if code is None else (str(name), code)
+    spec = resolve_model(*named, ema=ema, mean=mean, std=std, probe=probe is not None, **text, **given)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if spec.checkpoint is not None:
@@ -83,15 +74,12 @@ def load(
             return module.model.eval()
         source = resolve(spec.source)
         if source.kind == "clip" and source.weights is None:
-            source = with_texts(source, prompts=prompts, class_names=class_names)
+            source = with_texts(source, **text)
         images = None if probe is None else probe_images(probe, source, spec.image_size, spec.probe)
         model = build_model(
             source,
             num_classes=num_classes or (None if images is None else images.classes),
-            pretrained=pretrained,
-            weights=weights,
-            image_size=image_size,
-            model_args=model_args,
+            **given,
         ).eval()
         if images is not None:
             fit_probe(model, images.batches, probe_data=images.digests)

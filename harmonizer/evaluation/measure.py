@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,28 +66,15 @@ def images_at_once(device: torch.device, count: int) -> int:
 def _attack_rows(batch: Batch, result: AttackResult) -> list[Row]:
     """Return the rows of an attack's outcome, without what saliency adds."""
     counts = (result.status == Status.FOUND) & batch.has_map
-    masks: dict[str, list[Any]] = {
-        mask: _correlation(batch, result.adversarial, counts, mask).tolist() for mask in MASKS
-    }
-    columns: dict[str, list[Any]] = {
-        name: getattr(result, name).tolist()
-        for name in ("status", "prediction", "eps", "l2", "linf", "forwards", "backwards")
-    }
-    scale = batch.images[0].numel() ** -0.5
+    columns = {name: getattr(result, name) for name in ("prediction", "eps", "l2", "linf", "forwards", "backwards")}
+    columns |= {"label": batch.labels, "has_map": batch.has_map, "rms": result.l2 * batch.images[0].numel() ** -0.5}
+    for mask in MASKS:
+        name = "alignment" if mask == PUBLISHED_MASK else f"alignment_{mask}"
+        columns[name] = _correlation(batch, result.adversarial, counts, mask)
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
-        Row(
-            key=key,
-            label=label,
-            has_map=has_map,
-            rms=columns["l2"][i] * scale,
-            alignment=masks[PUBLISHED_MASK][i],
-            status=Status(columns["status"][i]),
-            **{f"alignment_{mask}": values[i] for mask, values in masks.items() if mask != PUBLISHED_MASK},
-            **{name: values[i] for name, values in columns.items() if name != "status"},
-        )
-        for i, (key, label, has_map) in enumerate(
-            zip(batch.keys, batch.labels.tolist(), batch.has_map.tolist(), strict=True)
-        )
+        Row(key=key, status=Status(status), **dict(zip(columns, row, strict=True)))
+        for key, status, row in zip(batch.keys, result.status.tolist(), values, strict=True)
     ]
 
 

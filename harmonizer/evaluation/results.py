@@ -46,11 +46,6 @@ class Results(stored.Results):
         return bool(self.kept)
 
     @property
-    def examples(self) -> dict[str, NDArray[Any]]:
-        """The attacked examples as arrays; empty when none were kept."""
-        return dict(self.kept)
-
-    @property
     def example_keys(self) -> list[str]:
         """The names of the attacked examples."""
         return [str(key) for key in self.kept.get("keys", ())]

@@ -1,7 +1,7 @@
 """Pure tensor mathematics: saliency, pyramid, harmonizer loss, attack maps and map agreement."""
 
 from harmonizer.functional.agreement import dice, iou, spearman
-from harmonizer.functional.levels import LEVEL_METRICS, LevelMetric, squared_error
+from harmonizer.functional.levels import LEVEL_METRICS
 from harmonizer.functional.loss import harmonizer_loss
 from harmonizer.functional.pyramid import gaussian_pyramid
 from harmonizer.functional.saliency import MASKS, attack_map, input_saliency, standardize_cut
@@ -9,7 +9,6 @@ from harmonizer.functional.saliency import MASKS, attack_map, input_saliency, st
 __all__ = [
     "LEVEL_METRICS",
     "MASKS",
-    "LevelMetric",
     "attack_map",
     "dice",
     "gaussian_pyramid",
@@ -17,6 +16,5 @@ __all__ = [
     "input_saliency",
     "iou",
     "spearman",
-    "squared_error",
     "standardize_cut",
 ]

@@ -12,14 +12,12 @@ from harmonizer.models.build import (
 )
 from harmonizer.models.pixel_model import PixelModel, evaluation_saliency, weights_digest
 from harmonizer.models.sources import resolve
-from harmonizer.models.timm_zoo import check_model_name
 
 __all__ = [
     "Architecture",
     "PixelModel",
     "backbone_shapes",
     "build_model",
-    "check_model_name",
     "evaluation_geometry",
     "evaluation_saliency",
     "model_classes",

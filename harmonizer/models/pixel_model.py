@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from harmonizer.fast import FastPath
 from harmonizer.functional import input_saliency
 from harmonizer.models.architecture import Architecture
-from harmonizer.models.attention import fuse, fused_attention
 from harmonizer.models.logits import Caller, as_logits
 
 
@@ -45,7 +44,9 @@ class PixelModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.second_order = second_order and not recomputes
-        self.attention = fused_attention(backbone) if second_order and recomputes else []
+        # Fused kernels have no second derivative; timm's modules that can do without them.
+        fused = [module for module in backbone.modules() if getattr(module, "fused_attn", False)]
+        self.attention = fused if second_order and recomputes else []
         self.fast = None if recomputes else FastPath(backbone)
         self.mean: Tensor
         self.std: Tensor
@@ -68,8 +69,8 @@ class PixelModel(nn.Module):
         """
         if num_mapped is not None and not 0 < num_mapped <= len(images):
             raise ValueError(f"expected num_mapped in [1,{len(images)}], as many as there are images, got {num_mapped}")
-        if self.attention:
-            fuse(self.attention, fused=not self.training)
+        for module in self.attention:
+            module.fused_attn = not self.training  # type: ignore[assignment]
         passes: AbstractContextManager[None] = nullcontext()
         if attacked and self.fast is not None:
             passes = self.fast.attack(on_cpu=images.device.type == "cpu" and images.dtype == torch.float32)

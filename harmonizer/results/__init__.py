@@ -23,7 +23,7 @@ from harmonizer.results.folder import (
     write_results,
 )
 from harmonizer.results.row import COLUMNS, RADIUS, Row
-from harmonizer.results.rows import OpenRows, open_rows, read_rows, write_rows
+from harmonizer.results.rows import OpenRows, read_rows, write_rows
 from harmonizer.results.schema import VERSION
 from harmonizer.results.work import Work, clear_leftovers, lock_results
 from harmonizer.untrusted import file_name as folder_name
@@ -45,7 +45,6 @@ __all__ = [
     "load_failures",
     "load_results",
     "lock_results",
-    "open_rows",
     "protocol_hash",
     "read_failure",
     "read_rows",

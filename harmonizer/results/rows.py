@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -141,13 +140,8 @@ class OpenRows:
     def __enter__(self) -> "OpenRows":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-open_rows = OpenRows
 
 
 def _complete(row: AnyRow) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from harmonizer.files import atomic_write, locked, replacing
 from harmonizer.results.folder import encoded
 from harmonizer.results.row import COLUMNS, Row
-from harmonizer.results.rows import OpenRows, open_rows
+from harmonizer.results.rows import OpenRows
 from harmonizer.results.schema import load_arrays
 from harmonizer.run import is_rank_zero
 from harmonizer.statistics import Status
@@ -100,7 +100,7 @@ class Work:
             ValueError: The rows are damaged before their last line; the message names the file.
         """
         self.state = self._read_state()
-        self._open = open_rows(self._table)
+        self._open = OpenRows(self._table)
         done = self._open.done
         for values in zip(*(done[name].tolist() for name in COLUMNS), strict=True):
             row = Row(**dict(zip(COLUMNS, values, strict=True)))

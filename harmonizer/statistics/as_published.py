@@ -14,7 +14,7 @@ NEVER_FOOLED_EPS = 10.0
 
 
 def as_published_summary(
-    status: ArrayLike, radius: ArrayLike, labels: ArrayLike, *, never_fooled: str, resamples: int = 2000, seed: int = 0
+    status: ArrayLike, radius: ArrayLike, labels: ArrayLike, *, never_fooled: str, seed: int = 0
 ) -> Summary:
     """Average radii as the published figures did.
 
@@ -26,7 +26,6 @@ def as_published_summary(
         radius: (N,) radii; read for found images only.
         labels: (N,) true classes.
         never_fooled: ``"dropped"`` leaves such images out, ``"counted"`` takes them at 10.
-        resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
     Returns:
@@ -53,7 +52,7 @@ def as_published_summary(
     never = (status == Status.CENSORED) | ((status == Status.FAILED) & ~nan_fooled)
     values = np.where(status == Status.FOUND, radius, np.where(nan_fooled, NAN_EPS, NEVER_FOOLED_EPS))
     kept = (status == Status.FOUND) | nan_fooled | (never & (never_fooled == "counted"))
-    return without(mean_summary(values[kept], resamples=resamples, seed=seed), "n_undefined") | {
+    return without(mean_summary(values[kept], seed=seed), "n_undefined") | {
         "never_fooled": never_fooled,
         "n_never_fooled": int(never.sum()),
         "n_nan_fooled": int(nan_fooled.sum()),

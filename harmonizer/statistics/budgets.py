@@ -1,7 +1,5 @@
 """Robust accuracy at fixed budgets, read off the survival curve."""
 
-from collections.abc import Sequence
-
 from numpy.typing import ArrayLike
 
 from harmonizer.statistics.bootstrap import Summary
@@ -12,9 +10,7 @@ BUDGETS = (0.5, 1.0, 2.0, 3.0)  # L2 radii in [0,1] pixel units
 BOUND = "upper bound on robust accuracy: share of the images that our own attack did not fool within the budget"
 
 
-def robust_accuracy(
-    status: ArrayLike, radius: ArrayLike, *, eps_max: float, budgets: Sequence[float] = BUDGETS
-) -> list[Summary]:
+def robust_accuracy(status: ArrayLike, radius: ArrayLike, *, eps_max: float) -> list[Summary]:
     """Estimate which share of the images stays correct under perturbations up to each L2 budget.
 
     An **upper bound**: a stronger attack may fool more. An image fooled at a radius equal to the budget counts as
@@ -24,11 +20,10 @@ def robust_accuracy(
         status: (N,) codes, indices of :data:`harmonizer.statistics.STATUSES`.
         radius: (N,) minimal radii; read for found images only.
         eps_max: Largest radius that the attack searched: nothing is known beyond it.
-        budgets: L2 radii.
 
     Returns:
-        One object a budget up to ``eps_max``: ``eps``, and ``value``, ``se``, ``low``, ``high``, ``n`` as
-        :func:`proportion`; ``n_failed``.
+        One object for each of :data:`BUDGETS` up to ``eps_max``: ``eps``, and ``value``, ``se``, ``low``, ``high``,
+        ``n`` as :func:`proportion`; ``n_failed``.
 
     Raises:
         ValueError: Shapes differ, a status is unknown, or a found radius is not finite.
@@ -42,7 +37,7 @@ def robust_accuracy(
     status, radius = as_attacked(status, radius)
     counted = status != Status.FAILED
     shares = []
-    for eps in budgets:
+    for eps in BUDGETS:
         if eps <= eps_max:
             correct = (status == Status.CENSORED) | ((status == Status.FOUND) & (radius > eps))
             share = proportion(int(correct.sum()), int(counted.sum()))

@@ -19,9 +19,7 @@ MOST_ORDERED = 9  # models whose 9! = 362,880 orders are gone through
 MOST_SIGNED = 13  # differences whose 2^13 signs are gone through: SciPy's own limit where differences are tied
 
 
-def paired_difference(
-    a: ArrayLike, b: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> Summary:
+def paired_difference(a: ArrayLike, b: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Summary:
     """Compare two models on the same images: the mean of ``b - a``.
 
     ``p`` is the two-sided Wilcoxon signed-rank test's, zero differences left out; 1 when every difference is zero. Up
@@ -32,7 +30,6 @@ def paired_difference(
         b: (N,) the other model's values for the same images.
         resamples: Of the bootstrap over pairs.
         seed: Of the bootstrap.
-        confidence: Of the interval.
 
     Returns:
         ``mean``, ``se``, ``low``, ``high``, ``n`` (pairs), ``p``; the interval is NaN below ten pairs.
@@ -50,7 +47,7 @@ def paired_difference(
     if a.shape != b.shape:
         raise ValueError(f"expected one value an image for both models, got {len(a)} and {len(b)}")
     difference = (b - a)[~np.isnan(a) & ~np.isnan(b)]
-    summary = mean_summary(difference, resamples=resamples, seed=seed, confidence=confidence)
+    summary = mean_summary(difference, resamples=resamples, seed=seed)
     changed = difference[difference != 0]
     return without(summary, "n_undefined") | {"p": _signed_rank_p(changed) if len(difference) else np.nan}
 
@@ -86,9 +83,7 @@ def pair_keys(a: Sequence[str] | NDArray[np.str_], b: Sequence[str] | NDArray[np
     return first, second
 
 
-def rank_correlation(
-    x: ArrayLike, y: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> Summary:
+def rank_correlation(x: ArrayLike, y: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Summary:
     """Correlate the ranks of two scores over models; ties get average ranks.
 
     Args:
@@ -96,7 +91,6 @@ def rank_correlation(
         y: (N,) the other score of the same models.
         resamples: Of the bootstrap over models.
         seed: Of the bootstrap.
-        confidence: Of the interval.
 
     Returns:
         ``rho``, its two-sided ``p``, ``n``, ``low``, ``high``. ``rho`` and ``p`` are NaN for fewer than four models or
@@ -125,7 +119,7 @@ def rank_correlation(
     result = stats.spearmanr(x, y)
     p = _order_p(x, y) if n <= MOST_ORDERED else max(float(result.pvalue), 2 / factorial(n))
     drawn = bootstrap(lambda index: _rank_correlations(x[index], y[index]), n, resamples, seed)
-    low, high = interval(drawn, confidence)
+    low, high = interval(drawn)
     if np.isclose(low, high, rtol=0, atol=1e-9):
         low = high = np.nan
     return {"rho": float(result.statistic), "p": p, "n": n, "low": low, "high": high}

@@ -4,20 +4,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from harmonizer.statistics.bootstrap import FEWEST, Array, Summary, as_vector, bootstrap, interval, without
+from harmonizer.statistics.bootstrap import CONFIDENCE, FEWEST, Array, Summary, as_vector, bootstrap, interval, without
 from harmonizer.statistics.status import STATUSES, Status
 
 NOISE_CEILING = 0.65753  # the human one: Spearman correlation between people's ClickMe maps (Linsley et al. 2023)
 
 
 def tolerance_summary(
-    status: ArrayLike,
-    radius: ArrayLike,
-    *,
-    eps_max: float,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    status: ArrayLike, radius: ArrayLike, *, eps_max: float, resamples: int = 2000, seed: int = 0
 ) -> Summary:
     """Summarise how far images can be perturbed before a model errs.
 
@@ -31,7 +25,6 @@ def tolerance_summary(
         eps_max: Largest radius that the attack searched.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
-        confidence: Of the intervals.
 
     Returns:
         ``n`` (all images), ``n_wrong``, ``n_censored``, ``n_found``, ``n_failed``, ``eps_max``; ``median``
@@ -55,7 +48,7 @@ def tolerance_summary(
     survivors = np.concatenate([found, np.full(censored, np.inf)])
 
     def mean(values: Array) -> Summary:
-        summary = mean_summary(values, resamples=resamples, seed=seed, confidence=confidence)
+        summary = mean_summary(values, resamples=resamples, seed=seed)
         return without(summary, "n_undefined")
 
     counts = {f"n_{name}": int((status == code).sum()) for code, name in enumerate(STATUSES)}
@@ -63,7 +56,7 @@ def tolerance_summary(
         "n": len(status),
         **counts,
         "eps_max": float(eps_max),
-        "median": _median_summary(survivors, resamples, seed, confidence),
+        "median": _median_summary(survivors, resamples, seed),
         "restricted_mean": mean(np.minimum(survivors, eps_max)),
         "paper_mean": mean(found),
     }
@@ -97,9 +90,7 @@ def survival(status: ArrayLike, radius: ArrayLike, radii: ArrayLike) -> Summary:
     return {"radii": at.tolist(), "share": share.tolist(), "n": len(last), "n_failed": len(status) - len(last)}
 
 
-def mean_summary(
-    values: ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95, ceiling: float | None = None
-) -> Summary:
+def mean_summary(values: ArrayLike, *, resamples: int = 2000, seed: int = 0, ceiling: float | None = None) -> Summary:
     """Average values over images, NaN meaning undefined.
 
     The standard error is ``std / sqrt(n)`` with the unbiased variance, over the defined values.
@@ -108,7 +99,6 @@ def mean_summary(
         values: (N,) one value an image; NaN is left out and counted.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
-        confidence: Of the interval.
         ceiling: The value that people reach; adds ``ceiling`` and ``share_of_ceiling = mean / ceiling``, which is NaN
             where the ceiling is not above 0.
 
@@ -123,7 +113,7 @@ def mean_summary(
     values = as_vector("values", values)
     defined = values[~np.isnan(values)]
     mean, se = _mean_and_error(defined)
-    low, high = interval(bootstrap(lambda index: defined[index].mean(1), len(defined), resamples, seed), confidence)
+    low, high = interval(bootstrap(lambda index: defined[index].mean(1), len(defined), resamples, seed))
     summary = {"mean": mean, "se": se, "low": low, "high": high, "n": len(defined)}
     summary["n_undefined"] = len(values) - len(defined)
     if ceiling is None:
@@ -132,12 +122,7 @@ def mean_summary(
 
 
 def alignment_summary(
-    values: ArrayLike,
-    *,
-    ceilings: ArrayLike | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    values: ArrayLike, *, ceilings: ArrayLike | None = None, resamples: int = 2000, seed: int = 0
 ) -> Summary:
     """Average rank correlations with human maps, raw and as a share of what people reach among themselves.
 
@@ -150,7 +135,6 @@ def alignment_summary(
             :data:`NOISE_CEILING`.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
-        confidence: Of the interval.
 
     Returns:
         As :func:`mean_summary`; ``ceiling`` and ``share_of_ceiling`` are NaN where no image has a ceiling.
@@ -170,10 +154,10 @@ def alignment_summary(
             raise ValueError(f"expected a ceiling a value, got {len(reached)} for {len(values)}")
         known = reached[~np.isnan(values) & ~np.isnan(reached)]
         ceiling = float(known.mean()) if len(known) else np.nan
-    return mean_summary(values, resamples=resamples, seed=seed, confidence=confidence, ceiling=ceiling)
+    return mean_summary(values, resamples=resamples, seed=seed, ceiling=ceiling)
 
 
-def proportion(successes: int, n: int, *, confidence: float = 0.95) -> Summary:
+def proportion(successes: int, n: int) -> Summary:
     """Estimate a share, such as accuracy, with its Wilson interval.
 
     The interval stays inside [0,1], and is right for any n and near 0 and 1 too. ``se = sqrt(p (1 - p) / n)``, but NaN
@@ -193,7 +177,7 @@ def proportion(successes: int, n: int, *, confidence: float = 0.95) -> Summary:
         raise ValueError(f"expected 0 <= successes <= n, got {successes} of {n}")
     if n == 0:
         return {"value": np.nan, "se": np.nan, "low": np.nan, "high": np.nan, "n": 0}
-    share, n, z = successes / n, int(n), float(ndtri(0.5 + 0.5 * confidence))
+    share, n, z = successes / n, int(n), float(ndtri(0.5 + 0.5 * CONFIDENCE))
     # As scipy.stats.binomtest has it, which computes a p-value first: twenty times the time for a thousand images.
     center, half = (2 * n * share + z**2) / (2 * (n + z**2)), (4 * n * share * (1 - share) + z**2) ** 0.5
     low, high = (center + sign * z / (2 * (n + z**2)) * half for sign in (-1, 1))
@@ -224,7 +208,7 @@ def _mean_and_error(values: Array) -> tuple[float, float]:
     return mean, float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else np.nan
 
 
-def _median_summary(values: Array, resamples: int, seed: int, confidence: float) -> Summary:
+def _median_summary(values: Array, resamples: int, seed: int) -> Summary:
     """Return the median of values that may be +inf, with its bootstrap interval.
 
     A resample's median needs only the middle order statistics of n uniform draws. The k-th is Beta(k, n+1-k) and the
@@ -238,5 +222,5 @@ def _median_summary(values: Array, resamples: int, seed: int, confidence: float)
     lower = rng.beta(k, n + 1 - k, resamples)
     upper = lower if n % 2 else 1 - (1 - lower) * rng.random(resamples) ** (1 / (n - k))
     at = [np.minimum((uniform * n).astype(np.int64), n - 1) for uniform in (lower, upper)]
-    low, high = interval((ordered[at[0]] + ordered[at[1]]) / 2, confidence)
+    low, high = interval((ordered[at[0]] + ordered[at[1]]) / 2)
     return {"value": float((ordered[(n - 1) // 2] + ordered[n // 2]) / 2), "low": low, "high": high, "n": n}

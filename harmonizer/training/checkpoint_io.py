@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from harmonizer.files import temporary_name
+from harmonizer.files import replacing
 from harmonizer.run import LAST, PREVIOUS
 from harmonizer.untrusted import check_zip
 
@@ -33,19 +33,16 @@ def write_checkpoint(content: Mapping[str, Any], path: Path, *, previous: Path |
     Raises:
         OSError: It cannot be written, for example because the disk is full. The files that were there still are.
     """
-    temporary = temporary_name(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with temporary.open("wb") as file:
-            torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            path.replace(previous)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                torch.save(dict(content), file)
+                file.flush()
+                os.fsync(file.fileno())
+            if previous is not None and path.exists():
+                path.replace(previous)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError for what the file refused
-        temporary.unlink(missing_ok=True)
         kept = "the checkpoint before it is intact" if path.exists() else "there was none before"
         raise OSError(f"cannot write the checkpoint {path}: {_reason(error)}; {kept}") from error
 

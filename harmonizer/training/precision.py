@@ -1,7 +1,8 @@
-"""Number formats: where full precision is needed under autocast, and whether matrix units may round to TF32."""
+"""Number formats, where full precision is needed, and the seeds of random numbers."""
 
 from contextlib import AbstractContextManager
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -41,3 +42,14 @@ def set_numerics(*, tf32: bool = False, fast: str = "auto") -> None:
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
     set_fast(fast)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch.
+
+    Raises:
+        ValueError: The seed is not a whole number, or is out of range.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"expected a seed that is a whole number from 0 to {2**32 - 1}, got {seed}")
+    L.seed_everything(seed, verbose=False)

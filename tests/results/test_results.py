@@ -13,12 +13,12 @@ from results_folder import NAN, edit, row, rows, summary
 
 from harmonizer.results import (
     FAILURES,
+    OpenRows,
     creation_time,
     find_results,
     folder_name,
     load_failures,
     load_results,
-    open_rows,
     protocol_hash,
     read_rows,
     write_results,
@@ -124,7 +124,7 @@ def test_a_key_is_no_formula_and_comes_back_unchanged(tmp_path, key):
     write_rows(tmp_path / "images.csv", [row(key)])
     cell = (tmp_path / "images.csv").read_text().splitlines()[1].split(",")[0]
     assert cell[0] not in "=+-@"
-    with open_rows(tmp_path / "images.csv") as table:
+    with OpenRows(tmp_path / "images.csv") as table:
         assert table.done["key"].tolist() == read_rows(tmp_path / "images.csv")["key"].tolist() == [key]
         with pytest.raises(ValueError, match="every key once"):
             table.append([row(key)])

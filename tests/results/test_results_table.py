@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from harmonizer.results import COLUMNS, open_rows, read_rows, write_rows
+from harmonizer.results import COLUMNS, OpenRows, read_rows, write_rows
 
 NAN = float("nan")
 
@@ -31,20 +31,20 @@ def test_a_growing_table_survives_a_cut_at_every_byte(tmp_path):
     for cut in range(len(whole) + 1):
         path = tmp_path / "images.csv"
         path.write_bytes(whole[:cut])
-        with open_rows(path) as table:
+        with OpenRows(path) as table:
             done = table.done["key"].tolist()
             table.append([item for item in rows() if item["key"] not in done])
         assert path.read_bytes() == whole, cut
 
 
 def test_a_growing_table_takes_a_key_once(tmp_path):
-    with open_rows(tmp_path / "deep" / "images.csv") as table:
+    with OpenRows(tmp_path / "deep" / "images.csv") as table:
         assert len(table.done["key"]) == 0
         table.append([row("a"), row("b")])
         for again in ([row("b")], [row("c"), row("c")]):
             with pytest.raises(ValueError, match="again"):
                 table.append(again)
-    with open_rows(tmp_path / "deep" / "images.csv") as table, pytest.raises(ValueError, match="'a' again"):
+    with OpenRows(tmp_path / "deep" / "images.csv") as table, pytest.raises(ValueError, match="'a' again"):
         table.append([row("a")])
     assert read_rows(tmp_path / "deep" / "images.csv")["key"].tolist() == ["a", "b"]
 
@@ -52,15 +52,15 @@ def test_a_growing_table_takes_a_key_once(tmp_path):
 def test_a_table_of_something_else_is_not_appended_to(tmp_path):
     (tmp_path / "images.csv").write_text("my notes\nmore\n")
     with pytest.raises(ValueError, match="expected the columns"):
-        open_rows(tmp_path / "images.csv")
+        OpenRows(tmp_path / "images.csv")
     assert (tmp_path / "images.csv").read_text() == "my notes\nmore\n"
 
 
 def test_appended_rows_survive_the_death_of_the_process(tmp_path):
     code = (
         "import os, pathlib, sys\n"
-        "from harmonizer.results import COLUMNS, open_rows\n"
-        "table = open_rows(pathlib.Path(sys.argv[1]))\n"
+        "from harmonizer.results import COLUMNS, OpenRows\n"
+        "table = OpenRows(pathlib.Path(sys.argv[1]))\n"
         "table.append([dict.fromkeys(COLUMNS, 0) | {'key': 'k', 'status': 'wrong'}])\n"
         "os.kill(os.getpid(), 9)\n"
     )

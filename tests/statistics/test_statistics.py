@@ -178,7 +178,6 @@ def test_a_share_always_has_an_interval_never_zero_error():
         (lambda: proportion(3, 2), "3 of 2"),
         (lambda: paired_difference([1.0], [1.0, 2.0]), "got 1 and 2"),
         (lambda: mean_summary([[1.0]]), "shape"),
-        (lambda: mean_summary([1.0], confidence=95), "confidence"),
     ],
 )
 def test_wrong_arguments_are_named(call, message):
