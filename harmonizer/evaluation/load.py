@@ -64,8 +64,8 @@ def load(
     given: dict[str, Any] = {"pretrained": pretrained, "weights": weights, "image_size": image_size}
     given["model_args"] = model_args
     text: dict[str, Any] = {"prompts": prompts, "class_names": class_names}
-    named = (None, str(name)) if code is None else (str(name), code)
-    spec = resolve_model(*named, ema=ema, mean=mean, std=std, probe=probe is not None, **text, **given)
+    ckpt, typed = (None, str(name)) if code is None else (str(name), code)
+    spec = resolve_model(ckpt, typed, ema=ema, mean=mean, std=std, probe=probe is not None, **text, **given)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if spec.checkpoint is not None:
@@ -76,11 +76,8 @@ def load(
         if source.kind == "clip" and source.weights is None:
             source = with_texts(source, **text)
         images = None if probe is None else probe_images(probe, source, spec.image_size, spec.probe)
-        model = build_model(
-            source,
-            num_classes=num_classes or (None if images is None else images.classes),
-            **given,
-        ).eval()
+        classes = num_classes or (None if images is None else images.classes)
+        model = build_model(source, num_classes=classes, **given).eval()
         if images is not None:
             fit_probe(model, images.batches, probe_data=images.digests)
         return model
