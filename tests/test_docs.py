@@ -37,9 +37,9 @@ def test_every_file_that_a_document_names_exists(document):
         assert (document.parent / target).is_file(), f"{document.name} links to {target}"
 
 
-@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "docs/models.md"], ids=lambda path: path.name)
-def test_the_python_of_a_document_runs_as_printed(document, tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize("name", ["README.md", "docs/models.md", "docs/data.md"])
+def test_the_python_of_a_document_runs_as_printed(name, tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
     assert blocks
     for block in blocks:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}

@@ -113,8 +113,15 @@ def find_shards(folder: Path) -> list[Path]:
         )
     shards = [folder / name for name in names if name.lower().endswith(".tar")]
     if not shards:
-        raise FileNotFoundError(f"{folder} holds neither a {NAME} nor tar files: is it a folder of shards?")
+        raise FileNotFoundError(
+            f"{folder} holds neither a {NAME} nor tar files nor images: is it a folder of shards, or of class folders?"
+        )
     return shards
+
+
+def has_shards(folder: Path) -> bool:
+    """Return whether a folder on disk holds a manifest or tar files."""
+    return os.path.lexists(folder / NAME) or any(path.name.lower().endswith(".tar") for path in folder.iterdir())
 
 
 def name_some(names: Sequence[str]) -> str:

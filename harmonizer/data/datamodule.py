@@ -9,15 +9,19 @@ from typing import Any
 import lightning as L
 import numpy as np
 
-from harmonizer.data.dataset import OnError, SampleIndex, ShardDataset
+from harmonizer.data.convert.readers.record import Stack
+from harmonizer.data.dataset import OnError, SampleFolder, SampleIndex, ShardDataset
 from harmonizer.data.demo.dataset import ensure_demo
+from harmonizer.data.direct.folder import Reading
+from harmonizer.data.direct.layout import Location, find_split
+from harmonizer.data.human_map import Method
 from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.mixture import Mixture, Part
+from harmonizer.data.opener import Opener, exists
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches, count_steps
 from harmonizer.data.shards.manifest import Manifest
-from harmonizer.data.shards.reader import ShardFolder, has_repeated_keys
-from harmonizer.data.shards.remote import GIGABYTE, RemoteCache, subfolder
-from harmonizer.data.shards.sources import Source, exists, has_names, open_manifests, parse_sources
+from harmonizer.data.shards.remote import GIGABYTE, RemoteCache
+from harmonizer.data.shards.sources import Source, open_manifests, parse_sources
 from harmonizer.data.transforms import JointTransform
 from harmonizer.models import Architecture, evaluation_geometry, model_image_size
 
@@ -25,10 +29,11 @@ MOST_WORKERS = 8  # of a process, unless it is told a number
 
 
 class ShardData(L.LightningDataModule):
-    """Shards in ``folder/train`` and ``folder/val``.
+    """Shards in ``folder/train`` and ``folder/val``, or images as they are (:mod:`harmonizer.data.direct`).
 
     Args:
         folder: Holds the two; a path, or an address (http(s), any protocol of fsspec). None is the first source's.
+            For evaluation alone also a folder of class folders, a CSV table, or a dataset of Hugging Face.
         model: Name of a model, whose own geometry fills in what is None below; see :mod:`harmonizer.models.sources`.
         sources: What to train on in place of ``folder/train``, mixed by weight: entries {folder, weight}, each folder
             with a ``train`` of its own; in a list, or under names. An epoch holds exactly its share of each.
@@ -56,6 +61,10 @@ class ShardData(L.LightningDataModule):
         cache: Folder of fetched shards; None is the user's cache.
         cache_gb: Bound of its size, in 10^9 bytes.
         allow_pipe: Take addresses ``pipe:COMMAND``; COMMAND is run by no shell, with ``{}`` for the file's name.
+        maps: Of images that are not shards, the folder of human maps; None looks next to the images.
+        classes: Of such images, ``imagenet``, a number or a file of names; None takes the folders' or labels' names.
+        prepare: Of such images, how maps are prepared; None takes fel2022 for maps of ClickMe's sizes, none for others.
+        stack: Of such images, what stacks of maps are of: ``participants``, ``thresholds`` or ``mean``.
 
     Raises:
         FileNotFoundError: A folder or its manifest is missing.
@@ -64,7 +73,7 @@ class ShardData(L.LightningDataModule):
 
     def __init__(
         self,
-        folder: str | Path | None = None,
+        folder: Any = None,  # noqa: ANN401 - a path or an address; or a dataset of an optional package
         *,
         model: str | Architecture,
         batch_size: int,
@@ -90,6 +99,10 @@ class ShardData(L.LightningDataModule):
         cache: str | Path | None = None,
         cache_gb: float = 100,
         allow_pipe: bool = False,
+        maps: str | Path | None = None,
+        classes: str | int | None = None,
+        prepare: Method | None = None,
+        stack: Stack | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
@@ -108,11 +121,12 @@ class ShardData(L.LightningDataModule):
         self.workers: dict[str, Any] = {"num_workers": num_workers, "start_method": start_method}
         self.seed = seed
         self.on_error = on_error
-        self.verify = verify
         self.repeat = repeat
         self.shuffle_window_shards = shuffle_window_shards
         self.mixup = mixup
-        self.cache = RemoteCache(None if cache is None else Path(cache), int(cache_gb * GIGABYTE), allow_pipe)
+        remote = RemoteCache(None if cache is None else Path(cache), int(cache_gb * GIGABYTE), allow_pipe)
+        reading = Reading(maps, classes, prepare, stack)
+        self._opener = Opener(remote, reading, on_error=on_error, verify=verify)
         own_ratio, own_interpolation = evaluation_geometry(model)
         ratio = own_ratio if crop_ratio is None else crop_ratio
         interpolation = interpolation or own_interpolation
@@ -129,15 +143,17 @@ class ShardData(L.LightningDataModule):
         self.eval_transform = JointTransform(self.image_size, crop_ratio=ratio, interpolation=interpolation)
         if sources:
             self.sources = parse_sources(sources, "train")
-            self.val = parse_sources(sources, "val")[0].location if folder is None else subfolder(folder, "val")
+            self.val: Location = (
+                parse_sources(sources, "val")[0].location if folder is None else find_split(folder, "val")
+            )
         else:
             assert folder is not None
-            self.sources, self.val = [Source(subfolder(folder, "train"), 1.0)], subfolder(folder, "val")
+            self.sources, self.val = [Source(find_split(folder, "train"), 1.0)], find_split(folder, "val")
         self._training: list[Manifest] | None = None
         # Shards from elsewhere number their classes; the largest number may be in the training shards only.
-        complete = has_names(self.val) or not all(exists(source.location) for source in self.sources)
-        self.manifest: Manifest = open_manifests([self.val], self.cache)[0] if complete else self._manifests()[0]
-        if has_repeated_keys(self.val, self.manifest):
+        complete = self._opener.has_names(self.val) or not all(exists(source.location) for source in self.sources)
+        self.manifest: Manifest = open_manifests([self.val], self._opener)[0] if complete else self._manifests()[0]
+        if self._opener.has_repeated_keys(self.val, self.manifest):
             self.manifest = replace(self.manifest, repeated_keys=True)
         self._evaluation: BatchLoader | None = None
 
@@ -176,7 +192,7 @@ class ShardData(L.LightningDataModule):
     def val_dataloader(self) -> BatchLoader:
         """Return this process's share of the validation samples."""
         rank, world = self._place()
-        folder = ShardFolder(self.val, manifest=self.manifest, cache=self.cache, verify=self.verify)
+        folder = self._opener.folder(self.val, self.manifest)
         dataset = ShardDataset([folder], self.eval_transform, on_error=self.on_error)
         batches = EvaluationBatches(len(dataset), self.eval_batch_size, rank=rank, world=world)
         self._evaluation = BatchLoader(dataset, batches, **self.workers)
@@ -212,13 +228,13 @@ class ShardData(L.LightningDataModule):
     def _manifests(self) -> list[Manifest]:
         """Return the manifests of the validation shards and of each source, which must name the same classes."""
         if self._training is None:
-            self._training = open_manifests([self.val, *(source.location for source in self.sources)], self.cache)
+            self._training = open_manifests([self.val, *(source.location for source in self.sources)], self._opener)
         return self._training
 
-    def _training_folders(self) -> list[ShardFolder]:
+    def _training_folders(self) -> list[SampleFolder]:
         """Return the opened training folders."""
         return [
-            ShardFolder(source.location, manifest=manifest, cache=self.cache, verify=self.verify)
+            self._opener.folder(source.location, manifest)
             for source, manifest in zip(self.sources, self._manifests()[1:], strict=True)
         ]
 

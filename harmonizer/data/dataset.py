@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from harmonizer.data.augment import mix_pairs
 from harmonizer.data.batch import Batch
 from harmonizer.data.image import decode_image, decode_rgb, same_shape
+from harmonizer.data.shards.manifest import Manifest
 from harmonizer.data.shards.reader import RawSample, ShardFolder
 from harmonizer.data.shards.tar_index import has, parse_label
 from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
@@ -52,6 +53,21 @@ class DamagedSample(ValueError):
     """A sample that cannot be used; the message names its shard, key and member."""
 
 
+class SampleFolder(Protocol):
+    """What samples are read from by their position: a folder of shards, or images as they are."""
+
+    manifest: Manifest
+
+    @property
+    def location(self) -> object:
+        """Where it is, for messages."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, number: int) -> RawSample:
+        """Read a sample."""
+
+
 class ShardDataset(Dataset[Item]):
     """Folders of shards with random access; samples are numbered through all of them.
 
@@ -68,7 +84,7 @@ class ShardDataset(Dataset[Item]):
 
     def __init__(
         self,
-        folders: Path | Sequence[ShardFolder],
+        folders: Path | Sequence[SampleFolder],
         transform: JointTransform,
         *,
         on_error: OnError = "fail",
@@ -77,7 +93,7 @@ class ShardDataset(Dataset[Item]):
         super().__init__()
         if on_error not in ("fail", "skip") or mixup < 0:
             raise ValueError(f"expected on_error fail or skip and mixup >= 0, got {on_error!r} and {mixup}")
-        self.folders = [ShardFolder(folders)] if isinstance(folders, Path) else list(folders)
+        self.folders: list[SampleFolder] = [ShardFolder(folders)] if isinstance(folders, Path) else list(folders)
         self.manifest = self.folders[0].manifest
         self.transform = transform
         self.on_error = on_error

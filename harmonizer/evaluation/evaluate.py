@@ -12,6 +12,9 @@ from harmonizer.attacks import AttackResult, check_attack
 from harmonizer.attacks.engine import frozen
 from harmonizer.cli.console import Bars
 from harmonizer.data.batch import Batch
+from harmonizer.data.convert.readers.record import Stack
+from harmonizer.data.direct.folder import Reading
+from harmonizer.data.human_map import Method
 from harmonizer.evaluation.examples import Examples, keep_examples, stack_examples
 from harmonizer.evaluation.images import Images, images_of
 from harmonizer.evaluation.load import device_of, load
@@ -35,6 +38,10 @@ def evaluate(
     label: str | None = None,
     health: int = 0,
     progress: bool = True,
+    maps: str | Path | None = None,
+    classes: str | int | None = None,
+    prepare: Method | None = None,
+    stack: Stack | None = None,
     **settings: Any,  # noqa: ANN401 - the attack's own
 ) -> Results:
     """Measure accuracy, perturbation tolerance, adversarial and feature alignment of a model.
@@ -44,8 +51,8 @@ def evaluate(
     Args:
         model: Takes images in [0,1], on any device; or a name for :func:`load`.
         data: ``(images, labels)`` or ``(images, labels, maps)``: tensors or arrays (N,3,H,W) in [0,1], (N,) and
-            (N,H,W); an iterable of such batches, for example a DataLoader; a folder of shards; or ``"demo"``. A map of
-            zeros is no map.
+            (N,H,W); an iterable of such batches, for example a DataLoader; ``"demo"``; a folder of shards; or images
+            as they are: class folders, a CSV table, or a dataset of Hugging Face. A map of zeros is no map.
         attack: Name, as :func:`harmonizer.minimal_radius` takes it.
         images: How many of the first images are attacked; None takes all. Accuracy is over all images; an iterable
             is read no further than needed.
@@ -53,6 +60,11 @@ def evaluate(
         health: Correctly classified images whose gradients are examined for masking, within a tenth of the attacks'
             cost; 0 makes no report.
         progress: Show how far it is.
+        maps: Of images read as they are, the folder of human maps; None looks next to the images.
+        classes: Of such images, ``"imagenet"``, a number or a file of names; None takes the folders' or labels' names.
+        prepare: Of such images, how maps are prepared: ``"fel2022"``, ``"gaussian"`` or ``"none"``; None takes fel2022
+            for maps of ClickMe's sizes, and none for others.
+        stack: Of such images, what stacks of maps are of: ``"participants"``, ``"thresholds"`` or ``"mean"``.
         settings: Settings of the attack, for example ``eps_max``.
 
     Raises:
@@ -69,7 +81,8 @@ def evaluate(
         raise ValueError(f"expected images >= 1, got {images}")
     network = load(model) if isinstance(model, str | Path) else model
     check_attack(attack, settings)
-    source, run = images_of(data, network), _Run(network, attack, settings, images, health)
+    reading = Reading(maps, classes, prepare, stack)
+    source, run = images_of(data, network, reading), _Run(network, attack, settings, images, health)
     total = source.total if images is None else min(images, source.total or images)
     start = time.monotonic()
     with Bars(shown=progress) as bars:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData, demo_data
+from harmonizer.data.direct.folder import Reading
+from harmonizer.data.direct.huggingface import is_dataset
 from harmonizer.models import Architecture, PixelModel
 
 DEMO, DEMO_SIZE = "demo", 64  # the demo images' own size in pixels
@@ -46,20 +48,24 @@ class Images:
         return self.shards.manifest.digest() if self.shards else str(self._digest.hexdigest())
 
 
-def images_of(data: Any, model: torch.nn.Module) -> Images:  # noqa: ANN401 - see harmonizer.evaluate
+def images_of(data: Any, model: torch.nn.Module, reading: Reading | None = None) -> Images:  # noqa: ANN401 - see below
     """Return images in batches.
 
     Args:
         data: See :func:`harmonizer.evaluate`.
         model: For the size and the preparation of images that are read from files.
+        reading: How images are read that are not shards.
 
     Raises:
         TypeError: It is something else.
         ValueError: Shapes do not fit each other, or images are not in [0,1].
     """
-    if isinstance(data, str | Path):
+    if isinstance(data, str | Path) or is_dataset(data):
         built = model if isinstance(model, PixelModel) else None
-        data = _opened(data, *(built.architecture, built.image_size) if built else (None, None))
+        architecture, size = (built.architecture, built.image_size) if built else (None, None)
+        data = _opened(data, architecture, size, reading)
+    elif reading is not None and reading.given():
+        raise ValueError(f"expected {reading.given()} with images that are read as they are, got {type(data).__name__}")
     if isinstance(data, ShardData):
         return Images(data.val_dataloader(), str(data.val), data.manifest.samples, data)
     if isinstance(data, Batch):
@@ -70,8 +76,8 @@ def images_of(data: Any, model: torch.nn.Module) -> Images:  # noqa: ANN401 - se
     if isinstance(data, Iterable) and not _is_array(data):
         return Images(_numbered(data))
     raise TypeError(
-        "expected (images, labels) or (images, labels, maps), an iterable of such batches, a folder of shards or "
-        f"'demo', got {type(data).__name__}"
+        "expected (images, labels) or (images, labels, maps), an iterable of such batches, a folder, a table, "
+        f"a dataset or 'demo', got {type(data).__name__}"
     )
 
 
@@ -99,7 +105,7 @@ def probe_images(data: Any, architecture: Architecture | None, size: int, most: 
         size: Height and width of these in pixels.
         most: Images that are taken of the training split.
     """
-    if isinstance(data, str | Path):
+    if isinstance(data, str | Path) or is_dataset(data):
         data = _opened(data, architecture, size)
     if isinstance(data, ShardData):
         loader = data.probe_dataloader(most)
@@ -113,12 +119,18 @@ def probe_images(data: Any, architecture: Architecture | None, size: int, most: 
     return ProbeImages([(batch.images, batch.labels) for batch in found], classes, [source.digest])
 
 
-def _opened(place: str | Path, architecture: Architecture | None, size: int | None) -> ShardData:
-    """Open shards, prepared as the model asks for."""
+def _opened(
+    place: Any,  # noqa: ANN401 - a path, or a dataset of an optional package
+    architecture: Architecture | None,
+    size: int | None,
+    reading: Reading | None = None,
+) -> ShardData:
+    """Open shards, or images as they are, prepared as the model asks for."""
     settings: dict[str, Any] = {"model": architecture, "batch_size": CHUNK, "image_size": size}
     if architecture is None:
         settings |= {"model": "resnet50", "crop_ratio": 1.0, "interpolation": "bilinear"}  # only these are asked for
-    if place == DEMO:
+    settings |= vars(reading) if reading is not None else {}
+    if isinstance(place, str) and place == DEMO:
         settings |= {"crop_ratio": 1.0, "interpolation": "bilinear", "image_size": size or DEMO_SIZE}
         return demo_data(**settings)
     if settings["image_size"] is None:

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from harmonizer.data.shards.manifest import NAME, Manifest
-from harmonizer.data.shards.reader import folder_manifest
-from harmonizer.data.shards.remote import RemoteCache, is_remote, subfolder
+from harmonizer.data.direct.layout import Location, find_split
+from harmonizer.data.opener import Opener
+from harmonizer.data.shards.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Source:
         weight: Relative to the other sources'.
     """
 
-    location: str | Path
+    location: Location
     weight: float
 
 
@@ -33,10 +32,10 @@ def parse_sources(sources: Mapping[str, Any] | Sequence[Any], split: str) -> lis
     for entry in entries:
         if not isinstance(entry, Mapping) or set(entry) != {"folder", "weight"} or not float(entry["weight"]) > 0:
             raise ValueError(f"expected each of data.sources to be {{folder, weight above 0}}, got {entry}")
-    return [Source(subfolder(entry["folder"], split), float(entry["weight"])) for entry in entries]
+    return [Source(find_split(entry["folder"], split), float(entry["weight"])) for entry in entries]
 
 
-def open_manifests(locations: Sequence[str | Path], cache: RemoteCache) -> list[Manifest]:
+def open_manifests(locations: Sequence[Location], opener: Opener) -> list[Manifest]:
     """Read the manifests of folders that must name the same classes.
 
     Folders from elsewhere number their classes up to their largest label; they take the names of the others, or the
@@ -46,8 +45,8 @@ def open_manifests(locations: Sequence[str | Path], cache: RemoteCache) -> list[
         FileNotFoundError: A folder is missing.
         ValueError: A manifest or shard is damaged, or two folders tell different classes apart.
     """
-    manifests = [folder_manifest(location, cache=cache) for location in locations]
-    named = [has_names(location) for location in locations]
+    manifests = [opener.manifest(location) for location in locations]
+    named = [opener.has_names(location) for location in locations]
     if any(named):
         model = named.index(True)
     else:
@@ -66,16 +65,6 @@ def open_manifests(locations: Sequence[str | Path], cache: RemoteCache) -> list[
                 f"label {first} is {_name(found, first)} and {_name(known, first)}"
             )
     return [replace(manifest, classes=known) for manifest in manifests]
-
-
-def has_names(location: str | Path) -> bool:
-    """Tell whether a folder brings a manifest, and so names for its classes; remote ones must."""
-    return is_remote(location) or (Path(location) / NAME).is_file()
-
-
-def exists(location: str | Path) -> bool:
-    """Tell whether there is such a folder; of remote ones that is not known beforehand."""
-    return is_remote(location) or Path(location).is_dir()
 
 
 def _name(classes: Sequence[str], index: int) -> str:

@@ -49,16 +49,18 @@ def list_source(source: Path) -> Listing:
     problems = [
         RecordError(str(path), None, problem)
         for path, problem, is_file, hidden in entries
-        if problem is not None and not (is_file and _kind(path) == "other")
+        if problem is not None and not (is_file and file_kind(path) == "other")
     ]
     taken = [entry.path for entry in entries if entry.problem is None and not entry.hidden]
     kinds: dict[str, list[Path]] = {}
     for path in taken:
-        kinds.setdefault(_kind(path), []).append(path)
+        kinds.setdefault(file_kind(path), []).append(path)
     others = kinds.pop("other", [])
     if len(kinds) == 1:
         kind, files = kinds.popitem()
-        hidden = [entry.path for entry in entries if entry.hidden and (_kind(entry.path) != "other" or _is_dir(entry))]
+        hidden = [
+            entry.path for entry in entries if entry.hidden and (file_kind(entry.path) != "other" or _is_dir(entry))
+        ]
         return Listing(kind, files, problems, _notes(source, hidden, others))
     if not kinds and problems:
         raise problems[0]
@@ -92,7 +94,7 @@ def _is_dir(entry: Entry) -> bool:
         return False
 
 
-def _kind(file: Path) -> str:
+def file_kind(file: Path) -> str:
     """Return a file's kind by its name."""
     suffix = file.suffix.lower()
     if TFRECORD_SUFFIX.search(file.name) or TFRECORD_OF_MANY.search(file.name):

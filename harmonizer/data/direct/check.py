@@ -1,0 +1,118 @@
+"""Check samples that are read as they are: each is converted in memory once, before anything is measured."""
+
+import functools
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from harmonizer.data.ceilings import measure_ceilings
+from harmonizer.data.convert.job import Converted, Options, convert_record, describe_maps
+from harmonizer.data.convert.readers.discover import Found
+from harmonizer.data.convert.readers.record import Item, Record
+from harmonizer.data.convert.readers.tfrecord import RecordError
+from harmonizer.data.dataset import OnError
+from harmonizer.data.human_map import RAW_SIZE, SIZE, Method
+from harmonizer.data.progress import show_progress
+from harmonizer.data.shards.manifest import Manifest, Shard
+from harmonizer.data.shards.writer import HEATMAP
+
+MOST_THREADS = 8
+
+
+def choose_preparation(location: object, found: Found, read: Callable[[Item], Record], wanted: Method | None) -> Method:
+    """Return how maps are prepared, by their sizes.
+
+    Raises:
+        ValueError: Some have other sizes than the preparation takes.
+    """
+    if wanted == "none":
+        return "none"
+    sizes: Counter[tuple[int, int]] = Counter()
+    for item in found.items:
+        try:
+            human = read(item).human
+        except RecordError:
+            continue  # check_samples reports it
+        if human is not None:
+            sizes[human.values.shape[0], human.values.shape[1]] += 1
+    others = {size: count for size, count in sizes.items() if size not in ((RAW_SIZE, RAW_SIZE), (SIZE, SIZE))}
+    if others and (wanted is not None or len(others) < len(sizes)):
+        (rows, columns), count = next(iter(others.items()))
+        raise ValueError(
+            f"{location}: --prepare {wanted or 'fel2022'} takes maps of {RAW_SIZE}x{RAW_SIZE} and keeps those of "
+            f"{SIZE}x{SIZE}; {count} have {columns}x{rows}, and {sum(sizes.values()) - sum(others.values())} of all "
+            f"{sum(sizes.values())} fit; try --prepare none, which keeps each as it is"
+        )
+    return wanted or ("none" if others or not sizes else "fel2022")
+
+
+def check_samples(
+    location: object, found: Found, read: Callable[[Item], Record], options: Options, on_error: OnError
+) -> tuple[Manifest, bool]:
+    """Read all samples once; return what they are, and whether all can be used.
+
+    Raises:
+        RecordError: One cannot be used, where that is an error, or none can.
+    """
+    digest, problems, maps, kept, total = hashlib.sha256(), list(found.problems), 0, 0, len(found.items)
+    with (
+        TemporaryDirectory() as stacks,
+        show_progress() as progress,
+        progress.task(f"reading {location}", total=total) as advance,
+        ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool,
+    ):
+        tried = functools.partial(_tried, read, options)
+        try:
+            for item, result in zip(found.items, pool.map(tried, found.items), strict=True):
+                advance(1)
+                if isinstance(result, RecordError):
+                    problems.append(result)
+                    if on_error == "fail":
+                        raise result
+                    digest.update(f"{item.key} cannot be used\n".encode())
+                    continue
+                maps, kept = maps + (HEATMAP in result.sample), kept + result.kept_map
+                if result.stack is not None:
+                    np.save(Path(stacks, f"{item.key}.npy"), result.stack.astype(np.float32))
+                for name, value in sorted(result.sample.items()):
+                    digest.update(f"{name} {len(encoded(value))}\n".encode() + encoded(value))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if len(problems) == total + len(found.problems):
+            raise problems[0]
+        ceilings = measure_ceilings(Path(stacks))
+    shard = Shard("images", total + len(found.problems), maps, digest.hexdigest())
+    return Manifest(
+        found.classes, describe_maps(maps, kept, options.prepare), (shard,), ceilings=ceilings
+    ), not problems
+
+
+def _tried(read: Callable[[Item], Record], options: Options, item: Item) -> Converted | RecordError:
+    """Convert a sample, or return why that cannot be done."""
+    try:
+        return convert(item, read, options)
+    except RecordError as error:
+        return error
+
+
+def convert(entry: Item | RecordError, read: Callable[[Item], Record], options: Options) -> Converted:
+    """Return a sample as a shard would hold it.
+
+    Raises:
+        RecordError: It cannot be used.
+    """
+    if isinstance(entry, RecordError):
+        raise entry
+    return convert_record(read(entry), entry, options)
+
+
+def encoded(value: Any) -> bytes:  # noqa: ANN401 - bytes, a label or a key
+    """Return a member's bytes."""
+    return value if isinstance(value, bytes) else str(value).encode()
