@@ -13,7 +13,7 @@ from harmonizer.cli.console import Bars
 from harmonizer.files import atomic_write
 from harmonizer.report.captions import caption_files, grid_caption, scatter_caption, survival_caption
 from harmonizer.report.categories import read_categories
-from harmonizer.report.data import Model, Source, input_sizes, load_models
+from harmonizer.report.data import Model, input_sizes, load_models
 from harmonizer.report.examples import choose_models
 from harmonizer.report.grid import qualitative_grid
 from harmonizer.report.model_labels import check_labels
@@ -32,6 +32,7 @@ from harmonizer.report.sensitivity import (
     show_mask,
     with_mask,
 )
+from harmonizer.report.sources import Source
 from harmonizer.report.style import DEFAULT_OPTIONS, PlotOptions, mark, save, styled
 from harmonizer.report.survival import MOST_NAMES, survival_curves
 from harmonizer.report.tables import (
@@ -239,9 +240,8 @@ def _figures(
     """Draw the figures that the scores at hand allow; yield their file names, themselves and their captions."""
     note = _warning(sources)
     for name, (x, y) in SCATTERS.items():
-        if any({x, y} <= model.scores.keys() for model in models):
-            groups = {model.source for model in models} if note else {"all"}  # never one number over several protocols
-            stated = [item for item in found if (item["x"], item["y"]) == (x, y) and item["group"] in groups]
+        if having := {model.source for model in models if {x, y} <= model.scores.keys()}:
+            stated = [r for r in found if (r["x"], r["y"], r["group"]) == (x, y, "all") and r["source"] in having]
             figure = scatter(models, x, y, correlations=stated, options=options, titles=titles, note=note)
             yield name, figure, scatter_caption(models, sources, (x, y), stated, options, titles)
     if any(model.results for model in models):

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harmonizer.report.categories import ANIMATE, INANIMATE
-from harmonizer.report.data import AXES, Model, Source
+from harmonizer.report.data import AXES, Model
 from harmonizer.report.examples import TIMES_MEAN
+from harmonizer.report.sources import Source
 from harmonizer.report.style import PlotOptions
 from harmonizer.report.tables import correlation_text, latex_text
 
@@ -30,7 +31,7 @@ def scatter_caption(
     text = f"{up} against {across} of {len(shown)} models. {_measured(shown, sources)}"
     text += f" Error bars: {BARS[options.bars]}, where they are known."
     for item in correlations:
-        group = f" ({item['group']})" if len(correlations) > 1 else ""
+        group = f" ({item['source']})" if len(correlations) > 1 else ""
         text += f" {correlation_text(item)}{group}; brackets: bootstrap 95 % interval over models."
     if len({model.source for model in shown}) > 1:
         text += " Scores of different protocols cannot be compared."

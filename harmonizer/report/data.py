@@ -4,17 +4,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harmonizer.cli.console import Bars
+from harmonizer.report.sources import Source, measured_sources, source_key
 from harmonizer.results import Results, load_results
 from harmonizer.results.families import FAMILIES, guess_family
 from harmonizer.statistics import NOISE_CEILING
 
-SOFTWARE = ("harmonizer", "torch", "timm")  # whose versions a protocol's description names
 Z95 = 1.959964  # half width of a normal 95 % interval, in standard errors
 
 
@@ -112,25 +112,8 @@ class Model:
         return bool(self.results and (self.results.summary.get("health") or {}).get("masked"))
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where scores come from.
-
-    Attributes:
-        name: Shown.
-        citation: What to cite for it.
-        protocol: How it was measured, in words: attack, budget, images, software.
-        attack: This package's name of the attack; empty when a table does not say.
-    """
-
-    name: str
-    citation: str
-    protocol: str
-    attack: str = ""
-
-
 def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
-    """Read results folders as models: one source a protocol, controls paired with the models harmonized from them.
+    """Read results folders as models, controls paired with the models harmonized from them, and their sources.
 
     Raises:
         ValueError: Folders are damaged; the message names each with its reason.
@@ -143,24 +126,14 @@ def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
             try:
                 results = load_results(folder)
                 _ = results.columns
+                source_key(results.summary, f"{folder}: ")
                 loaded.append(results)
             except ValueError as error:
                 problems.append(str(error))
     if problems:
         raise ValueError("\n".join(problems))
-    protocols = {results.summary["protocol"]["hash"]: results.summary["protocol"] for results in loaded}
-    attacks = Counter(protocol["attack"] for protocol in protocols.values())
-    sources = {}
-    for key, protocol in sorted(protocols.items()):
-        attack, images = protocol["attack"], protocol["images"]
-        name = attack if attacks[attack] == 1 else f"{attack} [{key[:6]}]"
-        own = [results.summary for results in loaded if results.summary["protocol"]["hash"] == key]
-        data = ", ".join(sorted({PurePath(summary["data"]["name"]).name for summary in own}))
-        software = sorted({f"{k} {v}" for summary in own for k, v in summary["software"].items() if k in SOFTWARE})
-        budget = f"L2 radius up to {protocol['eps_max']:g} in [0,1] pixel units"
-        described = f"attack {attack}, {budget}, {images} images of {data}, {', '.join(software)} (protocol {key})"
-        sources[key] = Source(name, "", described, attack)
-    models = [_measured(results, sources[results.summary["protocol"]["hash"]].name) for results in loaded]
+    sources = measured_sources([results.summary for results in loaded])
+    models = [_measured(results, sources[source_key(results.summary)].name) for results in loaded]
     return _paired(_distinct(models)), list(sources.values())
 
 

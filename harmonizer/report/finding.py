@@ -53,13 +53,11 @@ def finding(
 
 def _relation(models: Sequence[Model], correlations: Sequence[Mapping[str, Any]]) -> str:
     """Say how the scores go together within the protocol that has the most models; empty when nothing can be said."""
-    sources = {model.source for model in models}
-    groups = sources if len(sources) > 1 else {"all"}
-    known = [item for item in correlations if item["group"] in groups and np.isfinite(item["rho"])]
+    known = [item for item in correlations if item["group"] == "all" and np.isfinite(item["rho"])]
     if not known:
         return ""
-    group, n = max(((item["group"], item["n"]) for item in known), key=lambda pair: pair[1])
-    found = {(item["x"], item["y"]): item for item in known if item["group"] == group}
+    source, n = max(((item["source"], item["n"]) for item in known), key=lambda pair: pair[1])
+    found = {(item["x"], item["y"]): item for item in known if item["source"] == source}
     first = "accuracy" if any(x == "accuracy" for x, _ in found) else "tolerance"
     clear, unclear, sign = [], [], f"{RHO} "
     for (x, y), item in found.items():
@@ -70,7 +68,7 @@ def _relation(models: Sequence[Model], correlations: Sequence[Mapping[str, Any]]
                 clear.append(f"{MORE[y][item['rho'] < 0]} {told}")
             else:
                 unclear.append(f"{SCORE[y]} {told}")
-    place = f"Over {n} models{'' if group == 'all' else f' of {group}'}, "
+    place = f"Over {n} models{'' if len({model.source for model in models}) == 1 else f' of {source}'}, "
     more = "more accurate" if first == "accuracy" else "more tolerant"
     told = f"{more} means {' and '.join(clear)}" if clear else ""
     if unclear:

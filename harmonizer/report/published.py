@@ -7,19 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from harmonizer.report.data import Model, Score, Source
+from harmonizer.report.data import Model, Score
+from harmonizer.report.sources import Source, measure_of
 from harmonizer.results.families import FAMILIES, guess_family
 
 KNOWN = {  # by file stem: what a published table does not say of itself
     "feng2025_l2fmn": {
         "name": "Feng et al. 2025",
         "attack": "feng2025",
+        "decision": "animate",  # between two superclasses of ImageNet's classes
         "protocol": "foolbox's L2FMN attack, 1000 steps, smallest L2 radius; as published",
         "citation": "Feng, Linsley et al. 2025, Beyond adversarial robustness, ICLR Re-Align workshop",
     }
 }
 EXTERNAL = ("model", "pt", "aa", "pt_sem", "aa_sem")
-OPTIONAL = ("family", "top1", "control")
+COMMENTS = ("citation", "name", "protocol", "attack", "decision")
 
 
 def read_external(path: Path) -> tuple[list[Model], Source]:
@@ -28,8 +30,8 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
     The table is CSV with the columns model, pt (mean minimal L2 radius), aa (alignment over the noise ceiling), pt_sem,
     aa_sem (standard errors), and optionally family, top1 (accuracy in %) and control (the model that a harmonized one
     is compared with). Lines before the header that begin with ``#`` describe it: ``# citation:``, ``# name:`` (shown),
-    ``# protocol:`` (in words), ``# attack:`` (this package's name of the attack, so that own models can be ranked among
-    the table's); a line without such a key continues the citation.
+    ``# protocol:`` (in words), ``# attack:`` and ``# decision:`` (this package's names: own models of both are ranked
+    among the table's); a line without such a key continues the citation.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -103,7 +105,7 @@ def _source(path: Path, comments: Sequence[str]) -> Source:
     told: dict[str, str] = {}
     for comment in comments:
         key, colon, text = comment.partition(":")
-        known = colon and key in ("citation", "name", "protocol", "attack")
+        known = colon and key in COMMENTS
         key, text = (key, text.strip()) if known else ("citation", comment)
         told[key] = " ".join(filter(None, [told.get(key), text]))
     told = KNOWN.get(path.stem, {}) | told
@@ -112,7 +114,7 @@ def _source(path: Path, comments: Sequence[str]) -> Source:
         told.get("name", citation.partition(",")[0]),
         citation,
         told.get("protocol", "as published"),
-        told.get("attack", ""),
+        measure_of(told["attack"], told.get("decision")) if "attack" in told else (),
     )
 
 

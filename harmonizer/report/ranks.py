@@ -1,11 +1,12 @@
 """Where own models stand among the others of their protocol."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from harmonizer.report.data import AXES, Model, Source
+from harmonizer.report.data import AXES, Model
+from harmonizer.report.sources import Source
 
 RANKED = ("tolerance", "alignment", "accuracy")
 NEIGHBOURS = 2  # models named on either side
@@ -76,18 +77,18 @@ def own_models(models: Sequence[Model], names: Sequence[str] = ()) -> list[Model
 def ranks(models: Sequence[Model], sources: Sequence[Source], own: Sequence[Model]) -> Iterator[Rank]:
     """Rank own models among all models that the same attack measured.
 
-    Own results and a published table share a ranking only when the table names its attack; their images may differ,
-    which the report says.
+    Own results and a published table share a ranking only when the table names its attack, and decision and head are
+    the same; their images may differ, which the report says.
 
     Args:
         models: All of them.
         sources: Of the models' scores.
         own: The models to rank.
     """
-    attack = {source.name: source.attack or source.name for source in sources}
+    measure = {source.name: source.measure or source.name for source in sources}
     measured = {model.source for model in models if model.results is not None}
     for model in own:
-        mates = [m for m in models if m.source == model.source or _joins(m, model, attack, measured)]
+        mates = [m for m in models if m.source == model.source or _joins(m, model, measure, measured)]
         table = next((m.source for m in mates if m.source != model.source), model.source)
         for axis in RANKED:
             value = model.value(axis)
@@ -100,6 +101,6 @@ def ranks(models: Sequence[Model], sources: Sequence[Source], own: Sequence[Mode
             yield Rank(model, axis, len(better) + 1, len(others) + 1, better[-NEIGHBOURS:], worse[:NEIGHBOURS], table)
 
 
-def _joins(other: Model, own: Model, attack: dict[str, str], measured: set[str]) -> bool:
-    """Return whether a published model was measured by the attack of an own one."""
-    return other.source not in measured and own.source in measured and attack[other.source] == attack[own.source]
+def _joins(other: Model, own: Model, measure: Mapping[str, object], measured: set[str]) -> bool:
+    """Return whether a published model was measured by the attack of an own one, on the same decision and head."""
+    return other.source not in measured and own.source in measured and measure[other.source] == measure[own.source]

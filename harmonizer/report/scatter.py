@@ -115,10 +115,10 @@ def _prepare(axes: Axes, x: str, y: str, options: PlotOptions, titles: Mapping[s
 
 
 def _headline(axes: Axes, correlations: Sequence[Mapping[str, Any]], options: PlotOptions) -> None:
-    """State correlations above the plot, each with its group where there are several."""
+    """State correlations above the plot, each with its source where there are several."""
     lines = [correlation_text(item) for item in correlations]
     if len(correlations) > 1:
-        lines = [f"{item['group']}: {line}" for item, line in zip(correlations, lines, strict=True)]
+        lines = [f"{item['source']}: {line}" for item, line in zip(correlations, lines, strict=True)]
     size, text = options.font_size - (0 if len(lines) < 2 else 1.5), "\n".join(lines)
     if options.width < NARROW:
         size, text = options.font_size - 1.5, text.replace("], p", "],\np")

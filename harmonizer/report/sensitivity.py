@@ -23,27 +23,25 @@ COMPARED = ("tolerance", "alignment")  # scores whose ranking is compared betwee
 
 
 def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
-    """Correlate each pair of scores over all models, each family and each source with at least four models.
+    """Correlate each pair of scores over the models of each source, and over those of each of its families.
 
-    The group "all" is always there.
+    No correlation is over two sources: their scores are not measured alike. Families count from four models on.
 
     Returns:
-        One object per correlation: ``x``, ``y``, ``group``, ``rho``, ``p``, ``n``, ``low``, ``high``.
+        One object per correlation: ``x``, ``y``, ``source``, ``group`` ("all" or a family), ``rho``, ``p``, ``n``,
+        ``low``, ``high``.
     """
-    models = comparable(models)
-    groups = {"all": models}
-    groups |= {family: [model for model in models if model.family == family] for family in FAMILIES}
-    sources = dict.fromkeys(model.source for model in models)
-    groups |= {source: [model for model in models if model.source == source] for source in sources}
-    found = []
+    counted, found = comparable(models), []
     for x, y in combinations(CORRELATED, 2):
-        known: dict[tuple[int, ...], dict[str, Any]] = {}  # a single source, or family, is all of them again
-        for group, members in groups.items():
-            if group == "all" or len(members) >= FEWEST_RANKED:
-                key = tuple(map(id, members))
-                if key not in known:
-                    known[key] = rank_correlation([m.value(x) for m in members], [m.value(y) for m in members])
-                found.append({"x": x, "y": y, "group": group} | known[key])
+        for source in dict.fromkeys(model.source for model in models):
+            members = [model for model in counted if model.source == source]
+            groups = {family: [model for model in members if model.family == family] for family in FAMILIES}
+            large = {family: group for family, group in groups.items() if len(group) >= FEWEST_RANKED}
+            whole = rank_correlation([m.value(x) for m in members], [m.value(y) for m in members])
+            for group, chosen in {"all": members, **large}.items():
+                same = len(chosen) == len(members)  # a single family is all of them again
+                rho = whole if same else rank_correlation([m.value(x) for m in chosen], [m.value(y) for m in chosen])
+                found.append({"x": x, "y": y, "source": source, "group": group} | rho)
     return found
 
 

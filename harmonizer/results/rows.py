@@ -59,23 +59,30 @@ def read_rows(path: Path) -> Columns:
     return parse_rows(path.read_bytes(), str(path))
 
 
-def parse_rows(content: bytes, name: str) -> Columns:
-    """Read rows from the text of a table that messages call ``name``; result and errors as :func:`read_rows`."""
+def parse_rows(content: bytes, name: str, *, more: bool = True) -> Columns:
+    """Read rows from the text of a table that messages call ``name``; result and errors as :func:`read_rows`.
+
+    Args:
+        content: CSV.
+        name: Of the table.
+        more: Whether the table may have further columns, as those of later versions; they are ignored.
+    """
     try:
         lines = list(csv.reader(io.StringIO(content.decode(), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name}: expected a table of images as CSV in UTF-8 ({error})") from None
-    known = [name for name in COLUMNS if name not in ADDED or (lines and name in lines[0])]
-    if not lines or lines[0] != known:
-        header = ",".join(lines[0]) if lines else ""
-        raise ValueError(f"{name}, line 1: expected the columns {','.join(COLUMNS)}, got {header!r}")
+    header = lines[0] if lines else []
+    known = [column for column in COLUMNS if column not in ADDED or column in header]
+    if known != ([column for column in header if column in COLUMNS] if more else header):
+        raise ValueError(f"{name}, line 1: expected the columns {','.join(COLUMNS)}, got {','.join(header)!r}")
     for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(known):
+        if len(line) != len(header):
             raise ValueError(
-                f"{name}, line {number}: expected {len(known)} cells, got {len(line)}; is the file cut off?"
+                f"{name}, line {number}: expected {len(header)} cells, got {len(line)}; is the file cut off?"
             )
-    cells = zip(*lines[1:], strict=True) if len(lines) > 1 else [()] * len(known)
-    columns = {column: _column(name, column, values) for column, values in zip(known, cells, strict=True)}
+    values = list(zip(*lines[1:], strict=True)) or [()] * len(header)
+    cells = dict(zip(header, values, strict=True))
+    columns = {column: _column(name, column, cells[column]) for column in known}
     columns |= {column: np.full(len(columns["key"]), np.nan) for column in COLUMNS if column not in known}
     keys, counts = np.unique(columns["key"], return_counts=True)
     if (counts > 1).any():
@@ -107,7 +114,7 @@ class OpenRows:
             content = self._file.read()
             whole = content[: content.rfind(b"\n") + 1]
             self._file.truncate(len(whole))
-            self.done = parse_rows(whole or header.encode(), str(path))
+            self.done = parse_rows(whole or header.encode(), str(path), more=False)
             self._keys = set(self.done["key"].tolist())
             if not whole:
                 self._write(header)

@@ -34,11 +34,15 @@ def test_models_without_a_score_are_not_correlated():
     lacking = published("a", "lacking", tolerance=0.0, alignment=9.0)
     without = [published("b", str(i), tolerance=i, alignment=i) for i in range(5)]
     assert comparable([*with_accuracy, lacking, *without]) == [*with_accuracy, *without]
-    found = {(item["x"], item["y"], item["group"]): item for item in correlations([*with_accuracy, lacking, *without])}
-    assert found["accuracy", "tolerance", "all"]["n"] == 4
-    assert found["tolerance", "alignment", "all"]["n"] == 9
-    assert found["tolerance", "alignment", "a"]["rho"] == pytest.approx(-1)
-    assert found["tolerance", "alignment", "b"]["rho"] == pytest.approx(1)
+    found = {
+        (item["x"], item["y"], item["source"], item["group"]): item
+        for item in correlations([*with_accuracy, lacking, *without])
+    }
+    assert {group for *_, group in found} == {"all", "CNN"} and {item["n"] for item in found.values()} == {0, 4, 5}
+    for group in ("all", "CNN"):
+        assert found["accuracy", "tolerance", "a", group]["n"] == 4
+        assert found["tolerance", "alignment", "a", group]["rho"] == pytest.approx(-1)
+        assert found["tolerance", "alignment", "b", group]["rho"] == pytest.approx(1)
 
 
 def test_points_outside_the_correlation_are_grey_with_a_legend():
@@ -76,13 +80,13 @@ def test_nothing_is_concluded_from_three_models(n, text):
 
 
 def test_a_scatter_states_one_correlation_or_one_a_source(models):
-    one = {"group": "all", "rho": 0.5, "low": 0.1, "high": 0.9, "p": 0.02, "n": 7}
-    other = one | {"group": "ddn", "rho": -0.25, "n": 3}
+    one = {"source": "pgd", "group": "all", "rho": 0.5, "low": 0.1, "high": 0.9, "p": 0.02, "n": 7}
+    other = one | {"source": "ddn", "rho": -0.25, "n": 3}
     with styled():
         single = scatter(models, "accuracy", "tolerance", correlations=[one])
         several = scatter(models, "accuracy", "tolerance", correlations=[one, other], note="two protocols")
     assert "= 0.500 [0.100, 0.900], p = 0.020, n = 7" in single.axes[0].get_title(loc="left")
-    assert [line.split(":")[0] for line in several.axes[0].get_title(loc="left").splitlines()] == ["all", "ddn"]
+    assert [line.split(":")[0] for line in several.axes[0].get_title(loc="left").splitlines()] == ["pgd", "ddn"]
     assert several.get_supxlabel() == "two protocols"
 
 

@@ -78,14 +78,14 @@ def test_the_report_never_imports_torch():
 
 def test_statistics_hold_one_object_a_correlation(report, zoo):
     found = json.loads((report / "statistics.json").read_text())
-    assert all(set(item) == {"x", "y", "group", "rho", "p", "n", "low", "high"} for item in found)
+    assert all(set(item) == {"x", "y", "source", "group", "rho", "p", "n", "low", "high"} for item in found)
     models, _ = load_models(find_results([zoo]))
     for item in found:
         if item["group"] == "all":
             x, y = ([model.value(item[end]) for model in models] for end in "xy")
             assert item["rho"] == pytest.approx(stats.spearmanr(x, y).statistic)
             assert item["n"] == 7
-    assert {item["group"] for item in found} == {"all", "ddn"}  # no family has three models
+    assert {(item["source"], item["group"]) for item in found} == {("ddn", "all")}  # no family has four models
 
 
 def test_tables_agree_with_the_results(report, zoo):

@@ -77,3 +77,17 @@ def test_a_table_from_before_the_masks_had_columns_is_read(tmp_path):
     assert list(columns) == [*old, "alignment_mean_of_abs", "alignment_max_of_abs", "alignment_l2"]
     assert columns["alignment"].tolist() == [0.5]
     assert np.isnan(columns["alignment_l2"]).all()
+
+
+def test_columns_of_a_later_version_are_ignored(tmp_path):
+    path = tmp_path / "images.csv"
+    write_rows(path, rows()[:2])
+    before = read_rows(path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(f"new{i},{line},=x" for i, line in enumerate(lines)) + "\n")
+    after = read_rows(path)
+    assert list(after) == list(before)
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values)
+    with pytest.raises(ValueError, match="expected the columns"):
+        open_rows(path)  # new rows would lack them

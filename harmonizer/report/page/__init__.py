@@ -10,12 +10,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harmonizer.report.data import Model, Source
+from harmonizer.report.data import Model
 from harmonizer.report.finding import finding
 from harmonizer.report.page import static
 from harmonizer.report.page.payload import payload
 from harmonizer.report.paired import TEST, Comparison
 from harmonizer.report.ranks import own_models, ranks
+from harmonizer.report.sources import Source
 from harmonizer.results.citations import citations
 from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import FEWEST_RANKED

@@ -3,11 +3,12 @@
 /** @param {Model[]} counted @returns {Rho | undefined} the report's own statistics of exactly these models */
 function statisticsOf(counted) {
   const chosen = new Set(counted);
-  /** @param {Model} model @param {string} group */
-  const belongs = (model, group) => group === "all" || group === model.family || group === model.source;
+  /** @param {Model} model @param {Rho} rho */
+  const belongs = (model, { source, group }) =>
+    model.source === source && (group === "all" || group === model.family);
   return data.correlations.find((item) => {
     if (![state.x, state.y].includes(item.x) || ![state.x, state.y].includes(item.y) || item.x === item.y) return false;
-    const members = models.filter((model) => model.counted && belongs(model, item.group));
+    const members = models.filter((model) => model.counted && belongs(model, item));
     return members.length === chosen.size && members.every((model) => chosen.has(model));
   });
 }

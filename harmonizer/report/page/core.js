@@ -13,7 +13,7 @@
  *    scores: Record<string, Score>, reasons?: string[], counts?: number[], median?: Score, histogram?: Histogram,
  *    survival?: [number[], number[]], parameters?: number, input?: number, training?: string,
  *    examples: Example[]}} Model */
-/** @typedef {{x: string, y: string, group: string, rho: Value, p: Value, n: number, low: Value, high: Value}} Rho */
+/** @typedef {{x: string, y: string, source?: string, group: string, rho: Value, p: Value, n: number, low: Value, high: Value}} Rho */
 /** @typedef {{a: number, b: number, keys: string[], values: Record<string, Value[][]>,
  *    changed: Record<string, number[]>}} Comparison */
 /** @typedef {{model: number, examples: Example[]}} GridRow */

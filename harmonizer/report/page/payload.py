@@ -7,10 +7,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from harmonizer.report.data import AXES, RMS, Model, Score, Source, comparable, input_sizes
+from harmonizer.report.data import AXES, RMS, Model, Score, comparable, input_sizes
 from harmonizer.report.examples import HEAT, Example, Pictures, magnification_for, read_examples, shared_keys
 from harmonizer.report.page.pictures import PictureBook
 from harmonizer.report.paired import Comparison
+from harmonizer.report.sources import Source
 from harmonizer.report.survival import last_radius, survival_of
 from harmonizer.report.tables import own_accuracy
 from harmonizer.results import RADIUS

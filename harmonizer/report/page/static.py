@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from harmonizer.report.data import AXES, Model, Source, comparable
+from harmonizer.report.data import AXES, Model, comparable
 from harmonizer.report.finding import DEFINITIONS
 from harmonizer.report.paired import Comparison
+from harmonizer.report.sources import Source
 from harmonizer.report.tables import NONE, estimate, median, own_accuracy, robust_of, show
 from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import BOUND, NOISE_CEILING, STATUSES
@@ -127,19 +128,16 @@ def model_table(models: Sequence[Model]) -> ModelTable:
 
 
 def correlation_rows(correlations: Sequence[Mapping[str, Any]], sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Return the rank correlations as the page's table shows them: never one number over several protocols."""
-    protocols = {source.name for source in sources}
-    mixed = {"all", *FAMILIES} if len(sources) > 1 else protocols  # with one protocol, its group repeats "all"
+    """Return the rank correlations as the page's table shows them."""
     rows = []
     for item in correlations:
-        if item["group"] in mixed:
-            continue
+        several = len(sources) > 1 and "source" in item
         rho, low, high = item["rho"], item["low"], item["high"]
         bar = [] if np.isnan(rho) else [_round(80 + 76 * v) for v in ([low, rho, high] if low == low else [rho] * 3)]
         rows.append(
             {
                 "scores": f"{item['x']} {NONE} {item['y']}",
-                "group": item["group"],
+                "group": f"{item['source']}, {item['group']}" if several else item["group"],
                 "rho": estimate(rho, np.nan, np.nan),
                 "interval": NONE if np.isnan(low) else estimate(rho, low, high).partition(" ")[2],
                 "bar": bar,

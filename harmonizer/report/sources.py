@@ -1,0 +1,98 @@
+"""Where scores come from: published tables, and protocols of results folders under names that tell them apart."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from harmonizer.untrusted import plain_text, shortened
+
+SOFTWARE = ("harmonizer", "torch", "timm")  # whose versions a protocol's description names
+OWN = "own"  # the head that a network was trained with; others are made from text, or fitted to its features
+DECISION = "decision"  # key of a protocol whose attack changes another decision than the class
+TOLD = ("attack", "settings", "eps_max", "images", "data", "hash", DECISION)  # keys of a protocol that have own words
+MOST_TOLD = 3  # details in a name
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where scores come from: a published table, or one protocol and kind of head measured here.
+
+    Attributes:
+        name: Shown.
+        citation: What to cite for it.
+        protocol: How it was measured, in words: attack, budget, images, software.
+        measure: Attack, decision and head, as far as they are known: models of two sources are ranked together only
+            when theirs are equal.
+    """
+
+    name: str
+    citation: str
+    protocol: str
+    measure: tuple[str, ...] = ()
+
+
+def source_key(summary: Mapping[str, Any], where: str = "") -> tuple[str, str]:
+    """Return what models share that may be compared: the protocol's hash and the kind of head.
+
+    Raises:
+        ValueError: The head is not a text; the message begins with ``where``.
+    """
+    return summary["protocol"]["hash"], plain_text(summary["model"].get("head", OWN), f"{where}field model.head")
+
+
+def measured_sources(summaries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Source]:
+    """Return one source per protocol and kind of head, by :func:`source_key`; their names say how they differ."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for summary in summaries:
+        groups.setdefault(source_key(summary), []).append(summary)
+    measures = {key: _measure(groups[key][0]) for key in sorted(groups)}
+    details = {key: _details(groups[key][0]) for key in measures}
+    names = {}
+    for key, measure in measures.items():
+        rivals = [set(details[other]) for other in measures if measures[other] == measure]
+        telling = [part for part in details[key] if not all(part in rival for rival in rivals)]
+        names[key] = ", ".join([*measure, *telling[:MOST_TOLD]])
+    twice = Counter(names.values())
+    return {
+        key: Source(name if twice[name] == 1 else f"{name} [{key[0][:6]}]", "", _described(groups[key]), measures[key])
+        for key, name in names.items()
+    }
+
+
+def measure_of(attack: str, decision: object = None, head: str = OWN) -> tuple[str, ...]:
+    """Return what was measured in words: the decision where it is not the class, the head where it is not the own one.
+
+    >>> measure_of("ddn"), measure_of("feng2025", "animate"), measure_of("ddn", head="probe")
+    (('ddn',), ('feng2025', 'decision animate'), ('ddn', 'probe head'))
+    """
+    return attack, *([f"decision {_shown(decision)}"] if decision else []), *([] if head == OWN else [f"{head} head"])
+
+
+def _measure(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    protocol, head = summary["protocol"], source_key(summary)[1]
+    return measure_of(protocol["attack"], protocol.get(DECISION), head)
+
+
+def _details(summary: Mapping[str, Any]) -> list[str]:
+    """Return what else a protocol's numbers depend on, in words; a later version may add keys."""
+    protocol = summary["protocol"]
+    others = {key: value for key, value in protocol.items() if key not in TOLD} | protocol["settings"]
+    told = [f"{protocol['images']} images", f"L2 up to {protocol['eps_max']:g}", PurePath(summary["data"]["name"]).name]
+    return told + [f"{key} {_shown(value)}" for key, value in sorted(others.items())]
+
+
+def _described(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Describe the protocol that results share."""
+    protocol = summaries[0]["protocol"]
+    data = ", ".join(sorted({PurePath(summary["data"]["name"]).name for summary in summaries}))
+    software = sorted({f"{k} {v}" for summary in summaries for k, v in summary["software"].items() if k in SOFTWARE})
+    attack, budget = ", ".join(_measure(summaries[0])), f"L2 radius up to {protocol['eps_max']:g} in [0,1] pixel units"
+    images = f"{protocol['images']} images of {data}"
+    return f"attack {attack}, {budget}, {images}, {', '.join(software)} (protocol {protocol['hash']})"
+
+
+def _shown(value: object) -> str:
+    """Return a setting, which comes from a file, as short text on one line."""
+    return shortened(value).strip("'")
