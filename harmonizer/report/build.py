@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -200,8 +200,8 @@ def read_models(
     notes = [warning] if (warning := _warning(sources)) else []
     if len(sizes := input_sizes(models)) > 1:
         notes.append(
-            f"Inputs of {', '.join(map(str, sizes))} pixels: the L2 norm of a change grows with the size; the web page "
-            "can show the root mean square instead."
+            f"Input sizes differ ({', '.join(map(str, sizes))} pixels), and the L2 norm of a perturbation grows with the "
+            "size: the web page can show the root mean square tolerance instead."
         )
     notes += [f"This page {MARK}."] if any(attack_of(model) == AS_PUBLISHED for model in models) else []
     if accuracy:
@@ -211,21 +211,33 @@ def read_models(
         models, unmatched = with_accuracy(models, known)
         own = [model.name for model in models if model.own_accuracy]
         matching = len(models) - len(unmatched) - len(own)
-        notes.append(f"{matching} of {len(models)} models have an accuracy in the table.")
+        notes.append(f"The table of accuracies covers {matching} of {len(models)} models.")
         if own:
-            notes.append(f"{len(own)} have none there and keep their own, which is marked: {', '.join(own)}.")
+            notes.append(
+                f"{_models(own)} missing from that table: their own accuracy is shown, with a mark ({', '.join(own)})."
+            )
         if unmatched:
-            notes.append(f"{len(unmatched)} have none and are skipped where it is needed: {', '.join(unmatched)}.")
+            notes.append(
+                f"{_models(unmatched)} without any accuracy: not in plots of accuracy ({', '.join(unmatched)})."
+            )
     if failures := load_failures(results):
         reasons = "; ".join(f"{model} ({reason})" for model, reason in failures.items())
-        notes.append(f"{len(failures)} {'model' if len(failures) == 1 else 'models'} could not be measured: {reasons}.")
+        notes.append(f"{_models(failures)} could not be measured: {reasons}.")
     return models, sources, notes
+
+
+def _models(some: Collection[str]) -> str:
+    return f"{len(some)} model{'' if len(some) == 1 else 's'}"
 
 
 def _warning(sources: Sequence[Source]) -> str:
     """Return a warning where scores of several protocols are shown together."""
     names = ", ".join(source.name for source in sources)
-    return f"Scores of {len(sources)} protocols ({names}): compare within one only." if len(sources) > 1 else ""
+    return (
+        f"Scores of {len(sources)} protocols ({names}): only compare models of the same one."
+        if len(sources) > 1
+        else ""
+    )
 
 
 def _figures(

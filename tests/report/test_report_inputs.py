@@ -20,7 +20,7 @@ def test_two_protocols_are_two_sources_and_are_said_to_be(zoo, make, tmp_path, c
     make(tmp_path / "results" / "other", "resnet50", attack="linsley2023")
     shutil.copytree(zoo / "resnet18", tmp_path / "results" / "resnet18")
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
-    warning = "Scores of 2 protocols (ddn, linsley2023): compare within one only."
+    warning = "Scores of 2 protocols (ddn, linsley2023): only compare models of the same one."
     assert warning in capsys.readouterr().err.replace("linsley2023, ddn", "ddn, linsley2023")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "Scores of 2 protocols" in page
@@ -31,11 +31,14 @@ def test_two_protocols_are_two_sources_and_are_said_to_be(zoo, make, tmp_path, c
 def test_two_input_sizes_are_named_and_get_a_fitting_axis(make, tmp_path, capsys):
     make(tmp_path / "results" / "small", "resnet18", size=24)
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "one")]) == 0
-    assert "Inputs of" not in capsys.readouterr().err
+    assert "Input sizes differ" not in capsys.readouterr().err
     assert 'tolerance_rms":{' not in (tmp_path / "one" / "index.html").read_text()
     make(tmp_path / "results" / "large", "resnet50", size=48)
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "two")]) == 0
-    assert "Inputs of 24, 48 pixels: the L2 norm of a change grows with the size" in capsys.readouterr().err
+    assert (
+        "Input sizes differ (24, 48 pixels), and the L2 norm of a perturbation grows with the size"
+        in capsys.readouterr().err
+    )
     page = (tmp_path / "two" / "index.html").read_text()
     content = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
     assert "tolerance_rms" in content["axes"]

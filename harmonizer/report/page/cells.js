@@ -8,7 +8,7 @@ const palette = (data.palette.match(/.{6}/g) || []).map((hex) =>
 
 /** @type {Map<number, Promise<ImageData>>} */
 const decoded = new Map();
-/** The pixels of a picture. @param {number} number @returns {Promise<ImageData>} */
+/** The pixels of an image. @param {number} number @returns {Promise<ImageData>} */
 function pixels(number) {
   const load = async () => {
     const image = new Image();

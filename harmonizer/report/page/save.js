@@ -1,4 +1,4 @@
-// Take the view along: a link to it, its picture, its numbers.
+// Export the view: a link, images, numbers.
 
 /** Copy text; pages from a disk have no clipboard in some browsers, so it is selected and copied by command there.
  * @param {string} text @param {HTMLElement} button which says that it is done */
