@@ -200,8 +200,8 @@ def read_models(
     notes = [warning] if (warning := _warning(sources)) else []
     if len(sizes := input_sizes(models)) > 1:
         notes.append(
-            f"Input sizes differ ({', '.join(map(str, sizes))} pixels), and the L2 norm of a perturbation grows with the "
-            "size: the web page can show the root mean square tolerance instead."
+            f"Input sizes differ ({', '.join(map(str, sizes))} pixels), and the L2 norm of a perturbation grows with "
+            "the size: the web page can show the root mean square tolerance instead."
         )
     notes += [f"This page {MARK}."] if any(attack_of(model) == AS_PUBLISHED for model in models) else []
     if accuracy:

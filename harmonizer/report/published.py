@@ -35,7 +35,7 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A column is missing, a cell is not a number, or a model occurs twice; the message names line and column.
+        ValueError: A column is missing, a cell is not a number, or a model occurs twice; the message names the place.
     """
     lines, comments = _read(path, EXTERNAL)
     source = _source(path, comments)
