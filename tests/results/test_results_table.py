@@ -90,4 +90,4 @@ def test_columns_of_a_later_version_are_ignored(tmp_path):
     for name, values in before.items():
         np.testing.assert_array_equal(after[name], values)
     with pytest.raises(ValueError, match="expected the columns"):
-        open_rows(path)  # new rows would lack them
+        OpenRows(path)  # new rows would lack them
