@@ -4,8 +4,7 @@
 function statisticsOf(counted) {
   const chosen = new Set(counted);
   /** @param {Model} model @param {Rho} rho */
-  const belongs = (model, { source, group }) =>
-    model.source === source && (group === "all" || group === model.family);
+  const belongs = (model, { source, group }) => model.source === source && (group === "all" || group === model.family);
   return data.correlations.find((item) => {
     if (![state.x, state.y].includes(item.x) || ![state.x, state.y].includes(item.y) || item.x === item.y) return false;
     const members = models.filter((model) => model.counted && belongs(model, item));
@@ -37,19 +36,9 @@ function correlationText() {
   const counted = shown.filter((model) => model.counted);
   const sources = [...new Set(counted.map((model) => model.source))];
   const texts = [shown.length + " of " + models.length + " models"];
-  if (state.x !== state.y) {
-    // never one number over several protocols
-    if (sources.length < 2) texts.push(correlationOf(counted, ""));
-    else
-      texts.push(
-        ...sources.map((name) =>
-          correlationOf(
-            counted.filter((model) => model.source === name),
-            name,
-          ),
-        ),
-      );
-  }
+  /** @param {string} name */
+  const within = (name) => correlationOf(counted.filter((model) => model.source === name), name); // prettier-ignore
+  if (state.x !== state.y) texts.push(...(sources.length < 2 ? [correlationOf(counted, "")] : sources.map(within)));
   const lacking = shown.length - counted.length;
   if (lacking) texts.push(lacking + " grey: without one of the scores, not in the correlation");
   if (shown.some(ownAccuracy)) texts.push("white dot: accuracy measured here or of its own table, not the table’s");

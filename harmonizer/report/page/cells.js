@@ -2,9 +2,8 @@
 
 /** What a cell shows. @typedef {"image" | "people" | "human" | "attacked" | "map"} Layer */
 const SHARED = 6; // on the shared scale, colours run from 0 to this many times a map's mean
-const palette = (data.palette.match(/.{6}/g) || []).map((hex) =>
-  [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)),
-);
+const hexadecimal = data.palette.match(/.{6}/g) || [];
+const palette = hexadecimal.map((color) => [0, 2, 4].map((i) => parseInt(color.slice(i, i + 2), 16)));
 
 /** @type {Map<number, Promise<ImageData>>} */
 const decoded = new Map();
@@ -14,12 +13,11 @@ function pixels(number) {
     const image = new Image();
     image.src = data.pictures[number][0];
     await image.decode();
-    const canvas = /** @type {HTMLCanvasElement} */ (
-      html("canvas", { width: image.naturalWidth, height: image.naturalHeight })
-    );
+    const [width, height] = [image.naturalWidth, image.naturalHeight];
+    const canvas = /** @type {HTMLCanvasElement} */ (html("canvas", { width, height }));
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));
     context.drawImage(image, 0, 0);
-    return context.getImageData(0, 0, canvas.width, canvas.height);
+    return context.getImageData(0, 0, width, height);
   };
   if (!decoded.has(number)) decoded.set(number, load());
   return /** @type {Promise<ImageData>} */ (decoded.get(number));
@@ -62,79 +60,67 @@ async function paint(canvas, example, layer, factor, shared) {
   canvas.dataset.painted = asked;
 }
 
-/** @param {Example} example @param {Layer} layer @param {string} label @param {number} [factor] @param {boolean} [shared] */
-function cell(example, layer, label, factor = data.magnification, shared = false) {
-  const small = data.pictures[example.image][1];
-  const kind = layer !== "map" && layer !== "attacked" && example.category ? " " + example.category : "";
-  const canvas = html("canvas", {
-    class: (small ? "small" : "") + kind,
-    role: "img",
-    "aria-label": label + ", " + example.key,
-  });
-  paint(/** @type {HTMLCanvasElement} */ (canvas), example, layer, factor, shared);
+/** @param {Example} example @param {Layer} layer @param {string} told @param {number} [factor] @param {boolean} [shared] */
+function cell(example, layer, told, factor = data.magnification, shared = false) {
+  const small = data.pictures[example.image][1] ? "small" : "";
+  const boxed = layer !== "map" && layer !== "attacked" ? example.category : "";
+  const attributes = { class: small + " " + boxed, role: "img", "aria-label": told + ", " + example.key };
+  const canvas = /** @type {HTMLCanvasElement} */ (html("canvas", attributes));
+  paint(canvas, example, layer, factor, shared);
   return canvas;
 }
 
 /** A model's attacked images, in its panel. @param {Model} model */
 function examplesOf(model) {
   const times = data.magnification === 1 ? "attacked" : "attacked, × " + data.magnification;
-  const layers = /** @type {[Layer, string][]} */ ([["image", "image"], ["people", "where people look"], ["attacked", times], ["map", "attack map"]]); // prettier-ignore
+  /** @type {[Layer, string][]} */
+  const layers = [["image", "image"], ["people", "where people look"], ["attacked", times], ["map", "attack map"]]; // prettier-ignore
   return model.examples.flatMap((example) => [
     html("p", { class: "quiet" }, example.key + ": " + outcome(example)),
     html(
       "div",
       { class: "pictures" },
-      layers.map(([layer, text]) => html("figure", {}, cell(example, layer, text), html("figcaption", {}, text))),
+      layers.map(([layer, told]) => html("figure", {}, cell(example, layer, told), html("figcaption", {}, told))),
     ),
   ]);
 }
 /** @param {Example} example */
-const outcome = (example) =>
-  [
-    example.label && example.predicted ? example.label + " → " + example.predicted : "",
-    "radius " + show(example.radius, 2),
-  ]
-    .concat(known(example.alignment) ? "ρ " + show(example.alignment, 2) : [])
-    .filter(Boolean)
-    .join(", ");
+function outcome({ label, predicted, radius, alignment }) {
+  const taken = label && predicted ? label + " → " + predicted : "";
+  return [taken, "radius " + show(radius, 2), known(alignment) && "ρ " + show(alignment, 2)].filter(Boolean).join(", ");
+}
 
+/** What the grid shows, so that it is drawn again only when that changes. */
+let drawn = "";
 /** The figure of attacks: images and people's maps in two rows, then a row for each model. */
-function drawGrid() {
-  const grid = data.grid;
-  if (!grid) return;
-  const [layer, factor, shared] = [control("layer"), control("magnification"), control("shared")];
-  factor.value = String(Math.log2(data.magnification));
-  const first = grid[0].examples;
-  function fill() {
-    const times = 2 ** +factor.value;
-    const now = /** @type {Layer} */ (layer.value);
-    byId("magnified").textContent = "× " + (times < 10 ? times.toFixed(1).replace(".0", "") : Math.round(times));
-    const people = now === "map" ? "human" : "people"; // the same rendering as the attacks
-    /** @param {Child | Child[]} name @param {Example[]} examples @param {Layer} shown @param {boolean} told */
-    const row = (name, examples, shown, told) =>
-      html(
-        "tr",
-        {},
-        html("th", { scope: "row" }, name),
-        examples.map((example) => {
-          const label = shown + (told ? " of the attack" : "");
-          return html(
-            "td",
-            {},
-            cell(example, shown, label, times, shared.checked),
-            told && html("span", {}, outcome(example)),
-          );
-        }),
-      );
-    const attacks = /** @type {GridRow[]} */ (grid).map(({ model, examples }) =>
-      row([icon(models[model].family), " ", models[model].name], examples, now, true),
+function fillGrid() {
+  const asked = [state.layer, state.magnification, state.shared].join();
+  if (!data.grid || asked === drawn) return;
+  drawn = asked;
+  const times = timesOf(state.magnification);
+  const now = /** @type {Layer} */ (state.layer);
+  /** @param {Child | Child[]} name @param {Example[]} examples @param {Layer} layer @param {boolean} attack */
+  const row = (name, examples, layer, attack) => {
+    const cells = examples.map((example) => [
+      cell(example, layer, layer + (attack ? " of the attack" : ""), times, state.shared === "1"),
+      attack && html("span", {}, outcome(example)),
+    ]);
+    const head = html("th", { scope: "row" }, name);
+    return html(
+      "tr",
+      {},
+      head,
+      cells.map((content) => html("td", {}, content)),
     );
-    byId("cells").replaceChildren(
-      html("tbody", {}, row("Image", first, "image", false), row("People", first, people, false), attacks),
-    );
-    byId("scale").hidden = now !== "map";
-    factor.disabled = now !== "attacked";
-  }
-  for (const input of [layer, factor, shared]) input.addEventListener("input", fill);
-  fill();
+  };
+  const first = data.grid[0].examples;
+  const attacks = data.grid.map(({ model, examples }) =>
+    row([icon(models[model].family), " ", models[model].name], examples, now, true),
+  );
+  const people = row("People", first, now === "map" ? "human" : "people", false); // in the rendering of the attacks
+  byId("cells").replaceChildren(html("tbody", {}, row("Image", first, "image", false), people, attacks));
+  byId("magnified").textContent = "× " + (times < 10 ? times : Math.round(times));
+  control("magnification").value = state.magnification;
+  control("magnification").disabled = now !== "attacked";
+  byId("scale").hidden = now !== "map";
 }

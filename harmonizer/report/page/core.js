@@ -76,6 +76,16 @@ const valueOf = (model, axis) => {
   return known(value) ? value : NaN;
 };
 
+/** @param {string} style @param {number} x1 @param {number} y1 @param {number} x2 @param {number} y2 */
+const line = (style, x1, y1, x2, y2) => svg("line", { class: style, x1, y1, x2, y2 });
+/** @param {string} content @param {number} x @param {number} y @param {"start" | "middle" | "end"} [anchor]
+ * @param {string} [style] */
+const text = (content, x, y, anchor = "start", style) =>
+  svg("text", { x, y, "text-anchor": anchor, class: style }, content);
+/** A box that scrolls sideways, which the keyboard reaches. @param {string} label @param {...Child} children */
+const scrollBox = (label, ...children) =>
+  html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, ...children);
+
 /** A family's marker, drawn in the page's own definitions. @param {string} family @param {number} x @param {number} y
  * @param {number} size @param {string} style */
 const marker = (family, x, y, size, style) =>

@@ -16,17 +16,11 @@ function worthNaming(points) {
   const must = matching.filter(({ model }) => model === state.selected || model === state.focused);
   if (state.query && matching.length <= MOST_LABELS) must.push(...matching);
   must.push(...matching.filter(({ model }) => model.own || model.named || model.control !== undefined));
-  /** @param {(a: Point, b: Point) => number} order */
-  const first = (order) => [...matching].sort(order)[0];
-  const extremes = [
-    first((a, b) => a.y - b.y),
-    first((a, b) => b.x - a.x),
-    first((a, b) => b.y - a.y),
-    first((a, b) => a.x - b.x),
-  ];
-  const front = matching.filter(
-    (p) => !matching.some((q) => q !== p && q.x >= p.x && q.y <= p.y && (q.x > p.x || q.y < p.y)),
-  );
+  const [byX, byY] = [[...matching].sort((a, b) => a.x - b.x), [...matching].sort((a, b) => a.y - b.y)];
+  const extremes = [byY[0], byX[byX.length - 1], byY[byY.length - 1], byX[0]];
+  const better = (/** @type {Point} */ q, /** @type {Point} */ p) =>
+    q.x >= p.x && q.y <= p.y && (q.x > p.x || q.y < p.y);
+  const front = matching.filter((p) => !matching.some((q) => better(q, p)));
   const far = new Map(matching.map((point) => [point, clearance(point, points)]));
   const apart = [...matching].sort((a, b) => (far.get(b) || 0) - (far.get(a) || 0)).slice(0, 12);
   const few = matching.length <= MOST_LABELS ? matching : [];
@@ -62,18 +56,15 @@ function placeLabels(points, bounds, avoid) {
     if (placed.length >= MOST_LABELS) break;
     const text = labelText(point.model);
     const width = pen.measureText(text).width;
-    for (const distance of rank < must ? [5, 9, 22, 38, 56] : [5, 9]) {
-      const far = distance > 9;
-      const label = SIDES.map(([right, down]) => ({
-        ...{ point, text, width, far },
-        left: point.x + right * (point.size + distance) - width * (0.5 - 0.5 * right),
-        top: point.y + down * (point.size + distance) - LABEL_HEIGHT / 2,
-      })).find((label) => fits(label, placed, points, bounds, avoid));
-      if (label) {
-        placed.push(label);
-        break;
-      }
-    }
+    const places = (rank < must ? [5, 9, 22, 38, 56] : [5, 9]).flatMap((distance) =>
+      SIDES.map(([right, down]) => {
+        const left = point.x + right * (point.size + distance) - width * (0.5 - 0.5 * right);
+        const top = point.y + down * (point.size + distance) - LABEL_HEIGHT / 2;
+        return { point, text, width, left, top, far: distance > 9 };
+      }),
+    );
+    const label = places.find((place) => fits(place, placed, points, bounds, avoid));
+    if (label) placed.push(label);
   }
   return placed;
 }
@@ -84,10 +75,8 @@ function fits(label, placed, points, bounds, avoid) {
   const [right, bottom] = [label.left + label.width, label.top + LABEL_HEIGHT];
   if (label.left < bounds.left || right > bounds.right || label.top < bounds.top || bottom > bounds.bottom)
     return false;
-  const overlaps = (/** @type {Label} */ other) =>
-    label.left < other.left + other.width + 3 &&
-    right > other.left - 3 &&
-    Math.abs(label.top - other.top) < LABEL_HEIGHT + 1;
+  const overlaps = (/** @type {Label} */ { left, top, width }) =>
+    label.left < left + width + 3 && right > left - 3 && Math.abs(label.top - top) < LABEL_HEIGHT + 1;
   if (placed.some(overlaps)) return false;
   const own = distanceTo(label, label.point.x, label.point.y);
   const nearest = (/** @type {Point} */ p) => {
@@ -107,10 +96,11 @@ function distanceTo(label, x, y) {
 const drawLabels = (labels) =>
   labels.flatMap(({ point, text, left, top, width, far }) => {
     const end = [Math.min(Math.max(point.x, left), left + width), point.y < top ? top : top + LABEL_HEIGHT];
-    const leader = far && svg("line", { class: "leader", x1: point.x, y1: point.y, x2: end[0], y2: end[1] });
     const style = "name" + (point.model.measured || point.model.own ? "" : " light");
-    return [
-      leader,
-      svg("text", { class: style, x: left, y: top + LABEL_HEIGHT - 3, "data-model": point.model.index }, text),
-    ];
+    const name = svg(
+      "text",
+      { class: style, x: left, y: top + LABEL_HEIGHT - 3, "data-model": point.model.index },
+      text,
+    );
+    return [far && line("leader", point.x, point.y, end[0], end[1]), name];
   });

@@ -2,35 +2,31 @@
 
 /** Make chips that hide and show a family or a protocol. @param {"family" | "source"} kind @param {string[]} values */
 function chips(kind, values) {
-  byId(kind === "family" ? "families" : "sources").append(
-    ...values.map((value) => {
-      const count = models.filter((model) => model[kind] === value).length;
-      const key = kind + " " + value;
-      const button = html(
-        "button",
-        { type: "button", class: "chip", "data-key": key },
-        kind === "family" && icon(value),
-        value + " (" + count + ")",
-      );
-      button.addEventListener("click", () => {
-        if (!state.hidden.delete(key)) state.hidden.add(key);
-        changed();
-      });
-      return button;
-    }),
-  );
+  const made = values.map((value) => {
+    const key = kind + " " + value;
+    const toggle = () => {
+      if (!state.hidden.delete(key)) state.hidden.add(key);
+      changed();
+    };
+    const count = models.filter((model) => model[kind] === value).length;
+    const attributes = { type: "button", class: "chip", "data-key": key, onclick: toggle };
+    return html("button", attributes, kind === "family" && icon(value), value + " (" + count + ")");
+  });
+  byId(kind === "family" ? "families" : "sources").append(...made);
 }
 
 /** Bring the controls in line with the state, and draw. */
 function refresh() {
-  for (const key of /** @type {("x" | "y" | "bars")[]} */ (["x", "y", "bars"])) control(key).value = state[key];
-  control("log").checked = state.log;
-  control("names").checked = state.names;
+  for (const name of choices.filter(control)) {
+    control(name).value = state[name];
+    control(name).checked = state[name] === "1";
+  }
   if (control("search").value !== state.query) control("search").value = state.query;
   for (const chip of all(".chip[data-key]"))
     chip.setAttribute("aria-pressed", String(!state.hidden.has(chip.dataset.key || "")));
   fillTable();
   draw();
+  fillGrid();
 }
 /** After a change by the reader. @param {boolean} [step] into the history */
 function changed(step = true) {
@@ -39,27 +35,30 @@ function changed(step = true) {
 }
 
 function watchControls() {
-  for (const key of /** @type {("x" | "y")[]} */ (["x", "y"])) {
-    byId(key).append(...axes.map((axis) => html("option", { value: axis }, data.axes[axis].short)));
-    control(key).addEventListener("change", () => ((state[key] = control(key).value), (state.view = null), changed()));
-  }
-  control("bars").addEventListener("change", () => ((state.bars = control("bars").value), changed()));
-  control("log").addEventListener(
-    "change",
-    () => ((state.log = control("log").checked), (state.view = null), changed()),
-  );
-  control("names").addEventListener("change", () => ((state.names = control("names").checked), changed()));
+  for (const axis of ["x", "y"])
+    byId(axis).append(...axes.map((key) => html("option", { value: key }, data.axes[key].short)));
+  for (const name of choices.filter(control))
+    control(name).addEventListener("change", () => {
+      const { type, checked, value } = control(name);
+      state[name] = type === "checkbox" ? String(+checked) : value;
+      if (["x", "y", "log"].includes(name)) state.view = null;
+      changed();
+    });
   control("search").addEventListener("input", () => ((state.query = control("search").value), changed(false)));
+  const slider = control("magnification");
+  slider?.addEventListener("input", () => ((state.magnification = slider.value), fillGrid()));
+  slider?.addEventListener("change", () => remember(false));
   byId("zoom-in").addEventListener("click", () => zoomBy(0.7));
   byId("zoom-out").addEventListener("click", () => zoomBy(1 / 0.7));
   byId("zoom-reset").addEventListener("click", () => zoomTo(null));
   byId("theme").addEventListener("click", () => {
+    const { dataset } = document.documentElement;
     const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-    document.documentElement.dataset.theme =
-      (document.documentElement.dataset.theme || system) === "dark" ? "light" : "dark";
+    dataset.theme = (dataset.theme || system) === "dark" ? "light" : "dark";
   });
-  for (const button of all("[data-copy]"))
-    button.addEventListener("click", () => copyText(byId(button.dataset.copy || "").textContent || "", button));
+}
+
+function watchLinks() {
   for (const anchor of all("nav a"))
     // an anchor in the address would take the place of the state
     anchor.addEventListener("click", (event) => {
@@ -91,31 +90,18 @@ function hintAtMore(box) {
 }
 
 function start() {
-  chips(
-    "family",
-    data.families.filter((family) => models.some((model) => model.family === family)),
-  );
-  if (data.sources.length > 1)
-    chips(
-      "source",
-      data.sources.map((source) => source.name),
-    );
+  const families = data.families.filter((family) => models.some((model) => model.family === family));
+  chips("family", families);
+  const sources = data.sources.map((source) => source.name);
+  if (sources.length > 1) chips("source", sources);
   watchControls();
+  watchLinks();
   watchPlot();
   watchSaving();
-  makeSortable(
-    byId("models"),
-    () => state.sort,
-    (by) => ((state.sort = by), changed()),
-  );
+  makeSortable(byId("models"), state, changed);
   for (const table of all("table.sortable")) {
-    /** @type {[string, boolean][]} */
-    let now = [];
-    makeSortable(
-      table,
-      () => now,
-      (by) => sortRows(table, (now = by)),
-    );
+    const order = { sort: /** @type {Columns} */ ([]) };
+    makeSortable(table, order, () => sortRows(table, order.sort));
   }
   const arrive = () => {
     restore();
@@ -126,7 +112,6 @@ function start() {
   window.addEventListener("popstate", arrive);
   drawBars();
   new ResizeObserver(() => plot.getAttribute("viewBox") !== viewBox() && draw()).observe(plot);
-  drawGrid();
   data.comparisons.forEach((pair, i) => drawPair(pair, byId("pair-" + i)));
   all(".scroll, .tall").forEach(hintAtMore);
   document.documentElement.dataset.ready = "yes";

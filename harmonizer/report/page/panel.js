@@ -1,28 +1,24 @@
 // What is known of one model.
 const SMALL = { width: 360, height: 150 };
 
-/** Axes of a small plot. @param {number} width @param {number} height @param {number[]} across @param {number[]} up
+/** Axes of a small plot. @param {{width: number, height: number}} size @param {number[]} across @param {number[]} up
  * @param {string} title @param {number} [count] of ticks */
-function smallAxes(width, height, across, up, title, count = 3) {
+function smallAxes({ width, height }, across, up, title, count = 3) {
   const [left, right, top, bottom] = [40, width - 8, 6, height - 32];
   const [sx, sy] = [scale(across, [left, right]), scale(up, [bottom, top])];
-  const below = niceTicks(across[0], across[1], 5).map(([value, text]) =>
-    svg("text", { x: sx(value), y: bottom + 14, "text-anchor": "middle" }, text),
-  );
-  const beside = niceTicks(up[0], up[1], count).flatMap(([value, text]) => [
-    svg("line", { class: "rule", x1: left, x2: right, y1: sy(value), y2: sy(value) }),
-    svg("text", { x: left - 5, y: sy(value) + 4, "text-anchor": "end" }, text),
+  const below = niceTicks(across[0], across[1], 5).map(([value, told]) => text(told, sx(value), bottom + 14, "middle"));
+  const rules = niceTicks(up[0], up[1], count).map(([value, told]) => [
+    line("rule", left, sy(value), right, sy(value)),
+    text(told, left - 5, sy(value) + 4, "end"),
   ]);
-  const name = svg("text", { x: (left + right) / 2, y: height - 4, "text-anchor": "middle" }, title);
-  return { group: svg("g", {}, below, beside, name), sx, sy, bottom };
+  const name = text(title, (left + right) / 2, height - 4, "middle");
+  return { group: svg("g", {}, below, rules.flat(), name), sx, sy, bottom };
 }
-/** @param {string} label @param {...(Child | Child[])} children */
-const smallPlot = (label, ...children) =>
-  svg(
-    "svg",
-    { class: "small-plot", viewBox: "0 0 " + SMALL.width + " " + SMALL.height, role: "img", "aria-label": label },
-    ...children,
-  );
+/** @param {string} told @param {...(Child | Child[])} children */
+const smallPlot = (told, ...children) => {
+  const viewBox = "0 0 " + SMALL.width + " " + SMALL.height;
+  return svg("svg", { class: "small-plot", viewBox, role: "img", "aria-label": told }, ...children);
+};
 
 /** @param {Model} model @param {Histogram} histogram */
 function histogramOf(model, { edges, counts, censored }) {
@@ -30,52 +26,35 @@ function histogramOf(model, { edges, counts, censored }) {
   const last = edges[edges.length - 1];
   const across = [edges[0], last + (censored ? 2.5 * width : 0)];
   const title = "radius (L2)" + (censored ? "; green: never fooled" : "");
-  const { group, sx, sy, bottom } = smallAxes(
-    SMALL.width,
-    SMALL.height,
-    across,
-    [0, Math.max(...counts, censored, 1)],
-    title,
-  );
-  /** @param {number} from @param {number} to @param {number} count @param {string} style */
-  const bar = (from, to, count, style) => {
-    const place = {
-      x: sx(from) + 0.5,
-      width: Math.max(0.5, sx(to) - sx(from) - 1),
-      y: sy(count),
-      height: bottom - sy(count),
-    };
+  const { group, sx, sy, bottom } = smallAxes(SMALL, across, [0, Math.max(...counts, censored, 1)], title);
+  /** @param {number} from @param {number} count @param {string} style */
+  const bar = (from, count, style) => {
+    const [left, right] = [sx(from), sx(from + width)];
+    const place = { x: left + 0.5, width: Math.max(0.5, right - left - 1), y: sy(count), height: bottom - sy(count) };
     return svg("rect", { class: style, ...place }, svg("title", {}, count + " images"));
   };
-  const bars = counts.map((count, i) => bar(edges[i], edges[i + 1], count, "fill"));
-  if (censored) bars.push(bar(last + width, last + 2 * width, censored, "fill censored"));
+  const bars = counts.map((count, i) => bar(edges[i], count, "fill"));
+  if (censored) bars.push(bar(last + width, censored, "fill censored"));
   return smallPlot("Histogram of the smallest radii that fool " + model.name, group, bars);
 }
 
 /** Images still correct against the radius. @param {[number[], number[]]} curve @param {[number[], number[]]} [other] */
 function survivalOf(curve, other) {
   const last = Math.max(...curve[0], ...(other ? other[0] : []));
-  const { group, sx, sy } = smallAxes(SMALL.width, SMALL.height, [0, last], [0, 100], "radius (L2)");
+  const { group, sx, sy } = smallAxes(SMALL, [0, last], [0, 100], "radius (L2)");
   /** Nothing changes beyond the last radius. @param {[number[], number[]]} curve @param {string} style */
   const path = ([xs, ys], style) => {
-    const ends = [...xs, last].map(
-      (x, i) => sx(x).toFixed(1) + "," + sy(100 * ys[Math.min(i, ys.length - 1)]).toFixed(1),
-    );
-    return svg("path", { class: style, d: "M" + ends.join("L") });
+    const y = (/** @type {number} */ i) => sy(100 * ys[Math.min(i, ys.length - 1)]).toFixed(1);
+    return svg("path", { class: style, d: "M" + [...xs, last].map((x, i) => sx(x).toFixed(1) + "," + y(i)).join("L") });
   };
-  return smallPlot(
-    "Share of images still correct against the radius",
-    group,
-    other ? path(other, "curve second") : false,
-    path(curve, "curve"),
-  );
+  const told = "Share of images still correct against the radius";
+  return smallPlot(told, group, other && path(other, "curve second"), path(curve, "curve"));
 }
 
 /** @param {number[]} counts of images by status */
 function statusBar(counts) {
-  const parts = STATUSES.map(
-    (_, i) => counts[i] > 0 && html("i", { class: "s" + i, style: "flex:" + counts[i] + " 0 0" }),
-  );
+  const part = (/** @type {number} */ i) => html("i", { class: "s" + i, style: "flex:" + counts[i] + " 0 0" });
+  const parts = STATUSES.map((_, i) => counts[i] > 0 && part(i));
   const names = STATUSES.map((status, i) => html("span", {}, html("i", { class: "s" + i }), counts[i] + " " + status));
   return [html("div", { class: "stack", "aria-hidden": "true" }, parts), html("div", { class: "legend" }, names)];
 }
@@ -83,30 +62,21 @@ function statusBar(counts) {
 /** @param {string[]} names @param {Child[][]} rows the first column is text */
 function plainTable(names, rows) {
   const head = names.map((name, i) => html("th", { class: i ? null : "text", scope: "col" }, name));
-  const body = rows.map((cells) =>
-    html(
-      "tr",
-      {},
-      cells.map((cell, i) => html(i ? "td" : "th", { class: i ? null : "text wrap", scope: i ? null : "row" }, cell)),
-    ),
-  );
+  const body = rows.map(([name, ...cells]) => {
+    const others = cells.map((content) => html("td", {}, content));
+    return html("tr", {}, html("th", { class: "text wrap", scope: "row" }, name), others);
+  });
   return html("table", {}, html("thead", {}, html("tr", {}, head)), html("tbody", {}, body));
 }
 /** @param {Model} model */
 function scoreTable(model) {
-  const scores = axes
-    .filter((axis) => model.scores[axis])
-    .map(
-      (axis) =>
-        /** @type {[string, number, Score]} */ ([data.axes[axis].short, data.axes[axis].digits, model.scores[axis]]),
-    );
-  if (model.median) scores.push(["Median radius", 3, [model.median[0], null, ...model.median.slice(1)]]);
-  const rows = scores.map(([name, digits, score]) => [
-    name,
-    plusMinus(score, digits),
-    interval(score[2], score[3], digits),
-    score[4] || "–",
-  ]);
+  /** @param {string} name @param {number} digits @param {Score} score */
+  const row = (name, digits, score) => {
+    return [name, plusMinus(score, digits), interval(score[2], score[3], digits), score[4] || "–"];
+  };
+  const having = axes.filter((axis) => model.scores[axis]);
+  const rows = having.map((axis) => row(data.axes[axis].short, data.axes[axis].digits, model.scores[axis]));
+  if (model.median) rows.push(row("Median radius", 3, [model.median[0], null, ...model.median.slice(1)]));
   return plainTable(["Score", "± SE", "95 % interval", "n"], rows);
 }
 
@@ -128,33 +98,26 @@ function select(model, step = true) {
 }
 /** @param {Model} model */
 function describeModel(model) {
-  const close = html(
-    "button",
-    { type: "button", "aria-label": "Close", onclick: () => (select(null), plot.focus()) },
-    "×",
-  );
+  const close = () => (select(null), plot.focus());
   const size = model.parameters ? (model.parameters / 1e6).toFixed(2) + " M parameters" : "";
-  const facts = [model.family, size, model.input ? model.input + " px" : "", model.training]
-    .filter(Boolean)
-    .join(" · ");
+  const facts = [model.family, size, model.input ? model.input + " px" : "", model.training];
+  const title = html("h3", {}, icon(model.family), " ", model.name);
   const other = model.control === undefined ? undefined : models[model.control];
   const dashed = other && other.survival ? "; dashed: " + other.name : "";
   const source = data.sources.find(({ name }) => name === model.source);
-  const masked =
-    "Gradients look masked: " +
-    ((model.reasons || []).join("; ") || "see its gradient-masking report") +
-    ". Its tolerance cannot be trusted.";
-  /** @param {unknown} there @param {string} text */
-  const head = (there, text) => (there ? html("h4", {}, text) : false);
+  const reasons = (model.reasons || []).join("; ") || "see its gradient-masking report";
+  const masked = "Gradients look masked: " + reasons + ". Its tolerance cannot be trusted.";
+  /** @param {unknown} there @param {string} told */
+  const head = (there, told) => (there ? html("h4", {}, told) : false);
   const parts = [
     html(
       "header",
       {},
-      html("div", {}, html("h3", {}, icon(model.family), " ", model.name), html("div", { class: "quiet" }, facts)),
-      close,
+      html("div", {}, title, html("div", { class: "quiet" }, facts.filter(Boolean).join(" · "))),
+      html("button", { type: "button", "aria-label": "Close", onclick: close }, "×"),
     ),
     model.masked && html("p", { class: "warning" }, masked),
-    html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Scores" }, scoreTable(model)),
+    scrollBox("Scores", scoreTable(model)),
     head(model.counts, "Images"),
     ...(model.counts ? statusBar(model.counts) : []),
     head(model.histogram, "Smallest radius that fools it, per image"),

@@ -11,8 +11,8 @@ let labels = [];
 /** Ends of an error bar on the axis's scale; empty where there is none. @param {Model} model @param {string} axis */
 function ends(model, axis) {
   const [value, se, low, high] = model.scores[axis] || [];
-  const both =
-    state.bars === "se" ? (known(value) && known(se) ? [value - se, value + se] : []) : state.bars ? [low, high] : [];
+  const errors = known(value) && known(se) ? [value - se, value + se] : [];
+  const both = { se: errors, interval: [low, high] }[state.bars] || [];
   const found = both.flatMap((end) => (plottable(axis, end) ? [toScale(axis, end)] : []));
   return found.length === 2 ? found : [];
 }
@@ -27,14 +27,8 @@ function fullDomain(axis, shown) {
 /** Edges of the plot's frame. */
 function frame() {
   const { width, height } = plot.getBoundingClientRect();
-  return {
-    left: MARGIN.left,
-    right: width - MARGIN.right,
-    top: MARGIN.top,
-    bottom: height - MARGIN.bottom,
-    width,
-    height,
-  };
+  const { left, right, top, bottom } = MARGIN;
+  return { left, right: width - right, top, bottom: height - bottom, width, height };
 }
 
 const viewBox = () => "0 0 " + frame().width + " " + frame().height;
@@ -51,40 +45,27 @@ function draw() {
   const crowd = Math.min(1, Math.max(0.65, Math.sqrt(60 / (shown.length || 1)))); // many models: small markers
   points = shown.map((model) => {
     const size = (model.own ? 7 : !model.counted ? 3.4 : (model.measured ? 6.5 : 5) * crowd) + 0.6;
-    return {
-      model,
-      size,
-      x: sx(toScale(state.x, valueOf(model, state.x))),
-      y: sy(toScale(state.y, valueOf(model, state.y))),
-    };
+    const [x, y] = [sx(toScale(state.x, valueOf(model, state.x))), sy(toScale(state.y, valueOf(model, state.y)))];
+    return { model, size, x, y };
   });
   points.sort((a, b) => +!!a.model.own - +!!b.model.own || +!!a.model.measured - +!!b.model.measured);
+  const { left, right, top, bottom } = box;
+  const inside = points.filter(({ x, y }) => x >= left && x <= right && y >= top && y <= bottom);
   const lines = arrows();
-  const inside = points.filter(({ x, y }) => x >= box.left && x <= box.right && y >= box.top && y <= box.bottom);
-  labels = state.names
-    ? placeLabels(
-        inside,
-        box,
-        lines.flatMap(({ path }) => path),
-      )
-    : [];
-  const clip = svg(
-    "clipPath",
-    { id: "clip" },
-    svg("rect", { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top }),
-  );
+  const path = lines.flatMap((arrow) => arrow.path);
+  labels = state.names === "1" ? placeLabels(inside, box, path) : [];
+  const clip = svg("rect", { x: left, y: top, width: right - left, height: bottom - top });
   const inFrame = { "clip-path": "url(#clip)" };
+  const marks = [
+    errorBars(sx, sy),
+    lines.flatMap((arrow) => arrow.marks),
+    points.flatMap(markersOf),
+    drawLabels(labels),
+  ];
   plot.replaceChildren(
-    svg("defs", {}, clip),
+    svg("defs", {}, svg("clipPath", { id: "clip" }, clip)),
     axesOf(box, sx, sy),
-    svg(
-      "g",
-      inFrame,
-      errorBars(sx, sy),
-      lines.flatMap(({ marks }) => marks),
-      points.flatMap(markersOf),
-      drawLabels(labels),
-    ),
+    svg("g", inFrame, marks.flat()),
     svg("g", { id: "over", ...inFrame }),
   );
   highlight();
@@ -95,28 +76,19 @@ function draw() {
 function axesOf({ left, right, top, bottom }, sx, sy) {
   /** @param {string} axis @param {[number, number]} domain @param {number} count */
   const ticks = (axis, [low, high], count) => (onLog(axis) ? logTicks(low, high) : niceTicks(low, high, count));
-  const across = ticks(state.x, domains[0], Math.max(3, (right - left) / 90)).flatMap(([value, text]) => [
-    svg("line", { class: "rule", x1: sx(value), x2: sx(value), y1: top, y2: bottom }),
-    svg("text", { x: sx(value), y: bottom + 17, "text-anchor": "middle" }, text),
+  const across = ticks(state.x, domains[0], Math.max(3, (right - left) / 90)).flatMap(([value, told]) => [
+    line("rule", sx(value), top, sx(value), bottom),
+    text(told, sx(value), bottom + 17, "middle"),
   ]);
-  const up = ticks(state.y, domains[1], Math.max(3, (bottom - top) / 60)).flatMap(([value, text]) => [
-    svg("line", { class: value === 0 ? "zero" : "rule", x1: left, x2: right, y1: sy(value), y2: sy(value) }),
-    svg("text", { x: left - 7, y: sy(value) + 4, "text-anchor": "end" }, text),
+  const up = ticks(state.y, domains[1], Math.max(3, (bottom - top) / 60)).flatMap(([value, told]) => [
+    line(value === 0 ? "zero" : "rule", left, sy(value), right, sy(value)),
+    text(told, left - 7, sy(value) + 4, "end"),
   ]);
-  const turned = "translate(14," + (top + bottom) / 2 + ") rotate(-90)";
-  return svg(
-    "g",
-    {},
-    across,
-    up,
-    svg("path", { class: "frame", d: "M" + left + "," + top + "V" + bottom + "H" + right }),
-    svg(
-      "text",
-      { class: "title", x: (left + right) / 2, y: bottom + 37, "text-anchor": "middle" },
-      data.axes[state.x].title,
-    ),
-    svg("text", { class: "title", transform: turned, "text-anchor": "middle" }, data.axes[state.y].title),
-  );
+  const edge = svg("path", { class: "frame", d: "M" + left + "," + top + "V" + bottom + "H" + right });
+  const below = text(data.axes[state.x].title, (left + right) / 2, bottom + 37, "middle", "title");
+  const turned = text(data.axes[state.y].title, 0, 0, "middle", "title");
+  turned.setAttribute("transform", "translate(14," + (top + bottom) / 2 + ") rotate(-90)");
+  return svg("g", {}, across, up, edge, below, turned);
 }
 
 /** @param {Model} model */
@@ -129,8 +101,8 @@ function errorBars(sx, sy) {
     const style = "bar " + familyClass(model.family) + (model.measured ? " measured" : "") + fade(model);
     const [across, up] = [ends(model, state.x).map(sx), ends(model, state.y).map(sy)];
     return [
-      across.length > 0 && svg("line", { class: style, x1: across[0], x2: across[1], y1: y, y2: y }),
-      up.length > 0 && svg("line", { class: style, x1: x, x2: x, y1: up[0], y2: up[1] }),
+      across.length > 0 && line(style, across[0], y, across[1], y),
+      up.length > 0 && line(style, x, up[0], x, up[1]),
     ];
   });
 }
@@ -146,10 +118,9 @@ function arrows() {
     const [ux, uy] = [(point.x - start.x) / length, (point.y - start.y) / length];
     /** @param {number} back @param {number} aside @returns {[number, number]} */
     const from = (back, aside) => [point.x - back * ux + aside * uy, point.y - back * uy - aside * ux];
-    const [[x1, y1], [x2, y2]] = [from(length - 8, 0), from(17, 0)];
     const head = "M" + [from(11, 0), from(20, 4.5), from(20, -4.5)].join("L") + "Z";
     const marks = [
-      svg("line", { class: "arrow" + fade(point.model), x1, y1, x2, y2 }),
+      line("arrow" + fade(point.model), ...from(length - 8, 0), ...from(17, 0)),
       svg("path", { class: "arrow-head" + fade(point.model), d: head }),
     ];
     return [{ path: Array.from({ length: Math.floor(length / 8) }, (_, i) => from(8 * i, 0)), marks }];
@@ -169,7 +140,6 @@ function markersOf({ model, x, y, size }) {
 
 function highlight() {
   const marked = points.filter(({ model }) => model === state.selected || model === state.focused);
-  byId("over").replaceChildren(
-    ...marked.map(({ x, y, size }) => svg("circle", { class: "focus", cx: x, cy: y, r: size + 4 })),
-  );
+  const rings = marked.map(({ x, y, size }) => svg("circle", { class: "focus", cx: x, cy: y, r: size + 4 }));
+  byId("over").replaceChildren(...rings);
 }

@@ -14,21 +14,18 @@ function nearest(x, y, reach) {
 /** @param {Model} model */
 function summary(model) {
   /** @param {string} axis */
-  const line = (axis) => {
+  const told = (axis) => {
     const { short, digits } = data.axes[axis];
-    const score = model.scores[axis];
+    const score = model.scores[axis] || [];
     return (
-      short +
-      ": " +
-      plusMinus(score, digits) +
-      (score && known(score[2]) ? " " + interval(score[2], score[3], digits) : "")
+      short + ": " + plusMinus(score, digits) + (known(score[2]) ? " " + interval(score[2], score[3], digits) : "")
     );
   };
   const n = (model.scores.tolerance || [])[4];
   return [
     model.family + " · " + model.source,
-    line(state.y),
-    line(state.x),
+    told(state.y),
+    told(state.x),
     n ? "n = " + n + " images" : "",
     model.counts ? STATUSES.map((status, i) => (model.counts || [])[i] + " " + status).join(", ") : "",
     model.masked ? "⚠ gradients look masked" : "",
@@ -91,23 +88,22 @@ function zoomBy(factor, at) {
   const { left, right, top, bottom } = frame();
   const [x, y] = at || [(left + right) / 2, (top + bottom) / 2];
   const share = [(x - left) / (right - left), (bottom - y) / (bottom - top)];
-  zoomTo(
-    domains.map(([low, high], i) => [
-      low + (high - low) * share[i] * (1 - factor),
-      high - (high - low) * (1 - share[i]) * (1 - factor),
-    ]),
-  );
+  /** @param {[number, number]} domain @param {number} i @returns {[number, number]} */
+  const closer = ([low, high], i) => {
+    const cut = (high - low) * (1 - factor);
+    return [low + cut * share[i], high - cut * (1 - share[i])];
+  };
+  zoomTo(domains.map(closer));
 }
 /** @param {number[]} from @param {number[]} to corners of a rectangle on the screen */
 function zoomInto(from, to) {
   const { left, right, top, bottom } = frame();
-  const ranges = [[left, right], [bottom, top]]; // prettier-ignore
-  zoomTo(
-    ranges.map((range, i) => {
-      const [a, b] = [from[i], to[i]].map(scale(range, domains[i]));
-      return [Math.min(a, b), Math.max(a, b)];
-    }),
-  );
+  /** @param {number[]} range @param {number} i @returns {[number, number]} */
+  const within = (range, i) => {
+    const [a, b] = [from[i], to[i]].map(scale(range, domains[i]));
+    return [Math.min(a, b), Math.max(a, b)];
+  };
+  zoomTo([within([left, right], 0), within([bottom, top], 1)]);
 }
 
 function watchPlot() {
@@ -125,13 +121,9 @@ function watchPlot() {
     if (event.pointerType === "touch") return; // a tap points, a swipe scrolls
     const [x, y] = at(event);
     if (!drag || Math.hypot(x - drag[0], y - drag[1]) <= 6) return focusOn(nearest(x, y, 18), event);
-    const box = {
-      x: Math.min(x, drag[0]),
-      y: Math.min(y, drag[1]),
-      width: Math.abs(x - drag[0]),
-      height: Math.abs(y - drag[1]),
-    };
-    byId("over").replaceChildren(svg("rect", { class: "box", ...box }));
+    const corner = { x: Math.min(x, drag[0]), y: Math.min(y, drag[1]) };
+    const size = { width: Math.abs(x - drag[0]), height: Math.abs(y - drag[1]) };
+    byId("over").replaceChildren(svg("rect", { class: "box", ...corner, ...size }));
     byId("tooltip").hidden = true;
   });
   plot.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && focusOn(null));
@@ -150,11 +142,12 @@ function watchPlot() {
     if (point && !state.focused) select(point.model);
   });
   plot.addEventListener("dblclick", () => zoomTo(null));
-  plot.addEventListener("wheel", (event) => {
+  const wheel = (/** @type {WheelEvent} */ event) => {
     if (!event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
     zoomBy(event.deltaY < 0 ? 0.8 : 1.25, at(event));
-  }, { passive: false }); // prettier-ignore
+  };
+  plot.addEventListener("wheel", wheel, { passive: false });
   /** @type {Record<string, () => unknown>} */
   const keys = {
     ArrowLeft: () => step(-1, 0),
@@ -174,10 +167,6 @@ function watchPlot() {
     keys[event.key]();
     event.preventDefault();
   });
-  for (const [target, kind] of /** @type {[EventTarget, string][]} */ ([
-    [plot, "blur"],
-    [window, "scroll"],
-    [window, "resize"],
-  ]))
-    target.addEventListener(kind, () => focusOn(null));
+  plot.addEventListener("blur", () => focusOn(null));
+  for (const kind of ["scroll", "resize"]) window.addEventListener(kind, () => focusOn(null));
 }

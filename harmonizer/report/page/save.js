@@ -27,9 +27,8 @@ function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-const PAINT = "fill stroke stroke-width stroke-dasharray opacity font-size font-family font-weight paint-order".split(
-  " ",
-);
+const STROKE = ["stroke", "stroke-width", "stroke-dasharray", "paint-order"];
+const PAINT = ["fill", "opacity", "font-size", "font-family", "font-weight", ...STROKE];
 /** The plot as a file of its own: with its size, its colours, its text as text, its caption as description. */
 function plotFile() {
   const box = frame();
@@ -37,9 +36,8 @@ function plotFile() {
   const [ours, theirs] = [all("*", plot), all("*", copy)];
   ours.forEach((element, i) => {
     const style = getComputedStyle(element);
-    for (const name of PAINT)
-      if (/^(path|use|line|circle|rect|text)$/.test(element.tagName))
-        theirs[i].setAttribute(name, style.getPropertyValue(name));
+    const painted = /^(path|use|line|circle|rect|text)$/.test(element.tagName) ? PAINT : [];
+    for (const name of painted) theirs[i].setAttribute(name, style.getPropertyValue(name));
     theirs[i].removeAttribute("class");
   });
   copy.querySelector("#over")?.remove();
@@ -47,26 +45,21 @@ function plotFile() {
   make(copy, { xmlns: SVG, width: box.width, height: box.height }, []);
   const shapes = all("#shapes > *").map((shape) => /** @type {Element} */ (shape.cloneNode(true)));
   const page = getComputedStyle(document.body).backgroundColor;
-  copy.prepend(
-    svg("desc", {}, captionText()),
-    svg("defs", {}, shapes),
-    svg("rect", { width: "100%", height: "100%", fill: page }),
-  );
+  const background = svg("rect", { width: "100%", height: "100%", fill: page });
+  copy.prepend(svg("desc", {}, captionText()), svg("defs", {}, shapes), background);
   return new XMLSerializer().serializeToString(copy);
 }
 /** Draw the plot on a canvas at three times its size. @returns {Promise<Blob>} */
-function plotImage() {
-  const { width, height } = frame();
-  return new Promise((resolve, reject) => {
-    const image = new Image();
-    image.onload = () => {
-      const canvas = /** @type {HTMLCanvasElement} */ (html("canvas", { width: 3 * width, height: 3 * height }));
-      /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).drawImage(image, 0, 0, 3 * width, 3 * height);
-      canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("no image"))), "image/png");
-    };
-    image.onerror = reject;
-    image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(plotFile());
-  });
+async function plotImage() {
+  const [width, height] = [3 * frame().width, 3 * frame().height];
+  const image = new Image();
+  image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(plotFile());
+  await image.decode();
+  const canvas = /** @type {HTMLCanvasElement} */ (html("canvas", { width, height }));
+  canvas.getContext("2d")?.drawImage(image, 0, 0, width, height);
+  return new Promise((resolve, reject) =>
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("no image"))), "image/png"),
+  );
 }
 /** @param {Model[]} rows as comma-separated values, with every score and its interval */
 function csv(rows) {
@@ -86,16 +79,15 @@ const saveTable = (rows, name) => download(new Blob([csv(rows)], { type: "text/c
 
 function watchSaving() {
   const name = () => state.y + "-against-" + state.x;
-  byId("copy-link").addEventListener("click", (event) => {
-    copyText(location.href.split("#")[0] + "#" + address(), /** @type {HTMLElement} */ (event.currentTarget));
-  });
-  byId("copy-caption").addEventListener("click", (event) =>
-    copyText(captionText(), /** @type {HTMLElement} */ (event.currentTarget)),
-  );
-  byId("save-svg").addEventListener("click", () =>
-    download(new Blob([plotFile()], { type: "image/svg+xml" }), name() + ".svg"),
-  );
-  byId("save-png").addEventListener("click", async () => download(await plotImage(), name() + ".png"));
-  byId("save-csv").addEventListener("click", () => saveTable(viewed(), name() + ".csv"));
-  byId("save-table").addEventListener("click", () => saveTable(listed(), "models.csv"));
+  /** @type {Record<string, (button: HTMLElement) => void>} */
+  const actions = {
+    "copy-link": (button) => copyText(location.href.split("#")[0] + "#" + address(), button),
+    "copy-caption": (button) => copyText(captionText(), button),
+    "copy-citation": (button) => copyText(byId("citation").textContent || "", button),
+    "save-svg": () => download(new Blob([plotFile()], { type: "image/svg+xml" }), name() + ".svg"),
+    "save-png": async () => download(await plotImage(), name() + ".png"),
+    "save-csv": () => saveTable(viewed(), name() + ".csv"),
+    "save-table": () => saveTable(listed(), "models.csv"),
+  };
+  for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", () => action(byId(id)));
 }

@@ -1,80 +1,78 @@
 // What is shown, kept in the address: a link restores it, and so do the browser's back and forward.
+
+/** A control's value, "1" or "0" of a checkbox. @typedef {"x" | "y" | "bars" | "log" | "names" | "layer" | "shared"} Choice */
+const axes = Object.keys(data.axes).filter((axis) => models.some((model) => model.scores[axis]));
+const first = axes.includes("accuracy") ? ["accuracy", "tolerance"] : ["tolerance", "alignment"];
+const DOUBLINGS = String(Math.log2(data.magnification)); // of the perturbation in the grid
+/** By the name in the address, which is the control's: its possible values, the one of the page as it opens first.
+ * @type {Record<Choice, string[]>} */
+const CHOICES = {
+  x: [first[0], ...axes],
+  y: [axes.includes(first[1]) ? first[1] : axes[axes.length - 1], ...axes],
+  bars: ["interval", "se", ""],
+  log: ["0", "1"],
+  names: ["1", "0"],
+  layer: ["map", "attacked", "image"],
+  shared: ["1", "0"],
+};
+const choices = /** @type {Choice[]} */ (Object.keys(CHOICES));
 const state = {
-  x: "accuracy",
-  y: "tolerance",
-  bars: "interval",
-  log: false,
-  names: true,
+  .../** @type {Record<Choice, string>} */ (Object.fromEntries(choices.map((name) => [name, CHOICES[name][0]]))),
   query: "",
+  magnification: DOUBLINGS,
   /** @type {Set<string>} "family CNN", "source ddn" */ hidden: new Set(),
   /** @type {Model | null} */ selected: null,
   /** @type {Model | null} */ focused: null,
   /** @type {[number, number][] | null} zoomed to, on the scales shown */ view: null,
-  /** @type {[string, boolean][]} columns of the table of models, and whether ascending */ sort: [],
+  /** @type {Columns} of the table of models */ sort: [],
 };
-/** @type {Record<string, string>} */
-const DEFAULTS = { x: "accuracy", y: "tolerance", bars: "interval" };
-const axes = Object.keys(data.axes).filter((axis) => models.some((model) => model.scores[axis]));
-if (!axes.includes("accuracy")) [DEFAULTS.x, DEFAULTS.y] = ["tolerance", "alignment"];
-if (!axes.includes(DEFAULTS.y)) DEFAULTS.y = axes[axes.length - 1];
 
 /** @param {Model} model */
-const addressOf = (model) => new URLSearchParams({ model: model.source + "/" + model.name }).toString();
+const nameOf = (model) => model.source + "/" + model.name;
+/** @param {Model} model */
+const addressOf = (model) => new URLSearchParams({ model: nameOf(model) }).toString();
 
 /** The state as the part of an address after "#"; empty for the page as it opens. */
 function address() {
   const parts = new URLSearchParams();
-  for (const key of /** @type {("x" | "y" | "bars")[]} */ (["x", "y", "bars"]))
-    if (state[key] !== DEFAULTS[key]) parts.set(key, state[key]);
-  if (state.log) parts.set("log", "1");
-  if (!state.names) parts.set("names", "0");
+  for (const name of choices) if (state[name] !== CHOICES[name][0]) parts.set(name, state[name]);
+  if (state.magnification !== DOUBLINGS) parts.set("magnification", String(timesOf(state.magnification)));
   if (state.query) parts.set("q", state.query);
   for (const key of [...state.hidden].sort()) parts.append("hide", key);
-  if (state.view)
-    parts.set(
-      "zoom",
-      state.view
-        .flat()
-        .map((value) => +value.toPrecision(6))
-        .join(","),
-    );
+  const zoom = (state.view || []).flat().map((value) => +value.toPrecision(6));
+  if (state.view) parts.set("zoom", zoom.join(","));
   if (state.sort.length) parts.set("sort", state.sort.map(([name, up]) => (up ? "+" : "-") + name).join(","));
-  if (state.selected) parts.set("model", state.selected.source + "/" + state.selected.name);
+  if (state.selected) parts.set("model", nameOf(state.selected));
   return parts.toString();
 }
+/** @param {string} doublings */
+const timesOf = (doublings) => +(2 ** +doublings).toPrecision(3);
 
 /** Write the state into the address. @param {boolean} [step] Whether "back" returns to the state before. */
 function remember(step = true) {
   const now = "#" + address();
-  if (now !== location.hash && !(now === "#" && !location.hash))
-    history[step ? "pushState" : "replaceState"](null, "", now);
+  if (now !== (location.hash || "#")) history[step ? "pushState" : "replaceState"](null, "", now);
 }
 
 /** Read the state from the address; what it does not know is ignored. An anchor such as "#table" changes nothing. */
 function restore() {
   if (location.hash && !location.hash.includes("=")) return;
   const parts = new URLSearchParams(location.hash.slice(1));
-  /** @param {string} key @param {string[]} choices */
-  const one = (key, choices) => (choices.includes(parts.get(key) || "") ? parts.get(key) || "" : DEFAULTS[key]);
-  state.x = one("x", axes);
-  state.y = one("y", axes);
-  state.bars = parts.get("bars") === "" ? "" : one("bars", ["interval", "se"]);
-  state.log = parts.get("log") === "1";
-  state.names = parts.get("names") !== "0";
+  for (const name of choices) {
+    const given = parts.get(name);
+    state[name] = given !== null && CHOICES[name].includes(given) ? given : CHOICES[name][0];
+  }
+  const times = Math.log2(Number(parts.get("magnification")));
+  state.magnification = times >= 0 && times <= 7 ? String(times) : DOUBLINGS;
   state.query = parts.get("q") || "";
   state.hidden = new Set(parts.getAll("hide"));
   const zoom = (parts.get("zoom") || "").split(",").map(Number);
   const zoomed = zoom.length === 4 && zoom.every(Number.isFinite) && zoom[0] < zoom[1] && zoom[2] < zoom[3];
-  state.view = zoomed
-    ? [
-        [zoom[0], zoom[1]],
-        [zoom[2], zoom[3]],
-      ]
-    : null;
+  state.view = zoomed ? [[zoom[0], zoom[1]], [zoom[2], zoom[3]]] : null; // prettier-ignore
   const sort = (parts.get("sort") || "").split(",").filter((name) => /^[+-]./.test(name));
   state.sort = sort.map((name) => [name.slice(1), name[0] === "+"]);
   const wanted = parts.get("model");
-  state.selected = models.find((model) => model.source + "/" + model.name === wanted) || null;
+  state.selected = models.find((model) => nameOf(model) === wanted) || null;
 }
 
 /** @param {Model} model */
@@ -88,7 +86,7 @@ const hasBoth = (model) => plottable(state.x, valueOf(model, state.x)) && plotta
 const viewed = () => models.filter((model) => isShown(model) && matches(model) && hasBoth(model));
 
 /** @param {string} axis */
-const onLog = (axis) => state.log && axis.startsWith("tolerance");
+const onLog = (axis) => state.log === "1" && axis.startsWith("tolerance");
 /** @param {string} axis @param {number} value */
 const toScale = (axis, value) => (onLog(axis) ? Math.log10(value) : value);
 /** @param {string} axis @param {unknown} value @returns {value is number} */

@@ -13,7 +13,8 @@ function compare(a, b, up) {
   const order = typeof a === "number" && typeof b === "number" ? a - b || 0 : String(a).localeCompare(String(b));
   return up ? order : -order;
 }
-/** Sort a table's rows. @param {HTMLElement} table @param {[string, boolean][]} by names of columns, ascending or not */
+/** Columns by name that a table is sorted by, and whether ascending. @typedef {[string, boolean][]} Columns */
+/** Sort a table's rows. @param {HTMLElement} table @param {Columns} by */
 function sortRows(table, by) {
   const heads = all("thead th", table);
   const columns = by
@@ -21,13 +22,16 @@ function sortRows(table, by) {
     .filter(([i]) => i >= 0);
   const rows = all("tbody tr", table).map((row) => {
     const cells = all("td, th", row);
-    return /** @type {const} */ ([row, columns.map(([i]) => sortValue(cells[i]))]);
+    return { row, values: columns.map(([i]) => sortValue(cells[i])) };
   });
-  rows.sort(([a, x], [b, y]) => {
-    for (const [k, [, up]] of columns.entries()) if (compare(x[k], y[k], up)) return compare(x[k], y[k], up);
-    return +(a.dataset.model || 0) - +(b.dataset.model || 0);
+  rows.sort((a, b) => {
+    for (const [k, [, up]] of columns.entries()) {
+      const order = compare(a.values[k], b.values[k], up);
+      if (order) return order;
+    }
+    return +(a.row.dataset.model || 0) - +(b.row.dataset.model || 0);
   });
-  table.querySelector("tbody")?.append(...rows.map(([row]) => row));
+  table.querySelector("tbody")?.append(...rows.map(({ row }) => row));
   heads.forEach((head, i) => {
     const at = columns.findIndex(([column]) => column === i);
     head.setAttribute("aria-sort", at < 0 ? "none" : columns[at][1] ? "ascending" : "descending");
@@ -35,24 +39,20 @@ function sortRows(table, by) {
   });
 }
 /** Let the heads of a table sort it: a click by one column, with Shift by one more.
- * @param {HTMLElement} table @param {() => [string, boolean][]} now @param {(by: [string, boolean][]) => void} then */
-function makeSortable(table, now, then) {
+ * @param {HTMLElement} table @param {{sort: Columns}} order which changes @param {() => void} then */
+function makeSortable(table, order, then) {
   for (const head of all("thead th", table)) {
     const name = (head.dataset.name ||= head.textContent || "");
-    const button = html("button", { type: "button", title: "Sort; with Shift: by one more column" }, head.textContent);
-    button.addEventListener("click", (event) => {
-      const known = now().find(([column]) => column === name);
+    const sort = (/** @type {MouseEvent} */ { shiftKey }) => {
+      const known = order.sort.find(([column]) => column === name);
       const next = /** @type {[string, boolean]} */ ([name, known ? !known[1] : head.classList.contains("text")]);
-      const others = now().filter(([column]) => column !== name);
-      then(
-        /** @type {MouseEvent} */ (event).shiftKey
-          ? known
-            ? now().map((one) => (one === known ? next : one))
-            : [...others, next]
-          : [next],
-      );
-    });
-    head.replaceChildren(button);
+      if (!shiftKey) order.sort = [next];
+      else if (known) order.sort = order.sort.map((column) => (column === known ? next : column));
+      else order.sort = [...order.sort, next];
+      then();
+    };
+    const title = "Sort; with Shift: by one more column";
+    head.replaceChildren(html("button", { type: "button", title, onclick: sort }, head.textContent));
   }
 }
 
@@ -65,7 +65,7 @@ const listed = () =>
 /** Show in the table of models what the filters leave, sorted and ranked within each protocol. */
 function fillTable() {
   const table = byId("models");
-  const by = state.sort.length ? state.sort : /** @type {[string, boolean][]} */ ([["tolerance", false]]);
+  const by = state.sort.length ? state.sort : /** @type {Columns} */ ([["tolerance", false]]);
   sortRows(table, by);
   const ranked = axes.find((axis) => axis === by[0][0]) || "tolerance";
   /** @type {Map<Model, number>} */
@@ -114,33 +114,19 @@ function drawBars() {
 function drawPair(pair, place) {
   const [a, b] = [models[pair.a], models[pair.b]];
   const scores = Object.keys(pair.values).filter((score) => pair.changed[score].length);
-  const choice = html(
-    "select",
-    {},
-    scores.map((score) => html("option", { value: score }, data.axes[score].short)),
-  );
-  const [chart, list] = [
-    html("div", {}),
-    html("div", {
-      class: "scroll",
-      tabindex: 0,
-      role: "region",
-      "aria-label": "Images that changed most between " + a.name + " and " + b.name,
-    }),
-  ];
+  const options = scores.map((score) => html("option", { value: score }, data.axes[score].short));
+  const choice = /** @type {HTMLSelectElement} */ (html("select", { onchange: () => fill() }, options));
+  const chart = html("div", {});
+  const list = scrollBox("Images that changed most between " + a.name + " and " + b.name);
   const fill = () => {
-    const score = /** @type {HTMLSelectElement} */ (choice).value;
-    const [first, second] = pair.values[score];
+    const [first, second] = pair.values[choice.value];
     chart.replaceChildren(pairPlot(a, b, pair.keys, first, second));
-    const rows = pair.changed[score].map((i) => [
-      pair.keys[i],
-      show(first[i], 2),
-      show(second[i], 2),
-      show(Number(second[i]) - Number(first[i]), 2),
-    ]);
+    const rows = pair.changed[choice.value].map((i) => {
+      const values = [first[i], second[i], Number(second[i]) - Number(first[i])];
+      return [pair.keys[i], ...values.map((value) => show(value, 2))];
+    });
     list.replaceChildren(plainTable(["Changed most", "first", "second", "change"], rows));
   };
-  choice.addEventListener("change", fill);
   place.append(html("p", {}, html("label", {}, "Per image: ", choice)), html("div", { class: "pair" }, chart, list));
   fill();
 }
@@ -149,35 +135,18 @@ function pairPlot(a, b, keys, first, second) {
   const values = [...first, ...second].filter(known);
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const pad = (high - low || 1) * 0.05;
-  const domain = [low - pad, high + pad];
-  const { group, sx, sy } = smallAxes(520, 320, domain, domain, a.name, 5);
-  const [start, end] = domain;
-  const diagonal = svg("line", {
-    class: "zero",
-    "stroke-dasharray": "4 3",
-    x1: sx(start),
-    y1: sy(start),
-    x2: sx(end),
-    y2: sy(end),
-  });
-  const dots = first.flatMap((value, i) => {
+  const [start, end] = [low - pad, high + pad];
+  const { group, sx, sy } = smallAxes({ width: 520, height: 320 }, [start, end], [start, end], a.name, 5);
+  const diagonal = line("zero", sx(start), sy(start), sx(end), sy(end));
+  diagonal.setAttribute("stroke-dasharray", "4 3");
+  const dots = first.map((value, i) => {
     const other = second[i];
-    if (!known(value) || !known(other)) return [];
-    return [
-      svg(
-        "circle",
-        { class: "fill", cx: sx(value), cy: sy(other), r: 3.4 },
-        svg("title", {}, keys[i] + ": " + show(value, 3) + " → " + show(other, 3)),
-      ),
-    ];
+    if (!known(value) || !known(other)) return false;
+    const title = svg("title", {}, keys[i] + ": " + show(value, 3) + " → " + show(other, 3));
+    return svg("circle", { class: "fill", cx: sx(value), cy: sy(other), r: 3.4 }, title);
   });
-  const label = "Each image's score: " + b.name + " against " + a.name;
-  return svg(
-    "svg",
-    { class: "small-plot " + familyClass(b.family), viewBox: "0 -16 520 336", role: "img", "aria-label": label },
-    group,
-    diagonal,
-    dots,
-    svg("text", { x: 4, y: -4 }, b.name),
-  );
+  const told = "Each image's score: " + b.name + " against " + a.name;
+  const style = "small-plot " + familyClass(b.family);
+  const frame = { class: style, viewBox: "0 -16 520 336", role: "img", "aria-label": told };
+  return svg("svg", frame, group, diagonal, dots, text(b.name, 4, -4));
 }
