@@ -194,7 +194,7 @@ def test_the_view_can_be_taken_along(tab):
     tab.driver.execute_script("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
     address = tab.run("location.href")
     assert address.endswith("#q=vit_base_1")
-    buttons = {"#copy-link": address, "#copy-caption": tab.run("captionText()"), "[data-copy]": tab.text("citation")}
+    buttons = {"#copy-link": address, "#copy-caption": tab.run("captionText()"), "#copy-citation": tab.text("citation")}
     for button, copied in buttons.items():
         tab.run(f"document.querySelector('{button}').click()")
         wait(tab, f"document.querySelector('{button}').textContent === 'Copied'")
@@ -253,14 +253,35 @@ def test_the_grid_shows_attack_and_map_at_any_magnification(tab):
     tab.run("document.getElementById('shared').click()")
     seen.append(settled())
     for layer in ("attacked", "image"):
-        tab.choose("layer", layer, "input")
+        tab.choose("layer", layer)
         seen.append(settled())
-    tab.choose("layer", "attacked", "input")
+    tab.choose("layer", "attacked")
     tab.choose("magnification", "6", "input")
     seen.append(settled())
     assert tab.text("magnified") == "\N{MULTIPLICATION SIGN} 64"
     assert len(set(seen)) == 5
     assert "radius" in tab.text("cells") and RHO in tab.text("cells")
+
+
+def test_the_grids_switches_are_in_the_address(tab, page):
+    switches = "[state.layer, state.shared, timesOf(state.magnification), address()]"
+    opened = tab.run(switches)
+    assert opened[-1] == "" and tab.text("magnified").startswith(f"\N{MULTIPLICATION SIGN} {opened[2]:g}")
+    tab.run("document.getElementById('shared').click()")
+    tab.choose("layer", "attacked")
+    tab.choose("magnification", "6", "input")
+    tab.choose("magnification", "6")
+    shown, address = tab.run(switches), tab.run("location.hash")
+    assert shown == ["attacked", "0", 64, "layer=attacked&shared=0&magnification=64"] and address == f"#{shown[-1]}"
+    tab.driver.back()
+    assert tab.run("[state.layer, document.getElementById('layer').value, drawn.split(',')[0]]") == ["map"] * 3
+    tab.open(page, address)
+    assert tab.run(switches) == shown and tab.text("magnified") == "\N{MULTIPLICATION SIGN} 64"
+    wait(tab, "all('#cells canvas').every((c) => c.dataset.painted === c.dataset.asked)")
+    assert tab.run("all('#cells tr')[2].cells[1].firstElementChild.dataset.painted") == "attacked 64 false"
+    for wrong in ("0", "1000", "-1", "x", "1e9", "Infinity"):
+        tab.open(page, f"#layer=__proto__&shared=2&magnification={wrong}")
+        assert tab.run(switches) == opened
 
 
 def test_the_first_paint_is_quick(tab):
