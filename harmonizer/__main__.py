@@ -24,7 +24,7 @@ MODULES = {
     "inspect": ("harmonizer.data.inspect", "check shards and draw a contact sheet"),
     "adopt": ("harmonizer.data.adopt", "use shards that another tool wrote"),
     "convert-weights": ("harmonizer.models.convert_weights", "convert Keras weights to a folder for timm"),
-    "export": ("harmonizer.export", "write a trained model as a folder for timm"),
+    "export": ("harmonizer.export", "write a model as a folder that is a name"),
 }
 USAGE = "\n".join(
     [

@@ -190,5 +190,6 @@ def _leave(error: BaseException | str) -> NoReturn:
     text = str(error)
     if in_worker := _WORKER.match(text):
         text = in_worker[2].strip()
-    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {text}\n")
+    place = Path(sys.argv[0])
+    sys.stderr.write(f"{place.parent.name if place.stem == '__main__' else place.name}: error: {text}\n")
     raise SystemExit(2) from None

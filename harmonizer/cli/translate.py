@@ -23,7 +23,7 @@ HYDRA_OPTIONS: dict[str, tuple[str, ...] | None] = (
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@-]*=")
 _TEXT = re.compile(
-    r"[+]{0,2}(ckpt|weights|model|prompts|class_names|folder|results|label|out|attack\.name|sweep\.file|data(\.sources\.\w+)?\.(folder|cache))"
+    r"[+]{0,2}(ckpt|weights|model|prompts|folder|results|label|out|attack\.name|sweep\.file|data(\.sources\.\w+)?\.(folder|cache))"
 )
 _OPEN = re.compile(r"(attack\.settings|model_args)\.\w+")  # the attack or timm says which of these there are
 _QUOTED = re.compile(r"""(['"])(\\.|(?!\1)[^\\])*\1""", re.DOTALL)

@@ -87,12 +87,14 @@ class ProbeImages:
 
     Attributes:
         batches: Of images (B,3,H,W) and labels (B,).
-        classes: How many classes the labels are of.
+        count: How many classes the labels are of.
+        classes: Their names; None where the images are given without.
         digests: sha256 of the manifests of the training split, or of the images that were given.
     """
 
     batches: Iterable[tuple[Tensor, Tensor]]
-    classes: int
+    count: int
+    classes: tuple[str, ...] | None
     digests: list[str]
 
 
@@ -110,13 +112,13 @@ def probe_images(data: Any, architecture: Architecture | None, size: int, most: 
     if isinstance(data, ShardData):
         loader = data.probe_dataloader(most)
         pairs = ((batch.images, batch.labels) for batch in loader)
-        return ProbeImages(pairs, len(data.classes), sorted(data.digests().values()))
+        return ProbeImages(pairs, len(data.classes), tuple(data.classes), sorted(data.digests().values()))
     source = images_of(data, torch.nn.Identity())
     found = list(source.batches)
     for batch in found:
         source.seen(batch)
     classes = 1 + max((int(batch.labels.max()) for batch in found), default=0)
-    return ProbeImages([(batch.images, batch.labels) for batch in found], classes, [source.digest])
+    return ProbeImages([(batch.images, batch.labels) for batch in found], classes, None, [source.digest])
 
 
 def _opened(

@@ -1,6 +1,7 @@
 """Models for Python: by name (``harmonizer.load``) or of one's own (``harmonizer.wrap``)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,12 @@ def load(
         if source.kind == "clip" and source.weights is None:
             source = with_texts(source, **text)
         images = None if probe is None else probe_images(probe, source, spec.image_size, spec.probe)
-        classes = num_classes or (None if images is None else images.classes)
+        classes = num_classes or (None if images is None else images.count)
         model = build_model(source, num_classes=classes, **given).eval()
         if images is not None:
             fit_probe(model, images.batches, probe_data=images.digests)
+            assert model.architecture is not None
+            model.architecture = replace(model.architecture, classes=images.classes)
         return model
 
 

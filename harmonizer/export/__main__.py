@@ -1,18 +1,35 @@
 """The command; see :mod:`harmonizer.export`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from harmonizer.cli import clear_errors, translate, unquoted
 from harmonizer.evaluation.checkpoint import find_checkpoint
-from harmonizer.export import export, push
+from harmonizer.evaluation.load import load
+from harmonizer.evaluation.model_spec import resolve_model
+from harmonizer.export import export, export_model, push
+from harmonizer.run import BEST
 
 OPTIONS = ("ckpt", "out", "ema", "results", "model", "trust", "push")
-USAGE = (
-    "usage: python -m harmonizer.export ckpt=FILE [out=DIR] [ema=true] [results=DIR] [model=FILE.py:FUNCTION] "
-    "[push=ORG/NAME]"
-)
+VALUES: dict[str, tuple[type, ...]] = {  # of names
+    **dict.fromkeys(("pretrained", "probe"), (bool,)),
+    **dict.fromkeys(("num_classes", "image_size", "seed"), (int,)),
+    **dict.fromkeys(("mean", "std"), (list,)),
+    "class_names": (list, str),
+}
+TEXTS = ("weights", "prompts", "data")
+USAGE = """\
+usage: python -m harmonizer.export ckpt=FILE [ema=true] [model=FILE.py:FUNCTION] [out=DIR] [results=DIR] [push=ORG/NAME]
+       python -m harmonizer.export model=NAME [pretrained=true] [weights=FILE] [KEY=VALUE ...] [out=DIR] [...]
+
+  model=NAME takes what harmonizer.load takes: timm's, torchvision:NAME, clip:NAME, FILE.py:FUNCTION, a folder; with
+  num_classes, image_size, mean, std, model_args.KEY, seed; prompts and class_names of clip:NAME;
+  probe=true data=demo|FOLDER fits its last linear layer to a training split
+"""
 
 
 @clear_errors
@@ -20,24 +37,72 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Export as the command line says."""
     words = translate(sys.argv[1:] if arguments is None else arguments)
     if any(word in ("-h", "--help") for word in words):
-        sys.stdout.write(f"{USAGE}\n")
+        sys.stdout.write(USAGE)
         return
-    options = {name: unquoted(value) for name, _, value in (word.partition("=") for word in words)}
-    unknown = options.keys() - set(OPTIONS)
+    options = {name.lstrip("+"): unquoted(value) for name, _, value in (word.partition("=") for word in words)}
     if options.get("weights") in ("raw", "ema"):
         raise ValueError(f"weights={options['weights']} is now ema={str(options['weights'] == 'ema').lower()}")
-    if unknown or "ckpt" not in options:
-        raise ValueError(
-            f"expected ckpt=FILE and of {', '.join(OPTIONS[1:])}, got {' '.join(words) or 'nothing'}; {USAGE}"
-        )
-    ckpt = find_checkpoint(options["ckpt"])
-    out = Path(options.get("out", ckpt.parent / "export"))
-    results = Path(options["results"]) if "results" in options else None
-    ema, trust = (options.get(name, "false").lower() == "true" for name in ("ema", "trust"))
-    export(ckpt, out, ema=ema, results=results, model=options.get("model"), trust=trust)
+    named = "ckpt" not in options and "model" in options
+    if named and (options["model"].endswith(".ckpt") or (Path(options["model"]) / BEST).is_file()):
+        options["ckpt"], named = options.pop("model"), False
+    known = {*OPTIONS, *VALUES, *TEXTS} - {"ckpt", "ema", "trust"} if named else set(OPTIONS)
+    unknown = [name for name in options if name not in known and not (named and name.startswith("model_args."))]
+    if unknown or not {"ckpt", "model"} & options.keys():
+        expected = ", ".join(sorted(known - {"ckpt", "model"}))
+        got = unknown[0] if unknown else " ".join(words) or "nothing"
+        raise ValueError(f"expected ckpt=FILE or model=NAME, and of {expected}, got {got}; --help lists them")
+    out = _of_name(options) if named else _of_checkpoint(options)
     sys.stdout.write(f"model: {out}\n")
     if "push" in options:
         sys.stdout.write(f"pushed: {push(out, options['push'])}\n")
+
+
+def _of_checkpoint(options: Mapping[str, str]) -> Path:
+    """Export a checkpoint; return the folder."""
+    ckpt = find_checkpoint(options["ckpt"])
+    out = Path(options.get("out", ckpt.parent / "export"))
+    ema, trust = (options.get(name, "false").lower() == "true" for name in ("ema", "trust"))
+    return export(ckpt, out, ema=ema, results=_results(options), model=options.get("model"), trust=trust)
+
+
+def _of_name(options: Mapping[str, str]) -> Path:
+    """Export what a name stands for; return the folder."""
+    settings: dict[str, Any] = {name: options[name] for name in ("weights", "prompts") if name in options}
+    settings |= {name: _value(name, options[name], kinds) for name, kinds in VALUES.items() if name in options}
+    arguments = {name.partition(".")[2]: yaml.safe_load(options[name]) for name in options if "model_args." in name}
+    settings |= {"model_args": arguments} if arguments else {}
+    probe = settings.pop("probe", False)
+    if bool(probe) != ("data" in options):
+        raise ValueError(
+            "expected probe=true and data=demo|FOLDER together: the training split that the probe is fitted to"
+        )
+    asked = {name: value for name, value in settings.items() if name != "num_classes"}
+    spec = resolve_model(model=options["model"], probe=probe, **asked)
+    out = Path(options.get("out", Path("export") / spec.label))
+    if out.exists():
+        raise FileExistsError(f"{out} exists; choose another place with out=DIR")
+    model = load(options["model"], probe=options["data"] if probe else None, **settings)
+    return export_model(model, out, name=options["model"], origin=spec.origin, results=_results(options))
+
+
+def _value(name: str, text: str, kinds: tuple[type, ...]) -> Any:  # noqa: ANN401 - one of the kinds
+    """Return the value of a setting.
+
+    Raises:
+        ValueError: It is of another kind.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        expected = {bool: "true or false", int: "a whole number", list: "a list, [A,B,C]", str: "a file"}
+        raise ValueError(f"expected {name} to be {' or '.join(expected[kind] for kind in kinds)}, got {text}")
+    return value
+
+
+def _results(options: Mapping[str, str]) -> Path | None:
+    return Path(options["results"]) if "results" in options else None
 
 
 if __name__ == "__main__":

@@ -6,50 +6,52 @@ from typing import Any
 
 import numpy as np
 
+from harmonizer.models.architecture import Architecture
 from harmonizer.models.factories import is_code
 from harmonizer.results.citations import HARMONIZER
 
 
 def model_card(
-    settings: Mapping[str, Any], *, digest: str, data: Mapping[str, str], scores: Mapping[str, Any] | None
+    settings: Mapping[str, Any],
+    *,
+    digest: str,
+    data: Mapping[str, str],
+    scores: Mapping[str, Any] | None,
+    built: Architecture | None = None,
 ) -> str:
     """Return a model card in Markdown.
 
     Args:
-        settings: Hyper-parameters of the module.
+        settings: Hyper-parameters of the module; of a model that was not trained here ``model``, ``image_size``,
+            ``num_classes``, ``classes`` and ``origin``.
         digest: sha256 of the weights, as results folders name them.
         data: sha256 of the manifests of the training data, by folder.
         scores: Summary of a results folder; None leaves the scores out.
+        built: What the model was built from; None looks at its name.
     """
-    kind = "harmonized" if settings["harmonize"] else "control"
-    is_timm = not is_code(settings["model"]) and not settings["model"].startswith("torchvision:")
-    recipe = {name: value for name, value in settings.items() if name not in ("model", "classes", "image_size")}
+    name, size = settings["model"], settings["image_size"]
+    is_timm = not is_code(name) and not name.startswith("torchvision:") if built is None else built.kind == "timm"
+    count = settings.get("num_classes") or len(settings["classes"])
+    head = {} if built is None else built.head_details
     lines = [
         "---",
         *(["library_name: timm"] if is_timm else []),
         f"tags: [image-classification, {'timm, ' * is_timm}harmonizer]",
         "---",
-        f"# {settings['model']}, {kind}",
+        *_origin(settings),
         "",
-        f"Trained by Harmonizer {'with' if settings['harmonize'] else 'without'} the neural harmonizer loss "
-        "(Fel et al. 2022, arXiv 2211.04533).",
-        "",
-        *_how_to_load(settings["model"]),
+        *_how_to_load(name, built),
         "Images are normalised by the mean and std in `config.json`.",
         "",
         "## Model",
         "",
-        f"* architecture: `{settings['model']}`, {settings['image_size']} x {settings['image_size']} pixels, "
-        f"{len(settings['classes'])} classes",
+        f"* architecture: `{name}`, {size} x {size} pixels, {count} classes",
         f"* weights: sha256 `{digest}`",
+        *([f"* head: {built.head}"] if built is not None and head else []),
+        *(f"* {key}: `{json.dumps(value)}`" for key, value in head.items()),
         *(f"* training data {name}: manifest sha256 `{value}`" for name, value in data.items()),
         "",
-        "## Recipe",
-        "",
-        "```json",
-        json.dumps(recipe, indent=1),
-        "```",
-        "",
+        *_recipe(settings),
         "## Citation",
         "",
         "```bibtex",
@@ -61,14 +63,47 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _how_to_load(name: str) -> list[str]:
+def _origin(settings: Mapping[str, Any]) -> list[str]:
+    """Return the title, and who trained the model."""
+    if "harmonize" not in settings:
+        return [
+            f"# {settings['model']}",
+            "",
+            f"Exported by Harmonizer, which did not train it. Weights: {settings['origin']}. Their license is that of "
+            "their source.",
+        ]
+    kind, how = ("harmonized", "with") if settings["harmonize"] else ("control", "without")
+    return [
+        f"# {settings['model']}, {kind}",
+        "",
+        f"Trained by Harmonizer {how} the neural harmonizer loss (Fel et al. 2022, arXiv 2211.04533).",
+    ]
+
+
+def _recipe(settings: Mapping[str, Any]) -> list[str]:
+    """Return how the model was trained here, if it was."""
+    if "harmonize" not in settings:
+        return []
+    recipe = {name: value for name, value in settings.items() if name not in ("model", "classes", "image_size")}
+    return ["## Recipe", "", "```json", json.dumps(recipe, indent=1), "```", ""]
+
+
+def _how_to_load(name: str, built: Architecture | None) -> list[str]:
     """Return lines of Markdown with the Python that loads the folder."""
     lines = ["import timm", 'model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()']
     if is_code(name):
-        lines = ["import harmonizer", f'model = harmonizer.load("{name}", weights="THIS_FOLDER")']
-    elif name.startswith("torchvision:"):
+        lines = ["import harmonizer", f'model = harmonizer.load("{name}", weights="THIS_FOLDER"{_given(built)})']
+    elif name.startswith("torchvision:") or (built is not None and built.kind != "timm"):
         lines = ["import harmonizer", 'model = harmonizer.load("THIS_FOLDER")  # takes images in [0,1]']
     return ["```python", *lines, "```"]
+
+
+def _given(built: Architecture | None) -> str:
+    """Return the arguments that a function of the user's own needs again: its folder is not read for them."""
+    if built is None:
+        return ""
+    given = {"model_args": dict(built.model_args)} if built.model_args else {}
+    return "".join(f", {name}={value!r}" for name, value in given.items())
 
 
 def _score_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_model
 from timm.models import save_for_hf
 
@@ -12,6 +13,7 @@ from harmonizer.evaluation.checkpoint import restore
 from harmonizer.export.card import model_card
 from harmonizer.files import new_folder
 from harmonizer.models import PixelModel, shown, weights_digest
+from harmonizer.models.architecture import OWN
 from harmonizer.results import load_results
 from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.untrusted import plain_text, shortened
@@ -46,14 +48,55 @@ def export(
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another place with out=DIR")
     module = restore(ckpt, ema=ema, model=model, trust=trust)
-    settings = dict(module.hparams)
-    digest = weights_digest(module.model)
+    source = f"{ckpt}{' (ema=true)' * ema}"
+    return _write(module.model, dict(module.hparams), out, results, source=source, data=_digests(ckpt))
+
+
+def export_model(model: PixelModel, out: Path, *, name: str, origin: str, results: Path | None = None) -> Path:
+    """Write a model of :func:`harmonizer.load` as a folder.
+
+    Args:
+        model: With an architecture and an image size.
+        out: Folder to make.
+        name: Its name, as it was typed.
+        origin: Where its weights come from, in words.
+        results: Folder with its results; the scores go into the model card.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        FileExistsError: ``out`` exists.
+        ValueError: The results are of other weights.
+    """
+    built, size = model.architecture, model.image_size
+    assert built is not None and size is not None
+    with torch.no_grad():
+        count = model.eval()(torch.zeros(1, 3, size, size, device=model.mean.device)).shape[1]
+    classes = built.head_details.get("class_names", built.classes)
+    settings = {"model": name, "image_size": size, "num_classes": count, "classes": classes, "origin": origin}
+    return _write(model, settings, out, results, source=name, data={})
+
+
+def _write(
+    model: PixelModel,
+    settings: Mapping[str, Any],
+    out: Path,
+    results: Path | None,
+    *,
+    source: str,
+    data: Mapping[str, str],
+) -> Path:
+    """Write weights, description and card; the folder appears whole or not at all."""
+    if out.exists():
+        raise FileExistsError(f"{out} exists; choose another place with out=DIR")
+    digest = weights_digest(model)
     scores = None if results is None else load_results(results).summary
     if scores is not None and scores["model"].get("weights_sha256") != digest:
-        raise ValueError(f"{results} was measured on other weights than {ckpt}{' (ema=true)' * ema}")
+        raise ValueError(f"{results} was measured on other weights than {source}")
     with new_folder(out) as folder:
-        _write_model(module.model, settings, folder)
-        card = model_card(settings, digest=digest, data=_digests(ckpt), scores=scores)
+        _write_model(model, settings, folder)
+        card = model_card(settings, digest=digest, data=data, scores=scores, built=model.architecture)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return out
 
@@ -62,7 +105,9 @@ def _write_model(model: PixelModel, settings: Mapping[str, Any], folder: Path) -
     """Write weights and ``config.json``: timm's own for its models, in the same form for others."""
     architecture, backbone, size = model.architecture, model.backbone, settings["image_size"]
     assert architecture is not None
-    labels = {"label_names": list(settings["classes"])}
+    classes = settings["classes"]
+    labels: dict[str, Any] = {} if classes is None else {"label_names": list(classes)}
+    labels |= {} if architecture.head == OWN else architecture.described_head()
     arguments = dict(architecture.model_args)
     images: dict[str, Any] = {
         "mean": list(architecture.mean),
@@ -80,7 +125,7 @@ def _write_model(model: PixelModel, settings: Mapping[str, Any], folder: Path) -
     images |= {"crop_pct": architecture.crop_ratio, "interpolation": architecture.interpolation}
     description = {
         "architecture": shown(architecture),
-        "num_classes": len(settings["classes"]),
+        "num_classes": settings.get("num_classes") or len(classes),
         "pretrained_cfg": images,
         "model_args": arguments,
         **labels,

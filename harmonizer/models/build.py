@@ -58,7 +58,8 @@ def build_model(
     state = _state(architecture, weights, pretrained)
     size = image_size or _size(architecture)
     try:
-        backbone = _build(architecture, state, num_classes, image_size, pretrained)
+        fixed = size if architecture.weights is not None else image_size  # a folder's weights are of its size
+        backbone = _build(architecture, state, num_classes, fixed, pretrained)
         if checkpoint_gradients:
             switch: Any = getattr(backbone, "set_grad_checkpointing", None)
             if switch is None:
