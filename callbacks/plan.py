@@ -39,6 +39,7 @@ class TrainingPlan(L.Callback):
         if stage == "fit" and trainer.is_global_zero:
             assert isinstance(pl_module, HarmonizerModule)
             data = data_of(trainer)
+            start = f"resumes from {Path(trainer.ckpt_path).name}" if trainer.ckpt_path else "a new run"
             show_facts(
                 {
                     "model": self._model(pl_module),
@@ -48,7 +49,7 @@ class TrainingPlan(L.Callback):
                     "validation": f"{_samples(data.manifest)} from {data.val}",
                     "recipe": self._recipe(trainer, pl_module.optim_settings),
                     "attack": _training_attack(trainer),
-                    "run folder": f"{self.folder}, {self._start(trainer)}",
+                    "run folder": f"{self.folder}, {start}",
                 }
             )
 
@@ -65,7 +66,9 @@ class TrainingPlan(L.Callback):
             return
         best = next((path for path in (self.folder / BEST, self.folder / LAST) if path.exists()), None)
         if best is not None:
-            print_rank_zero(f"done: {self.folder} holds {self._left()}")
+            names = (BEST, LAST, "config.json", "logs", "examples")
+            left = ", ".join(name for name in names if (self.folder / name).exists())
+            print_rank_zero(f"done: {self.folder} holds {left}")
             print_next(*_evaluation(best))
 
     def _model(self, module: HarmonizerModule) -> str:
@@ -86,13 +89,6 @@ class TrainingPlan(L.Callback):
         lr = scaled_lr(settings.lr, settings.lr_batch, data.batch_size * trainer.world_size * steps)
         rate = f"{settings.optimizer}, lr {lr:g} ({settings.schedule})"
         return f"{self.recipe or 'of your own'}: {rate}, {trainer.max_epochs} epochs of {batches}"
-
-    def _start(self, trainer: L.Trainer) -> str:
-        return f"resumes from {Path(trainer.ckpt_path).name}" if trainer.ckpt_path else "a new run"
-
-    def _left(self) -> str:
-        names = (BEST, LAST, "config.json", "logs", "examples")
-        return ", ".join(name for name in names if (self.folder / name).exists())
 
 
 def evaluation_facts(

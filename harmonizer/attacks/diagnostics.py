@@ -12,7 +12,7 @@ from harmonizer.attacks.finalize import fooled, scale, status_before
 from harmonizer.attacks.l2 import is_usable, norms, per_row, unit
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import cross_entropy_of, margin_of
-from harmonizer.attacks.pgd import bisect
+from harmonizer.attacks.pgd import pgd
 from harmonizer.attacks.radius import minimal_radius
 from harmonizer.attacks.result import AttackResult, Status
 
@@ -129,7 +129,7 @@ def gradient_masking_report(
         net = Engine(model, len(x), x.device, batch_size=batch_size, progress=told(2))
         low = Engine(model, len(x), x.device, batch_size=batch_size, amp=torch.bfloat16)
         places = torch.arange(len(x), device=x.device)
-        harder = bisect(net, x, y, Noise(x, None, seed), eps_max=eps_max, known=base, **EFFORT)
+        harder = pgd(net, x, y, Noise(x, None, seed), base, eps_max=eps_max, **EFFORT)
         effort = torch.where(harder.status == Status.FOUND, norms((harder.adversarial - x).double()), torch.inf)
         logits, gradient = net.gradient(x, places, margin_of(y))
         again = net.logits(x, places)

@@ -15,20 +15,17 @@ EXTENSIONS = (1.005, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0)  # of a perturbation that 
 SEARCHES = 6  # forward passes on the line; regula falsi needs fewer than bisection, whose 8 leave 0.4 %
 
 
-def centred(logits: Tensor) -> Tensor:
-    """Return logits (n,K) less their mean: probabilities do not depend on what is added to all of them."""
-    return logits - logits.mean(1, keepdim=True)
-
-
 def scale(logits: Tensor) -> Tensor:
-    """Return the largest centred logit (n,), by which rounding is judged.
+    """Return the largest logit (n,) of (n,K) less their mean, by which rounding is judged.
 
+    Probabilities do not depend on what is added to all logits.
     Classes that are ruled out by a huge negative constant do not count: rounding there does not move the others.
     """
     best = logits.topk(min(3, logits.shape[1]), 1).values
     spread = best[:, :1] - best[:, -1:]
     ruled_out = (logits < best[:, :1] - RULED_OUT * spread) & (spread > 0)
-    return centred(torch.where(ruled_out, best[:, :1], logits)).abs().amax(1)
+    logits = torch.where(ruled_out, best[:, :1], logits)
+    return (logits - logits.mean(1, keepdim=True)).abs().amax(1)
 
 
 def misclassification_margin(logits: Tensor, labels: Tensor, clean_scale: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ def pgd(
     images: Tensor,
     labels: Tensor,
     noise: Noise,
+    known: Tensor | None = None,
     *,
     eps_max: float = 10.0,
     steps: int = 7,
@@ -40,6 +41,8 @@ def pgd(
         images: (B,3,H,W) in [0,1].
         labels: (B,) int64.
         noise: Starting points of the second restart and later.
+        known: Radii (B,) at which another attack fooled the model, infinite where it did not. The first radius tried is
+            just below, or ``eps_max``: where nothing shorter exists, that is all. No setting of a user's.
         eps_max: Largest radius.
         steps: Of one attack.
         rounds: Radii tried, at most.
@@ -52,38 +55,6 @@ def pgd(
 
     Reference:
         Madry et al. 2018 (arXiv 1706.06083), section 2.
-    """
-    return bisect(
-        net,
-        images,
-        labels,
-        noise,
-        eps_max=eps_max,
-        steps=steps,
-        rounds=rounds,
-        restarts=restarts,
-        tolerance=tolerance,
-        objective=objective,
-    )
-
-
-def bisect(
-    net: Engine,
-    images: Tensor,
-    labels: Tensor,
-    noise: Noise,
-    *,
-    eps_max: float,
-    steps: int,
-    restarts: int,
-    rounds: int = 8,
-    tolerance: float = 0.05,
-    objective: str = "margin",
-    known: Tensor | None = None,
-) -> Finding:
-    """Run :func:`pgd`, or look below radii (B,) at which another attack fooled the model, infinite where it did not.
-
-    With ``known``, the first radius tried is just below it, or ``eps_max``: where nothing shorter exists, that is all.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"expected an objective among {', '.join(OBJECTIVES)}, got {objective!r}")

@@ -145,7 +145,7 @@ def _find(attack: str) -> Attack:
 
 def _check_settings(attack: str, search: Attack, settings: Mapping[str, object]) -> None:
     parameters = inspect.signature(search).parameters
-    known = list(parameters)[4:]  # after net, images, labels and noise
+    known = [name for name, each in parameters.items() if each.kind is inspect.Parameter.KEYWORD_ONLY]
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return  # a library's attack knows its own
     for name, value in settings.items():

@@ -112,7 +112,8 @@ def mean_summary(values: ArrayLike, *, resamples: int = 2000, seed: int = 0, cei
     """
     values = as_vector("values", values)
     defined = values[~np.isnan(values)]
-    mean, se = _mean_and_error(defined)
+    mean = float(defined.mean()) if len(defined) else np.nan
+    se = float(defined.std(ddof=1) / len(defined) ** 0.5) if len(defined) > 1 else np.nan
     low, high = interval(bootstrap(lambda index: defined[index].mean(1), len(defined), resamples, seed))
     summary = {"mean": mean, "se": se, "low": low, "high": high, "n": len(defined)}
     summary["n_undefined"] = len(values) - len(defined)
@@ -200,12 +201,6 @@ def as_attacked(status: ArrayLike, radius: ArrayLike) -> tuple[NDArray[np.int64]
     if not (np.isfinite(found) & (found >= 0)).all():
         raise ValueError("expected a finite radius >= 0 for every found image; an image without one has failed")
     return codes, radius
-
-
-def _mean_and_error(values: Array) -> tuple[float, float]:
-    """Return the mean (NaN of nothing) and its standard error (NaN below two values)."""
-    mean = float(values.mean()) if len(values) else np.nan
-    return mean, float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else np.nan
 
 
 def _median_summary(values: Array, resamples: int, seed: int) -> Summary:
