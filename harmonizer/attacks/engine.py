@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harmonizer.fast import FastPath
-from harmonizer.models.logits import Caller
+from harmonizer.models.logits import Caller, evaluation_mode
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +27,13 @@ def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
     Works inside ``no_grad``, ``inference_mode`` and ``autocast``. Afterwards the mode of each submodule, the buffers,
     the global random state and the precision flags are as before.
     """
-    modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     precision = torch.get_float32_matmul_precision()
     cuda = device.type == "cuda"
     try:
-        model.eval()
         torch.set_float32_matmul_precision("highest")  # TF32 moves the decision boundary
         with (
+            evaluation_mode(model),
             torch.random.fork_rng(devices=[device] if cuda else []),
             torch.inference_mode(False),
             torch.enable_grad(),
@@ -49,8 +48,6 @@ def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
-        for module, training in modes:
-            module.training = training
         with torch.no_grad():
             for buffer, before in buffers:
                 if not torch.equal(buffer, before):

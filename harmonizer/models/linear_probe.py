@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harmonizer.models.architecture import PROBE
-from harmonizer.models.logits import Caller
+from harmonizer.models.logits import Caller, evaluation_mode
 from harmonizer.models.pixel_model import PixelModel
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -99,11 +99,9 @@ def _features(
     """Return what the head gets (N,D), in float64, and the labels (N,)."""
     got: list[Tensor] = []
     labels: list[Tensor] = []
-    modes = [(module, module.training) for module in model.modules()]
     hook = head.register_forward_pre_hook(lambda _, inputs: got.append(inputs[0]))
-    model.eval()
     try:
-        with torch.inference_mode():
+        with evaluation_mode(model), torch.inference_mode():
             for images, label in batches:
                 before = len(got)
                 logits = Caller(model)(images.to(model.mean.device))
@@ -117,8 +115,6 @@ def _features(
                 labels.append(label.to(logits.device))
     finally:
         hook.remove()
-        for module, training in modes:
-            module.training = training
     if not got:
         return torch.zeros(0, head.in_features), torch.zeros(0, dtype=torch.int64)
     return torch.cat(got).clone(), torch.cat(labels).clone()

@@ -1,7 +1,8 @@
 """The logits of any model: whatever it returns them in, whichever float type it has, and if it changes its input."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +11,18 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 EXACT = (torch.float32, torch.float64)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Hold a model in evaluation mode; afterwards the mode of each submodule is as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def as_logits(output: Any, count: int) -> Tensor:  # noqa: ANN401 - what a model returns

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from harmonizer.fast import FastPath
 from harmonizer.functional import input_saliency
 from harmonizer.models.architecture import Architecture
-from harmonizer.models.logits import Caller, as_logits
+from harmonizer.models.logits import Caller, as_logits, evaluation_mode
 
 
 class PixelModel(nn.Module):
@@ -103,12 +103,6 @@ def evaluation_saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Ten
     Returns:
         (B,H,W), >= 0.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            images = images.detach().clone().requires_grad_()
-            return input_saliency(Caller(model)(images), images, labels.clone(), reduction="absmax")
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
+        images = images.detach().clone().requires_grad_()
+        return input_saliency(Caller(model)(images), images, labels.clone(), reduction="absmax")

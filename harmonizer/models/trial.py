@@ -5,6 +5,7 @@ import sys
 import torch
 from torch import Tensor, nn
 
+from harmonizer.models.logits import evaluation_mode
 from harmonizer.models.pixel_model import PixelModel
 
 
@@ -22,10 +23,8 @@ def try_model(model: PixelModel, name: str, size: int, num_classes: int | None =
         ValueError: It fails on them, or returns no logits of the classes.
     """
     noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(model.mean.device)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             logits = [model(images) for images in (torch.zeros_like(noise), noise)]
     except Exception as error:  # any: it may be the user's code
         if not own:
@@ -33,9 +32,6 @@ def try_model(model: PixelModel, name: str, size: int, num_classes: int | None =
         reason = (str(error).strip().splitlines() or [""])[0]
         reason = f"{type(error).__name__}: {reason}; try another image_size=PIXELS"
         raise ValueError(f"{name} fails on an image (1,3,{size},{size}): {reason}") from error
-    finally:
-        for module, training in modes:
-            module.training = training
     if logits[0].ndim != 2:
         raise ValueError(f"expected logits (B,K), got {tuple(logits[0].shape)}")
     if num_classes is not None and logits[0].shape[1] != num_classes:
