@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harmonizer.files import atomic_write
-from harmonizer.report.data import AXES, Model, Score, comparable
+from harmonizer.report.data import AXES, Model, Score, comparable, head_of
 from harmonizer.report.paired import Comparison
 from harmonizer.results import text_cell
 from harmonizer.statistics import BOUND, BUDGETS, FEWEST_RANKED, STATUSES
@@ -127,21 +127,23 @@ def model_table(models: Sequence[Model]) -> list[list[str]]:
 def comma_separated(models: Sequence[Model]) -> str:
     """Write every number of the table, unrounded, as CSV: an empty cell is a number that is not known.
 
-    ``own_accuracy`` says where an accuracy is from that the table of accuracies does not have; ``counted`` is 1 for the
-    models that correlations are over. A name that a spreadsheet would take for a formula has a ``'`` before it.
+    ``head`` is own, zero-shot or probe, and empty for published scores. ``own_accuracy`` says where an accuracy is from
+    that the table of accuracies does not have; ``counted`` is 1 for the models that correlations are over. A name that
+    a spreadsheet would take for a formula has a ``'`` before it.
     """
     ends = ("value", "se", "low", "high", "n")
     counts = [f"n_{status}" for status in STATUSES]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    names = ["model", "architecture", "family", "source", "control", "masked", "own_accuracy", "counted"]
+    names = ["model", "architecture", "family", "source", "control", "masked", "head", "own_accuracy", "counted"]
     counted = set(map(id, comparable(models)))
     scores = [f"{axis}{'' if end == 'value' else '_' + end}" for axis in AXES for end in ends]
     robust = [f"robust_accuracy_{eps:g}" for eps in BUDGETS]  # upper bounds, by our own attack
     writer.writerow([*names, *scores, "tolerance_median", *robust, *counts])
     for model in models:
         texts = (model.name, model.architecture, model.family, model.source, model.control or "")
-        cells = [*map(text_cell, texts), int(model.masked), own_accuracy(model), int(id(model) in counted)]
+        head = "" if model.results is None else head_of(model.results)
+        cells = [*map(text_cell, texts), int(model.masked), head, own_accuracy(model), int(id(model) in counted)]
         known = [getattr(model.scores[axis], end) if axis in model.scores else np.nan for axis in AXES for end in ends]
         tolerance = model.results.summary["tolerance"] if model.results else {}
         middle = tolerance.get("median", {}).get("value", np.nan)

@@ -1,13 +1,16 @@
-"""The table of pairs, and its way into a document."""
+"""The table of pairs, and its way into a document; what a row of the table of models says."""
 
+import csv
+import json
 import re
+import shutil
 
 import pytest
 
 from harmonizer.report.__main__ import main
 from harmonizer.report.build import read_models
 from harmonizer.report.paired import compare, default_pairs
-from harmonizer.report.tables import BEGIN, END, insert_table, pairs_markdown
+from harmonizer.report.tables import BEGIN, END, comma_separated, insert_table, pairs_markdown
 
 
 def test_a_row_holds_both_models_and_their_paired_difference(zoo):
@@ -73,3 +76,15 @@ def test_a_document_without_the_marks_is_left_alone(tmp_path, text):
     assert page.read_text() == text
     with pytest.raises(FileNotFoundError, match="no Markdown file"):
         insert_table(tmp_path / "nowhere.md", "table")
+
+
+def test_a_head_that_was_made_for_the_data_is_shown(zoo, tmp_path):
+    for label, head in {"clip": "zero-shot", "dino-probe": "probe", "net": "own", "odd": [1], "old": None}.items():
+        path = shutil.copytree(zoo / "resnet18", tmp_path / label) / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["model"] |= {"label": label} | ({} if head is None else {"head": head})
+        path.write_text(json.dumps(summary))
+    models, *_ = read_models([tmp_path], [], [])
+    rows = {row["model"]: row["head"] for row in csv.DictReader(comma_separated(models).splitlines())}
+    own = dict.fromkeys(("net", "odd", "old"), "own")
+    assert rows == {"clip (zero-shot)": "zero-shot", "dino-probe": "probe"} | own
