@@ -33,9 +33,23 @@ USAGE = "\n".join(
         *(f"  {name:<17}{text}" for name, text in PROGRAMS.items()),
         *(f"  {name:<17}{text}" for name, (_, text) in MODULES.items()),
         "",
+        "  --completion     print what completes these commands and their settings in bash",
         "  --version",
     ]
 )
+COMPLETION = r"""
+_harmonizer() {
+    local line=${COMP_LINE#* } word=${COMP_LINE##* } words="COMMANDS"
+    case "$line" in
+        train\ * | evaluate\ *)
+            words=$(COMP_LINE=$line COMP_POINT=${#line} harmonizer "${line%% *}" -sc query=bash) ;;
+        *\ *) words= ;;
+    esac
+    COMPREPLY=($(compgen -o nospace -W "$words" -- "$word"))
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+complete -o nospace -o default -F _harmonizer harmonizer
+""".replace("COMMANDS", " ".join([*PROGRAMS, *MODULES]))  # the programs' settings come from Hydra
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runpy.run_module(MODULES[command][0], run_name="__main__", alter_sys=True)
     elif command in ("--help", "-h", "help"):
         sys.stdout.write(f"{USAGE}\n")
+    elif command == "--completion":
+        sys.stdout.write(COMPLETION)
     elif command == "--version":
         sys.stdout.write(f"harmonizer {__version__}\n")
     else:

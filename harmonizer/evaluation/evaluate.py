@@ -24,6 +24,7 @@ from harmonizer.evaluation.results import Results
 from harmonizer.evaluation.summary import Outcome, assemble
 from harmonizer.models import Architecture, PixelModel, shown, weights_digest
 from harmonizer.models.logits import Caller
+from harmonizer.models.trial import warn_of_probabilities
 from harmonizer.results import Row
 from harmonizer.results.families import guess_family
 from harmonizer.statistics import Status
@@ -128,6 +129,9 @@ class _Run:
         wanted = len(batch.labels) if self.images is None else max(self.images - len(self.rows), 0)
         chosen = batch.part(0, wanted)
         self.side = batch.images.shape[-1]
+        if not self.rows:
+            with frozen(self.model, self.device, 0), torch.no_grad():
+                warn_of_probabilities(Caller(self.model)(batch.images[:2]), type(self.model).__name__)
         size = images_at_once(self.device, len(chosen.labels))
         for start in range(0, len(chosen.labels), size):
             part = chosen.part(start, start + size)

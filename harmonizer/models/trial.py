@@ -40,7 +40,7 @@ def try_model(model: PixelModel, name: str, size: int, num_classes: int | None =
             f"expected {num_classes} logits, as many as the data have classes, got {logits[0].shape[1]}{hint}"
         )
     if own:
-        _warn_of_probabilities(torch.cat(logits), name)
+        warn_of_probabilities(torch.cat(logits), name)
 
 
 def warn_of_normalisation(model: nn.Module, name: str) -> None:
@@ -56,7 +56,7 @@ def warn_of_normalisation(model: nn.Module, name: str) -> None:
             return
 
 
-def _warn_of_probabilities(logits: Tensor, name: str) -> None:
+def warn_of_probabilities(logits: Tensor, name: str) -> None:
     """Warn where a model's outputs (B,K) are probabilities: they flatten the gradients that are measured."""
     sums = logits.double().sum(1)
     if bool((logits >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all()):

@@ -43,6 +43,31 @@ def test_each_command_has_help(name):
     assert not shown.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("harmonizer ex", ["export"]),
+        ("harmonizer train recipe=f", ["recipe=fel2022", "recipe=fel2022_original"]),
+        ("harmonizer evaluate prob", ["probe", "probe_images"]),
+        ("harmonizer report re", []),
+    ],
+)
+def test_bash_completes_commands_and_settings(typed, expected, tmp_path):
+    (tmp_path / "harmonizer").write_text(f'#!/bin/sh\nexec {sys.executable} -m harmonizer "$@"\n')
+    (tmp_path / "harmonizer").chmod(0o755)
+    lines = [
+        'eval "$(harmonizer --completion)"',
+        f"COMP_LINE='{typed}' COMP_POINT={len(typed)}",
+        "_harmonizer",
+        'printf "%s\\n" "${COMPREPLY[@]}"',
+    ]
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    shown = subprocess.run(
+        ["bash", "-c", "\n".join(lines)], capture_output=True, text=True, env=environment, check=True
+    )
+    assert [word.rstrip("=.") for word in shown.stdout.split()] == expected
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """Build the wheel and install it into an environment that has the dependencies but not the checkout."""

@@ -103,6 +103,13 @@ def test_a_model_that_normalises_itself_is_noticed(capsys):
     assert "Normalised seems to normalise images itself" in capsys.readouterr().err
 
 
+def test_probabilities_are_warned_of(data, capsys):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))
+    for model, said in ((nn.Sequential(net, nn.Softmax(1)), True), (net, False)):
+        harmonizer.evaluate(model, data, images=2, **CHEAP)
+        assert ("Sequential returns probabilities, expected logits" in capsys.readouterr().err) is said
+
+
 def test_tensors_arrays_batches_and_shards_give_the_same_rows(model, data, folder, results):
     images, labels, human = data
     parts = [(images[i : i + 7], labels[i : i + 7], human[i : i + 7]) for i in range(0, 40, 7)]

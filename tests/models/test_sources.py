@@ -158,6 +158,8 @@ def test_a_model_of_the_hub_is_fetched_and_read_as_a_folder(folder, monkeypatch)
             r"which is code and is not run unasked; try model=.*:Net weights=",
         ),
         (json.dumps({"architecture": "resent50"}), "did you mean resnet50"),
+        (json.dumps({"architecture": "clip:hf-hub:org/net"}), "open_clip has no model 'hf-hub:org/net'"),
+        (json.dumps({"architecture": "test_resnet", "head": ["own"]}), "expected a head of own, zero-shot, probe"),
         (json.dumps({"architecture": "test_resnet", "pretrained_cfg": {"std": [0, 1, 1]}}), "expected a positive std"),
         (json.dumps({"architecture": "test_resnet", "pretrained_cfg": {"input_size": 3}}), "expected input_size"),
         (
