@@ -12,6 +12,9 @@ from callbacks.training_log import TrainingLog
 from harmonizer.data.datamodule import ShardData
 from harmonizer.training.checkpoint_io import newest_checkpoint
 
+QUIET = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+QUIET |= {"enable_model_summary": False, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
+
 
 def shards(folder, **settings):
     """The data of a folder of small shards."""
@@ -21,15 +24,13 @@ def shards(folder, **settings):
 
 def fit(module, data, folder, *callbacks, ema=None, nonfinite="stop", minutes=10.0, **settings):
     """Train as train.py does, going on from what is in the folder; return the trainer."""
-    options = {"accelerator": "cpu", "max_epochs": 2, "log_every_n_steps": 1, "use_distributed_sampler": False}
-    options |= {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    options = QUIET | {"max_epochs": 2, "log_every_n_steps": 1, "enable_checkpointing": None}
     guards = [WeightAverage(ema), FiniteGuard(nonfinite), TrainingLog()]
     trainer = L.Trainer(
         callbacks=[*callbacks, *guards, LastCheckpoint(folder, minutes=minutes)],
-        logger=MetricsFile(folder / "metrics.csv"),
         plugins=[AtomicCheckpointIO()],
         default_root_dir=folder,
-        **options | settings,
+        **options | {"logger": MetricsFile(folder / "metrics.csv")} | settings,
     )
     trainer.fit(module, data, ckpt_path=newest_checkpoint(folder), weights_only=True)
     return trainer

@@ -9,7 +9,7 @@ from torch import Tensor
 from harmonizer.fast.autocast import cast
 from harmonizer.fast.convolution import takes_patches
 from harmonizer.fast.cpu import batch_invariance, small_conv, stem_gradient
-from harmonizer.fast.mode import Geometry, LayerMode, computed, replaced_conv2d
+from harmonizer.fast.mode import BatchNormCall, Geometry, LayerMode, computed, replaced_conv2d
 from harmonizer.fast.second_order import conv2d
 
 
@@ -65,23 +65,15 @@ def _conv2d_of_images(inputs: Tensor, weight: Tensor, bias: Tensor | None, geome
     return None
 
 
-def _fixed_batch_norm(
-    inputs: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor | None:
-    if training or running_mean is None or running_var is None or computed(weight, bias):
+def _fixed_batch_norm(*args: Any, **named: Any) -> Tensor | None:
+    inputs, mean, variance, weight, bias, training, _, eps = BatchNormCall(*args, **named)
+    if training or mean is None or variance is None or computed(weight, bias):
         return None
     last = inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last)  # torch's is faster otherwise
-    if inputs.device.type != "cpu" or inputs.dtype != running_mean.dtype or not last:
+    if inputs.device.type != "cpu" or inputs.dtype != mean.dtype or not last:
         return None
-    scale = (running_var + eps).rsqrt() * (1 if weight is None else weight.detach())
-    shift = (0 if bias is None else bias.detach()) - running_mean * scale
+    scale = (variance + eps).rsqrt() * (1 if weight is None else weight.detach())
+    shift = (0 if bias is None else bias.detach()) - mean * scale
     return torch.addcmul(shift.view(1, -1, 1, 1), inputs, scale.view(1, -1, 1, 1))
 
 

@@ -1,7 +1,7 @@
 """Torch function modes: layers that run as functions of ours, where those take the arguments."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,19 @@ class LayerMode(TorchFunctionMode):
             if outputs is not None:
                 return outputs
         return func(*args, **named)
+
+
+class BatchNormCall(NamedTuple):
+    """What ``F.batch_norm`` is called with."""
+
+    inputs: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    training: bool = False
+    momentum: float = 0.1
+    eps: float = 1e-5
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

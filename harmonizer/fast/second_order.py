@@ -18,7 +18,7 @@ from harmonizer.fast.attention import attend
 from harmonizer.fast.autocast import cast
 from harmonizer.fast.convolution import Convolution, patches_convolution, takes_patches
 from harmonizer.fast.cpu.small_conv import conv_as_matmul
-from harmonizer.fast.mode import Geometry, LayerMode, Replacement, computed, replaced_conv2d
+from harmonizer.fast.mode import BatchNormCall, Geometry, LayerMode, Replacement, computed, replaced_conv2d
 from harmonizer.fast.normalisation import BatchNorm, LayerNorm
 
 
@@ -62,19 +62,11 @@ def conv2d(inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
     return outputs
 
 
-def _batch_norm(
-    inputs: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor | None:
+def _batch_norm(*args: Any, **named: Any) -> Tensor | None:
+    inputs, mean, variance, weight, bias, training, momentum, eps = BatchNormCall(*args, **named)
     if not training or inputs.numel() <= inputs.shape[1] or computed(weight, bias):
         return None  # fixed statistics need no second derivative; a single value is torch's error
-    return BatchNorm.apply(inputs, weight, bias, running_mean, running_var, momentum, eps)  # type: ignore[no-any-return]
+    return BatchNorm.apply(inputs, weight, bias, mean, variance, momentum, eps)  # type: ignore[no-any-return]
 
 
 def _layer_norm(

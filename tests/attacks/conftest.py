@@ -28,6 +28,20 @@ def golden():
 
 
 @pytest.fixture
+def seen(golden_net):
+    """The images that pass through the small network, as hooks count them."""
+    seen = {"forward": 0, "backward": 0}
+
+    def count(module, inputs, output):
+        seen["forward"] += len(output)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: seen.__setitem__("backward", seen["backward"] + len(gradient)))
+
+    golden_net.register_forward_hook(count)
+    return seen
+
+
+@pytest.fixture
 def golden_net(golden):
     net = GoldenNet()
     net.load_state_dict({name[8:]: golden[name] for name in golden if name.startswith("weights.")})

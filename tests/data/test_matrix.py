@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from shard_data import CLASSES, sample, write_folder
+from trainings import QUIET
 
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.dataset import ShardDataset
@@ -141,19 +142,7 @@ def test_two_processes_of_a_trainer(tmp_path):
     write_folder(tmp_path / "a", train=13, val=7, size=SIZE, samples_per_shard=4)
     data = ShardData(tmp_path / "a", model="test_resnet", image_size=SIZE, crop_ratio=1.0, batch_size=3)
     module = Keys()
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=2,
-        strategy="ddp_fork",
-        max_epochs=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        default_root_dir=tmp_path,
-    )
+    trainer = L.Trainer(devices=2, strategy="ddp_fork", max_epochs=2, default_root_dir=tmp_path, **QUIET)
     trainer.fit(module, data)
 
 

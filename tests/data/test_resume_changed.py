@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from shard_data import write_folder
+from trainings import QUIET
 
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.dataset import ShardDataset
@@ -107,16 +108,7 @@ class Net(L.LightningModule):
 def test_a_trainer_goes_on_with_the_next_epoch(batch_size, folder, tmp_path, caplog):
     def run(module, batch_size, **settings):
         data = ShardData(folder, model="test_vit", image_size=32, crop_ratio=1.0, batch_size=batch_size)
-        trainer = L.Trainer(
-            accelerator="cpu",
-            max_epochs=4,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            default_root_dir=tmp_path,
-        )
+        trainer = L.Trainer(max_epochs=4, default_root_dir=tmp_path, **QUIET)
         trainer.fit(module, data, **settings)
         return trainer
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from shard_data import CLASSES, rewrite, write_folder
+from trainings import QUIET
 
 from callbacks.evaluation import Evaluation
 from callbacks.results import ResultsWriter
@@ -67,16 +68,8 @@ def test_the_count_is_logged_over_training_and_validation(folder, workers, tmp_p
     settings = {"model": "test_vit", "image_size": 32, "crop_ratio": 1.0, "batch_size": 4, "num_workers": workers}
     data = ShardData(folder.parent, on_error="skip", eval_batch_size=1, **settings)
     module = HarmonizerModule("test_vit", CLASSES, 32)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        callbacks=[SkippedSamples()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    options = QUIET | {"num_sanity_val_steps": 2}
+    trainer = L.Trainer(max_epochs=2, callbacks=[SkippedSamples()], default_root_dir=tmp_path, **options)
     trainer.fit(module, data)
     assert (trainer.global_step, data.skipped) == (10, 2)
     logged = {name: float(trainer.callback_metrics[f"{name}/skipped_samples"]) for name in ("train", "val")}

@@ -6,23 +6,9 @@ import sys
 
 import numpy as np
 import pytest
+from results_folder import row, rows
 
 from harmonizer.results import COLUMNS, OpenRows, read_rows, write_rows
-
-NAN = float("nan")
-
-
-def row(key, status="found", **values):
-    return dict.fromkeys(COLUMNS, 0) | {"key": key, "status": status, "eps": 0.1, "l2": 0.1} | values
-
-
-def rows():
-    return [
-        row("a,b", "found", l2=1 / 3, alignment=NAN),
-        row("ü", "wrong", l2=NAN),
-        row("c", "censored", l2=None),
-        row("d", 3, l2=NAN),
-    ]
 
 
 def test_a_growing_table_survives_a_cut_at_every_byte(tmp_path):

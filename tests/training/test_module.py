@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from shard_data import CLASSES, write_folder
 from timm.layers import use_fused_attn
+from trainings import QUIET
 
 import harmonizer.training.module
 from harmonizer.data.batch import Batch
@@ -32,9 +33,7 @@ def data_of(folder, **settings):
 
 
 def run(module, data, tmp_path, **settings):
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    options |= {"enable_model_summary": False, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
-    trainer = L.Trainer(accelerator="cpu", max_epochs=2, default_root_dir=tmp_path, **options | settings)
+    trainer = L.Trainer(max_epochs=2, default_root_dir=tmp_path, **QUIET | settings)
     trainer.fit(module, data)
     return trainer
 

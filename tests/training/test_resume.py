@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from shard_data import CLASSES, write_folder
+from trainings import QUIET
 
 from callbacks import progress
 from harmonizer.data.datamodule import ShardData
@@ -39,18 +40,8 @@ class Stop(L.Callback):
 
 
 def trainer(folder, *callbacks, bar=False):
-    return L.Trainer(
-        accelerator="cpu",
-        max_epochs=3,
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=bar,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        default_root_dir=folder,
-    )
+    options = QUIET | {"max_epochs": 3, "enable_progress_bar": bar}
+    return L.Trainer(callbacks=list(callbacks), default_root_dir=folder, **options)
 
 
 FAST = {"adversarial": "fast", "adversarial_warmup_epochs": 1}  # random starts within a growing radius
