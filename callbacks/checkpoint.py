@@ -1,6 +1,7 @@
 """``last.ckpt``: written at intervals, at the end of each epoch and at signals; a stopped run exits with a code."""
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
-from torch.utils.hooks import RemovableHandle
 
 from callbacks.interrupt import take_signals
 from harmonizer.run import LAST, PREVIOUS
@@ -79,7 +79,7 @@ class LastCheckpoint(Checkpoint):
         self.signals = Signals()
         self.saved_at = 0.0
         self.saved_step: int | None = None
-        self._hook: RemovableHandle | None = None
+        self._watch = ExitStack()  # of the model's passes
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take the signals."""
@@ -107,16 +107,16 @@ class LastCheckpoint(Checkpoint):
         """Watch the model's passes: an attack takes many."""
         assert isinstance(pl_module, HarmonizerModule)
 
-        def look(*_: Any) -> None:  # noqa: ANN401 - a hook's arguments; not needed
+        def look(*_: object) -> None:
             if self.signals.number:
                 self._leave(self.signals.number, f" in the validation at step {trainer.global_step}")
 
         if trainer.state.fn == "fit":
-            self._hook = pl_module.model.register_forward_pre_hook(look)
+            self._watch.callback(pl_module.model.register_forward_pre_hook(look).remove)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remove the hook."""
-        self._unwatch()
+        self._watch.close()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save."""
@@ -132,7 +132,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
-        self._unwatch()
+        self._watch.close()
         self.signals.give_back()
 
     def _wish(self, *, before_validation: bool) -> int:
@@ -160,8 +160,3 @@ class LastCheckpoint(Checkpoint):
         saved = any(path.exists() for path in (self.path, self.path.with_name(PREVIOUS)))
         resume = f"resume from {self.path.parent}" if saved else "start again: nothing is saved yet"
         self.signals.stop(f"{where}; rerun the same command to {resume}")
-
-    def _unwatch(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None

@@ -1,10 +1,9 @@
 """An evaluation stops at a signal: at the model's next pass, with what is measured kept."""
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-from torch.utils.hooks import RemovableHandle
 
 from harmonizer.signals import Signals
 from harmonizer.training.module import HarmonizerModule
@@ -28,7 +27,7 @@ class StopAtSignal(L.Callback):
     def __init__(self, results: str | Path) -> None:
         self.results = results
         self.signals = Signals()
-        self._hook: RemovableHandle | None = None
+        self._watch = ExitStack()  # of the model's passes
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take the signals."""
@@ -37,11 +36,11 @@ class StopAtSignal(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the model's passes."""
         assert isinstance(pl_module, HarmonizerModule)
-        self._hook = pl_module.model.register_forward_pre_hook(self._look)
+        self._watch.callback(pl_module.model.register_forward_pre_hook(self._look).remove)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let what is complete be written."""
-        self._unwatch()
+        self._watch.close()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give the signals back; stop before another model's evaluation."""
@@ -50,13 +49,8 @@ class StopAtSignal(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
-        self._unwatch()
+        self._watch.close()
         self.signals.give_back()
 
-    def _look(self, *_: Any) -> None:  # noqa: ANN401 - a hook's arguments; not needed
+    def _look(self, *_: object) -> None:
         self.signals.stop(f"; {self.results} keeps the images measured so far: rerun the same command to resume")
-
-    def _unwatch(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None

@@ -1,6 +1,6 @@
 """The neural harmonizer loss: agreement of saliency and human map over a Gaussian pyramid."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -14,6 +14,12 @@ SCALE_EPSILON = 1e-6  # in the match of the two maps' maxima; Fel et al. 2022, r
 ORIGINAL_SCALE_EPSILON = 1e-4  # the same in the training code of August 2022
 
 ScaleMatch = Literal["released", "original", "attached"]
+# What is added to the human map's maximum and to the saliency's, and whether the latter has a gradient.
+SCALE_MATCHES: Mapping[str, tuple[float, float, bool]] = {
+    "released": (SCALE_EPSILON, SCALE_EPSILON, False),
+    "original": (ORIGINAL_SCALE_EPSILON, 0.0, False),
+    "attached": (SCALE_EPSILON, SCALE_EPSILON, True),
+}
 
 
 def harmonizer_loss(
@@ -80,7 +86,10 @@ def harmonizer_loss(
     human_cut = standardize_cut(torch.where(mapped, human.to(dtype), 0.0), std=std)
     if top_k < 1:
         saliency_cut = keep_top(saliency_cut, top_k)
-    target = SCALE_MATCHES[scale_match](human_cut, saliency_cut)
+    human_epsilon, saliency_epsilon, attached = SCALE_MATCHES[scale_match]
+    human_max, saliency_max = (maps.amax((1, 2), keepdim=True) for maps in (human_cut, saliency_cut))  # (B,1,1)
+    saliency_max = saliency_max if attached else saliency_max.detach()
+    target = human_cut / (human_max + human_epsilon) * (saliency_max + saliency_epsilon)
     saliency_pyramid = gaussian_pyramid(saliency_cut, levels)
     target_pyramid = gaussian_pyramid(target, levels)
     errors = [
@@ -105,30 +114,6 @@ def keep_top(maps: Tensor, share: float) -> Tensor:
     flat = maps.detach().flatten(1)
     threshold = flat.topk(max(1, round(share * flat.shape[1])), dim=1).values[:, -1]
     return torch.where(maps >= threshold[:, None, None], maps, 0.0)
-
-
-def _largest(maps: Tensor) -> Tensor:
-    """Return each map's maximum (B,1,1)."""
-    return maps.amax((1, 2), keepdim=True)
-
-
-def _released(human: Tensor, saliency: Tensor) -> Tensor:
-    return human / (_largest(human) + SCALE_EPSILON) * (_largest(saliency.detach()) + SCALE_EPSILON)
-
-
-def _original(human: Tensor, saliency: Tensor) -> Tensor:
-    return human / (_largest(human) + ORIGINAL_SCALE_EPSILON) * _largest(saliency.detach())
-
-
-def _attached(human: Tensor, saliency: Tensor) -> Tensor:
-    return human / (_largest(human) + SCALE_EPSILON) * (_largest(saliency) + SCALE_EPSILON)
-
-
-SCALE_MATCHES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "released": _released,
-    "original": _original,
-    "attached": _attached,
-}
 
 
 def _over_mapped(errors: Tensor, has_map: Tensor) -> Tensor:
