@@ -44,11 +44,12 @@ class ShardData(L.LightningDataModule):
         crop_scale: Random-crop area in training, as a share of the image; None takes the evaluation geometry.
         crop_aspect: Aspect ratio of a random crop, smallest and largest.
         crop_ratio: timm's ``crop_pct`` in evaluation.
+        crop_mode: timm's, in evaluation: ``"center"``, ``"squash"`` or ``"border"``.
         flip: Probability of a horizontal flip in training.
         rotation: Largest angle in degrees of a random rotation in training.
         jitter: Largest relative change of brightness, contrast and saturation in training.
         mixup: Alpha of the pairwise mixing of training images and maps; 0 mixes nothing.
-        interpolation: Of the images, ``"bilinear"`` or ``"bicubic"``.
+        interpolation: Of the images; see :class:`JointTransform`.
         num_workers: Loading processes of one process, for each of training and validation; the batches do not depend
             on it. None takes one for each core that the process may use, at most eight.
         start_method: Of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
@@ -84,6 +85,7 @@ class ShardData(L.LightningDataModule):
         crop_scale: tuple[float, float] | None = None,
         crop_aspect: tuple[float, float] = (3 / 4, 4 / 3),
         crop_ratio: float | None = None,
+        crop_mode: str | None = None,
         flip: float = 0.0,
         rotation: float = 0.0,
         jitter: float = 0.0,
@@ -127,9 +129,8 @@ class ShardData(L.LightningDataModule):
         remote = RemoteCache(None if cache is None else Path(cache), int(cache_gb * GIGABYTE), allow_pipe)
         reading = Reading(maps, classes, prepare, stack)
         self._opener = Opener(remote, reading, on_error=on_error, verify=verify)
-        own_ratio, own_interpolation = evaluation_geometry(model)
-        ratio = own_ratio if crop_ratio is None else crop_ratio
-        interpolation = interpolation or own_interpolation
+        asked = {"crop_ratio": crop_ratio, "crop_mode": crop_mode, "interpolation": interpolation}
+        geometry = evaluation_geometry(model) | {name: value for name, value in asked.items() if value is not None}
         self.train_transform = JointTransform(
             self.image_size,
             scale=crop_scale,
@@ -137,10 +138,9 @@ class ShardData(L.LightningDataModule):
             flip=flip,
             rotation=rotation,
             jitter=jitter,
-            crop_ratio=ratio,
-            interpolation=interpolation,
+            **geometry,
         )
-        self.eval_transform = JointTransform(self.image_size, crop_ratio=ratio, interpolation=interpolation)
+        self.eval_transform = JointTransform(self.image_size, **geometry)
         if sources:
             self.sources = parse_sources(sources, "train")
             self.val: Location = (

@@ -1,6 +1,8 @@
 """Joint transforms: an image and its human map go through the same geometry."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,10 @@ from torch import Tensor
 from harmonizer.data.augment import jitter, random_box, rotate
 from harmonizer.data.image import MOST_PIXELS, Pixels
 
-RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+CROP_MODES = ("center", "squash", "border")  # timm's
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "hamming", "box")  # timm's, but for nearest
+RESAMPLING = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
+TORCH = ("bilinear", "bicubic")  # those that PyTorch has too
 Box = tuple[int, int, int, int]
 
 
@@ -21,15 +26,18 @@ class JointTransform:
 
     Args:
         size: Height and width of the result in pixels.
-        scale: Smallest and largest area of a random crop, as a share of the image; None is the evaluation geometry:
-            the shorter side is resized to ``size / crop_ratio`` and the central square taken.
+        scale: Smallest and largest area of a random crop, as a share of the image; None is the evaluation geometry.
         ratio: Smallest and largest aspect ratio (width over height) of a random crop.
         flip: Probability of a horizontal flip.
         rotation: Largest angle in degrees of a random rotation about the centre, either way; what comes in from outside
             is black, and unimportant.
         jitter: Largest relative change of brightness, contrast and saturation.
         crop_ratio: timm's ``crop_pct``.
-        interpolation: Of the image, ``"bilinear"`` or ``"bicubic"``; the map's is always bilinear.
+        interpolation: Of the image, one of ``INTERPOLATIONS``; the map's is always bilinear.
+        crop_mode: timm's. In the evaluation geometry, ``"center"`` resizes the shorter side to ``size / crop_ratio``,
+            ``"squash"`` both sides, ``"border"`` the longer side. The central square is taken; what it has beyond the
+            image is unimportant and black, with ``"border"`` of the colour ``fill``.
+        fill: Colour of borders, per channel, in [0,1].
 
     Raises:
         ValueError: An argument is out of range.
@@ -46,10 +54,12 @@ class JointTransform:
         jitter: float = 0.0,
         crop_ratio: float = 1.0,
         interpolation: str = "bilinear",
+        crop_mode: str = "center",
+        fill: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
-        if size < 1 or not 0 <= flip <= 1 or not 0 < crop_ratio <= 1:
+        if size < 1 or not 0 <= flip <= 1 or not 0 < crop_ratio <= 2:
             raise ValueError(
-                f"expected size >= 1, flip in [0,1] and crop_ratio in (0,1], got {size}, {flip} and {crop_ratio}"
+                f"expected size >= 1, flip in [0,1] and crop_ratio in (0,2], got {size}, {flip} and {crop_ratio}"
             )
         if not 0 <= rotation <= 180 or not 0 <= jitter <= 1:
             raise ValueError(f"expected rotation in [0,180] and jitter in [0,1], got {rotation} and {jitter}")
@@ -57,6 +67,8 @@ class JointTransform:
             raise ValueError(f"expected a crop scale with 0 < smallest <= largest <= 1, got {list(scale)}")
         if interpolation not in RESAMPLING:
             raise ValueError(f"expected interpolation {' or '.join(RESAMPLING)}, got {interpolation!r}")
+        if crop_mode not in CROP_MODES:
+            raise ValueError(f"expected crop_mode {' or '.join(CROP_MODES)}, got {crop_mode!r}")
         self.size = size
         self.scale = None if scale is None else (scale[0], scale[1])
         low, high = torch.tensor(ratio).log().tolist()
@@ -66,6 +78,13 @@ class JointTransform:
         self.jitter = jitter
         self.crop_ratio = crop_ratio
         self.interpolation = interpolation
+        self.crop_mode = crop_mode
+        self.fill = tuple(round(255 * value) for value in fill) if crop_mode == "border" else (0, 0, 0)
+
+    def geometry(self) -> dict[str, Any]:
+        """Return what a summary says of the evaluation geometry; like version 0.1, nothing of the mode ``"center"``."""
+        mode = {} if self.crop_mode == "center" else {"crop_mode": self.crop_mode}
+        return {"crop_ratio": self.crop_ratio, "interpolation": self.interpolation, **mode}
 
     def __call__(self, image: Image.Image | Pixels, human: Image.Image | None, *, seed: int) -> tuple[Tensor, Tensor]:
         """Transform one sample.
@@ -124,7 +143,11 @@ class JointTransform:
     def _image(self, array: Pixels, box: Box | None) -> Tensor:
         """Return the image's pixels (3,size,size) uint8, of (H,W,3)."""
         if box is None:
-            array = np.array(self._evaluated(Image.fromarray(array), RESAMPLING[self.interpolation]))
+            array = np.array(self._evaluated(Image.fromarray(array), RESAMPLING[self.interpolation], self.fill))
+            return torch.from_numpy(array).permute(2, 0, 1)
+        if self.interpolation not in TORCH:
+            square = (self.size, self.size)
+            array = np.array(Image.fromarray(array).resize(square, RESAMPLING[self.interpolation], box=box))
             return torch.from_numpy(array).permute(2, 0, 1)
         left, top, right, bottom = box
         pixels = torch.from_numpy(array[top:bottom, left:right].copy())
@@ -141,25 +164,44 @@ class JointTransform:
         """Return the map's values (size,size); ``size`` is the image's."""
         grey, bilinear = Image.fromarray(values), Image.Resampling.BILINEAR
         if box is None:
-            return np.array(self._evaluated(_resize(grey, *size, bilinear), bilinear))
+            return np.array(self._evaluated(_resize(grey, *size, bilinear), bilinear, 0))
         if grey.size == size:
             return np.array(_resize(grey.crop(box), self.size, self.size, bilinear))
         x, y = grey.width / size[0], grey.height / size[1]
         place = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
         return np.array(grey.resize((self.size, self.size), bilinear, box=place))
 
-    def _evaluated(self, picture: Image.Image, resampling: Image.Resampling) -> Image.Image:
+    def _evaluated(self, image: Image.Image, resampling: Image.Resampling, fill: Any) -> Image.Image:  # noqa: ANN401 - a colour
         """Bring an image to (size,size) by the evaluation geometry, as timm has it."""
-        shorter = math.floor(self.size / self.crop_ratio)
-        width, height = (int(shorter * length / min(picture.size)) for length in picture.size)
+        side = math.floor(self.size / self.crop_ratio)
+        width, height = self._resized(*image.size, side)
         if width * height > MOST_PIXELS:
             raise ValueError(
-                f"an image of {picture.width}x{picture.height} pixels is too narrow: "
-                f"with {shorter} pixels for its shorter side it has more than {MOST_PIXELS}"
+                f"an image of {image.width}x{image.height} pixels is too narrow: "
+                f"with {side} pixels for its shorter side it has more than {MOST_PIXELS}"
             )
-        picture = _resize(picture, width, height, resampling)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        return _crop(picture, (left, top, left + self.size, top + self.size))
+        image = _resize(image, width, height, resampling)
+        left, top = (_margin(length, self.size) for length in (width, height))
+        if left < 0 or top < 0:
+            square = Image.new(image.mode, (self.size, self.size), fill)
+            square.paste(image, (-left, -top))
+            return square
+        return _crop(image, (left, top, left + self.size, top + self.size))
+
+    def _resized(self, width: int, height: int, side: int) -> tuple[int, int]:
+        """Return the width and height to which the evaluation geometry resizes an image."""
+        if self.crop_mode == "squash":
+            return side, side
+        if self.crop_mode == "border":
+            ratio = max(width, height) / side
+            return max(round(width / ratio), 1), max(round(height / ratio), 1)
+        shorter = min(width, height)
+        return int(side * width / shorter), int(side * height / shorter)
+
+
+def _margin(length: int, size: int) -> int:
+    """Return where the central ``size`` of ``length`` pixels begins, below 0 where there are not so many."""
+    return round((length - size) / 2) if length >= size else -((size - length) // 2)
 
 
 def map_values(picture: Image.Image) -> NDArray[np.float32]:

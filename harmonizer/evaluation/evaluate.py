@@ -195,7 +195,7 @@ def _summary(model: nn.Module, label: str | None, source: Images, run: _Run, out
             "weights_sha256": weights_digest(model),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "input_size": run.side,
-            **({name: getattr(transform, name) for name in ("crop_ratio", "interpolation")} if transform else {}),
+            **(transform.geometry() if transform else {}),
         },
         training=None,
         data={

@@ -210,8 +210,7 @@ def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str
             **spec.head(data),
             **({"model_args": dict(spec.model_args)} if spec.model_args else {}),
             "input_size": data.image_size,
-            "crop_ratio": transform.crop_ratio,
-            "interpolation": transform.interpolation,
+            **transform.geometry(),
         },
     }
 

@@ -123,6 +123,7 @@ def _write_model(model: PixelModel, settings: Mapping[str, Any], folder: Path) -
     folder.mkdir(parents=True)
     save_model(backbone, str(folder / "model.safetensors"))
     images |= {"crop_pct": architecture.crop_ratio, "interpolation": architecture.interpolation}
+    images |= {"crop_mode": architecture.crop_mode}
     description = {
         "architecture": shown(architecture),
         "num_classes": settings.get("num_classes") or len(classes),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from harmonizer.data.transforms import CROP_MODES, INTERPOLATIONS
 from harmonizer.untrusted import MOST_SIDE, plain_text, shortened
 
 Kind = Literal["timm", "torchvision", "clip", "factory"]
@@ -24,7 +25,8 @@ class Architecture:
         std: Per channel, in [0,1] units.
         size: Input height and width in pixels; None where the name does not say.
         crop_ratio: timm's ``crop_pct``.
-        interpolation: ``"bilinear"`` or ``"bicubic"``.
+        interpolation: One of the transforms' ``INTERPOLATIONS``.
+        crop_mode: One of ``CROP_MODES``; see :class:`harmonizer.data.transforms.JointTransform`.
         num_classes: Size of the model's own head; None where the name does not say.
         classes: Class names in the model's order; None where the name does not say.
         model_args: Arguments that belong to the name.
@@ -42,6 +44,7 @@ class Architecture:
     size: int | None = None
     crop_ratio: float = 1.0
     interpolation: str = "bilinear"
+    crop_mode: str = "center"
     num_classes: int | None = None
     classes: tuple[str, ...] | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +57,7 @@ class Architecture:
         """Return what a checkpoint keeps of it: plain values, without weights, class names and the making of a head."""
         kept = asdict(self) | {"mean": list(self.mean), "std": list(self.std), "model_args": dict(self.model_args)}
         left_out = ("tag", "weights", "classes", "head", "head_details")
+        left_out += ("crop_mode",) * (self.crop_mode == "center")  # as version 0.1 had it
         return {name: value for name, value in kept.items() if name not in left_out}
 
     def described_head(self) -> dict[str, Any]:
@@ -76,6 +80,12 @@ class Architecture:
             raise ValueError(f"{where}: expected a kind of {', '.join(BY_NAME)}, got {shortened(made.kind)}")
         if made.size is not None and (not isinstance(made.size, int) or not 0 < made.size <= MOST_SIDE):
             raise ValueError(f"{where}: expected a size from 1 to {MOST_SIDE}, got {shortened(made.size)}")
+        if made.crop_mode not in CROP_MODES or made.interpolation not in INTERPOLATIONS:
+            got = shortened([made.crop_mode, made.interpolation])
+            raise ValueError(
+                f"{where}: expected a crop_mode of {', '.join(CROP_MODES)} and an interpolation of "
+                f"{', '.join(INTERPOLATIONS)}, got {got}"
+            )
         return made.fed(made.mean, made.std, where)
 
     def fed(self, mean: Sequence[float] | None, std: Sequence[float] | None, where: str = "") -> "Architecture":

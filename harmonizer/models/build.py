@@ -135,10 +135,19 @@ def model_classes(name: str | Architecture) -> int | None:
     return resolve(name).num_classes
 
 
-def evaluation_geometry(name: str | Architecture) -> tuple[float, str]:
-    """Return a model's own ``crop_pct`` and interpolation (bilinear or bicubic)."""
+def evaluation_geometry(name: str | Architecture) -> dict[str, Any]:
+    """Return how a model's own images are prepared, as :class:`harmonizer.data.transforms.JointTransform` takes it.
+
+    >>> evaluation_geometry("convnext_base.fb_in22k_ft_in1k_384")["crop_mode"]
+    'squash'
+    """
     architecture = resolve(name)
-    return architecture.crop_ratio, architecture.interpolation
+    return {
+        "crop_ratio": architecture.crop_ratio,
+        "interpolation": architecture.interpolation,
+        "crop_mode": architecture.crop_mode,
+        "fill": architecture.mean,  # of borders, as timm has it
+    }
 
 
 def _state(architecture: Architecture, weights: str | None, pretrained: bool) -> tuple[str, dict[str, Tensor]] | None:

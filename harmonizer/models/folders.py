@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harmonizer.data.transforms import CROP_MODES, INTERPOLATIONS
 from harmonizer.models import clip_zoo, factories, timm_zoo, torchvision_zoo
 from harmonizer.models.architecture import HEADS, Architecture
 from harmonizer.untrusted import parse_json, plain_text, shortened
@@ -13,7 +14,13 @@ CONFIG = "config.json"
 CONVERTED = "converted_from"  # what convert_weights adds: the file and its sha256
 MOST_BYTES = 10**7  # of a description
 DECIDED = ("img_size", "num_classes", "in_chans")  # arguments that the size, the classes and the images decide
-FED = {"mean": "mean", "std": "std", "crop_ratio": "crop_pct", "interpolation": "interpolation"}  # ours, timm's
+FED = {  # ours, timm's
+    "mean": "mean",
+    "std": "std",
+    "crop_ratio": "crop_pct",
+    "interpolation": "interpolation",
+    "crop_mode": "crop_mode",
+}
 
 
 def resolve(folder: Path, name: str) -> Architecture:
@@ -70,11 +77,13 @@ def _described(own: Architecture, config: Mapping[str, Any], path: Path) -> Arch
         values["size"] = size[2]
     values["num_classes"] = config.get("num_classes", own.num_classes)
     values["model_args"] = {key: value for key, value in arguments.items() if key not in DECIDED}
-    if values["interpolation"] not in ("bilinear", "bicubic"):
+    if values["interpolation"] not in INTERPOLATIONS:
         values["interpolation"] = "bicubic"
+    if values.get("crop_mode") not in CROP_MODES:
+        values["crop_mode"] = "center"
     ratio = values["crop_ratio"]
-    if not isinstance(ratio, int | float) or not 0 < ratio <= 1:
-        raise ValueError(f"{path}: expected crop_pct in (0,1], got {shortened(ratio)}")
+    if not isinstance(ratio, int | float) or not 0 < ratio <= 2:
+        raise ValueError(f"{path}: expected crop_pct in (0,2], got {shortened(ratio)}")
     return Architecture.of(values, str(path))
 
 

@@ -9,6 +9,7 @@ import timm
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
+from harmonizer.data.transforms import CROP_MODES, INTERPOLATIONS
 from harmonizer.models.architecture import Architecture
 from harmonizer.models.hub import cache_only_when_offline, how_to_get
 from harmonizer.models.model_args import checked_model_args
@@ -35,7 +36,8 @@ def resolve(name: str) -> Architecture:
         std=config.std,
         size=int(config.input_size[-1]),
         crop_ratio=float(config.crop_pct),
-        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
+        interpolation=config.interpolation if config.interpolation in INTERPOLATIONS else "bicubic",
+        crop_mode=config.crop_mode if config.crop_mode in CROP_MODES else "center",
         num_classes=int(config.num_classes),
     )
 

@@ -103,14 +103,38 @@ def test_rotation_turns_image_and_map_about_the_centre():
     assert torch.equal(plain, JointTransform(24, scale=(0.2, 0.9), flip=0.5, rotation=0)(colour, grey, seed=3)[0])
 
 
-def test_evaluation_geometry_is_timms():
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("ratio", [0.875, 1.0, 1.15])
+@pytest.mark.parametrize("interpolation", ["bicubic", "lanczos"])
+@pytest.mark.parametrize("shape", [(180, 131), (60, 201), (96, 96)])
+def test_evaluation_geometry_is_timms(mode, ratio, interpolation, shape):
     from timm.data import create_transform
 
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (180, 131, 3), dtype=np.uint8))
-    ours, _ = JointTransform(96, crop_ratio=0.875, interpolation="bicubic")(picture, None, seed=0)
-    settings = {"crop_pct": 0.875, "interpolation": "bicubic", "mean": (0, 0, 0), "std": (1, 1, 1)}
-    theirs = create_transform((3, 96, 96), **settings)(picture)
-    torch.testing.assert_close(ours, theirs)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
+    mean = (0.485, 0.456, 0.406)
+    settings = {"crop_ratio": ratio, "interpolation": interpolation, "crop_mode": mode, "fill": mean}
+    ours, _ = JointTransform(96, **settings)(image, None, seed=0)
+    geometry = {"crop_pct": ratio, "interpolation": interpolation, "crop_mode": mode}
+    theirs = create_transform((3, 96, 96), mean=mean, std=(1, 1, 1), **geometry)(image)
+    torch.testing.assert_close(ours, theirs + torch.tensor(mean)[:, None, None])
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+def test_the_human_map_takes_the_images_geometry(mode):
+    grey = np.random.default_rng(0).integers(100, 256, (180, 131), dtype=np.uint8)
+    settings = {"crop_ratio": 0.9, "interpolation": "bilinear", "crop_mode": mode}
+    image, human = JointTransform(96, **settings)(
+        Image.fromarray(np.stack([grey] * 3, 2)), Image.fromarray(grey), seed=0
+    )
+    torch.testing.assert_close(image[0], human, atol=1.01 / 255, rtol=0)
+    assert bool((human == 0).any()) == (mode == "border")  # what the map has no value for is unimportant
+
+
+def test_squash_models_of_the_sweep_are_squashed():
+    from harmonizer.models import evaluation_geometry
+
+    assert evaluation_geometry("eva_large_patch14_336.in22k_ft_in1k")["crop_mode"] == "squash"
+    assert evaluation_geometry("resnet50")["crop_mode"] == "center"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +146,7 @@ def test_evaluation_geometry_is_timms():
         ({"rotation": -1.0}, "rotation"),
         ({"scale": (0.9, 0.1)}, "crop scale"),
         ({"interpolation": "nearest"}, "'nearest'"),
+        ({"crop_mode": "fit"}, "crop_mode center or squash or border, got 'fit'"),
     ],
 )
 def test_wrong_transforms_are_named(settings, message):

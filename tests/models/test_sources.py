@@ -164,7 +164,7 @@ def test_a_model_of_the_hub_is_fetched_and_read_as_a_folder(folder, monkeypatch)
         (json.dumps({"architecture": "test_resnet", "pretrained_cfg": {"input_size": 3}}), "expected input_size"),
         (
             json.dumps({"architecture": "test_resnet", "pretrained_cfg": {"crop_pct": 3}}),
-            r"expected crop_pct in \(0,1\]",
+            r"expected crop_pct in \(0,2\]",
         ),
     ],
 )
