@@ -56,8 +56,8 @@ class Architecture:
     def plain(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it: plain values, without weights, class names and the making of a head."""
         kept = asdict(self) | {"mean": list(self.mean), "std": list(self.std), "model_args": dict(self.model_args)}
-        left_out = ("tag", "weights", "classes", "head", "head_details")
-        left_out += ("crop_mode",) * (self.crop_mode == "center")  # as version 0.1 had it
+        centre = ("crop_mode",) * (self.crop_mode == "center")  # as version 0.1 had it
+        left_out = ("tag", "weights", "classes", "head", "head_details", *centre)
         return {name: value for name, value in kept.items() if name not in left_out}
 
     def described_head(self) -> dict[str, Any]:
