@@ -19,6 +19,9 @@ CPU_VALUES, CPU_ROWS = 800_000, (8, 64)  # of a pass: measured best at 32 and at
 Objective = Callable[[Tensor, slice], Tensor]
 """Values (n,) to ascend, from logits (n,K) and the slice of the call's rows that they belong to."""
 
+Decide = Callable[[Tensor, Tensor], Tensor]
+"""Logits (n,K) that decide, from a model's logits (n,K) and the images (n,) int64 that they belong to."""
+
 
 @contextmanager
 def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
@@ -70,6 +73,7 @@ class Engine:
         amp: Lower-precision dtype of the gradient passes, or None.
         classes: Least number of logits that the labels need.
         progress: Called with (images finished, images).
+        decide: What the logits become before an attack sees them; see :meth:`Decision.against`.
 
     Attributes:
         forwards, backwards, unanswered: (images,) int64; an image's passes, and those with a logit that is not finite.
@@ -85,7 +89,9 @@ class Engine:
         amp: torch.dtype | None = None,
         classes: int = 1,
         progress: Callable[[int, int], None] | None = None,
+        decide: Decide | None = None,
     ) -> None:
+        self._decide = decide
         self._classes = max(classes, 2)
         self._width = self._classes  # logits of an image, once a pass has shown it
         self._progress = progress
@@ -107,7 +113,7 @@ class Engine:
         def infer(part: slice) -> tuple[Tensor]:
             copied = inputs[part].clone(memory_format=self.layout(inputs))  # a model may change its input in place
             with torch.no_grad(), self._fast_layers(inputs):
-                return (self._checked(self.call(copied)),)
+                return (self._decided(self._checked(self.call(copied)), rows[part]),)
 
         self._count(self.forwards, rows)
         return self._seen(self._in_batches(infer, inputs)[0], rows)
@@ -128,7 +134,7 @@ class Engine:
                 torch.autocast(inputs.device.type, dtype=self.amp, enabled=self.amp is not None),
             ):
                 logits = self._checked(self.call(leaf))
-            logits = logits.to(inputs.dtype)
+            logits = self._decided(logits.to(inputs.dtype), rows[part])
             gradient = None  # of a model that does not use its input
             if logits.requires_grad:
                 (gradient,) = torch.autograd.grad(objective(logits, part).sum(), leaf, allow_unused=True)
@@ -168,6 +174,9 @@ class Engine:
             )
         self._width = logits.shape[1]
         return logits
+
+    def _decided(self, logits: Tensor, rows: Tensor) -> Tensor:
+        return logits if self._decide is None else self._decide(logits, rows)
 
     def _seen(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Note which of the logits (n,K) of ``rows`` are not finite."""

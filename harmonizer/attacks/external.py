@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from harmonizer.attacks.engine import Engine
-from harmonizer.attacks.finalize import Best, finalize, status_before
-from harmonizer.attacks.l2 import is_usable, per_row
+from harmonizer.attacks.finalize import Best, finalize, fooled, status_before
+from harmonizer.attacks.l2 import is_usable, norms, per_row
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import margin_of
 from harmonizer.attacks.result import Finding, Status
@@ -23,8 +23,12 @@ Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """Attacks images (n,3,H,W) of labels (n,), and returns adversarial candidates of their shape."""
 
 
-def foolbox_attack(name: str) -> Callable[..., Finding]:
+def foolbox_attack(name: str, *, as_found: bool = False) -> Callable[..., Finding]:
     """Return foolbox's attack class ``name``, minimising (``epsilons=None``), as an attack of ours.
+
+    Args:
+        name: Of the class.
+        as_found: Keep its perturbations, which are else pulled back to the boundary.
 
     Raises:
         ValueError: foolbox has no such attack, or (when it runs) the attack no such setting.
@@ -38,7 +42,7 @@ def foolbox_attack(name: str) -> Callable[..., Finding]:
         found: Tensor = attack(**settings)(wrapped, x, y, epsilons=None)[1]
         return found
 
-    return _search(name, attack, run)
+    return _search(name, attack, run, as_found=as_found)
 
 
 def advlib_attack(name: str) -> Callable[..., Finding]:
@@ -58,14 +62,28 @@ def advlib_attack(name: str) -> Callable[..., Finding]:
 
 
 def feng2025(
-    net: Engine, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, steps: int = 1000
+    net: Engine,
+    images: Tensor,
+    labels: Tensor,
+    noise: Noise,
+    *,
+    eps_max: float = 10.0,
+    steps: int = 1000,
+    gamma: float = 10.0,
+    min_stepsize: float = 1e-5,
 ) -> Finding:
     """Run foolbox's L2FMNAttack as the 2025 paper did: for comparison only, since it ends far from the optimum.
 
+    The perturbation is foolbox's, not pulled back to the boundary. The paper attacks a decision between two
+    superclasses: give :func:`harmonizer.attacks.minimal_radius` one.
+
     Reference:
-        Feng, Linsley et al. 2025 (ICLR Re-Align workshop); Pintor et al. 2021 (arXiv 2102.12827).
+        Feng, Linsley et al. 2025 (ICLR Re-Align workshop), whose code has these defaults; foolbox's are gamma 0.05 and
+        no least step. Pintor et al. 2021 (arXiv 2102.12827).
     """
-    return foolbox_attack("L2FMNAttack")(net, images, labels, noise, eps_max=eps_max, steps=steps)
+    settings = {"steps": steps, "gamma": gamma, "min_stepsize": min_stepsize, "max_stepsize": 1.0}
+    attack = foolbox_attack("L2FMNAttack", as_found=True)
+    return attack(net, images, labels, noise, eps_max=eps_max, **settings)
 
 
 class _Exposed(nn.Module):
@@ -99,22 +117,27 @@ class _Exposed(nn.Module):
         self.backwards += len(gradient)
 
 
-def _search(name: str, attack: Callable[..., Any], run: Callable[..., Tensor]) -> Callable[..., Finding]:
+def _search(
+    name: str, attack: Callable[..., Any], run: Callable[..., Tensor], *, as_found: bool = False
+) -> Callable[..., Finding]:
     """Return an attack of ours that calls ``run`` with its settings, model, images and labels."""
 
     def search(
         net: Engine, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
     ) -> Finding:
         _check(name, attack, settings)
-        return _through_verdict(net, images, labels, partial(run, settings), eps_max)
+        return _through_verdict(net, images, labels, partial(run, settings), eps_max, as_found=as_found)
 
     return search
 
 
-def _through_verdict(net: Engine, images: Tensor, labels: Tensor, run: Run, eps_max: float) -> Finding:
+def _through_verdict(
+    net: Engine, images: Tensor, labels: Tensor, run: Run, eps_max: float, *, as_found: bool = False
+) -> Finding:
+    """Run a library's attack; ``as_found`` keeps its perturbations, which are else pulled back to the boundary."""
     everything = torch.arange(len(images), device=images.device)
     clean, gradient = net.start(images, everything, margin_of(labels))
-    best = Best(images, labels, clean)
+    best, attacked = Best(images, labels, clean), images.clone()
     correct = (status_before(clean, labels) == Status.CENSORED).nonzero()[:, 0]
     for rows in torch.split(correct, net.batch_size or max(len(correct), 1)):
         if not len(rows):
@@ -128,7 +151,24 @@ def _through_verdict(net: Engine, images: Tensor, labels: Tensor, run: Run, eps_
         net.unanswered[rows] += (exposed.unanswered | ~finite).long()
         found = torch.where(per_row(finite), found, images[rows]).clamp(0, 1)
         best.offer(rows, found - images[rows], net.logits(found, rows))
-    return finalize(net, images, labels, clean, [best], is_usable(gradient), eps_max)
+        attacked[rows] = found
+    finding = finalize(net, images, labels, clean, [best], is_usable(gradient), eps_max)
+    return _as_found(net, images, labels, attacked, correct, finding) if as_found else finding
+
+
+def _as_found(
+    net: Engine, images: Tensor, labels: Tensor, attacked: Tensor, correct: Tensor, finding: Finding
+) -> Finding:
+    """Put the library's images (B,3,H,W) in place of a finding's, where those fool; ``correct`` rows were attacked."""
+    logits = net.logits(attacked[correct], correct)
+    length = norms((attacked - images).double())
+    fools = torch.zeros_like(labels, dtype=torch.bool)
+    fools[correct] = fooled(logits, labels[correct]) & (length[correct] <= finding.eps_max)
+    prediction = finding.prediction.clone()
+    prediction[correct] = torch.where(fools[correct], logits.argmax(1), labels[correct])
+    status = torch.where(finding.status == Status.FOUND, int(Status.CENSORED), finding.status)
+    status = torch.where(fools, int(Status.FOUND), status)
+    return Finding(status, length, prediction, attacked, finding.eps_max)
 
 
 def _library(module: str, package: str) -> Any:  # noqa: ANN401 - a module without type information

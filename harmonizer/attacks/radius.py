@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harmonizer.attacks.ddn import ddn, ddn_full
+from harmonizer.attacks.decision import Decision
 from harmonizer.attacks.engine import Engine, frozen
 from harmonizer.attacks.external import advlib_attack, feng2025, foolbox_attack
 from harmonizer.attacks.linsley2023 import linsley2023
@@ -16,6 +17,7 @@ from harmonizer.attacks.linsley2023_as_published import linsley2023_as_published
 from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.pgd import pgd
 from harmonizer.attacks.result import AttackResult, Finding, Status
+from harmonizer.models.logits import Caller
 
 Attack = Callable[..., Finding]
 """Called with (net, images, labels, noise) and, by keyword, its settings."""
@@ -38,6 +40,7 @@ def minimal_radius(
     labels: Tensor,
     *,
     attack: str = "ddn",
+    decision: Decision | None = None,
     keys: Sequence[str] | None = None,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -61,6 +64,8 @@ def minimal_radius(
         attack: ``"linsley2023"``, ``"pgd"``, ``"ddn"``, ``"ddn_full"``, ``"feng2025"``, or ``"foolbox:NAME"`` and
             ``"advlib:NAME"`` for the attacks of those libraries; ``"linsley2023_as_published"`` has the known defects
             of the published figures, for replays only.
+        decision: Between superclasses, one of which the attack has to leave; None is between the classes. The paper's
+            own for ``"feng2025"`` is between animate and inanimate classes.
         keys: B sample keys that seed each image's random numbers; without them its contents do.
         batch_size: Most images in one pass; None lets the device decide. It is halved, with a logged warning,
             whenever memory runs out.
@@ -89,6 +94,13 @@ def minimal_radius(
     search = _find(attack)
     _check_settings(attack, search, settings)
     _check_tensors(images, labels, keys, batch_size)
+    whole = attack not in ATTACKS or search is feng2025  # a library's attack sees a model, not an engine
+    decide = None
+    if decision is not None and whole:
+        classes = Caller(model)
+        model, labels = decision.of(model), decision.labels(labels)
+    elif decision is not None:
+        decide = decision.against(labels)
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise ValueError("expected a model made outside torch.inference_mode(), whose parameters allow gradients")
     with frozen(model, images.device, seed):
@@ -100,6 +112,7 @@ def minimal_radius(
             amp=amp,
             classes=int(labels.max()) + 1 if len(labels) else 1,
             progress=progress,
+            decide=decide,
         )
         # An ordinary tensor, also of an inference one.
         clean = images.detach().clone(memory_format=net.layout(images))
@@ -108,12 +121,16 @@ def minimal_radius(
         found = finding.status == Status.FOUND
         adversarial = torch.where(found[:, None, None, None], finding.adversarial, clean).contiguous()
         offset = (adversarial.double() - clean.double()).flatten(1)
+        prediction = finding.prediction
+        if decision is not None and whole and len(images):
+            with torch.no_grad():
+                prediction = decision.classes(classes(adversarial.clone()), prediction)
         return AttackResult(
             status=finding.status,
             eps=torch.where(found, finding.eps, torch.nan),
             l2=torch.where(found, offset.norm(dim=1), torch.nan),
             linf=torch.where(found, offset.abs().amax(1), torch.nan),
-            prediction=finding.prediction,
+            prediction=prediction,
             adversarial=adversarial,
             forwards=net.forwards,
             backwards=net.backwards,
