@@ -23,7 +23,7 @@ def evaluate(config: DictConfig) -> Path:
 
 def measure(config: DictConfig, spec: Any, *, skip_done: bool = False, **details: object) -> Path | None:  # noqa: ANN401
     """Measure a model, resuming an interrupted evaluation; return None when it is done already."""
-    data = build(config.data, model=spec.source, image_size=spec.image_size)
+    data = build(config.data, model=spec.source, image_size=config.attack_size or spec.image_size, **config.geometry)
     callbacks = build_all(config.callbacks)
     writer = build(config.writer, spec=spec, **details)
     if skip_done and writer.is_done(data, callbacks["evaluation"].protocol):

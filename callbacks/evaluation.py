@@ -2,17 +2,19 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
 
 from callbacks.hooks import EvaluationHooks, Progress
-from harmonizer.attacks import AttackResult, check_attack
+from harmonizer.attacks import AttackResult, Decision, check_attack
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import REPEATED
+from harmonizer.evaluation.alignments import NULL, POOL, OtherMaps, check_scores
+from harmonizer.evaluation.decision import CLASSES, check_decision
 from harmonizer.evaluation.examples import keep_examples
 from harmonizer.evaluation.masking import MaskingReport
 from harmonizer.evaluation.measure import images_at_once, measure_batch
@@ -33,6 +35,9 @@ class Evaluation(L.Callback):
         attack: Name, as :func:`harmonizer.attacks.minimal_radius` takes it.
         settings: Settings of the attack.
         images: How many of the first validation images, over all processes; None takes all.
+        decision: What the attack has to change: ``"classes"`` or ``"animate"``.
+        categories: Table of the classes' categories, for the latter.
+        scores: Names of further alignment scores, of :mod:`harmonizer.evaluation.alignments`.
         every_n_epochs: In training, measure after every n-th epoch; 0 never. The last epoch is always measured, unless
             it is 0.
         at_once: Images attacked in one call, after which their rows can be kept; None takes a batch, and fewer on a
@@ -51,6 +56,9 @@ class Evaluation(L.Callback):
         settings: Mapping[str, Any] | None = None,
         *,
         images: int | None = None,
+        decision: str = CLASSES,
+        categories: str | None = None,
+        scores: Sequence[str] = (),
         every_n_epochs: int = 1,
         at_once: int | None = None,
         health: int = 0,
@@ -61,7 +69,15 @@ class Evaluation(L.Callback):
         for name, value in {"every_n_epochs": every_n_epochs, "health": health}.items():
             if value < 0:
                 raise ValueError(f"expected {name} of at least 0, got {value}")
-        self.protocol = Protocol(attack, dict(settings or {}), images)
+        check_decision(decision)
+        self.protocol = Protocol(
+            attack,
+            dict(settings or {}),
+            images,
+            decision,
+            categories,
+            check_scores([scores] if isinstance(scores, str) else scores),
+        )
         check_attack(attack, self.protocol.settings)  # now, not after the first epochs
         self.every_n_epochs = every_n_epochs
         self.at_once = at_once
@@ -72,6 +88,8 @@ class Evaluation(L.Callback):
         self._rows: list[Row] = []
         self._masking: MaskingReport | None = None  # until the report is made
         self._skipped = 0
+        self._decision: Decision | None = None
+        self._others: OtherMaps | None = None
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin, where an evaluation is due."""
@@ -84,6 +102,9 @@ class Evaluation(L.Callback):
         self._progress = Progress(self.protocol, total, self.at_once, eps_max=eps_max)
         for callback in _listeners(trainer):
             callback.on_evaluation_start(trainer, pl_module, self._progress)
+        self._decision = self.protocol.decide(data_of(trainer).classes)
+        if NULL in self.protocol.scores:
+            self._others = OtherMaps.of(data_of(trainer).spread_samples(POOL))
         examined = self.health and trainer.is_global_zero and self._progress.health is None
         self._masking = MaskingReport(self.health) if examined else None
 
@@ -103,7 +124,7 @@ class Evaluation(L.Callback):
             progress.rows |= {row.key: row for row in rows}
             self._tell(trainer, pl_module, rows)
             if self._masking is not None:
-                self._masking.collect(part, rows)
+                self._masking.collect(part, rows, self._decision)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Examine the gradients, in the first process, and log the scores; every process takes part."""
@@ -173,6 +194,9 @@ class Evaluation(L.Callback):
             module.model,
             batch,
             self.protocol.attack,
+            decision=self._decision,
+            scores=self.protocol.scores,
+            others=self._others,
             known=known if whole else None,
             on_attack=keep,
             progress=attacked,

@@ -102,7 +102,7 @@ def evaluation_facts(
         "device": _device(trainer),
         "data": _data(data, data_name),
         "validation": f"{_samples(data.manifest)} from {data.val}",
-        "attack": f"{protocol.attack} on {progress.total} of them{settings}",
+        "attack": f"{protocol.name} on {progress.total} of them{settings}",
     }
 
 
@@ -132,7 +132,7 @@ def _training_attack(trainer: L.Trainer) -> str:
         return "none during training"
     protocol = found[0].protocol
     images = protocol.count(data_of(trainer))
-    return f"{protocol.attack} on {images} validation images, every {every} epochs and after the last"
+    return f"{protocol.name} on {images} validation images, every {every} epochs and after the last"
 
 
 def _evaluation(checkpoint: Path) -> list[str]:

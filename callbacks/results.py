@@ -89,6 +89,9 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         if wanted["model"]["seed"] == 0:  # the default, which earlier versions did not write down
             summary["model"].setdefault("seed", 0)
         different = different_settings(wanted, summary)
+        different += [
+            f"scores (without {name})" for name in protocol.scores if name not in (summary.get("scores") or {})
+        ]
         if different and not self.overwrite:
             raise FileExistsError(
                 f"{self.folder} holds results with other {', '.join(different)}; add overwrite=true to replace them, "
@@ -107,7 +110,9 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         assert isinstance(pl_module, HarmonizerModule)
         request = request_of(self.spec, data_of(trainer), progress.protocol)
         request |= {"weights_sha256": weights_digest(pl_module.model), "at_once": progress.at_once}
-        self.work = Work(self.folder, request, rank=trainer.global_rank, world=trainer.world_size)
+        scores = progress.protocol.scores
+        request |= {"scores": list(scores)} if scores else {}
+        self.work = Work(self.folder, request, rank=trainer.global_rank, world=trainer.world_size, extra=scores)
         trainer.strategy.barrier()
         self.work.start()
         progress.rows |= self.work.rows

@@ -7,7 +7,8 @@ from rich.table import Table
 
 from callbacks.evaluation import data_of
 from harmonizer.cli.console import show_table
-from harmonizer.evaluation.summary import ceiling_source
+from harmonizer.evaluation.by_name import ceiling_source
+from harmonizer.evaluation.decision import CLASSES, protocol_name
 
 ROWS = {
     "accuracy": ("accuracy", "{:.1%}"),
@@ -29,10 +30,11 @@ class ScoreTable(L.Callback):
 
     Args:
         attack: Name of the attack behind tolerance and adversarial alignment: other attacks give other scores.
+        decision: What it had to change, likewise.
     """
 
-    def __init__(self, attack: str) -> None:
-        self.attack = attack
+    def __init__(self, attack: str, decision: str = CLASSES) -> None:
+        self.attack = protocol_name(attack, decision)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the last epoch's scores."""

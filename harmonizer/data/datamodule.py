@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 
+from harmonizer.data.batch import Batch
 from harmonizer.data.convert.readers.record import Stack
 from harmonizer.data.dataset import OnError, SampleFolder, SampleIndex, ShardDataset
 from harmonizer.data.demo.dataset import ensure_demo
@@ -197,6 +198,12 @@ class ShardData(L.LightningDataModule):
         batches = EvaluationBatches(len(dataset), self.eval_batch_size, rank=rank, world=world)
         self._evaluation = BatchLoader(dataset, batches, **self.workers)
         return self._evaluation
+
+    def spread_samples(self, count: int) -> Batch:
+        """Return validation samples at even distances, as evaluation prepares them; damaged ones are skipped."""
+        dataset = ShardDataset([self._opener.folder(self.val, self.manifest)], self.eval_transform, on_error="skip")
+        step = max(len(dataset) // count, 1)
+        return dataset.__getitems__([SampleIndex(at, 0) for at in range(0, len(dataset), step)][:count]).batch
 
     def require_maps(self) -> None:
         """Refuse to harmonize without a single human map.

@@ -1,30 +1,34 @@
 """Measure a model in Python: ``harmonizer.evaluate``."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harmonizer.attacks import AttackResult, check_attack
+from harmonizer.attacks import AttackResult, Decision, check_attack
 from harmonizer.attacks.engine import frozen
 from harmonizer.cli.console import Bars
 from harmonizer.data.batch import Batch
 from harmonizer.data.convert.readers.record import Stack
 from harmonizer.data.direct.folder import Reading
 from harmonizer.data.human_map import Method
+from harmonizer.evaluation.alignments import NULL, POOL, OtherMaps, check_scores
+from harmonizer.evaluation.by_name import agreement_of
+from harmonizer.evaluation.decision import CLASSES, check_decision
 from harmonizer.evaluation.examples import Examples, keep_examples, stack_examples
 from harmonizer.evaluation.images import Images, images_of
 from harmonizer.evaluation.load import device_of, load
 from harmonizer.evaluation.masking import MaskingReport
 from harmonizer.evaluation.measure import images_at_once, measure_batch
 from harmonizer.evaluation.results import Results
-from harmonizer.evaluation.summary import Outcome, assemble
+from harmonizer.evaluation.summary import Outcome, Protocol, assemble
 from harmonizer.models import Architecture, PixelModel, shown, weights_digest
 from harmonizer.models.logits import Caller
 from harmonizer.models.trial import warn_of_probabilities
+from harmonizer.report.categories import ANIMATE
 from harmonizer.results import Row
 from harmonizer.results.families import guess_family
 from harmonizer.statistics import Status
@@ -38,6 +42,9 @@ def evaluate(
     images: int | None = None,
     label: str | None = None,
     health: int = 0,
+    decision: str | None = None,
+    categories: str | Path | None = None,
+    scores: Sequence[str] = (),
     progress: bool = True,
     maps: str | Path | None = None,
     classes: str | int | None = None,
@@ -60,6 +67,10 @@ def evaluate(
         label: Name for tables and figures; None takes the model's.
         health: Correctly classified images whose gradients are examined for masking, within a tenth of the attacks'
             cost; 0 makes no report.
+        decision: What the attack has to change: ``"classes"``, or ``"animate"``, whether something animate is shown;
+            None is ``"animate"`` for ``feng2025``, as in its paper, and ``"classes"`` for all others.
+        categories: Table of the classes' categories, for ``"animate"`` and classes that are not ImageNet's.
+        scores: Names of further alignment scores, of :mod:`harmonizer.evaluation.alignments`.
         progress: Show how far it is.
         maps: Of images read as they are, the folder of human maps; None looks next to the images.
         classes: Of such images, ``"imagenet"``, a number or a file of names; None takes the folders' or labels' names.
@@ -82,8 +93,17 @@ def evaluate(
         raise ValueError(f"expected images >= 1, got {images}")
     network = load(model) if isinstance(model, str | Path) else model
     check_attack(attack, settings)
-    reading = Reading(maps, classes, prepare, stack)
-    source, run = images_of(data, network, reading), _Run(network, attack, settings, images, health)
+    source = images_of(data, network, Reading(maps, classes, prepare, stack))
+    protocol = Protocol(
+        attack,
+        dict(settings),
+        images,
+        decision or (ANIMATE if attack == "feng2025" else CLASSES),
+        None if categories is None else str(categories),
+        check_scores(scores),
+    )
+    check_decision(protocol.decision)
+    run = _Run(network, protocol, health, source)
     total = source.total if images is None else min(images, source.total or images)
     start = time.monotonic()
     with Bars(shown=progress) as bars:
@@ -110,17 +130,19 @@ def evaluate(
 class _Run:
     """An evaluation while it runs."""
 
-    def __init__(
-        self, model: nn.Module, attack: str, settings: Mapping[str, Any], images: int | None, health: int
-    ) -> None:
-        self.model, self.attack, self.settings, self.images = model, attack, dict(settings), images
+    def __init__(self, model: nn.Module, protocol: Protocol, health: int, source: Images) -> None:
+        self.model, self.protocol, self.images = model, protocol, protocol.images
         self.device = device_of(model)
         self.rows: list[Row] = []
         self.keys: set[str] = set()
         self.examples: Examples = {}
-        self.eps_max = float(settings.get("eps_max", 10.0))
+        self.eps_max = float(protocol.settings.get("eps_max", 10.0))
         self.right = self.count = self.side = 0
         self.masking = MaskingReport(health) if health else None
+        shards = source.shards
+        self.others = OtherMaps.of(shards.spread_samples(POOL)) if shards and NULL in protocol.scores else None
+        self.names = shards.classes if shards else None
+        self.decision: Decision | None = None
 
     def take(self, batch: Batch, source: Images, show: Any) -> None:  # noqa: ANN401 - called with a number of images
         """Measure a batch: attack what is still to be attacked, classify the rest."""
@@ -132,6 +154,8 @@ class _Run:
         if not self.rows:
             with frozen(self.model, self.device, 0), torch.no_grad():
                 warn_of_probabilities(Caller(self.model)(batch.images[:2]), type(self.model).__name__)
+        if self.decision is None and self.protocol.decision != CLASSES:
+            self.decision = self.protocol.decide(self._class_names(batch))
         size = images_at_once(self.device, len(chosen.labels))
         for start in range(0, len(chosen.labels), size):
             part = chosen.part(start, start + size)
@@ -156,10 +180,13 @@ class _Run:
         rows = measure_batch(
             self.model,
             part,
-            self.attack,
+            self.protocol.attack,
+            decision=self.decision,
+            scores=self.protocol.scores,
+            others=self.others,
             on_attack=keep,
             progress=lambda done, _: show(before + done),
-            **self.settings,
+            **self.protocol.settings,
         )
         twice = [row.key for row in rows if row.key in self.keys]
         if twice:
@@ -168,7 +195,14 @@ class _Run:
         self.rows += rows
         self._count(torch.tensor([row.status != Status.WRONG for row in rows]))
         if self.masking is not None:
-            self.masking.collect(part, rows)
+            self.masking.collect(part, rows, self.decision)
+
+    def _class_names(self, batch: Batch) -> Sequence[str]:
+        """Return the data's classes; those of tensors are as many as the model has logits."""
+        if self.names is None:
+            with frozen(self.model, self.device, 0), torch.no_grad():
+                self.names = tuple(map(str, range(Caller(self.model)(batch.images[:1]).shape[1])))
+        return self.names
 
     def _count(self, right: Tensor) -> None:
         self.right += int(right.sum())
@@ -205,8 +239,9 @@ def _summary(model: nn.Module, label: str | None, source: Images, run: _Run, out
             "skipped": 0,
             "classes": len(manifest.classes) if manifest else 1 + max(row.label for row in run.rows),
         },
-        protocol={"attack": run.attack, "settings": run.settings, "images": len(run.rows), "data": source.digest}
-        | repeated,
+        protocol=run.protocol.described(run.decision) | {"images": len(run.rows), "data": source.digest} | repeated,
         ceilings=manifest.ceilings if manifest else None,
         device=run.device,
+        scores=run.protocol.scores,
+        agreement=agreement_of(source.shards) if source.shards else None,
     )

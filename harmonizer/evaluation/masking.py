@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harmonizer.attacks import gradient_masking_report
+from harmonizer.attacks import Decision, gradient_masking_report
 from harmonizer.attacks.diagnostics import PASSES
 from harmonizer.attacks.engine import frozen
 from harmonizer.data.batch import Batch
@@ -30,9 +30,11 @@ class MaskingReport:
         self._images: list[Tensor] = []
         self._labels: list[Tensor] = []
         self._count = 0
+        self._decision: Decision | None = None
 
-    def collect(self, batch: Batch, rows: list[Row]) -> None:
-        """Keep what is needed of a batch and of its rows."""
+    def collect(self, batch: Batch, rows: list[Row], decision: Decision | None = None) -> None:
+        """Keep what is needed of a batch and of its rows, which were attacked on this decision."""
+        self._decision = decision
         correct = [i for i, row in enumerate(rows) if row.status != Status.WRONG][: self.limit - self._count]
         if correct or not self._images:  # without a correct image the report says that it examined none
             self._images.append(batch.images[correct].clone())
@@ -54,9 +56,10 @@ class MaskingReport:
         """
         spent = sum(row.forwards + row.backwards for row in rows)
         images = min(max(int(SHARE * spent / PASSES), 1), self.limit)
-        report = gradient_masking_report(
-            model, torch.cat(self._images), torch.cat(self._labels), limit=images, progress=progress
-        )
+        labels, attacked = torch.cat(self._labels), model
+        if self._decision is not None:
+            attacked, labels = self._decision.of(model), self._decision.labels(labels)
+        report = gradient_masking_report(attacked, torch.cat(self._images), labels, limit=images, progress=progress)
         if report.masked:
             sys.stderr.write(
                 f"warning: this model looks masked, its tolerance may be overestimated: {'; '.join(report.reasons)}\n"

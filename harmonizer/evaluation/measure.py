@@ -6,11 +6,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from harmonizer.attacks import AttackResult, minimal_radius
+from harmonizer.attacks import AttackResult, Decision, minimal_radius
 from harmonizer.data.batch import Batch
+from harmonizer.evaluation.alignments import OF_PREDICTION, OtherMaps, predicted_scores
 from harmonizer.functional import MASKS, attack_map, dice, iou, spearman
-from harmonizer.functional.saliency import Mask
-from harmonizer.models import evaluation_saliency
+from harmonizer.models import evaluation_saliencies, evaluation_saliency
 from harmonizer.results import Row
 from harmonizer.statistics import Status
 
@@ -23,6 +23,9 @@ def measure_batch(
     batch: Batch,
     attack: str = "ddn",
     *,
+    decision: Decision | None = None,
+    scores: Sequence[str] = (),
+    others: OtherMaps | None = None,
     known: Sequence[Row] | None = None,
     on_attack: Callable[[AttackResult], None] | None = None,
     **settings: object,
@@ -33,6 +36,9 @@ def measure_batch(
         model: Maps images (B,3,H,W) in [0,1] to logits (B,K).
         batch: B images; :meth:`harmonizer.data.batch.Batch.of` makes one of tensors.
         attack: Name, as :func:`harmonizer.attacks.minimal_radius` takes it.
+        decision: Between superclasses; None is between the classes.
+        scores: Names of further scores, of :mod:`harmonizer.evaluation.alignments`; their columns are NaN without.
+        others: Human maps for ``onevision2026_null``; None takes those of the batch.
         known: B rows of an earlier measurement: these images are not attacked again.
         on_attack: Called with the attack's tensors.
         settings: Settings of the attack.
@@ -49,13 +55,27 @@ def measure_batch(
     ['0', '1']
     """
     if known is None:
-        result = minimal_radius(model, batch.images, batch.labels, attack=attack, keys=batch.keys, **settings)  # type: ignore[arg-type]
+        result = minimal_radius(
+            model,
+            batch.images,
+            batch.labels,
+            attack=attack,
+            decision=decision,
+            keys=batch.keys,
+            **settings,  # type: ignore[arg-type]
+        )
         if on_attack is not None:
             on_attack(result)
-        rows = _attack_rows(batch, result)
+        rows = _attack_rows(batch, result, scores)
     else:
         rows = [replace(row, has_map=has_map) for row, has_map in zip(known, batch.has_map.tolist(), strict=True)]
-    return _with_saliency(rows, batch, evaluation_saliency(model, batch.images, batch.labels))
+    if not set(scores) & set(OF_PREDICTION):
+        return _with_saliency(rows, batch, evaluation_saliency(model, batch.images, batch.labels))
+    true, predicted = evaluation_saliencies(model, batch.images, batch.labels)
+    others = OtherMaps.of(batch) if others is None else others
+    found = {name: values.tolist() for name, values in predicted_scores(scores, predicted, batch, others).items()}
+    rows = [replace(row, **{name: values[i] for name, values in found.items()}) for i, row in enumerate(rows)]
+    return _with_saliency(rows, batch, true)
 
 
 def images_at_once(device: torch.device, count: int) -> int:
@@ -63,14 +83,16 @@ def images_at_once(device: torch.device, count: int) -> int:
     return ON_CPU if device.type == "cpu" else max(count, 1)
 
 
-def _attack_rows(batch: Batch, result: AttackResult) -> list[Row]:
+def _attack_rows(batch: Batch, result: AttackResult, scores: Sequence[str]) -> list[Row]:
     """Return the rows of an attack's outcome, without what saliency adds."""
     counts = (result.status == Status.FOUND) & batch.has_map
     columns = {name: getattr(result, name) for name in ("prediction", "eps", "l2", "linf", "forwards", "backwards")}
     columns |= {"label": batch.labels, "has_map": batch.has_map, "rms": result.l2 * batch.images[0].numel() ** -0.5}
     for mask in MASKS:
         name = "alignment" if mask == PUBLISHED_MASK else f"alignment_{mask}"
-        columns[name] = _correlation(batch, result.adversarial, counts, mask)
+        columns[name] = _correlation(batch, attack_map(result.adversarial, batch.images, mask=mask), counts)
+    if "feng2025" in scores:
+        columns["feng2025"] = _correlation(batch, (result.adversarial - batch.images).amax(1).abs(), counts)
     values = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         Row(key=key, status=Status(status), **dict(zip(columns, row, strict=True)))
@@ -78,10 +100,10 @@ def _attack_rows(batch: Batch, result: AttackResult) -> list[Row]:
     ]
 
 
-def _correlation(batch: Batch, adversarial: Tensor, counts: Tensor, mask: Mask) -> Tensor:
-    """Return (B,) float64 Spearman correlations of attack maps with human maps; NaN where there is none."""
+def _correlation(batch: Batch, maps: Tensor, counts: Tensor) -> Tensor:
+    """Return (B,) Spearman correlations of attack maps (B,H,W) with human maps; NaN where there is none."""
     found = batch.images.new_full((len(batch.images),), torch.nan, dtype=torch.float64)
-    found[counts] = spearman(attack_map(adversarial[counts], batch.images[counts], mask=mask), batch.human_map[counts])
+    found[counts] = spearman(maps[counts], batch.human_map[counts])
     return found
 
 

@@ -104,14 +104,14 @@ class ModelSpec:
 
         Args:
             classes: Class names of the data.
-            data: Whose training split a probe is fitted to.
+            data: Whose training split a probe is fitted to; images of another size than the model's are interpolated.
             device: Where a probe is fitted.
 
         Raises:
             ValueError: The model does not know these classes, or ImageNet's are in another order than its own.
         """
         if self.checkpoint is not None:
-            return self.restored(classes)
+            return self._interpolating(self.restored(classes), data)
         architecture = resolve(self.source)
         if architecture.kind == "clip" and architecture.weights is None:
             architecture = self._with_texts(architecture, classes)
@@ -129,6 +129,7 @@ class ModelSpec:
                 model_args=self.model_args,
                 architecture=architecture if architecture.kind == "clip" else None,
             )
+        module = self._interpolating(module, data)
         if self.probe:
             assert data is not None
             batches = ((batch.images, batch.labels) for batch in data.probe_dataloader(self.probe))
@@ -137,6 +138,12 @@ class ModelSpec:
                 f"probe: the last layer is fitted to {made['probe_fitted']} images of the training split; l2 "
                 f"{made['probe_l2']:g}, cross-entropy {made['probe_held_out_cross_entropy']:.3f} on a held-out fifth"
             )
+        return module
+
+    def _interpolating(self, module: HarmonizerModule, data: ShardData | None) -> HarmonizerModule:
+        """Let the module take the data's images where these have another size than its own."""
+        if data is not None and data.image_size != self.image_size:
+            module.model.interpolates_to, module.model.image_size = self.image_size, data.image_size
         return module
 
     def _with_texts(self, architecture: Architecture, classes: Sequence[str]) -> Architecture:

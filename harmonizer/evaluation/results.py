@@ -1,6 +1,6 @@
 """The results of an evaluation in Python: rows, aggregates, a figure, and the folder that the programs read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -15,6 +15,7 @@ from harmonizer import results as stored
 from harmonizer.report.data import Model
 from harmonizer.report.survival import survival_curves
 from harmonizer.results import COLUMNS, Row, write_results
+from harmonizer.results.row import EXTRA
 from harmonizer.results.rows import Columns
 from harmonizer.statistics import STATUSES, Status
 
@@ -34,10 +35,11 @@ class Results(stored.Results):
     @cached_property
     def columns(self) -> Columns:
         """The rows as arrays, by the columns of ``images.csv``."""
-        kinds = {str: np.str_, int: np.int64, float: np.float64}
+        kinds: Mapping[Any, Any] = {str: np.str_, int: np.int64, float: np.float64}
+        asked = {name: float for name in EXTRA if name in (self.summary.get("scores") or {})}
         return {
             name: np.array([getattr(row, name) for row in self.rows], dtype=kinds.get(kind, np.int64))
-            for name, kind in COLUMNS.items()
+            for name, kind in {**COLUMNS, **asked}.items()
         }
 
     @property

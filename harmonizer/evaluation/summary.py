@@ -11,8 +11,12 @@ import torch
 import torchvision
 
 import harmonizer
+from harmonizer.attacks import Decision
+from harmonizer.data.ceilings.file import Agreement
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Ceilings
+from harmonizer.evaluation.by_name import agreement_of, alignment_of, scores_by_name
+from harmonizer.evaluation.decision import CLASSES, decision_digest, decision_of, protocol_name
 from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.fast import fast_mode
 from harmonizer.files import file_sha256
@@ -23,8 +27,6 @@ from harmonizer.results.families import guess_family
 from harmonizer.statistics import (
     AS_PUBLISHED,
     BOUND,
-    NOISE_CEILING,
-    alignment_summary,
     as_published_summary,
     mean_summary,
     proportion,
@@ -45,11 +47,31 @@ class Protocol:
         attack: Name of the attack.
         settings: Settings of the attack.
         images: How many of the first validation images; None takes all.
+        decision: What the attack has to change: ``"classes"`` or ``"animate"``.
+        categories: Table of the classes' categories, for the latter.
+        scores: Names of further alignment scores.
     """
 
     attack: str
     settings: Mapping[str, Any]
     images: int | None = None
+    decision: str = CLASSES
+    categories: str | None = None
+    scores: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The attack with its decision, as results name them: other decisions give other radii."""
+        return protocol_name(self.attack, self.decision)
+
+    def decide(self, classes: Sequence[str]) -> Decision | None:
+        """Return the decision over the data's classes; None is between the classes."""
+        return decision_of(self.decision, classes, self.categories)
+
+    def described(self, decision: Decision | None) -> dict[str, Any]:
+        """Return what a summary says of the attack and its decision."""
+        told = {} if decision is None else {"decision": {"name": decision.name, "sha256": decision_digest(decision)}}
+        return {"attack": self.name, "settings": dict(self.settings), **told}
 
     def count(self, data: ShardData) -> int:
         """Return how many images of the data are measured."""
@@ -124,6 +146,8 @@ def summarise(
         },
         protocol=request["protocol"],
         ceilings=manifest.ceilings,
+        scores=protocol.scores,
+        agreement=agreement_of(data),
         device=module.device,
     )
 
@@ -137,6 +161,8 @@ def assemble(
     protocol: Mapping[str, Any],
     ceilings: Ceilings | None,
     device: torch.device,
+    scores: Sequence[str] = (),
+    agreement: Agreement | None = None,
 ) -> dict[str, Any]:
     """Assemble ``summary.json`` of what is known of model and data; see :mod:`harmonizer.results.schema`.
 
@@ -148,6 +174,8 @@ def assemble(
         protocol: What decides the numbers, without ``eps_max``.
         ceilings: What people reach on each image; None takes the published noise ceiling.
         device: Where it was measured.
+        scores: Further alignment scores that the rows have.
+        agreement: ClickMe v2's ceilings, for the scores that are shares of these.
     """
     rows, eps_max = outcome.rows, outcome.eps_max
     status, radius = [row.status for row in rows], [row.l2 for row in rows]
@@ -167,6 +195,7 @@ def assemble(
         "as_published": _replay(asked, rows),
         "adversarial_alignment": alignment_of([row for row in rows if row.aligned], "alignment", ceilings),
         "feature_alignment": alignment_of([row for row in rows if row.has_map], "feature_alignment", ceilings),
+        **({"scores": scores_by_name(rows, scores, ceilings, agreement)} if scores else {}),
         "health": outcome.health,
         "cost": {
             "forwards": sum(row.forwards for row in rows),
@@ -194,8 +223,7 @@ def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str
     transform, path = data.eval_transform, spec.checkpoint
     return {
         "protocol": {
-            "attack": protocol.attack,
-            "settings": dict(protocol.settings),
+            **protocol.described(protocol.decide(data.manifest.classes)),
             "images": protocol.count(data),
             "data": data.manifest.digest(),
             **({"sample_names": "SHARD/KEY"} if data.manifest.repeated_keys else {}),  # seeds depend on names
@@ -210,24 +238,10 @@ def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str
             **spec.head(data),
             **({"model_args": dict(spec.model_args)} if spec.model_args else {}),
             "input_size": data.image_size,
+            **({} if data.image_size == spec.image_size else {"interpolated_to": spec.image_size}),
             **transform.geometry(),
         },
     }
-
-
-def ceiling_source(ceilings: Ceilings | None) -> str:
-    """Return in words which noise ceiling scores are shares of."""
-    if ceilings is None:
-        return f"{NOISE_CEILING}, as published (Linsley et al. 2023)"
-    own = sum(value is not None for value in ceilings.per_image.values())
-    return f"split-half reliability of these data ({own} images with their own, others {ceilings.overall})"
-
-
-def alignment_of(rows: Sequence[Row], column: str, ceilings: Ceilings | None) -> dict[str, Any]:
-    """Summarise a column of rank correlations over rows, and say which noise ceiling it is a share of."""
-    reached = None if ceilings is None else [ceilings.of(row.key) for row in rows]
-    summary = alignment_summary([getattr(row, column) for row in rows], ceilings=reached)
-    return summary | {"ceiling_source": ceiling_source(ceilings)}
 
 
 def _training(settings: Mapping[str, Any]) -> dict[str, Any]:

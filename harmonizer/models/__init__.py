@@ -10,7 +10,8 @@ from harmonizer.models.build import (
     model_image_size,
     shown,
 )
-from harmonizer.models.pixel_model import PixelModel, evaluation_saliency, weights_digest
+from harmonizer.models.pixel_model import PixelModel, weights_digest
+from harmonizer.models.saliency import evaluation_saliencies, evaluation_saliency
 from harmonizer.models.sources import resolve
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "backbone_shapes",
     "build_model",
     "evaluation_geometry",
+    "evaluation_saliencies",
     "evaluation_saliency",
     "model_classes",
     "model_image_size",

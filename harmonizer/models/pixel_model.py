@@ -4,12 +4,12 @@ import hashlib
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harmonizer.fast import FastPath
-from harmonizer.functional import input_saliency
 from harmonizer.models.architecture import Architecture
-from harmonizer.models.logits import Caller, as_logits, evaluation_mode
+from harmonizer.models.logits import as_logits
 
 
 class PixelModel(nn.Module):
@@ -27,10 +27,12 @@ class PixelModel(nn.Module):
     Attributes:
         architecture: What it was built from; None for a wrapped model.
         image_size: Input height and width in pixels; None for any.
+        interpolates_to: Height and width in pixels to which images of another size are interpolated, without a crop.
     """
 
     architecture: Architecture | None = None
     image_size: int | None = None
+    interpolates_to: int | None = None
 
     def __init__(
         self,
@@ -69,6 +71,11 @@ class PixelModel(nn.Module):
         """
         if num_mapped is not None and not 0 < num_mapped <= len(images):
             raise ValueError(f"expected num_mapped in [1,{len(images)}], as many as there are images, got {num_mapped}")
+        size = self.interpolates_to
+        if size is not None and images.shape[2:] != (size, size):
+            own = "bilinear" if self.architecture is None else self.architecture.interpolation
+            mode = "bicubic" if own == "bicubic" else "bilinear"
+            images = F.interpolate(images, (size, size), mode=mode, align_corners=False)
         for module in self.attention:
             module.fused_attn = not self.training  # type: ignore[assignment]
         passes: AbstractContextManager[None] = nullcontext()
@@ -87,22 +94,3 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def evaluation_saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the saliency that feature alignment compares: max over channels of |d true logit / d image|.
-
-    In evaluation mode, also under ``no_grad`` and ``inference_mode``; the model's mode is restored and no parameter's
-    gradient is touched.
-
-    Args:
-        model: Maps images (B,3,H,W) in [0,1] to logits (B,K), as :func:`harmonizer.attacks.minimal_radius` takes it.
-        images: (B,3,H,W).
-        labels: (B,) int64.
-
-    Returns:
-        (B,H,W), >= 0.
-    """
-    with evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
-        images = images.detach().clone().requires_grad_()
-        return input_saliency(Caller(model)(images), images, labels.clone(), reduction="absmax")

@@ -120,7 +120,7 @@ def write_results(
     try:
         text = json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False)
         (temporary / SUMMARY).write_text(text + "\n", encoding="utf-8")
-        write_rows(temporary / IMAGES, rows)
+        write_rows(temporary / IMAGES, rows, tuple(plain.get("scores") or ()))
         if examples:
             check_examples(examples, "examples")
             np.savez_compressed(temporary / EXAMPLES, **dict(examples), allow_pickle=False)

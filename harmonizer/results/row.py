@@ -8,11 +8,14 @@ from typing import Any
 from harmonizer.statistics import Status
 
 _KEPT = {"column": False}  # known while an evaluation runs, not written
+_ASKED = {"column": "asked"}  # written where it was asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """What an evaluation found on one image; its fields are the columns of ``images.csv``, in their order.
+
+    The scores from ``feng2025`` on are columns only where they were asked for (``EXTRA``).
 
     Attributes:
         key: The sample's name in its data set.
@@ -31,6 +34,10 @@ class Row:
             :func:`harmonizer.functional.attack_map`, as for the next two.
         alignment_max_of_abs: Likewise.
         alignment_l2: Likewise.
+        feng2025: As ``alignment``, of the absolute value of the largest channel.
+        onevision2026: Spearman correlation of the predicted class's blurred saliency with the human map.
+        onevision2026_topk: As ``onevision2026``, of as many pixels as people marked.
+        onevision2026_null: As ``onevision2026``, with the human map of an image of another class.
         has_map: The image has a human map; not a column.
         dice: Dice of the top pixels of saliency and human map; not a column.
         iou: Intersection over union likewise; not a column.
@@ -51,6 +58,10 @@ class Row:
     alignment_mean_of_abs: float = math.nan
     alignment_max_of_abs: float = math.nan
     alignment_l2: float = math.nan
+    feng2025: float = field(default=math.nan, metadata=_ASKED)
+    onevision2026: float = field(default=math.nan, metadata=_ASKED)
+    onevision2026_topk: float = field(default=math.nan, metadata=_ASKED)
+    onevision2026_null: float = field(default=math.nan, metadata=_ASKED)
     has_map: bool = field(default=False, metadata=_KEPT)
     dice: float = field(default=math.nan, metadata=_KEPT)
     iou: float = field(default=math.nan, metadata=_KEPT)
@@ -61,6 +72,7 @@ class Row:
         return self.status == Status.FOUND and self.has_map
 
 
-COLUMNS: Mapping[str, Any] = {each.name: each.type for each in fields(Row) if each.metadata != _KEPT}
+COLUMNS: Mapping[str, Any] = {each.name: each.type for each in fields(Row) if not each.metadata}
+EXTRA = tuple(each.name for each in fields(Row) if each.metadata == _ASKED)
 ADDED = ("alignment_mean_of_abs", "alignment_max_of_abs", "alignment_l2")  # later: older tables lack them
 RADIUS = "l2"  # the column that tolerance is computed from

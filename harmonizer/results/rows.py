@@ -8,7 +8,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonizer.results.cells import cell_text, text_cell
-from harmonizer.results.row import ADDED, COLUMNS, Row
+from harmonizer.results.row import ADDED, COLUMNS, EXTRA, Row
 from harmonizer.statistics import STATUSES
 from harmonizer.untrusted import is_name, shortened
 
@@ -24,31 +24,32 @@ Columns = dict[str, NDArray[Any]]
 AnyRow = Row | Mapping[str, Any]
 
 
-def write_rows(path: Path, rows: Iterable[AnyRow]) -> None:
-    """Write a table of rows, replacing a file at ``path``.
+def write_rows(path: Path, rows: Iterable[AnyRow], extra: Sequence[str] = ()) -> None:
+    """Write a table of rows, replacing a file at ``path``; ``extra`` names columns of ``EXTRA`` to write too.
 
     Raises:
         ValueError: A row lacks a column, has another, or holds a value of the wrong kind.
     """
-    path.write_text(_lines([dict(zip(COLUMNS, COLUMNS, strict=True))]) + format_rows(rows), newline="")
+    path.write_text(_header(extra) + format_rows(rows, extra), newline="")
 
 
-def format_rows(rows: Iterable[AnyRow]) -> str:
+def format_rows(rows: Iterable[AnyRow], extra: Sequence[str] = ()) -> str:
     r"""Format rows as lines of CSV, without a header.
 
     >>> from harmonizer.statistics import Status
     >>> format_rows([Row(key="cat.1", label=1, prediction=2, status=Status.FOUND, eps=0.1, l2=0.1, forwards=3)])
     'cat.1,1,2,found,0.1,0.1,,,,,3,0,,,\n'
     """
-    return _lines({name: _cell(name, row) for name in COLUMNS} for row in map(_complete, rows))
+    names = _names(extra)
+    return _lines(names, ({name: _cell(name, row) for name in names} for row in map(_complete, rows)))
 
 
 def read_rows(path: Path) -> Columns:
     """Read a table of rows as one array per column.
 
     Returns:
-        Columns of N values: ``key`` str, ``status`` int64 codes of ``STATUSES``, integers int64, floats float64 with
-        NaN for an empty cell.
+        Columns of N values, those of ``EXTRA`` that the table has among them: ``key`` str, ``status`` int64 codes of
+        ``STATUSES``, integers int64, floats float64 with NaN for an empty cell.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -72,8 +73,8 @@ def parse_rows(content: bytes, name: str, *, more: bool = True) -> Columns:
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name}: expected a table of images as CSV in UTF-8 ({error})") from None
     header = lines[0] if lines else []
-    known = [column for column in COLUMNS if column not in ADDED or column in header]
-    if known != ([column for column in header if column in COLUMNS] if more else header):
+    known = [column for column in (*COLUMNS, *EXTRA) if column not in (*ADDED, *EXTRA) or column in header]
+    if known != ([column for column in header if column in (*COLUMNS, *EXTRA)] if more else header):
         raise ValueError(f"{name}, line 1: expected the columns {','.join(COLUMNS)}, got {','.join(header)!r}")
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
@@ -97,6 +98,7 @@ class OpenRows:
 
     Args:
         path: Of the table; made if it is not there.
+        extra: Columns of ``EXTRA`` to keep too.
 
     Raises:
         ValueError: The file holds something else, or is damaged before its last line.
@@ -105,8 +107,8 @@ class OpenRows:
         done: The columns of the rows that were there on opening.
     """
 
-    def __init__(self, path: Path) -> None:
-        header = _lines([dict(zip(COLUMNS, COLUMNS, strict=True))])
+    def __init__(self, path: Path, extra: Sequence[str] = ()) -> None:
+        self._extra, header = extra, _header(extra)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         try:
@@ -132,7 +134,7 @@ class OpenRows:
         keys = [row.key if isinstance(row, Row) else row.get("key") for row in rows]
         if twice := [key for i, key in enumerate(keys) if key in self._keys or key in keys[:i]]:
             raise ValueError(f"expected every key once, got {twice[0]!r} again")
-        self._write(format_rows(rows))
+        self._write(format_rows(rows, self._extra))
         self._keys.update(str(key) for key in keys)
 
     def close(self) -> None:
@@ -154,18 +156,18 @@ class OpenRows:
 def _complete(row: AnyRow) -> Mapping[str, Any]:
     """Check that a row has every column and no other."""
     if isinstance(row, Row):
-        return {name: getattr(row, name) for name in COLUMNS}
-    row = dict.fromkeys(ADDED, math.nan) | dict(row)
+        return {name: getattr(row, name) for name in (*COLUMNS, *EXTRA)}
+    row = dict.fromkeys((*ADDED, *EXTRA), math.nan) | dict(row)
     if missing := COLUMNS.keys() - row.keys():
         raise ValueError(f"expected a row with the columns {', '.join(COLUMNS)}, {sorted(missing)[0]!r} is missing")
-    if unknown := row.keys() - COLUMNS.keys():
+    if unknown := row.keys() - COLUMNS.keys() - set(EXTRA):
         raise ValueError(f"expected a row with the columns {', '.join(COLUMNS)}, got {sorted(unknown)[0]!r} too")
     return row
 
 
 def _cell(name: str, row: Mapping[str, Any]) -> str:
     """Format one value of a row, or say what is wrong with it."""
-    kind, value = COLUMNS[name], row[name]
+    kind, value = COLUMNS.get(name, float), row[name]
     try:
         if kind is float:
             number = math.nan if value is None else float(value)
@@ -190,7 +192,7 @@ def _cell(name: str, row: Mapping[str, Any]) -> str:
 
 def _column(file: str, name: str, cells: tuple[str, ...]) -> NDArray[Any]:
     """Convert one column's cells, or name the line that is wrong."""
-    kind = COLUMNS[name]
+    kind = COLUMNS.get(name, float)
     values: list[Any] = []
     for number, cell in enumerate(cells, start=2):
         try:
@@ -210,8 +212,18 @@ def _column(file: str, name: str, cells: tuple[str, ...]) -> NDArray[Any]:
     return np.array(values, dtype=dtype)
 
 
-def _lines(rows: Iterable[Mapping[str, str]]) -> str:
+def _names(extra: Sequence[str]) -> list[str]:
+    """Return the names of a table's columns."""
+    return [*COLUMNS, *(name for name in EXTRA if name in extra)]
+
+
+def _header(extra: Sequence[str]) -> str:
+    """Return a table's first line."""
+    return _lines(_names(extra), [{name: name for name in _names(extra)}])
+
+
+def _lines(names: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
     """Write rows as CSV with Unix line ends."""
     buffer = io.StringIO()
-    csv.DictWriter(buffer, COLUMNS, lineterminator="\n").writerows(rows)
+    csv.DictWriter(buffer, names, lineterminator="\n").writerows(rows)
     return buffer.getvalue()

@@ -18,7 +18,7 @@ NAMES = ("label", "prediction")  # arrays of class names, which later versions a
 LONGEST = 4096  # characters of a text: data are named by addresses
 NUMBERS = (
     *("accuracy", "tolerance", "adversarial_alignment", "feature_alignment", "survival", "health", "cost"),
-    *("robust_accuracy", "alignment_by_mask", "as_published"),
+    *("robust_accuracy", "alignment_by_mask", "as_published", "scores"),
 )
 NUMBER, COUNT, TEXT, LIST = (float, int), int, str, list
 

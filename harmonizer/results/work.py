@@ -7,7 +7,7 @@ Next to the results folder ``NAME`` of a model are ``.locks/NAME``, locked by th
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from harmonizer.files import atomic_write, locked, replacing
 from harmonizer.results.folder import encoded
-from harmonizer.results.row import COLUMNS, Row
+from harmonizer.results.row import Row
 from harmonizer.results.rows import OpenRows
 from harmonizer.results.schema import load_arrays
 from harmonizer.run import is_rank_zero
@@ -70,6 +70,7 @@ class Work:
         request: What decides the numbers, weights and attack above all; plain JSON values.
         rank: Of this process: each has rows of its own.
         world: Number of processes.
+        extra: Columns of ``EXTRA`` that the rows have.
 
     Attributes:
         rows: Those of this process so far, by key.
@@ -77,7 +78,9 @@ class Work:
         state: Numbers that were kept with them.
     """
 
-    def __init__(self, folder: Path, request: Mapping[str, Any], *, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, folder: Path, request: Mapping[str, Any], *, rank: int = 0, world: int = 1, extra: Sequence[str] = ()
+    ) -> None:
         self.folder = folder.with_name(f".{folder.name}.part")
         self.rows: dict[str, Row] = {}
         self.examples: dict[str, Example] = {}
@@ -91,6 +94,7 @@ class Work:
             atomic_write(self.folder / REQUEST, asked.encode())
         self._table = self.folder / f"images-{rank}-of-{world}.csv"
         self._open: OpenRows | None = None
+        self._extra = extra
         self._kept = 0
 
     def start(self) -> None:
@@ -100,10 +104,10 @@ class Work:
             ValueError: The rows are damaged before their last line; the message names the file.
         """
         self.state = self._read_state()
-        self._open = OpenRows(self._table)
+        self._open = OpenRows(self._table, self._extra)
         done = self._open.done
-        for values in zip(*(done[name].tolist() for name in COLUMNS), strict=True):
-            row = Row(**dict(zip(COLUMNS, values, strict=True)))
+        for values in zip(*(column.tolist() for column in done.values()), strict=True):
+            row = Row(**dict(zip(done, values, strict=True)))
             self.rows[row.key] = replace(row, status=Status(row.status))
         for path in sorted(self.folder.glob(EXAMPLE)):
             example = load_arrays(path)
