@@ -152,7 +152,7 @@ def test_scores_are_columns_of_the_saved_folder(batch, tmp_path):
     assert read.summary["scores"]["fel2022"]["mean"] == read.summary["feature_alignment"]["mean"]
     plain = harmonizer.evaluate(model, tuple(batch[:3]), attack="pgd", progress=False)
     assert list(plain.columns) == list(COLUMNS) and "scores" not in plain.summary
-    with pytest.raises(ValueError, match="expected scores among fel2022, .* got 'fel2025'"):
+    with pytest.raises(ValueError, match=r"expected scores among fel2022, .* got 'fel2025'"):
         harmonizer.evaluate(model, tuple(batch[:3]), attack="pgd", scores=["fel2025"], progress=False)
 
 
