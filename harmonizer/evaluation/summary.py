@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from numpy.typing import NDArray
 
 import harmonizer
 from harmonizer.attacks import Decision
@@ -27,6 +28,7 @@ from harmonizer.results.families import guess_family
 from harmonizer.statistics import (
     AS_PUBLISHED,
     BOUND,
+    BUDGETS,
     as_published_summary,
     mean_summary,
     proportion,
@@ -37,6 +39,7 @@ from harmonizer.statistics import (
 from harmonizer.training.module import HarmonizerModule
 
 RADII = 101  # points of the survival curve, from 0 to the attack's largest radius
+SMALL_RADII = np.linspace(0, 0.5, 51)  # further points, where the radii of ordinary networks are
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def assemble(
         "protocol": asked | {"hash": protocol_hash(asked)},
         "accuracy": proportion(round(outcome.accuracy * measured), measured),
         "tolerance": tolerance_summary(status, radius, eps_max=eps_max),
-        "survival": survival(status, radius, np.linspace(0, eps_max, RADII)),
+        "survival": survival(status, radius, survival_radii(eps_max)),
         "robust_accuracy": {"label": BOUND, "budgets": robust_accuracy(status, radius, eps_max=eps_max)},
         "alignment_by_mask": _by_mask(rows),
         "as_published": _replay(asked, rows),
@@ -213,6 +216,16 @@ def assemble(
         "fast": fast_mode(),
         "created": creation_time(),
     }
+
+
+def survival_radii(eps_max: float) -> NDArray[np.float64]:
+    """Return the radii of the survival curve, ascending, the budgets of robust accuracy among them.
+
+    >>> [0.05 in survival_radii(10.0), survival_radii(0.2).max() == 0.2]
+    [True, True]
+    """
+    radii = np.concatenate([np.linspace(0, eps_max, RADII), SMALL_RADII, BUDGETS])
+    return np.unique(radii[radii <= eps_max].round(12))
 
 
 def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str, Any]:
