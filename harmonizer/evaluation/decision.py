@@ -12,12 +12,12 @@ DECISIONS = (CLASSES, ANIMATE)
 
 
 def protocol_name(attack: str, decision: str) -> str:
-    """Return what results call an attack on a decision.
+    """Return what the report calls an attack on a decision.
 
     >>> protocol_name("ddn", "classes"), protocol_name("feng2025", "animate")
-    ('ddn', 'feng2025@animate')
+    ('ddn', 'feng2025, decision animate')
     """
-    return attack if decision == CLASSES else f"{attack}@{decision}"
+    return attack if decision == CLASSES else f"{attack}, decision {decision}"
 
 
 def check_decision(name: str) -> None:

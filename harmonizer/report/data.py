@@ -44,9 +44,9 @@ class Score:
         return cls(value, se, low, high, summary["n"])
 
     @classmethod
-    def with_error(cls, value: float, se: float) -> "Score":
+    def with_error(cls, value: float, se: float, n: int = 0) -> "Score":
         """Make a score of which only the standard error was published: its interval is the normal one."""
-        return cls(value, se, value - Z95 * se, value + Z95 * se)
+        return cls(value, se, value - Z95 * se, value + Z95 * se, n)
 
 
 @dataclass(frozen=True)

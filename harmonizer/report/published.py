@@ -16,12 +16,14 @@ KNOWN = {  # by file stem: what a published table does not say of itself
         "name": "Feng et al. 2025",
         "attack": "feng2025",
         "decision": "animate",  # between two superclasses of ImageNet's classes
-        "protocol": "foolbox's L2FMN attack, 1000 steps, smallest L2 radius; as published",
+        "protocol": "foolbox's L2FMN attack, 1000 steps, smallest L2 radius that changes the decision between animate "
+        "and inanimate classes; as published",
+        "images": "240",  # all 351 standard errors are the table's standard deviation over sqrt(240)
         "citation": "Feng, Linsley et al. 2025, Beyond adversarial robustness, ICLR Re-Align workshop",
     }
 }
 EXTERNAL = ("model", "pt", "aa", "pt_sem", "aa_sem")
-COMMENTS = ("citation", "name", "protocol", "attack", "decision")
+COMMENTS = ("citation", "name", "protocol", "attack", "decision", "images")
 
 
 def read_external(path: Path) -> tuple[list[Model], Source]:
@@ -31,14 +33,15 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
     aa_sem (standard errors), and optionally family, top1 (accuracy in %) and control (the model that a harmonized one
     is compared with). Lines before the header that begin with ``#`` describe it: ``# citation:``, ``# name:`` (shown),
     ``# protocol:`` (in words), ``# attack:`` and ``# decision:`` (this package's names: own models of both are ranked
-    among the table's); a line without such a key continues the citation.
+    among the table's), ``# images:`` (that its scores are means over); a line without such a key continues the citation.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A column is missing, a cell is not a number, or a model occurs twice; the message names the place.
     """
     lines, comments = _read(path, EXTERNAL)
-    source = _source(path, comments)
+    told = _told(path, comments)
+    source, images = _source(path, told), _images(path, told)
     models: dict[str, Model] = {}
     for number, line in lines:
         name = line["model"]
@@ -52,8 +55,8 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
         value = {column: _number(path, number, line, column) for column in (*EXTERNAL[1:], "top1")}
         scores = {
             "accuracy": Score(value["top1"]),
-            "tolerance": Score.with_error(value["pt"], value["pt_sem"]),
-            "alignment": Score.with_error(value["aa"], value["aa_sem"]),
+            "tolerance": Score.with_error(value["pt"], value["pt_sem"], images),
+            "alignment": Score.with_error(value["aa"], value["aa_sem"], images),
         }
         known = {axis: score for axis, score in scores.items() if not np.isnan(score.value)}
         models[name] = Model(name, name, family, source.name, known, control=line.get("control") or None)
@@ -100,15 +103,26 @@ def with_accuracy(models: Sequence[Model], accuracy: Mapping[str, float]) -> tup
     return matched, unmatched
 
 
-def _source(path: Path, comments: Sequence[str]) -> Source:
-    """Return a table's source, from the comments before its header and from what is known of published tables."""
+def _told(path: Path, comments: Sequence[str]) -> dict[str, str]:
+    """Return what the comments before a table's header say of it, and what is known of published tables."""
     told: dict[str, str] = {}
     for comment in comments:
         key, colon, text = comment.partition(":")
         known = colon and key in COMMENTS
         key, text = (key, text.strip()) if known else ("citation", comment)
         told[key] = " ".join(filter(None, [told.get(key), text]))
-    told = KNOWN.get(path.stem, {}) | told
+    return KNOWN.get(path.stem, {}) | told
+
+
+def _images(path: Path, told: Mapping[str, str]) -> int:
+    """Return how many images a table's scores are means over; 0 when it does not say."""
+    if not told.get("images", "0").isdecimal():
+        raise ValueError(f"{path}: expected a number after # images:, got {told['images']!r}")
+    return int(told.get("images", 0))
+
+
+def _source(path: Path, told: Mapping[str, str]) -> Source:
+    """Return a table's source."""
     citation = told.get("citation", path.name)
     return Source(
         told.get("name", citation.partition(",")[0]),

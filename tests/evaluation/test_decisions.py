@@ -43,8 +43,8 @@ def test_results_name_the_decision(tmp_path):
     decided = harmonizer.evaluate(
         model, (images, labels), attack="pgd", decision="animate", categories=table, progress=False
     )
-    assert plain.summary["protocol"]["attack"] == "pgd" and "decision" not in plain.summary["protocol"]
-    assert decided.summary["protocol"]["attack"] == "pgd@animate"
+    assert "decision" not in plain.summary["protocol"]
+    assert (decided.summary["protocol"]["attack"], decided.summary["protocol"]["decision"]) == ("pgd", "animate")
     assert plain.summary["protocol"]["hash"] != decided.summary["protocol"]["hash"]
     for one, two in zip(plain.rows, decided.rows, strict=True):
         if one.status == two.status == Status.FOUND:
@@ -62,7 +62,7 @@ def test_feng2025_attacks_at_224_pixels_and_decides_two_ways(tmp_path):
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "mine" / "summary.json").read_text())
     model, protocol = summary["model"], summary["protocol"]
-    assert protocol["attack"] == "feng2025@animate"
+    assert (protocol["attack"], protocol["decision"]) == ("feng2025", "animate")
     assert {name: protocol["settings"][name] for name in ("gamma", "min_stepsize")} == {
         "gamma": 10.0,
         "min_stepsize": 1e-5,

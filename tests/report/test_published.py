@@ -123,5 +123,7 @@ def test_published_tables_of_2025(published):
     models, source = read_external(published / "feng2025_l2fmn.csv")
     assert len(models) == 351
     assert "Feng" in source.citation
+    assert source.measure == ("feng2025", "decision animate") and "animate and inanimate" in source.protocol
+    assert {model.scores["tolerance"].n for model in models} == {240}
     matched, unmatched = with_accuracy(models, read_accuracy(published / "timm_results_imagenet.csv"))
     assert (len(matched), len(unmatched)) == (351, 46)
