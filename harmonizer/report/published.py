@@ -33,7 +33,8 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
     aa_sem (standard errors), and optionally family, top1 (accuracy in %) and control (the model that a harmonized one
     is compared with). Lines before the header that begin with ``#`` describe it: ``# citation:``, ``# name:`` (shown),
     ``# protocol:`` (in words), ``# attack:`` and ``# decision:`` (this package's names: own models of both are ranked
-    among the table's), ``# images:`` (that its scores are means over); a line without such a key continues the citation.
+    among the table's), ``# images:`` (its scores are means over so many); a line without such a key continues the
+    citation.
 
     Raises:
         FileNotFoundError: There is no such file.
