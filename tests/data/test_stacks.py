@@ -50,7 +50,7 @@ def test_levels_become_their_mean_without_ceilings(meaning, source, convert, rea
     np.testing.assert_allclose(values, prepare_human_map(stack.mean(axis=0)), atol=white / 65535)
 
 
-def test_thresholds_as_people_are_an_error_and_the_next_run_starts_anew(source, convert, tmp_path):
+def test_thresholds_read_as_people_are_an_error(source, convert, tmp_path):
     table, _ = source
     status, message = convert(table, "--out", tmp_path / "out", "--classes", "1", "--stack", "participants")
     assert status == 1

@@ -1,0 +1,216 @@
+"""Scan a table of raw clicks: which trials count, in a few bytes each, whatever the number of clicks."""
+
+import csv
+import math
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonizer.data.clicks import Points
+from harmonizer.data.convert.readers.tfrecord import RecordError
+from harmonizer.untrusted import shortened
+
+COLUMNS = ("image_path", "clicks", "user_id")
+CATCH, MOBILE, WHEN = "user_catch_trial", "is_mobile", "timestamp"  # columns that may be missing
+NUMBER = r"-?\d{1,9}(?:\.\d{0,9})?"
+CLICK = re.compile(rf"\(\s*({NUMBER})\s*,\s*({NUMBER})\s*\)")
+AROUND = "[]{}, \t\r\n\"'"  # what may stand between and around clicks
+MOBILES = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False}
+LONGEST_LINE = 1 << 24  # bytes
+
+
+@dataclass(frozen=True)
+class ClickOptions:
+    """Which trials count. The defaults are those of serre-lab/human_clickme_data_processing, e6f9a76.
+
+    Attributes:
+        min_catch: Least score of the person on catch trials (catch_thresh), where the table has it.
+        keep_mobile: Keep trials on mobile devices (not filter_mobile), where the table tells.
+        keep_repeats: Keep all trials of a person on an image, not the first alone (not filter_duplicates).
+        min_clicks: Fewest clicks of a trial (more than min_clicks there, which is 1).
+        max_clicks: Clicks of a trial that are kept, from the first; None keeps all, as max_clicks of 1,000,000 does.
+        min_subjects: Fewest people of an image (min_subjects: 1 for training, 5 for validation, 6 for CO3D).
+        click_size: Pixels a side of the square that clicks are in (image_shape); None is the image's own size
+            (metadata_file).
+    """
+
+    min_catch: float = 0.95
+    keep_mobile: bool = False
+    keep_repeats: bool = False
+    min_clicks: int = 2
+    max_clicks: int | None = None
+    min_subjects: int = 1
+    click_size: int | None = None
+
+
+MIN_SUBJECTS = {"train": 1, "val": 5, "co3d": 6}  # min_subjects in the same code's configs/
+
+
+@dataclass
+class Trials:
+    """The trials of a table, in its order, after the filters that look at one trial alone.
+
+    Attributes:
+        images: Numbers of images by name, ``CLASS/FILE``.
+        people: Numbers of people by their identifier.
+        image: Number of the image, per trial.
+        person: Number of the person, per trial.
+        clicks: How many there are, per trial.
+        offset: Where the line begins in the file, in bytes, per trial.
+        when: Time, per trial, where the table has it.
+        filtered: How many trials, clicks or images do not count, by reason.
+    """
+
+    images: dict[str, int] = field(default_factory=dict)
+    people: dict[str, int] = field(default_factory=dict)
+    image: "array[int]" = field(default_factory=lambda: array("q"))
+    person: "array[int]" = field(default_factory=lambda: array("q"))
+    clicks: "array[int]" = field(default_factory=lambda: array("q"))
+    offset: "array[int]" = field(default_factory=lambda: array("q"))
+    when: "array[float]" = field(default_factory=lambda: array("d"))
+    filtered: Counter[str] = field(default_factory=Counter)
+
+
+class Lines(Iterator[str]):
+    """The lines of a file, decoded, and the byte at which the next one begins.
+
+    Args:
+        file: Open, at the beginning of a line.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.offset = file.tell()
+
+    def __next__(self) -> str:
+        line = self.file.readline(LONGEST_LINE)
+        if not line:
+            raise StopIteration
+        self.offset += len(line)
+        return line.decode("utf-8", "replace")
+
+
+def read_header(file: BinaryIO) -> list[str]:
+    """Return the names of a table's columns, from its first line."""
+    return [name.removeprefix("\ufeff") for name in next(csv.reader(Lines(file)), [])]
+
+
+def scan(path: Path, options: ClickOptions) -> tuple[Trials, list[RecordError]]:
+    """Read a table once.
+
+    Args:
+        path: CSV with a header.
+        options: Which trials count.
+
+    Returns:
+        The trials that count so far, and the lines that cannot be read.
+
+    Raises:
+        ValueError: A column is missing.
+    """
+    trials, problems = Trials(), []
+    with path.open("rb") as file:
+        header = read_header(file)
+        missing = [name for name in COLUMNS if name not in header]
+        if missing:
+            raise ValueError(f"{path}: expected columns {', '.join(COLUMNS)}; {' and '.join(missing)} not among {', '.join(header)}")
+        lines = Lines(file)
+        reader = csv.reader(lines)
+        while True:
+            offset = lines.offset
+            try:
+                row = next(reader)
+                if row:
+                    _add(trials, dict(zip(header, row, strict=False)), offset, options)
+            except StopIteration:
+                return trials, problems
+            except (csv.Error, ValueError) as error:
+                problems.append(RecordError(str(path), reader.line_num + 1, str(error)))
+
+
+def first_trials(trials: Trials) -> NDArray[np.int64]:
+    """Return the numbers of the first trial of each person and image, by time where the table has it."""
+    pairs = np.asarray(trials.image) * max(len(trials.people), 1) + np.asarray(trials.person)
+    order = np.argsort(np.asarray(trials.when), kind="stable") if trials.when else np.arange(len(pairs))
+    first = order[np.unique(pairs[order], return_index=True)[1]]
+    trials.filtered["repeated trials of a person and image (--keep-repeats)"] += len(pairs) - len(first)
+    return np.sort(first)
+
+
+def parse_clicks(text: str) -> Points:
+    """Read the clicks of a trial, (N,2), x and y in whole pixels.
+
+    Raises:
+        ValueError: The text is no list of pairs.
+
+    >>> parse_clicks("[(12, 40), (13, 41)]").tolist()
+    [[12, 40], [13, 41]]
+    """
+    pairs = CLICK.findall(text)
+    if CLICK.sub("", text).strip(AROUND):
+        raise ValueError(f"expected clicks such as [(12, 40), (13, 41)], got {shortened(text)}")
+    return np.floor(np.array(pairs, np.float64).reshape(-1, 2)).astype(np.int32)
+
+
+def _add(trials: Trials, row: dict[str, str], offset: int, options: ClickOptions) -> None:
+    """Add a trial, or count why it does not count."""
+    if CATCH in row and not _number(row[CATCH], CATCH) >= options.min_catch:
+        trials.filtered[f"trials with a catch score below {options.min_catch:g} (--min-catch)"] += 1
+        return
+    if MOBILE in row and not options.keep_mobile:
+        said = row[MOBILE].strip("[] \t").lower()
+        if said not in MOBILES:
+            raise ValueError(f"expected {MOBILE} true or false, got {shortened(row[MOBILE])}")
+        if MOBILES[said]:
+            trials.filtered["trials on mobile devices (--keep-mobile)"] += 1
+            return
+    name = _image_name(row["image_path"])
+    clicks = len(parse_clicks(row.get("clicks", "")))
+    person = row.get("user_id", "")
+    if not person:
+        raise ValueError("expected a user_id, got none")
+    when = _time(row[WHEN]) if WHEN in row else None
+    trials.image.append(trials.images.setdefault(name, len(trials.images)))
+    trials.person.append(trials.people.setdefault(person, len(trials.people)))
+    trials.clicks.append(clicks)
+    trials.offset.append(offset)
+    if when is not None:
+        trials.when.append(when)
+
+
+def _image_name(text: str) -> str:
+    """Return the last two parts of an image's path."""
+    parts = PurePosixPath(text).parts[-2:]
+    if len(parts) < 2 or any(part in ("/", "..") or part.startswith(".") for part in parts):
+        raise ValueError(f"expected an image_path that ends in CLASS/FILE, got {shortened(text)}")
+    return "/".join(parts)
+
+
+def _number(text: str, column: str) -> float:
+    """Return a number; NaN where there is none."""
+    try:
+        return float(text) if text.strip() else math.nan
+    except ValueError:
+        raise ValueError(f"expected {column} to be a number, got {shortened(text)}") from None
+
+
+def _time(text: str) -> float:
+    """Return a time as a number that grows; trials without one come last."""
+    if not text.strip():
+        return math.inf
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp()
+    except ValueError:
+        raise ValueError(f"expected {WHEN} as a number or ISO 8601, got {shortened(text)}") from None
