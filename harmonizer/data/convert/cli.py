@@ -2,39 +2,35 @@
 
 import argparse
 import csv
-import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import get_args
 
-import harmonizer.data.convert
-from harmonizer.data.ceilings import CEILING_SPLITS, CeilingError, measure_ceilings
+from harmonizer.data.ceilings import CeilingError, measure_ceilings
 from harmonizer.data.class_names import parse_classes
-from harmonizer.data.convert.job import PARTICIPANTS, Job, Options, Report, describe_maps
+from harmonizer.data.convert.arguments import PREPARE, PREPARE_CLICKS, parser
+from harmonizer.data.convert.job import Job, Options, Report
+from harmonizer.data.convert.maps import PARTICIPANTS, Disk, describe_maps
+from harmonizer.data.convert.readers.click_table import ClickOptions
 from harmonizer.data.convert.readers.discover import Found, find, fingerprint
-from harmonizer.data.convert.readers.images import Encoding
-from harmonizer.data.convert.readers.record import Stack
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.convert.staging import Staging
 from harmonizer.data.convert.workers import run_jobs
-from harmonizer.data.human_map import Method
+from harmonizer.data.disk import REFERENCE_SIDE
 from harmonizer.data.progress import Progress, show_progress
-from harmonizer.data.shards.cache import cache_folder
 from harmonizer.data.shards.download import fetch_all
 from harmonizer.data.shards.manifest import Ceilings, Manifest
 from harmonizer.results import text_cell
 
 SKIPPED = "skipped.csv"  # beside the shards
 VERSION = 2  # of what is written: an interrupted conversion is gone on with by the same only
-SAMPLES_PER_SHARD = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         with show_progress() as progress:
             manifest, skipped = _convert(given, progress)
@@ -52,27 +48,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, list[RecordError]]:
-    """Download, list, convert and publish; return the manifest and what was left out."""
+    """Download, list, convert and publish; return the manifest and what was skipped."""
+    clicks = ClickOptions(**{option.name: getattr(given, option.name) for option in fields(ClickOptions)})
+    disk = Disk(given.disk, given.disk_most)
+    disk.of((REFERENCE_SIDE, REFERENCE_SIDE))  # before anything is read: is it possible?
     found = find(
         fetch_all(given.sources, given.cache, progress),
         classes=None if given.classes is None else parse_classes(given.classes),
         maps=given.maps,
         allow_missing_map=given.allow_missing_map,
+        images=given.images,
+        clicks=clicks,
     )
     if found.problems and (given.on_error == "fail" or not found.items):
         raise found.problems[0]
     if not found.items:
-        raise ValueError(f"no samples in {', '.join(given.sources)}")
+        why = f"; {found.filtered[-1]}" if found.filtered else ""
+        raise ValueError(f"no samples in {', '.join(given.sources)}{why}")
     sys.stdout.writelines(f"{note}\n" for note in found.notes)
+    sys.stdout.writelines(f"not counted: {reason}\n" for reason in found.filtered)
+    only_clicks = all(item.kind == "clicks" for item in found.items)
     options = Options(
         classes=len(found.classes),
-        prepare=given.prepare,
+        prepare=given.prepare or (PREPARE_CLICKS if only_clicks else PREPARE),
         map_bits=given.map_bits,
         encoding=given.encode,
         quality=given.quality,
         resize=given.resize,
         on_error=given.on_error,
         stack=given.stack,
+        clicks=clicks,
+        disk=disk,
     )
     plan = {
         "version": VERSION,
@@ -93,9 +99,13 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
             raise skipped[0]
         ceilings = _measure(staging, given, progress)
         maps, kept = sum(shard.maps for shard in shards), sum(report.kept_maps for report in reports)
-        manifest = Manifest(found.classes, describe_maps(maps, kept, options.prepare), shards, ceilings=ceilings)
-        if skipped:
-            _write_skipped(staging.data / SKIPPED, skipped)
+        described = describe_maps(maps, kept, options.prepare, options.disk)
+        manifest = Manifest(found.classes, described, shards, ceilings=ceilings)
+        if outside := sum(report.outside for report in reports):
+            found.filtered.append(RecordError(given.sources[0], None, f"{outside} clicks outside of their image"))
+            sys.stdout.write(f"not counted: {found.filtered[-1]}\n")
+        if skipped or found.filtered:
+            _write_skipped(staging.data / SKIPPED, [*skipped, *found.filtered])
         staging.publish(manifest)
     turned = sum(report.turned for report in reports)
     if turned:
@@ -142,47 +152,3 @@ def _complain(message: str, status: int = 1) -> int:
     """Write a message; return the exit status."""
     sys.stderr.write(f"convert: {message}\n")
     return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    summary, _, rest = (harmonizer.data.convert.__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m harmonizer.data.convert",
-        description=summary.partition(":")[0] + ".",
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("sources", nargs="+", metavar="SOURCE", help="file, folder or http(s) address (#sha256=HEX is checked)")
-    add("--out", required=True, type=Path, metavar="DIR", help="folder of shards to make; must not exist")
-    add("--prepare", choices=get_args(Method), default="fel2022", help="human maps (default: %(default)s)")
-    add("--classes", metavar="imagenet|N|FILE", help="class names; default: ImageNet's, the folders', or the table's")
-    add("--maps", type=Path, metavar="DIR", help="maps of the images in a folder, under the same relative names")
-    add("--allow-missing-map", action="store_true", help="take samples without a map where the source has maps")
-    add("--stack", choices=get_args(Stack), help="what stacks (N,H,W) of maps are of, where the files do not say")
-    add("--on-error", choices=("fail", "skip"), default="fail", help="skip: leave out what is unusable, and list it")
-    add("--shard-size", type=_positive, default=SAMPLES_PER_SHARD, metavar="N", help="samples (default: %(default)s)")
-    add("--encode", choices=get_args(Encoding), default="keep", help="images anew (default: as they are)")
-    add("--quality", type=int, choices=range(1, 101), default=95, metavar="1..100", help="of --encode jpeg or webp")
-    add("--resize", type=_positive, metavar="PIXELS", help="shorter side of larger images")
-    add("--map-bits", type=int, choices=(8, 16), default=16, help="of a map's pixel (default: %(default)s)")
-    add("--ceiling-splits", type=_positive, default=CEILING_SPLITS, metavar="N", help="halvings of participants")
-    add("--workers", type=_positive, default=len(os.sched_getaffinity(0)), metavar="N", help="processes")
-    add(
-        "--cache",
-        type=Path,
-        default=cache_folder("downloads"),
-        metavar="DIR",
-        help="of downloads (default: %(default)s)",
-    )
-    add("--restart", action="store_true", help="drop what an interrupted conversion into DIR left")
-    return parser
-
-
-def _positive(text: str) -> int:
-    """Read a positive integer."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from harmonizer.data.convert.job import PARTICIPANTS, Report
+from harmonizer.data.convert.job import Report
+from harmonizer.data.convert.maps import PARTICIPANTS
 from harmonizer.data.shards.manifest import Manifest, parse_shard, write_manifest
 from harmonizer.files import atomic_write, file_sha256
 from harmonizer.untrusted import parse_json
@@ -121,7 +122,8 @@ class Staging:
             tar = self.data / shard.file
             if shard.samples == 0 or (tar.is_file() and file_sha256(tar) == shard.sha256):
                 problems = [(file, record, reason) for file, record, reason in content["problems"]]
-                reports[int(path.stem)] = Report(shard, problems, content["kept_maps"], content["turned"])
+                counts = {name: content[name] for name in ("kept_maps", "turned", "outside")}
+                reports[int(path.stem)] = Report(shard, problems, **counts)
         known = {report.shard.file for report in reports.values() if report.shard.samples}
         for path in self.data.iterdir():
             if path.is_file() and path.name not in known:

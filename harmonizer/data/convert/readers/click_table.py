@@ -116,12 +116,14 @@ def scan(path: Path, options: ClickOptions) -> tuple[Trials, list[RecordError]]:
     Raises:
         ValueError: A column is missing.
     """
-    trials, problems = Trials(), []
+    trials = Trials()
+    problems: list[RecordError] = []
     with path.open("rb") as file:
         header = read_header(file)
         missing = [name for name in COLUMNS if name not in header]
         if missing:
-            raise ValueError(f"{path}: expected columns {', '.join(COLUMNS)}; {' and '.join(missing)} not among {', '.join(header)}")
+            found = shortened(", ".join(header))
+            raise ValueError(f"{path}: expected columns {', '.join(COLUMNS)}; {' and '.join(missing)} not in {found}")
         lines = Lines(file)
         reader = csv.reader(lines)
         while True:

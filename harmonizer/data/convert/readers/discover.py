@@ -7,6 +7,8 @@ from pathlib import Path
 
 from harmonizer.data.class_names import describe_order, imagenet_classes
 from harmonizer.data.convert.readers.class_folders import find_images
+from harmonizer.data.convert.readers.click_table import ClickOptions
+from harmonizer.data.convert.readers.clicks import find_clicks, is_click_table
 from harmonizer.data.convert.readers.listing import TFRECORD_SUFFIX, list_source
 from harmonizer.data.convert.readers.names import make_key, with_unique_keys
 from harmonizer.data.convert.readers.record import Item
@@ -23,12 +25,14 @@ class Found:
         problems: What cannot, as seen so far.
         classes: Class names.
         notes: The order of the classes and what was passed over, in words.
+        filtered: Trials of raw clicks that do not count, with how many and why; they are no problems.
     """
 
     items: list[Item] = field(default_factory=list)
     problems: list[RecordError] = field(default_factory=list)
     classes: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    filtered: list[RecordError] = field(default_factory=list)
 
 
 def find(
@@ -37,6 +41,8 @@ def find(
     classes: tuple[str, ...] | None = None,
     maps: Path | None = None,
     allow_missing_map: bool = False,
+    images: Path | None = None,
+    clicks: ClickOptions | None = None,
 ) -> Found:
     """List all samples.
 
@@ -45,6 +51,8 @@ def find(
         classes: Class names; None takes them from the sources.
         maps: Folder with one map file an image, under the same relative name; for folders of images.
         allow_missing_map: Take samples without a map, where the source has maps.
+        images: Folder of the images of raw clicks.
+        clicks: Which trials of raw clicks count; None takes the published defaults.
 
     Raises:
         FileNotFoundError: A source does not exist.
@@ -53,7 +61,7 @@ def find(
     _refuse_repeated(sources)
     found = Found()
     for source in sources:
-        items, problems, names = _find_source(source, classes, maps, found.notes)
+        items, problems, names = _find_source(source, classes, maps, images, clicks or ClickOptions(), found)
         if found.classes not in ((), names):
             raise ValueError(f"{source} has other classes than the sources before it; name all of them with --classes")
         found.classes = names
@@ -69,21 +77,30 @@ def find(
 
 
 def _find_source(
-    source: Path, classes: tuple[str, ...] | None, maps: Path | None, notes: list[str]
+    source: Path,
+    classes: tuple[str, ...] | None,
+    maps: Path | None,
+    images: Path | None,
+    clicks: ClickOptions,
+    found: Found,
 ) -> tuple[list[Item], list[RecordError], tuple[str, ...]]:
-    """List one source's samples, problems and classes; add to the notes."""
+    """List one source's samples, problems and classes; add to the notes, and to what is filtered, of ``found``."""
     kind, members, problems, passed_over = list_source(source)
-    notes += passed_over
+    found.notes += passed_over
     if kind == "image":
         if not source.is_dir():
             raise ValueError(f"{source} is a single image without a label; give its folder, or a CSV table")
-        items, of_maps, names = find_images(source, members, classes, maps, notes)
+        items, of_maps, names = find_images(source, members, classes, maps, found.notes)
         return items, problems + of_maps, names
     if maps is not None:
         raise ValueError(f"--maps goes with folders of images; {source} holds {kind} files")
     if kind == "table":
         if len(members) > 1:
             raise ValueError(f"{source} holds {len(members)} tables; give them one by one")
+        if is_click_table(members[0]):
+            of_clicks = find_clicks(members[0], images, clicks, classes)
+            found.filtered += of_clicks.filtered
+            return of_clicks.items, problems + of_clicks.problems, of_clicks.classes
         items, of_rows, names = read_table(members[0], classes)
         return items, problems + of_rows, names
     names = classes or imagenet_classes()
@@ -92,10 +109,10 @@ def _find_source(
         pairs = zip(members, relative, strict=True)
         items = [Item("arrays", make_key(name), str(file), wants_map=True) for file, name in pairs]
         return items, problems, names
-    found = Found(problems=problems)
+    records = Found(problems=problems)
     for file in members:
-        _index(file, found)
-    return found.items, found.problems, names
+        _index(file, records)
+    return records.items, records.problems, names
 
 
 def _refuse_repeated(sources: Sequence[Path]) -> None:

@@ -6,9 +6,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonizer.data.clicks import Clicks
 from harmonizer.data.convert.readers.tfrecord import Extent, RecordError
 
-Kind = Literal["example", "image", "arrays"]
+Kind = Literal["example", "image", "arrays", "clicks"]
 Stack = Literal["participants", "thresholds", "mean"]
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float64]
@@ -27,6 +28,7 @@ class Item(NamedTuple):
         label: Where the sample itself does not say.
         human: Path of its map, where that is a file of its own.
         wants_map: A sample without a map is an error.
+        trials: Of raw clicks: where the lines of its trials begin in the file, int64 each.
     """
 
     kind: Kind
@@ -38,6 +40,7 @@ class Item(NamedTuple):
     label: int | None = None
     human: str | None = None
     wants_map: bool = False
+    trials: bytes = b""
 
     def error(self, reason: str) -> RecordError:
         """Return an error that names this sample."""
@@ -58,12 +61,14 @@ class HumanMap:
         full_scale: The value that becomes white: 255 for 8-bit maps, for instance.
         stack: (P,H,W), the single maps, where there are several.
         meaning: What the stack is of, where the file says so.
+        clicks: The clicks that the map is the mean of, where they are known.
     """
 
     values: Values
     full_scale: float
     stack: Values | None = None
     meaning: Stack | None = None
+    clicks: Clicks | None = None
 
     def participants(self, item: Item, said: Stack | None) -> Values | None:
         """Return the maps of single participants (P,H,W), where there are several.

@@ -1,0 +1,130 @@
+"""Prepare the human map of one sample, and what is kept of its participants."""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from harmonizer.data.clicks import SUFFIX, Clicks, KeptClicks, write_clicks
+from harmonizer.data.convert.readers.record import HumanMap, Item, Stack, Values
+from harmonizer.data.disk import DIAMETER, LARGEST_DIAMETER, REFERENCE_SIDE, disk_blur, disk_diameter
+from harmonizer.data.human_map import RAW_SIZE, SIZE, Preparation, prepare_human_map
+from harmonizer.files import replacing
+
+PARTICIPANTS = "participants"  # folder next to the shards: a stack of maps, or clicks, of the people of each sample
+PREPARED: dict[Preparation, str] = {
+    "fel2022": "fel2022: 256 -> 64, 10-tap window of sigma 10 (moves by -0.46,-0.54 of 64), -> 224",
+    "gaussian": "gaussian: 256 -> 64, centred Gaussian of sigma 2.83, -> 224",
+    "disk": "disk: flat disk, twice, at the map's own size, zero padding",
+    "none": "none: as in the source",
+}
+
+
+class Disk(NamedTuple):
+    """The disk of ``--prepare disk``.
+
+    Attributes:
+        diameter: In pixels, of an image with a shorter side of 256.
+        most: Largest diameter in pixels, odd.
+    """
+
+    diameter: int = DIAMETER
+    most: int = LARGEST_DIAMETER
+
+    def of(self, shape: tuple[int, ...]) -> int:
+        """Return the diameter in pixels for maps (...,H,W)."""
+        return disk_diameter(shape[-2], shape[-1], diameter=self.diameter, most=self.most)
+
+
+class PreparedMap(NamedTuple):
+    """A map for a shard.
+
+    Attributes:
+        values: (H,W).
+        full_scale: The value that becomes white.
+        kept: Whether it was kept as it was though preparation was asked for.
+        participants: What is kept of single people: prepared maps (P,H,W), or their clicks.
+    """
+
+    values: Values
+    full_scale: float
+    kept: bool
+    participants: Values | KeptClicks | None
+
+
+def describe_maps(maps: int, kept: int, method: Preparation, disk: Disk | None = None) -> str:
+    """Return in words how maps were prepared, of which some were kept as they were."""
+    if not maps:
+        return "no maps"
+    disk = disk or Disk()
+    settings = f", diameter {disk.diameter} at a shorter side of {REFERENCE_SIDE}, at most {disk.most}"
+    words = PREPARED[method] + (settings if method == "disk" else "")
+    return words + (f"; {kept} maps of {SIZE} kept as in the source" if kept else "")
+
+
+def prepare_map(human: HumanMap, item: Item, method: Preparation, *, stack: Stack | None, disk: Disk) -> PreparedMap:
+    """Prepare a map.
+
+    Args:
+        human: As read.
+        item: Named in messages.
+        method: How.
+        stack: What a stack is of, where the file does not say.
+        disk: Of the method ``"disk"``.
+
+    Raises:
+        RecordError: The map has a size that the method does not take, or is a stack of unknown meaning.
+    """
+    if human.clicks is not None:
+        return _prepare_clicks(human.clicks, human, item, method, disk)
+    values, kept = _prepare(human.values, item, method, disk)
+    people = human.participants(item, stack)
+    participants = None if people is None else np.stack([_prepare(one, item, method, disk)[0] for one in people])
+    full_scale = float(values.max()) or 1.0 if method == "disk" else human.full_scale
+    return PreparedMap(values, full_scale, kept, participants)
+
+
+def encode_map(values: Values, full_scale: float, bits: int) -> bytes:
+    """Encode a map as grey PNG."""
+    white = 2**bits - 1
+    grey = np.rint(np.clip(values / full_scale, 0, 1) * white).astype(np.uint8 if bits == 8 else np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_participants(folder: Path, key: str, participants: Values | KeptClicks) -> None:
+    """Write what is kept of single people, atomically."""
+    if isinstance(participants, KeptClicks):
+        write_clicks(folder / f"{key}{SUFFIX}", participants)
+        return
+    with replacing(folder / f"{key}.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, participants.astype(np.float32), allow_pickle=False)
+
+
+def _prepare_clicks(clicks: Clicks, human: HumanMap, item: Item, method: Preparation, disk: Disk) -> PreparedMap:
+    """Prepare the mean of people's clicks; keep the clicks where there are several people."""
+    diameter = disk.of(human.values.shape)
+    values = clicks.mean_blurred(diameter) if method == "disk" else _prepare(human.values, item, method, disk)[0]
+    kept = KeptClicks(clicks, method, diameter) if len(clicks.points) > 1 else None
+    return PreparedMap(values, float(values.max()) or 1.0, False, kept)
+
+
+def _prepare(values: Values, item: Item, method: Preparation, disk: Disk) -> tuple[Values, bool]:
+    """Prepare a map, unless it is prepared already; return whether it was kept though it should have been prepared."""
+    if method == "none":
+        return values, False
+    if method == "disk":
+        blurred: Values = disk_blur(torch.from_numpy(values), disk.of(values.shape)).numpy()
+        return blurred, False
+    if values.shape == (SIZE, SIZE):
+        return values, True
+    if values.shape != (RAW_SIZE, RAW_SIZE):
+        raise item.error(
+            f"the heatmap is {values.shape[1]}x{values.shape[0]}; --prepare {method} takes {RAW_SIZE}x{RAW_SIZE} "
+            f"(and keeps {SIZE}x{SIZE}); --prepare disk blurs maps of any size, none keeps them"
+        )
+    return prepare_human_map(values, method=method), False

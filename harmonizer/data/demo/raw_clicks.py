@@ -1,0 +1,97 @@
+"""Raw clicks of simulated people on demo images, as ClickMe v2 exports them.
+
+Everybody looks at what tells the object's name, each with an offset of their own. Two people fail their catch trials,
+one is on a mobile device, and now and then somebody clicks once only or comes back: what the converter filters.
+``python -m harmonizer.data.demo.raw_clicks DIR`` writes them.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from harmonizer.data.demo.render import paint
+from harmonizer.data.demo.shapes import SHAPES
+from harmonizer.data.demo.textures import TEXTURES
+
+SCALE = 4  # pixels of an image per pixel of a painting
+CROPS = ((64, 64), (48, 64), (64, 56))  # rows and columns of a painting: images of several shapes
+INATTENTIVE = (3, 17)  # people who fail their catch trials
+MOBILE = 8  # who is on a mobile device
+COLUMNS = ("image_path", "clicks", "user_id", "user_catch_trial", "is_mobile")
+
+
+def write_raw_clicks(folder: Path, *, images: int = 30, people: int = 40, clicks: int = 12, seed: int = 0) -> Path:
+    """Draw images and simulate people who click on them.
+
+    Args:
+        folder: To make: ``images/CLASS/FILE.png`` and ``clicks.csv``.
+        images: How many.
+        people: Who click on each image.
+        clicks: Mean number of clicks of a trial.
+        seed: Of everything.
+
+    Returns:
+        The path of ``clicks.csv``.
+    """
+    rng = np.random.default_rng(seed)
+    shapes, textures = list(SHAPES), list(TEXTURES)
+    trials: list[tuple[object, ...]] = []
+    for number in range(images):
+        shape = shapes[number % len(shapes)]
+        painting = paint(shape, textures[number // len(shapes) % len(textures)], rng)
+        rows, columns = CROPS[number % len(CROPS)]
+        top, left = (64 - rows) // 2, (64 - columns) // 2
+        picture = Image.fromarray(painting.image[top : top + rows, left : left + columns])
+        path = folder / "images" / shape / f"demo_{number:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.resize((columns * SCALE, rows * SCALE), Image.Resampling.BICUBIC).save(path)
+        interest = painting.human[top : top + rows, left : left + columns].astype(np.float64) ** 2
+        trials += _trials(f"demo/{shape}/{path.name}", interest, people, clicks, rng)
+    table = folder / "clicks.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(trials[index] for index in rng.permutation(len(trials)))  # images mixed, as people meet them
+    return table
+
+
+def _trials(
+    name: str, interest: NDArray[np.float64], people: int, clicks: int, rng: np.random.Generator
+) -> Iterator[tuple[object, ...]]:
+    """Yield the trials on one image."""
+    cumulative = interest.ravel().cumsum()
+    for person in range(people):
+        catch = 0.8 if person in INATTENTIVE else 1.0
+        count = 1 if rng.random() < 0.03 else 2 + int(rng.poisson(clicks - 2))
+        for _ in range(1 + (rng.random() < 0.03)):  # now and then a person comes back
+            hits = np.searchsorted(cumulative, rng.random(count) * cumulative[-1])
+            y, x = np.divmod(hits, interest.shape[1])
+            places = np.stack([x, y], 1) + rng.random((count, 2)) + rng.normal(0, 3, 2)
+            pixels = np.floor(places * SCALE).astype(int).tolist()
+            yield name, str([tuple(pixel) for pixel in pixels]), f"person-{person}", catch, person == MOBILE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m harmonizer.data.demo.raw_clicks", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder to make")
+    parser.add_argument("--images", type=int, default=30, metavar="N", help="default: %(default)s")
+    parser.add_argument("--people", type=int, default=40, metavar="N", help="per image (default: %(default)s)")
+    parser.add_argument("--clicks", type=int, default=12, metavar="N", help="per trial (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    if given.folder.exists():
+        sys.stderr.write(f"raw_clicks: {given.folder} exists already; remove it or name another folder\n")
+        return 1
+    table = write_raw_clicks(given.folder, images=given.images, people=given.people, clicks=given.clicks)
+    sys.stdout.write(f"python -m harmonizer.data.convert {table} --images {given.folder / 'images'} --out OUT\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
