@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         "--prepare", choices=get_args(Preparation), help=f"human maps (default: {PREPARE}; of clicks: {PREPARE_CLICKS})"
     )
     add("--classes", metavar="imagenet|N|FILE", help="class names; default: ImageNet's, the folders', or the table's")
-    add("--maps", type=Path, metavar="DIR", help="maps of the images in a folder, under the same relative names")
+    add("--maps", type=Path, metavar="DIR|FILE.h5", help="maps of a folder of images: CLASS/IMAGE or CLASS_IMAGE.JPEG")
     add("--allow-missing-map", action="store_true", help="take samples without a map where the source has maps")
     add("--stack", choices=get_args(Stack), help="what stacks (N,H,W) of maps are of, where the files do not say")
     add("--on-error", choices=("fail", "skip"), default="fail", help="skip: leave out what is unusable, and list it")

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted; the same command goes on", status=130)
     except BrokenProcessPool:
         return _complain("a worker was killed, perhaps for lack of memory; the same command goes on (fewer --workers)")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         return _complain(str(error))
     maps = sum(shard.maps for shard in manifest.shards)
     sys.stdout.write(f"{given.out}: {manifest.samples} samples, {maps} with maps, in {len(manifest.shards)} shards\n")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harmonizer.data.convert.readers.files import MOST_BYTES, check_arrays, read_file
+from harmonizer.data.convert.readers.hdf5 import read_dataset
 from harmonizer.data.convert.readers.images import IMAGE_SUFFIXES, open_image
 from harmonizer.data.convert.readers.record import HumanMap, Item, Pixels, Record, Stack
 from harmonizer.data.image import MOST_PIXELS
@@ -55,6 +56,11 @@ def read_map(path: Path, item: Item) -> HumanMap:
         except (OSError, ValueError) as error:
             raise item.error(f"cannot read the map {path} ({getattr(error, 'strerror', error)})") from None
         return decode_map(encoded, item)
+    if item.member is not None:
+        try:
+            return to_map(read_dataset(path, item.member), item)
+        except (OSError, ValueError) as error:
+            raise item.error(f"cannot read the map in {path} ({error})") from None
     content, meaning = _load(path, item), None
     if isinstance(content, Mapping):
         names = [name for name in content if name in (*MAP_NAMES, *STACK_NAMES)] or list(content)

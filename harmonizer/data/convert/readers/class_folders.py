@@ -1,13 +1,12 @@
-"""Images in a folder with one subfolder per class, and their maps in a parallel folder."""
+"""Images in a folder with one subfolder per class, and their maps in another place."""
 
 from pathlib import Path
 
 from harmonizer.data.class_names import name_classes, number_folders
-from harmonizer.data.convert.readers.arrays import MAP_SUFFIXES
+from harmonizer.data.convert.readers.map_files import MapFiles, find_maps
 from harmonizer.data.convert.readers.names import make_key
 from harmonizer.data.convert.readers.record import Item
 from harmonizer.data.convert.readers.tfrecord import RecordError
-from harmonizer.data.convert.readers.walk import walk
 
 SPLITS = {"train", "val", "valid", "validation", "test"}
 
@@ -21,7 +20,7 @@ def find_images(
         folder: The source.
         files: Its images.
         classes: Class names; None takes the subfolders'.
-        maps: Folder with one map file per image, under the same relative name.
+        maps: Where their maps are (:func:`find_maps`).
         notes: What is passed over is added.
 
     Returns:
@@ -47,40 +46,20 @@ def find_images(
     empty = [path for path in empty if path.name not in found]
     if empty:
         notes.append(f"{folder}: {len(empty)} folders hold no image and are no classes; first {empty[0]}")
-    by_name, problems = ({}, []) if maps is None else _find_maps(maps)
+    of_maps = MapFiles() if maps is None else find_maps(maps)
+    matched = of_maps.match(relative)
     items = [
         Item(
             "image",
             make_key(name),
             str(file),
             label=numbers[name.parts[0]],
-            human=by_name.get(name.with_suffix("")),
+            human=None if human is None else human.path,
+            member=None if human is None else human.member,
             wants_map=maps is not None,
         )
-        for file, name in zip(files, relative, strict=True)
+        for file, name, human in zip(files, relative, matched, strict=True)
     ]
-    images = {name.with_suffix("") for name in relative}
-    unused = [path for name, path in by_name.items() if name not in images]
-    if unused:
-        notes.append(f"{maps}: {len(unused)} maps belong to no image; first {unused[0]}")
-    return items, problems, names
-
-
-def _find_maps(maps: Path) -> tuple[dict[Path, str], list[RecordError]]:
-    """Return the map files by the relative name of their image, and what in the folder cannot be taken."""
-    if not maps.is_dir():
-        raise FileNotFoundError(f"--maps {maps}: no such folder")
-    by_name: dict[Path, str] = {}
-    problems = []
-    for path, problem, is_file, hidden in walk(maps):
-        is_map = path.suffix.lower() in MAP_SUFFIXES
-        if hidden or not (is_map or problem):
-            continue
-        if problem is not None:
-            problems += [RecordError(str(path), None, problem)] if is_map or not is_file else []
-            continue
-        name = path.relative_to(maps).with_suffix("")
-        if name in by_name:
-            raise ValueError(f"{by_name[name]} and {path} are maps of one image; remove one of them")
-        by_name[name] = str(path)
-    return by_name, problems
+    if unused := of_maps.unused(matched):
+        notes.append(f"{maps}: {len(unused)} maps belong to no image; first {unused[0].member or unused[0].path}")
+    return items, of_maps.problems, names

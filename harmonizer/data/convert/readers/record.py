@@ -27,6 +27,7 @@ class Item(NamedTuple):
         image: Path of the image where ``file`` is not it.
         label: Where the sample itself does not say.
         human: Path of its map, where that is a file of its own.
+        member: Name of the map in that file, where it holds those of many.
         wants_map: A sample without a map is an error.
         trials: Of raw clicks: where the lines of its trials begin in the file, int64 each.
     """
@@ -41,6 +42,7 @@ class Item(NamedTuple):
     human: str | None = None
     wants_map: bool = False
     trials: bytes = b""
+    member: str | None = None
 
     def error(self, reason: str) -> RecordError:
         """Return an error that names this sample."""

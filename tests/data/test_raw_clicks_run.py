@@ -1,0 +1,100 @@
+"""Conversions of raw clicks as processes: killed and resumed, and of a million clicks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harmonizer.data.demo.raw_clicks import write_raw_clicks
+from harmonizer.data.shards.manifest import read_manifest
+
+MOST_MEMORY = 2 << 30  # bytes
+MEASURED = """import resource, sys
+from harmonizer.data.convert.cli import main
+status = main(sys.argv[1:])
+used = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print("KILOBYTES", used)
+sys.exit(status)
+"""
+
+
+def contents(folder):
+    """Return all files of a folder: relative name -> bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def start(*arguments):
+    """Start the converter."""
+    words = [sys.executable, "-m", "harmonizer.data.convert", *map(str, arguments)]
+    return subprocess.Popen(words, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_clicks_killed_and_resumed_give_the_same_bytes(workers, convert, tmp_path):
+    table = write_raw_clicks(tmp_path / "raw", images=12, people=6)
+    options = ("--images", tmp_path / "raw" / "images", "--shard-size", 2)
+    assert convert(table, "--out", tmp_path / "whole", *options) == (0, "")
+    out = tmp_path / "out"
+    process = start(table, "--out", out, *options, "--workers", workers)
+    while process.poll() is None and not list(tmp_path.glob(".out.partial/reports/0*.json")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert len(list(tmp_path.glob(".out.partial/reports/0*.json"))) >= 1
+    assert not out.exists()
+    process = start(table, "--out", out, *options, "--workers", workers)
+    assert process.communicate()[1].decode() == ""
+    assert process.returncode == 0
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_table_that_changes_is_noticed(convert, tmp_path, monkeypatch):
+    """Lines are found by where they begin: a table with other bytes is refused, not misread."""
+    from harmonizer.data.convert.readers import dispatch
+
+    table = write_raw_clicks(tmp_path / "raw", images=2, people=3)
+    before = dispatch.read_trials
+
+    def change(*arguments):
+        table.write_text("image_path,clicks,user_id\n")
+        return before(*arguments)
+
+    monkeypatch.setattr(dispatch, "read_trials", change)
+    status, message = convert(table, "--images", tmp_path / "raw" / "images", "--out", tmp_path / "out")
+    assert status == 1
+    assert "has changed" in message
+
+
+@pytest.mark.slow
+def test_a_million_clicks_take_less_than_2_gb(tmp_path):
+    """100,000 trials of 10 clicks, by 2,000 people on 5,000 images of 375 x 500 pixels, in mixed order."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 255, (375, 500, 3), dtype=np.uint8)).save(tmp_path / "one.jpg")
+    for number in range(5000):
+        (tmp_path / "images" / "cat" / f"{number}.jpg").hardlink_to(tmp_path / "one.jpg")
+    places = rng.integers(0, (500, 375), (100_000, 10, 2))
+    with (tmp_path / "clicks.csv").open("w") as file:
+        file.write("image_path,clicks,user_id,user_catch_trial,is_mobile\n")
+        for number in rng.permutation(100_000).tolist():
+            clicks = str([tuple(pair) for pair in places[number].tolist()])
+            file.write(f'val/cat/{number % 5000}.jpg,"{clicks}",user-{number % 1997},1.0,False\n')
+    arguments = [tmp_path / "clicks.csv", "--images", tmp_path / "images", "--out", tmp_path / "out", "--workers", 2]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *map(str, arguments), "--ceiling-splits", "1"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_manifest(tmp_path / "out").samples == 5000
+    used = 1024 * int(done.stdout.split("KILOBYTES")[1])
+    assert used < MOST_MEMORY
