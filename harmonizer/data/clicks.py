@@ -1,6 +1,6 @@
 """The clicks of several people on one image, as counts and as the blurred maps of ClickMe v2."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -57,6 +57,10 @@ class Clicks:
             kept.append(points[: steps[level]])
         return Clicks(kept, self.height, self.width)
 
+    def single(self) -> Iterator["Clicks"]:
+        """Yield the clicks of each person alone."""
+        return (Clicks([points], self.height, self.width) for points in self.points)
+
     def counts(self) -> NDArray[np.uint8]:
         """Return how often each person clicked each pixel: (P,H,W)."""
         counts = np.zeros((len(self.points), self.height, self.width), np.uint16)
@@ -73,13 +77,12 @@ class Clicks:
 
     def mean_blurred(self, diameter: int) -> NDArray[np.float64]:
         """Return the mean over people of :meth:`blurred`: (H,W), without holding a map of each."""
-        people = (Clicks([points], self.height, self.width) for points in self.points)
-        total = sum(one.disk_sums(diameter)[0] for one in people)  # integers: the order of people changes nothing
+        total = sum(one.disk_sums(diameter)[0] for one in self.single())  # integers: whatever the order of people
         return np.asarray(total) / (disk_area(diameter) ** 2 * len(self.points))
 
     def mean_counts(self) -> NDArray[np.float64]:
         """Return the mean over people of :meth:`counts`: (H,W)."""
-        total = sum(Clicks([points], self.height, self.width).counts()[0].astype(np.int64) for points in self.points)
+        total = sum(one.counts()[0].astype(np.int64) for one in self.single())
         return np.asarray(total) / len(self.points)
 
     def disk_sums(self, diameter: int) -> NDArray[np.int64]:

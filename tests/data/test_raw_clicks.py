@@ -4,8 +4,12 @@ import ast
 import csv
 import io
 import json
+import re
+import subprocess
+import sys
 from collections import defaultdict
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -348,3 +352,36 @@ def test_clicks_are_read_in_the_spellings_of_the_exports(text, points):
 def test_other_texts_are_no_clicks(text):
     with pytest.raises(ValueError, match="expected clicks"):
         parse_clicks(text)
+
+
+def write_objects(path):
+    """An NPZ of pickled objects, as ClickMe v2 dumps its trials."""
+    clicks = np.empty(3, object)
+    clicks[:] = [[1, 3, 5], [2, 2], [7]]
+    np.savez(
+        path,
+        file_pointer=np.array(["val/cat/a.png", "val/cat/a.png", "val/dog/b.png"], object),
+        clickmap_x=clicks,
+        clickmap_y=clicks[::-1][[2, 1, 0]],
+        user_id=np.array(["ann", "bob", "ann"], object),
+        user_catch_trial=np.array([1.0, 0.5, 1.0]),
+        is_mobile=np.array([[False], [], False], object),
+    )
+
+
+def test_pickled_trials_are_refused_and_exported_as_documented(few, convert, tmp_path):
+    write_objects(tmp_path / "dump.npz")
+    status, said = convert(tmp_path / "dump.npz", "--out", tmp_path / "out")
+    assert status == 1
+    assert "pickled Python objects" in said
+    assert "docs/data.md" in said
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    (block,) = re.findall(r"^```python\n(import csv.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "clicks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["is_mobile"] for row in rows] == ["False", "False", "False"]
+    assert parse_clicks(rows[0]["clicks"]).tolist() == [[1, 1], [3, 3], [5, 5]]
+    assert convert(few, "--images", tmp_path / "images", "--out", tmp_path / "out") == (0, "")
+    assert read_manifest(tmp_path / "out").samples == 1

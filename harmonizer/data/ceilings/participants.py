@@ -64,13 +64,14 @@ def participant_maps(
     kept = read_clicks(path)
     clicks = kept.clicks if level is None else kept.clicks.first(*level)
     prepare = prepare or kept.prepare
-    if prepare == "disk":
-        values = torch.from_numpy(clicks.disk_sums(kept.diameter)).to(device, torch.float64)
-        return ParticipantMaps(evaluation_crop(values), disk_area(kept.diameter) ** -2)
-    counts = torch.from_numpy(clicks.counts()).to(device, torch.float64)
-    if prepare == "none":
-        return ParticipantMaps(evaluation_crop(counts), 1.0)
-    return ParticipantMaps(prepare_human_map(counts, method=prepare), 1.0)
+    if prepare in ("fel2022", "gaussian"):
+        counts = torch.from_numpy(clicks.counts()).to(device, torch.float64)
+        return ParticipantMaps(prepare_human_map(counts, method=prepare), 1.0)
+    # One person after the other, so that only the crops of many are held.
+    own = (one.disk_sums(kept.diameter) if prepare == "disk" else one.counts() for one in clicks.single())
+    values = torch.cat([evaluation_crop(torch.from_numpy(maps)) for maps in own])
+    unit = disk_area(kept.diameter) ** -2 if prepare == "disk" else 1.0
+    return ParticipantMaps(values.to(device, torch.float64), unit)
 
 
 def evaluation_crop(maps: Tensor, *, side: int = SIDE, crop: int = CROP) -> Tensor:

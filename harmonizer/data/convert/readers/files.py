@@ -78,4 +78,9 @@ def _announced(file: IO[bytes]) -> int:
     if read is None:  # version 3 is of arrays with named fields
         raise ValueError("it is not an NPY file of version 1 or 2")
     shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError(
+            "it holds pickled Python objects, which run code when they are loaded; expected plain arrays, try to export "
+            "it where you trust it: docs/data.md, Raw clicks"
+        )
     return math.prod(shape) * dtype.itemsize
