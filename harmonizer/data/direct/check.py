@@ -10,10 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from harmonizer.data.ceilings import measure_ceilings
-from harmonizer.data.convert.job import Converted, Options, convert_record, describe_maps
+from harmonizer.data.convert.job import Converted, Options, convert_record
+from harmonizer.data.convert.maps import describe_maps, write_participants
 from harmonizer.data.convert.readers.discover import Found
 from harmonizer.data.convert.readers.record import Item, Record
 from harmonizer.data.convert.readers.tfrecord import RecordError
@@ -79,8 +78,8 @@ def check_samples(
                     digest.update(f"{item.key} cannot be used\n".encode())
                     continue
                 maps, kept = maps + (HEATMAP in result.sample), kept + result.kept_map
-                if result.stack is not None:
-                    np.save(Path(stacks, f"{item.key}.npy"), result.stack.astype(np.float32))
+                if result.participants is not None:
+                    write_participants(Path(stacks), item.key, result.participants)
                 for name, value in sorted(result.sample.items()):
                     digest.update(f"{name} {len(encoded(value))}\n".encode() + encoded(value))
         finally:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonizer.data.adopt import has_shards
-from harmonizer.data.convert.job import PARTICIPANTS
+from harmonizer.data.convert.maps import PARTICIPANTS
 from harmonizer.data.convert.readers.listing import file_kind
 from harmonizer.data.convert.readers.walk import walk
 from harmonizer.data.direct.huggingface import DatasetSplit, is_dataset, is_saved_dataset, split_of

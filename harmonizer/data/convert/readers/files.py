@@ -80,7 +80,7 @@ def _announced(file: IO[bytes]) -> int:
     shape, _, dtype = read(file)
     if dtype.hasobject:
         raise ValueError(
-            "it holds pickled Python objects, which run code when they are loaded; expected plain arrays, try to export "
-            "it where you trust it: docs/data.md, Raw clicks"
+            "it holds pickled Python objects, which run code when they are loaded; expected plain "
+            "arrays; try to export it, where you trust it, as docs/data.md says (Raw clicks)"
         )
     return math.prod(shape) * dtype.itemsize
