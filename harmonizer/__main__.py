@@ -21,6 +21,7 @@ PROGRAMS = {
 MODULES = {
     "report": ("harmonizer.report", "make tables, figures and a web page from results"),
     "convert": ("harmonizer.data.convert", "convert published data to shards"),
+    "ceilings": ("harmonizer.data.ceilings", "measure how far people agree, as ClickMe v2 does"),
     "inspect": ("harmonizer.data.inspect", "check shards and draw a contact sheet"),
     "adopt": ("harmonizer.data.adopt", "use shards that another tool wrote"),
     "convert-weights": ("harmonizer.models.convert_weights", "convert Keras weights to a folder for timm"),

@@ -376,7 +376,7 @@ def test_pickled_trials_are_refused_and_exported_as_documented(few, convert, tmp
     assert "pickled Python objects" in said
     assert "docs/data.md" in said
     text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-    (block,) = re.findall(r"^```python\n(import csv.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"^```py\n(import csv.*?)^```$", text, re.MULTILINE | re.DOTALL)
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "clicks.csv").open() as file:
