@@ -5,16 +5,19 @@ a human map for every sample, and for one in four, in a split batch; and the str
 here. Times are each step's best, as ratios to the plain step. The floor with all samples mapped is 2.0: to the three
 convolutions' worth of a plain step come the gradient of the image, and twice as much to differentiate it.
 On a CPU freed memory is kept, as in training; ``--release`` shows the default of glibc.
-``--recipes`` times the steps of recipe=fel2022 and recipe=modern instead.
+``--recipes`` times the steps of recipe=fel2022 and recipe=modern instead; ``--adversarial`` those of adversarial
+training alone and with the harmonizer, every sample with a human map, next to the ratio of the passes that are counted.
 """
 
 import argparse
 import contextlib
+import itertools
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -31,17 +34,27 @@ from harmonizer.models import PixelModel
 from harmonizer.training.double_backward import logits_and_gradient
 from harmonizer.training.module import HarmonizerModule
 from harmonizer.training.precision import promoted
+from harmonizer.training.steps import step_passes
 
 MODELS = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224", "convnext_tiny")
+DEMO_MODEL = "test_efficientnet_gn"  # of the demo pair
+ADVERSARIAL_MODELS = (DEMO_MODEL, "test_vit", "resnet18")
 CLASSES = 1000
 RECIPES = Path(__file__).parents[1] / "configs" / "recipe"
+ATTACKS: tuple[dict[str, Any], ...] = (
+    {"adversarial": "pgd"},
+    {"adversarial": "pgd", "adversarial_steps": 7},
+    {"adversarial": "trades"},
+    {"adversarial": "fast"},
+)
 Step = Callable[[], Tensor]
+Key = tuple[str, ...]
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--models", nargs="+")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
@@ -51,6 +64,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--release", action="store_true", help="let the allocator hand freed memory back")
     parser.add_argument("--recipes", action="store_true", help="recipes instead, on the demo pair's network")
+    parser.add_argument("--adversarial", action="store_true", help="adversarial training, on the same network")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
@@ -63,48 +77,88 @@ def main() -> None:
         f"{', channels last' if options.channels_last else ''}{', memory released' if options.release else ''}\n"
     )
     if options.recipes:
+        times = _times(
+            {name: _module(DEMO_MODEL, options.size, name) for name in ("fel2022", "modern")},
+            device,
+            options,
+            all_mapped=False,
+        )
         print("| recipe | ms | ratio |\n|---|---|---|")
-        for row in _recipe_rows(device, options):
-            print(row)
+        for (name,), value in times.items():
+            print(f"| {name} | {1000 * value:.0f} | {value / times['fel2022',]:.2f} |")
+        return
+    if options.adversarial:
+        print("| network | adversarial | alone, ms | harmonizer | saliency at | ratio | of passes |")
+        print("|---|---|---|---|---|---|---|")
+        for model, attack in itertools.product(options.models or ADVERSARIAL_MODELS, ATTACKS):
+            for row in _adversarial_rows(model, attack, device, options):
+                print(row, flush=True)
         return
     print("| network | CE, ms | harmonized | 1 in 4 mapped | straightforward | memory | straightforward's |")
     print("|---|---|---|---|---|---|---|")
-    for name in options.models:
+    for name in options.models or MODELS:
         print(_row(name, device, options), flush=True)
 
 
-def _recipe_rows(device: torch.device, options: argparse.Namespace) -> list[str]:
-    """Measure the training step of both recipes in turns; medians."""
+def _adversarial_rows(
+    model: str, attack: dict[str, Any], device: torch.device, options: argparse.Namespace
+) -> list[str]:
+    """Measure the step of an attack alone and with each recipe's harmonizer."""
+    places = ("adversarial",) if attack["adversarial"] == "fast" else ("clean", "adversarial")
+    modules: dict[Key, HarmonizerModule] = {("", ""): _module(model, options.size, None, **attack)}
+    for recipe in ("fel2022", "modern"):
+        for place in places:
+            modules[recipe, place] = _module(model, options.size, recipe, **attack, adversarial_saliency=place)
+    times = _times(modules, device, options, all_mapped=True)
+    passes = {key: step_passes(module.loss_settings, harmonize=bool(key[0])) for key, module in modules.items()}
+    alone = "", ""
+    name = f"{attack['adversarial']}, {modules[alone].loss_settings.attack_steps} step(s)"
+    return [
+        f"| {model} | {name} | {1000 * times[alone]:.0f} | {recipe} | {place} | "
+        f"{times[recipe, place] / times[alone]:.2f} | {passes[recipe, place] / passes[alone]:.2f} |"
+        for recipe, place in [*modules][1:]
+    ]
+
+
+def _module(model: str, size: int, recipe: str | None, **settings: Any) -> HarmonizerModule:  # noqa: ANN401 - of a loss
+    """Build a network with a recipe's loss, or without a harmonizer."""
+    torch.manual_seed(0)
+    if recipe is not None:
+        read = OmegaConf.to_container(OmegaConf.load(RECIPES / f"{recipe}.yaml"))
+        assert isinstance(read, dict)
+        settings |= {str(key): read[key] for key in ("saliency_reduction", "saliency_of", "gradient_penalty")}
+    classes = [str(i) for i in range(10)]
+    return HarmonizerModule(model, classes, size, harmonize=recipe is not None, **settings)
+
+
+def _times(
+    modules: dict[Key, HarmonizerModule], device: torch.device, options: argparse.Namespace, *, all_mapped: bool
+) -> dict[Key, float]:
+    """Measure the training steps of modules in turns; medians, in seconds."""
     torch.manual_seed(0)
     shape = options.batch, options.size, options.size
     batch = Batch(
         torch.rand(shape[0], 3, *shape[1:], device=device),
         torch.randint(10, shape[:1], device=device),
         torch.rand(shape, device=device),
-        torch.arange(options.batch, device=device) % 5 > 0,
+        torch.arange(options.batch, device=device) % 5 >= (0 if all_mapped else 1),
         [str(i) for i in range(options.batch)],
     )
-    modules, times = {}, {}
-    for name in ("fel2022", "modern"):
-        recipe = OmegaConf.to_container(OmegaConf.load(RECIPES / f"{name}.yaml"))
-        assert isinstance(recipe, dict)
-        loss = {str(key): recipe[key] for key in ("saliency_reduction", "saliency_of", "gradient_penalty")}
-        classes = [str(i) for i in range(10)]
-        module = HarmonizerModule("test_efficientnet_gn", classes, options.size, harmonize=True, **loss)
+    times: dict[Key, list[float]] = {key: [] for key in modules}
+    for module in modules.values():
         module.log = lambda *args, **kwargs: None  # type: ignore[method-assign, assignment]
-        modules[name], times[name] = module.to(device).train(), []
+        module.to(device).train()
     clock = time.perf_counter if device.type == "cuda" or options.threads > 1 else time.process_time
     for _ in range(options.repeats):
-        for name, module in modules.items():
+        for key, module in modules.items():
             copied = batch._replace(images=batch.images.clone())
             start = clock()
             module.training_step(copied, 0).backward()  # type: ignore[no-untyped-call]
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            times[name].append(clock() - start)
+            times[key].append(clock() - start)
             module.zero_grad()
-    medians = {name: statistics.median(measured) for name, measured in times.items()}
-    return [f"| {name} | {1000 * value:.0f} | {value / medians['fel2022']:.2f} |" for name, value in medians.items()]
+    return {key: statistics.median(measured) for key, measured in times.items()}
 
 
 def _row(name: str, device: torch.device, options: argparse.Namespace) -> str:
@@ -151,7 +205,7 @@ def _row(name: str, device: torch.device, options: argparse.Namespace) -> str:
     ratios = [best[step] / best["plain"] for step in ("harmonized", "some", "straightforward")]
     spaces = [memory[step] / memory["plain"] for step in ("harmonized", "straightforward")]
     numbers = " | ".join(f"{value:.2f}" for value in ratios + spaces)
-    return f"| {name} | {1000 * best['plain']:.0f} | {numbers} |"
+    return f"| {model} | {name} | {1000 * best['plain']:.0f} | {numbers} |"
 
 
 def _plain(model: PixelModel, batch: Batch) -> Tensor:
