@@ -29,6 +29,15 @@ IGNORED_KEYS = (
     *("data.cache", "data.cache_gb", "data.verify", "data.allow_pipe"),
 )
 RENAMED = {"window": "shuffle_window_shards"}  # settings of data that version 0.1 called otherwise
+ADDED = {  # settings of the module that runs of earlier versions lack, as they trained
+    "adversarial": "none",
+    "adversarial_eps": 0.5,
+    "adversarial_steps": None,
+    "adversarial_step_size": None,
+    "adversarial_warmup_epochs": 0,
+    "adversarial_saliency": None,
+    "trades_beta": 6.0,
+}
 RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
 OLD_MODULE = "harmonizer.module.HarmonizerModule"  # of runs of version 0.1, which have no mark
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
@@ -95,6 +104,8 @@ def _enter(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Non
         kept = parse_json(path.read_text())
         if isinstance(_part(kept, "data"), Mapping):
             kept["data"] = {RENAMED.get(name, name): value for name, value in kept["data"].items()}
+        if isinstance(kept.get("module"), Mapping):
+            kept["module"] = {name: ADDED[name] for name in ADDED if name in settings["module"]} | kept["module"]
         different = [
             text for part in IDENTITY_KEYS for text in _differences(_part(kept, part), _part(settings, part), part)
         ]

@@ -24,7 +24,7 @@ from harmonizer.files import file_sha256
 from harmonizer.models import resolve, weights_digest
 from harmonizer.models.weights import weights_file
 from harmonizer.results import COLUMNS, VERSION, Row, creation_time, protocol_hash
-from harmonizer.results.families import guess_family
+from harmonizer.results.families import guess_family, trained_family
 from harmonizer.statistics import (
     AS_PUBLISHED,
     BOUND,
@@ -132,7 +132,7 @@ def summarise(
         model=request["model"]
         | {
             "label": spec.label,
-            "family": family or (_family(settings) if trained else guess_family(built.name)),
+            "family": family or (trained_family(settings) if trained else guess_family(built.name)),
             **built.described_head(),
             "pretrained": settings["pretrained"],
             "checkpoint": spec.checkpoint.name if spec.checkpoint else None,
@@ -260,11 +260,6 @@ def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str
 def _training(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return how the model was trained, without what names the model itself."""
     return {name: value for name, value in settings.items() if name not in ("model", "classes", "pretrained")}
-
-
-def _family(settings: Mapping[str, Any]) -> str:
-    """Return the family of a model trained here."""
-    return "harmonized" if settings["harmonize"] else "control"
 
 
 def _by_mask(rows: Sequence[Row]) -> dict[str, Any]:

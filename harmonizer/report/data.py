@@ -12,7 +12,7 @@ import numpy as np
 from harmonizer.cli.console import Bars
 from harmonizer.report.sources import Source, measured_sources, source_key
 from harmonizer.results import Results, load_results
-from harmonizer.results.families import FAMILIES, guess_family
+from harmonizer.results.families import FAMILIES, guess_family, trained_family
 from harmonizer.statistics import NOISE_CEILING
 
 OWN, MADE_HEADS = "own", ("zero-shot", "probe")  # of harmonizer.models.architecture, which needs torch
@@ -205,7 +205,7 @@ def _measured(results: Results, source: str) -> Model:
     training = summary.get("training")
     family = model["family"] if model["family"] in FAMILIES[:-1] else guess_family(model["name"])
     if training is not None:
-        family = "harmonized" if training["harmonize"] else "control"
+        family = trained_family(training)
     name = model["label"]
     if (head := head_of(results)) != OWN and head not in name:  # which tables, figures and the page show
         name = f"{name} ({head})"
@@ -226,7 +226,7 @@ def _distinct(models: Sequence[Model]) -> list[Model]:
 
 def _paired(models: Sequence[Model]) -> list[Model]:
     """Name each harmonized model's control: the same architecture, seed and protocol, trained without human maps."""
-    controls = {_twin(model): model.name for model in models if model.family == "control"}
+    controls = {_twin(model): model.name for model in models if model.family in ("control", "adversarially robust")}
     return [
         replace(model, control=controls.get(_twin(model))) if model.family == "harmonized" else model
         for model in models
@@ -235,5 +235,5 @@ def _paired(models: Sequence[Model]) -> list[Model]:
 
 def _twin(model: Model) -> tuple[Any, ...]:
     """Return what a harmonized model and its control share."""
-    training = model.results.summary["training"] if model.results else {}
-    return model.source, model.architecture, (training or {}).get("seed")
+    training = (model.results.summary["training"] if model.results else None) or {}
+    return model.source, model.architecture, training.get("seed"), training.get("adversarial", "none")

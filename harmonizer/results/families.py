@@ -1,6 +1,8 @@
 """Guess a model's family from its timm name; a table's own ``family`` column overrides the guess."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 FAMILIES = ("CNN", "transformer", "hybrid", "adversarially robust", "control", "harmonized", "other")
 
@@ -57,3 +59,14 @@ def guess_family(model: str) -> str:
     beginnings = [(text, family) for family, texts in BEGINNINGS.items() for text in texts.split()]
     matching = [(len(text), family) for text, family in beginnings if architecture.startswith(text)]
     return max(matching, default=(0, "other"))[1]  # the longest beginning is the most specific one
+
+
+def trained_family(training: Mapping[str, Any]) -> str:
+    """Return the family of a model that was trained here, from the ``training`` block of its summary.
+
+    >>> trained_family({"harmonize": False, "adversarial": "pgd"}), trained_family({"harmonize": True})
+    ('adversarially robust', 'harmonized')
+    """
+    if training["harmonize"]:
+        return "harmonized"
+    return "control" if training.get("adversarial", "none") == "none" else "adversarially robust"

@@ -146,6 +146,15 @@ def test_a_setting_that_has_a_new_name_is_the_same_setting(folder):
         enter(folder, RUN | {"data": RUN["data"] | {"shuffle_window_shards": 3}})
 
 
+def test_a_run_from_before_a_setting_existed_is_resumed(folder):
+    old = RUN | {"module": {"lr": 0.1}}
+    enter(folder, old)
+    (folder / LAST).touch()
+    enter(folder, old | {"module": {"lr": 0.1, "adversarial": "none", "adversarial_eps": 0.5, "trades_beta": 6.0}})
+    with pytest.raises(FileExistsError, match=r"module.adversarial \(none -> pgd\)"):
+        enter(folder, old | {"module": {"lr": 0.1, "adversarial": "pgd"}})
+
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -1,0 +1,144 @@
+"""Search accuracy, tolerance and alignment over recipes at equal cost: ``python -m benchmarks.front [NAME...]``.
+
+Each point is a training on the demo data and an evaluation of it, into folders of its own; rerun the same command to
+resume. All points get the passes of ``--passes`` (see ``harmonizer.training.steps.step_passes``), so that a cheaper
+step is made more often. At the end: the table and ``front.png`` of all points in the folder.
+"""
+
+import argparse
+import math
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import hydra
+from matplotlib.figure import Figure
+
+import configs.build  # noqa: F401 - registers the resolvers of the settings
+from harmonizer.cli import translate
+from harmonizer.report.style import COLORS, FAINT, MARKERS, new_figure, save
+from harmonizer.results import Results, load_results
+from harmonizer.results.families import trained_family
+from harmonizer.training.settings import LossSettings
+from harmonizer.training.steps import step_passes
+
+ROOT = Path(__file__).parents[1]
+IMAGES, MAPPED, BATCH = 4000, 0.8, 32  # training images of the demo data, the share with a human map, and of a step
+PGD, FAST, TRADES = (f"adversarial={name} adversarial_eps=" for name in ("pgd", "fast", "trades"))
+MODERN = "harmonize=true recipe=modern "
+POINTS = {
+    "control": "",
+    "fel2022": "harmonize=true",
+    "modern": MODERN,
+    "pgd-0.5": PGD + "0.5",
+    "pgd-1": PGD + "1",
+    "fast-0.5": FAST + "0.5",
+    "trades-0.5": TRADES + "0.5",
+    "modern-pgd-0.25": MODERN + PGD + "0.25",
+    "modern-pgd-0.5": MODERN + PGD + "0.5",
+    "modern-pgd-1": MODERN + PGD + "1",
+    "modern-pgd-0.5-adversarial": MODERN + PGD + "0.5 adversarial_saliency=adversarial",
+    "modern-fast-0.5": MODERN + FAST + "0.5",
+    "modern-fast-1": MODERN + FAST + "1",
+    "modern-trades-0.5": MODERN + TRADES + "0.5",
+    "modern-2-fast-0.5": MODERN + FAST + "0.5 recipe.harmonizer_weight=2 recipe.gradient_penalty=0.01",
+    "modern-2-pgd-0.5": MODERN + PGD + "0.5 recipe.harmonizer_weight=2 recipe.gradient_penalty=0.01",
+    "fel2022-pgd-0.5": "harmonize=true adversarial_saliency=clean " + PGD + "0.5",
+    "pgd-0.5-fast-lr": PGD + "0.5 recipe.lr=0.006",
+    "control-fast-lr": "recipe.lr=0.006",
+}
+SCORES = ("accuracy", "tolerance, mean", "tolerance, median", "adversarial alignment", "feature alignment")
+
+
+def main() -> None:
+    """Run what is missing, then print the table and draw the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"points, of {', '.join(POINTS)}; without any, all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--passes", type=float, default=48.0, help="forward passes that each training image is given")
+    parser.add_argument("--images", type=int, default=150, help="validation images that are attacked")
+    parser.add_argument("--model", default="test_efficientnet_gn")
+    parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=Path("results/front").resolve())
+    parser.add_argument("--table", action="store_true", help="run nothing; table and figure of what is there")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in POINTS]:
+        parser.error(f"expected points of {', '.join(POINTS)}, got {', '.join(unknown)}")
+    for seed in options.seeds:
+        for name in () if options.table else options.names or POINTS:
+            run(name, seed, options)
+    points = {folder.name: load_results(folder) for folder in sorted((options.out / "results").glob("*-seed-*"))}
+    print(table(points))
+    save(draw(points), options.out / "front")
+
+
+def run(name: str, seed: int, options: argparse.Namespace) -> None:
+    """Train and evaluate one point, unless it is there."""
+    label = f"{name}-seed-{seed}"
+    if (options.out / "results" / label / "summary.json").exists():
+        return
+    words = [*POINTS[name].split(), f"model={options.model}", "experiment=demo_pair", "pair=false", f"seed={seed}"]
+    folder = options.out / "runs" / label
+    command = [*words, *budget(words, options.passes), f"folder={folder}"]
+    subprocess.run([sys.executable, "train.py", *command], cwd=ROOT, check=True)
+    measured = [f"ckpt={folder}/last.ckpt", f"label={label}", f"results={options.out}/results"]
+    settings = ["attack=ddn", f"images={options.images}", "data.image_size=64"]
+    subprocess.run([sys.executable, "evaluate.py", *measured, *settings], cwd=ROOT, check=True)
+
+
+def budget(words: list[str], passes: float) -> list[str]:
+    """Return the settings of epochs that give each training image these passes on average."""
+    with hydra.initialize_config_module("configs", version_base="1.3"):
+        config = hydra.compose("train", translate(words))
+    names = {field.name for field in fields(LossSettings)}
+    settings = LossSettings(**{str(name): value for name, value in config.module.items() if name in names})
+    alone, joint = (step_passes(settings, harmonize=harmonize) for harmonize in (False, bool(config.harmonize)))
+    steps = passes * IMAGES / BATCH / (MAPPED * joint + (1 - MAPPED) * alone)
+    epochs = math.ceil(steps * BATCH / IMAGES)
+    warmup = f"recipe.warmup_epochs={epochs / 6:.3f}"  # a sixth of the training, as in the demo pair
+    return [f"recipe.epochs={epochs}", f"budget.steps_per_epoch={round(steps / epochs)}", warmup]
+
+
+def scores(results: Results) -> list[tuple[float, float]]:
+    """Return the five scores of a point, each with its standard error, 0 where it has none."""
+    summary = results.summary
+    tolerance, median = summary["tolerance"]["restricted_mean"], summary["tolerance"]["median"]
+    alignments = [summary[f"{kind}_alignment"] for kind in ("adversarial", "feature")]
+    accuracy = summary["accuracy"]
+    return [
+        (100 * accuracy["value"], 100 * accuracy["se"]),
+        (tolerance["mean"], tolerance["se"]),
+        (median["value"], (median["high"] - median["low"]) / 3.92),
+        *((alignment["mean"], alignment["se"]) for alignment in alignments),
+    ]
+
+
+def table(points: dict[str, Results]) -> str:
+    """Write one line per point."""
+    lines = [f"| point | {' | '.join(SCORES)} |", f"|---|{'---:|' * len(SCORES)}"]
+    for name, results in points.items():
+        (accuracy, error), *rest = scores(results)
+        cells = [f"{accuracy:.1f} ± {error:.1f} %", *(f"{value:.3f} ± {se:.3f}" for value, se in rest)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw(points: dict[str, Results]) -> Figure:
+    """Draw tolerance and alignment against accuracy, one marker per point, with standard errors."""
+    figure = new_figure(9.0, 7.0)
+    for axes, column in zip(figure.subplots(2, 2).flat, range(1, len(SCORES)), strict=True):
+        for name, results in points.items():
+            training = results.summary["training"]
+            joint = training["harmonize"] and training["adversarial"] != "none"
+            family = "hybrid" if joint else trained_family(training)  # a colour and a marker of its own
+            (x, x_error), (y, y_error) = (scores(results)[i] for i in (0, column))
+            axes.errorbar(x, y, xerr=x_error, yerr=y_error, fmt=MARKERS[family], color=COLORS[family], elinewidth=0.6)
+            axes.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=5)
+        axes.set_xlabel("Accuracy (%)")
+        axes.set_ylabel(SCORES[column].capitalize())
+        axes.grid(color=FAINT, linewidth=0.5)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
