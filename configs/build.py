@@ -16,8 +16,22 @@ from harmonizer.run import model_label
 OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a recipe's learning rate
 OmegaConf.register_new_resolver("label", model_label, replace=True)  # for the run folder
 
+STARTS = "mse", "relative_mse"  # level metric from scratch, and in its place from trained weights
+
+
+def start_metric(metric: str, pretrained: bool, weights: str | None) -> str:
+    """Return the level metric of a training: free of the saliency's scale where it starts from trained weights.
+
+    >>> [start_metric("mse", False, None), start_metric("mse", True, None), start_metric("cosine", True, None)]
+    ['mse', 'relative_mse', 'cosine']
+    """
+    return STARTS[1] if metric == STARTS[0] and (pretrained or weights) else metric
+
+
+OmegaConf.register_new_resolver("start_metric", start_metric, replace=True)
+
 OWN = ("harmonizer.", "callbacks.")  # whose annotations are true
-SOURCE = re.compile(r"\$\{(?:oc\.select:)?([a-z_.]+)[,}]")  # of a value that is another setting's
+SOURCE = re.compile(r"\$\{(?:oc\.select:|start_metric:\$\{)?([a-z_.]+)[,}]")  # of a value that is another setting's
 NAMED = re.compile(r"expected (\w+)\b")  # of a constructor's message that names one of its arguments
 NUMBERS = {bool: "true or false", int: "a whole number", float: "a number"}
 

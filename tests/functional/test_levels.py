@@ -87,6 +87,19 @@ def test_the_loss_is_the_mean_over_levels_and_all_samples(metric):
     assert loss.item() == pytest.approx(sum(oracle(metric, s, h)) / 3, rel=1e-12)
 
 
+def test_the_relative_error_does_not_grow_with_a_peak():
+    losses = {}
+    for size in (16, 64):
+        saliency, human = torch.zeros(1, size, size), torch.zeros(1, size, size)
+        saliency[0, size // 4, size // 4] = 1.0  # standardised, its largest value is about the size
+        human[0, size // 2 :, size // 2 :] = 1.0
+        for metric in ("mse", "relative_mse"):
+            losses[metric, size] = harmonizer_loss(saliency, human, torch.tensor([True]), levels=1, metric=metric)
+    assert losses["mse", 64] / losses["mse", 16] > 15
+    assert losses["relative_mse", 16].item() == pytest.approx(1, abs=0.02)
+    assert losses["relative_mse", 64].item() == pytest.approx(1, abs=0.02)
+
+
 def degenerate(kind):
     ramp = torch.arange(64.0).reshape(1, 8, 8)
     return ramp if kind == "ramp" else ramp * 1e-30 if kind == "tiny" else ramp * 0 + FLAT[kind]

@@ -98,3 +98,17 @@ def test_train_yaml_names_every_setting():
 def test_a_message_names_the_key_that_was_typed(word, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         build(module_config("model=test_vit", word), classes=CLASSES, image_size=32)
+
+
+@pytest.mark.parametrize(
+    ("words", "metric"),
+    [
+        ([], "mse"),
+        (["pretrained=true"], "relative_mse"),
+        (["weights=FILE.pth"], "relative_mse"),
+        (["pretrained=true", "module.level_metric=mse"], "mse"),
+        (["pretrained=true", "recipe.level_metric=cosine"], "cosine"),
+    ],
+)
+def test_training_from_weights_compares_maps_by_relative_error(words, metric):
+    assert module_config(*words).level_metric == metric
