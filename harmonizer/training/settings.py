@@ -51,7 +51,8 @@ class LossSettings:
             2020), and 1.25 for ``"fast"`` (Wong et al. 2020).
         adversarial_warmup_epochs: The radius rises from 0 during these epochs; may be a fraction.
         adversarial_saliency: Where the harmonizer's saliency is taken, at the ``"clean"`` or at the ``"adversarial"``
-            image; None takes the clean one, and with ``"fast"``, where it would cost most, the adversarial one.
+            image; None takes the adversarial one, which costs less, and the clean one with ``"trades"``, where both
+            cost the same.
         trades_beta: Factor of the divergence of ``"trades"``.
 
     Raises:
@@ -103,7 +104,7 @@ class LossSettings:
     @property
     def saliency_at(self) -> str:
         """The image at which the saliency is taken."""
-        return self.adversarial_saliency or ("adversarial" if self.adversarial == "fast" else "clean")
+        return self.adversarial_saliency or ("clean" if self.adversarial == "trades" else "adversarial")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,13 @@ def test_a_random_start_belongs_to_seed_and_sample(kind, monkeypatch):
 def test_running_statistics_move_by_the_losss_passes_alone(kind, harmonize):
     model, samples = network(BATCH), batch(classes=4)
     layer = model.backbone[1]
-    batch_losses(model, samples, LossSettings(adversarial=kind, **PLAIN), eps=EPS, factor=float(harmonize))
+    batch_losses(
+        model,
+        samples,
+        LossSettings(adversarial=kind, adversarial_saliency="clean", **PLAIN),
+        eps=EPS,
+        factor=float(harmonize),
+    )
     passes = {"none": 1, "pgd": 1 + harmonize, "trades": 2}[kind]
     assert int(layer.num_batches_tracked) == passes
     assert layer.track_running_stats
@@ -156,7 +162,7 @@ def test_statistics_come_back_after_an_error():
 @pytest.mark.parametrize(("norm", "mapped"), [(GROUP, 6), (GROUP, 4), (BATCH, 6), (BATCH, 4)])
 def test_the_shared_first_step_is_the_attacks_own(norm, mapped, score, monkeypatch):
     model, samples = network(norm), batch(mapped=mapped, classes=4)
-    settings = LossSettings(adversarial="pgd", saliency_of=score, **PLAIN)
+    settings = LossSettings(adversarial="pgd", adversarial_saliency="clean", saliency_of=score, **PLAIN)
     firsts = []
 
     def spy(forward, images, objective, *, first, **sizes):
