@@ -26,7 +26,15 @@ MOBILE = 8  # who is on a mobile device
 COLUMNS = ("image_path", "clicks", "user_id", "user_catch_trial", "is_mobile")
 
 
-def write_raw_clicks(folder: Path, *, images: int = 30, people: int = 40, clicks: int = 12, seed: int = 0) -> Path:
+def write_raw_clicks(
+    folder: Path,
+    *,
+    images: int = 30,
+    people: int = 40,
+    clicks: int = 12,
+    crops: Sequence[tuple[int, int]] = CROPS,
+    seed: int = 0,
+) -> Path:
     """Draw images and simulate people who click on them.
 
     Args:
@@ -34,6 +42,7 @@ def write_raw_clicks(folder: Path, *, images: int = 30, people: int = 40, clicks
         images: How many.
         people: Who click on each image.
         clicks: Mean number of clicks of a trial.
+        crops: Rows and columns of a painting that become an image, four times as large, in turn.
         seed: Of everything.
 
     Returns:
@@ -45,7 +54,7 @@ def write_raw_clicks(folder: Path, *, images: int = 30, people: int = 40, clicks
     for number in range(images):
         shape = shapes[number % len(shapes)]
         painting = paint(shape, textures[number // len(shapes) % len(textures)], rng)
-        rows, columns = CROPS[number % len(CROPS)]
+        rows, columns = crops[number % len(crops)]
         top, left = (64 - rows) // 2, (64 - columns) // 2
         picture = Image.fromarray(painting.image[top : top + rows, left : left + columns])
         path = folder / "images" / shape / f"demo_{number:05d}.png"
