@@ -164,6 +164,11 @@ class ShardData(L.LightningDataModule):
         return self.manifest.classes
 
     @property
+    def is_direct(self) -> bool:
+        """Whether the validation images are read as they are."""
+        return self._opener.direct(self.val) is not None
+
+    @property
     def skipped(self) -> int:
         """Validation samples that this process has left out since the start of the last pass over them."""
         return 0 if self._evaluation is None else self._evaluation.skipped

@@ -199,7 +199,8 @@ def architecture_of(path: Path, settings: Mapping[str, Any], name: str) -> Archi
 
 def other_classes(name: object, verb: str, own: Sequence[str], classes: Sequence[str]) -> str:
     """Return what is wrong where the data have other classes than a model."""
+    advice = "; of images read as they are, try data.classes=FILE with the model's, one name per line"
     return (
         f"{name} {verb} the classes {', '.join(own[:4])}, ... ({len(own)}); "
-        f"the data have {', '.join(classes[:4])}, ... ({len(classes)})"
+        f"the data have {', '.join(classes[:4])}, ... ({len(classes)})" + advice * (set(classes) <= set(own))
     )

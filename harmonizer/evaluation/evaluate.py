@@ -13,6 +13,7 @@ from harmonizer.attacks.engine import frozen
 from harmonizer.cli.console import Bars
 from harmonizer.data.batch import Batch
 from harmonizer.data.convert.readers.record import Stack
+from harmonizer.data.datamodule import ShardData
 from harmonizer.data.direct.folder import Reading
 from harmonizer.data.human_map import Method
 from harmonizer.evaluation.alignments import NULL, POOL, OtherMaps, check_scores
@@ -104,6 +105,8 @@ def evaluate(
     )
     check_decision(protocol.decision)
     run = _Run(network, protocol, health, source)
+    if source.shards is not None and source.shards.is_direct:
+        run.check_classes(source.shards)
     total = source.total if images is None else min(images, source.total or images)
     start = time.monotonic()
     with Bars(shown=progress) as bars:
@@ -143,6 +146,21 @@ class _Run:
         self.others = OtherMaps.of(shards.spread_samples(POOL)) if shards and NULL in protocol.scores else None
         self.names = shards.classes if shards else None
         self.decision: Decision | None = None
+
+    def check_classes(self, data: ShardData) -> None:
+        """Refuse images whose classes were counted from folders or labels, and are not as many as the model's.
+
+        Raises:
+            ValueError: Labels would be other classes than the model's.
+        """
+        with frozen(self.model, self.device, 0), torch.no_grad():
+            image = torch.zeros(1, 3, data.image_size, data.image_size, device=self.device)
+            own = Caller(self.model)(image).shape[1]
+        if own != len(data.classes):
+            raise ValueError(
+                f"expected as many classes as the model has, {own}, got {len(data.classes)} in {data.val} "
+                f"({', '.join(data.classes[:4])}, ...); try classes=FILE with the model's, one name per line"
+            )
 
     def take(self, batch: Batch, source: Images, show: Any) -> None:  # noqa: ANN401 - called with a number of images
         """Measure a batch: attack what is still to be attacked, classify the rest."""

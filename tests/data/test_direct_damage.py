@@ -76,7 +76,11 @@ FOLDERS = {
     ),
     "two maps": (lambda root: np.save(root / "maps/dog/a.npy", np.ones((30, 40))), "are maps of one image; remove one"),
     "nan": (save_array(np.full((30, 40), np.nan), "maps/dog/a.npy"), "holds values that are negative or not finite"),
-    "pickle": (save_array(np.array([{}]), "maps/dog/a.npy"), "cannot read a.npy (Object arrays cannot be loaded"),
+    "pickle": (save_array(np.array([{}]), "maps/dog/a.npy"), "cannot read a.npy (it is no file of arrays, or"),
+    "text": (
+        lambda root: (root / "maps/dog/a.png").rename(root / "maps/dog/a.npy").write_text("hello"),
+        "cannot read a.npy (it is no file of arrays, or holds Python objects, which are never unpickled)",
+    ),
     "stack": (save_array(np.ones((2, 30, 40)), "maps/dog/a.npy"), "try data.stack=participants (one per person)"),
 }
 TABLES = {
@@ -150,6 +154,10 @@ def test_labels_outside_of_the_classes_are_one_line(own, tmp_path):
     (tmp_path / "names").write_text("cat\nfox\n")
     table(lambda text: text)(own)
     fails("record 4: label 'dog' is none of the 2 classes", own / "table.csv", classes=str(tmp_path / "names"))
+
+
+def test_a_table_that_is_missing_is_named(own):
+    fails(f"no data folder at {own}/nowhere.csv", own / "nowhere.csv")
 
 
 def test_maps_without_an_image_are_named(own, capsys):

@@ -67,9 +67,10 @@ def assert_same(place, expected, **settings):
     return data
 
 
-def test_a_dataset_gives_what_the_folders_give(own, dataset, tmp_path):
+def test_a_dataset_gives_what_the_folders_give(own, dataset, tmp_path, capsys):
     expected = samples(own)
     data = assert_same(dataset, expected)
+    assert "note: dataset: 2 classes as the dataset names them" in capsys.readouterr().out
     assert data.manifest.maps == "none: as in the source" and data.manifest.shards[0].maps == 4
     assert_same(dataset, expected, num_workers=2, start_method="spawn")
     splits = datasets.DatasetDict({"train": dataset, "validation": dataset})

@@ -115,8 +115,10 @@ class DatasetSplit:
                     f"{self}: labels are numbers; say of how many with --classes (a number, imagenet, a file)"
                 )
             classes = name_classes(sorted({str(label) for label in labels}))
+        named = names is not None and not given
+        order = f"{len(classes)} classes as the dataset names them" if named else describe_order(classes, given=given)
         numbers = number_names(classes)
-        found = Found(classes=classes, notes=[describe_order(classes, given=given or bool(names))])
+        found = Found(classes=classes, notes=[order])
         for number, label in enumerate(labels):
             text = names[label] if names and isinstance(label, int) and 0 <= label < len(names) else label
             item = Item("image", f"{number:06d}", self.name, number, label=label if isinstance(label, int) else None)

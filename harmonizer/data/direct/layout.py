@@ -36,7 +36,8 @@ def find_split(folder: Any, split: str) -> Location:  # noqa: ANN401 - a path, a
         for candidate in (path / name, path / f"{name}.csv"):
             if candidate.exists():
                 return candidate
-    return path if split == "val" and not (path / "train").exists() and is_direct(path) else path / split
+    is_split = path.suffix.lower() == ".csv" or (not (path / "train").exists() and is_direct(path))
+    return path if split == "val" and is_split else path / split
 
 
 def is_direct(location: Location) -> bool:

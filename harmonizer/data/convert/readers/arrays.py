@@ -142,6 +142,8 @@ def _load(path: Path, item: Item) -> Any:  # noqa: ANN401 - arrays, tensors or a
                 return {name: content[name] for name in content.files}
     except Exception as error:  # damaged bytes make the two libraries raise almost anything
         reason = str(error).splitlines()[0] if str(error) else repr(error)
+        if "allow_pickle" in reason:  # NumPy's advice for a file that is none of its own
+            reason = "it is no file of arrays, or holds Python objects, which are never unpickled"
         raise item.error(f"cannot read {path.name} ({reason})") from None
     return content
 
