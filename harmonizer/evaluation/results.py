@@ -52,7 +52,7 @@ class Results(stored.Results):
         """The names of the attacked examples."""
         return [str(key) for key in self.kept.get("keys", ())]
 
-    def read_examples(self, most: int | None = None) -> dict[str, NDArray[Any]]:
+    def read_examples(self, most: int | None = None, *, saliency: bool = True) -> dict[str, NDArray[Any]]:
         """Return the first attacked examples as arrays; empty when none were kept."""
         return {name: array[:most] for name, array in self.kept.items()}
 

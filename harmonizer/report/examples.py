@@ -71,7 +71,7 @@ def read_examples(
     model: Model, most: int | None = None, categories: Mapping[str, str] | None = None
 ) -> dict[str, Example]:
     """Read a measured model's first attacked examples by key, in the data's order; none when it kept none."""
-    arrays = model.results.read_examples(most) if model.results is not None else {}
+    arrays = model.results.read_examples(most, saliency=False) if model.results is not None else {}
     if model.results is None or not arrays:
         return {}
     data, columns = model.results.summary["data"], model.results.columns

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from harmonizer.results.row import RADIUS, Row
 from harmonizer.results.rows import Columns, read_rows, write_rows
-from harmonizer.results.schema import check_examples, check_summary, load_arrays, numbers
+from harmonizer.results.schema import ARRAYS, NAMES, check_examples, check_summary, load_arrays, numbers
 from harmonizer.statistics import STATUSES, robust_accuracy
 from harmonizer.untrusted import parse_json
 
@@ -76,8 +76,12 @@ class Results:
         arrays = load_arrays(self.folder / EXAMPLES, names=("keys",)) if self.has_examples else {}
         return [str(key) for key in arrays.get("keys", ())]
 
-    def read_examples(self, most: int | None = None) -> dict[str, NDArray[Any]]:
+    def read_examples(self, most: int | None = None, *, saliency: bool = True) -> dict[str, NDArray[Any]]:
         """Read the first attacked examples as they are stored, anew each time, for they are large.
+
+        Args:
+            most: Examples to decompress; None for all.
+            saliency: Whether to read the saliency too.
 
         Returns:
             ``keys`` (E,), ``image`` and ``adversarial`` (E,3,H,W) in [0,1], ``human`` and ``saliency`` (E,H,W), and
@@ -86,8 +90,9 @@ class Results:
         path = self.folder / EXAMPLES
         if not self.has_examples:
             return {}
-        examples = load_arrays(path, most)
-        check_examples(examples, str(path))
+        fields = ARRAYS if saliency else tuple(name for name in ARRAYS if name != "saliency")
+        examples = load_arrays(path, most, (*fields, *NAMES))
+        check_examples(examples, str(path), fields)
         return examples
 
 

@@ -190,26 +190,41 @@ def _cell(name: str, row: Mapping[str, Any]) -> str:
     return text_cell(str(value))
 
 
-def _column(file: str, name: str, cells: tuple[str, ...]) -> NDArray[Any]:
+def _column(file: str, name: str, cells: Sequence[str]) -> NDArray[Any]:
     """Convert one column's cells, or name the line that is wrong."""
+    try:
+        return _converted(name, cells)
+    except (ValueError, OverflowError):
+        number, cell = next((i, cell) for i, cell in enumerate(cells, start=2) if not _is_right(name, cell))
+    words = {"status": f"one of {', '.join(STATUSES)}", "key": "a printable name"}
+    expected = words.get(name, f"a finite {COLUMNS.get(name, float).__name__}")
+    raise ValueError(f"{file}, line {number}, column {name}: expected {expected}, got {shortened(cell)}")
+
+
+def _is_right(name: str, cell: str) -> bool:
+    """Return whether a cell can be converted."""
+    try:
+        _converted(name, [cell])
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _converted(name: str, cells: Sequence[str]) -> NDArray[Any]:
+    """Convert cells; ValueError or OverflowError when one is wrong."""
     kind = COLUMNS.get(name, float)
-    values: list[Any] = []
-    for number, cell in enumerate(cells, start=2):
-        try:
-            value: Any = STATUSES.index(cell) if name == "status" else kind(cell or math.nan if kind is float else cell)
-            if (kind is float and math.isinf(value)) or (kind is int and not -(2**63) <= value < 2**63):
-                raise ValueError
-            if name == "key" and not is_name(cell):
-                raise ValueError
-        except ValueError:
-            words = {"status": f"one of {', '.join(STATUSES)}", "key": "a printable name"}
-            expected = words.get(name, f"a finite {kind.__name__}")
-            raise ValueError(
-                f"{file}, line {number}, column {name}: expected {expected}, got {shortened(cell)}"
-            ) from None
-        values.append(cell_text(value) if kind is str and name != "status" else value)
-    dtype = np.int64 if name == "status" else {str: np.str_, int: np.int64, float: np.float64}[kind]
-    return np.array(values, dtype=dtype)
+    if name == "status":
+        return np.array([STATUSES.index(cell) for cell in cells], np.int64)
+    if kind is int:
+        return np.array(list(map(int, cells)), np.int64)
+    if kind is float:
+        values = np.array([float(cell or "nan") for cell in cells], np.float64)
+        if np.isinf(values).any():
+            raise ValueError
+        return values
+    if not all(map(is_name, cells)):
+        raise ValueError
+    return np.array(list(map(cell_text, cells)), np.str_)
 
 
 def _names(extra: Sequence[str]) -> list[str]:

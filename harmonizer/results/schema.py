@@ -1,7 +1,7 @@
 """What a results folder must hold: fields of ``summary.json`` and arrays of ``examples.npz``, with their checks."""
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -14,6 +14,7 @@ from harmonizer.untrusted import NO_TEXT, check_zip, is_name, shortened
 
 VERSION = 1
 MOST_BYTES = 2**31  # of the arrays in a file
+ARRAYS = ("keys", "image", "adversarial", "human", "saliency")  # of the examples
 NAMES = ("label", "prediction")  # arrays of class names, which later versions add to the examples
 LONGEST = 4096  # characters of a text: data are named by addresses
 NUMBERS = (
@@ -81,13 +82,18 @@ def check_summary(summary: Mapping[str, Any], name: str) -> None:
         raise ValueError(f"{name}, field survival.share: expected {len(survival['radii'])} values, one per radius")
 
 
-def check_examples(examples: Mapping[str, NDArray[Any]], name: str) -> None:
+def check_examples(examples: Mapping[str, NDArray[Any]], name: str, fields: Sequence[str] = ARRAYS) -> None:
     """Check the arrays of a few attacked images.
+
+    Args:
+        examples: The arrays.
+        name: Of the file.
+        fields: Arrays that must be there.
 
     Raises:
         ValueError: An array is missing, of the wrong shape or kind, or not finite; the message names it.
     """
-    for field in ("keys", "image", "adversarial", "human", "saliency"):
+    for field in fields:
         if field not in examples:
             raise ValueError(f"{name}, array {field}: missing; measure again")
     shape = np.shape(examples["image"])
@@ -96,8 +102,8 @@ def check_examples(examples: Mapping[str, NDArray[Any]], name: str) -> None:
     count, _, height, width = shape
     picture, plane = (count, 3, height, width), (count, height, width)
     shapes = {"keys": (count,), "image": picture, "adversarial": picture, "human": plane, "saliency": plane}
-    shapes |= {name: (count,) for name in NAMES if name in examples}
-    for field, shape in shapes.items():
+    shapes |= dict.fromkeys(NAMES, (count,))
+    for field, shape in ((field, shape) for field, shape in shapes.items() if field in examples):
         array = np.asarray(examples[field])
         if array.shape != shape:
             raise ValueError(f"{name}, array {field}: expected shape {shape}, got {array.shape}")
