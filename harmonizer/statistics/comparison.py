@@ -1,6 +1,6 @@
 """Comparisons: two models on the same images, and two scores over the same models."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import permutations, product
 from math import factorial
@@ -118,7 +118,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, resamples: int = 2000, seed:
         return {"rho": np.nan, "p": np.nan, "n": n, "low": np.nan, "high": np.nan}
     result = stats.spearmanr(x, y)
     p = _order_p(x, y) if n <= MOST_ORDERED else max(float(result.pvalue), 2 / factorial(n))
-    drawn = bootstrap(lambda index: _rank_correlations(x[index], y[index]), n, resamples, seed)
+    drawn = bootstrap(_resampled_rho(x, y), n, resamples, seed)
     low, high = interval(drawn)
     if np.isclose(low, high, rtol=0, atol=1e-9):
         low = high = np.nan
@@ -147,8 +147,34 @@ def _signed_rank_p(differences: Array) -> float:
     return float((np.abs(signs @ ranks) >= abs(np.sign(differences) @ ranks)).mean())
 
 
-def _rank_correlations(x: Array, y: Array) -> Array:
-    """Correlate the ranks of each row pair (R,n); NaN where a row is constant."""
-    a, b = (rank - rank.mean(1, keepdims=True) for rank in (stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)))
-    spread = np.sqrt((a * a).sum(1) * (b * b).sum(1))
-    return np.where(spread > 0, (a * b).sum(1) / np.where(spread > 0, spread, 1), np.nan)
+def _resampled_rho(x: Array, y: Array) -> Callable[[NDArray[np.int64]], Array]:
+    """Return the rank correlation of draws as a function of their indices (R,n) -> (R,); NaN where a score is constant.
+
+    Nothing is sorted per draw: how often each value was drawn gives its rank. Ranks are multiples of 1/2, so that all
+    sums but the last quotient are exact.
+    """
+    ranked = [_rank_of_draws(values) for values in (x, y)]
+
+    def correlate(index: NDArray[np.int64]) -> Array:
+        draws, n = index.shape
+        counts = np.bincount((index + n * np.arange(draws)[:, None]).ravel(), minlength=draws * n).reshape(draws, n)
+        a, b = (ranks(counts) - (n + 1) / 2 for ranks in ranked)
+        weighted = counts * a
+        spread = np.sqrt((weighted * a).sum(1) * (counts * b * b).sum(1))
+        return np.where(spread > 0, (weighted * b).sum(1) / np.where(spread > 0, spread, 1), np.nan)
+
+    return correlate
+
+
+def _rank_of_draws(values: Array) -> Callable[[NDArray[np.int64]], Array]:
+    """Return a function of counts (R,n), how often each value was drawn, to the average rank of each (R,n)."""
+    order = np.argsort(values, kind="stable")
+    new = np.r_[True, values[order][1:] > values[order][:-1]]  # equal values share a rank
+    place, first = np.empty(len(values), np.int64), np.flatnonzero(new)
+    place[order] = np.cumsum(new) - 1
+
+    def ranks(counts: NDArray[np.int64]) -> Array:
+        drawn = np.add.reduceat(counts[:, order], first, axis=1)
+        return np.asarray((np.cumsum(drawn, axis=1) - (drawn - 1) / 2)[:, place])
+
+    return ranks

@@ -16,6 +16,7 @@ from harmonizer.statistics import (
     paired_tolerance,
     rank_correlation,
 )
+from harmonizer.statistics.comparison import _resampled_rho
 
 NAN = float("nan")
 
@@ -150,3 +151,17 @@ def test_published_correlations_of_2025():
         assert summary["n"] == 305
         assert round(summary["rho"], 3) == rho
         assert (summary["low"], summary["high"]) == pytest.approx((low, high), abs=0.006)
+
+
+@pytest.mark.parametrize("digits", [9, 1, 0])  # without ties, with some, with many
+def test_resampled_rank_correlations_are_scipys_to_the_bit(digits):
+    rng = np.random.default_rng(digits)
+    x, y = np.round(rng.normal(size=(2, 30)), digits)
+    x[:2] = np.inf
+    index = rng.integers(30, size=(50, 30))
+    index[0] = 3  # one value only
+    drawn = _resampled_rho(x, y)(index)
+    assert np.isnan(drawn[0])
+    for draw, rho in zip(index[1:], drawn[1:], strict=True):
+        a, b = (2 * stats.rankdata(values[draw]) - 31 for values in (x, y))
+        assert rho == (a @ b) / np.sqrt((a @ a) * (b @ b))

@@ -1,6 +1,6 @@
 """What the page's script is given, as plain JSON values."""
 
-import math
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +62,7 @@ def payload(
         for model, found in zip(grid[0], shown, strict=True)
     ]
     shown_axes = AXES | (RMS if len(input_sizes(models)) > 1 else {})
-    content: dict[str, Any] = _plain(
+    content = _plain(
         {
             "axes": {
                 key: {"title": titles.get(key, axis.title), "short": axis.short, "digits": axis.digits}
@@ -77,10 +77,9 @@ def payload(
             "grid": rows if keys else None,
             "magnification": magnification_for([found[key] for found in shown for key in keys]),
             "palette": _palette() if book.pages else "",
-            "pictures": book.pages,
         }
     )
-    return content
+    return content | {"pictures": book.pages}
 
 
 def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
@@ -175,12 +174,11 @@ def _comparison(pair: Comparison, index: Mapping[int, int]) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Round floats to what a page can show; null for NaN, "inf" for an infinity."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return None if math.isnan(value) else str(value) if math.isinf(value) else float(f"{value:.6g}")
-    return value
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """Round numbers to what a page can show; null for NaN, "inf" for an infinity."""
+    constants = {"NaN": None, "Infinity": "inf", "-Infinity": "-inf"}
+    text = json.dumps(content)
+    plain: dict[str, Any] = json.loads(
+        text, parse_float=lambda digits: float(f"{float(digits):.6g}"), parse_constant=constants.get
+    )
+    return plain
