@@ -115,7 +115,7 @@ function fillGrid() {
   };
   const first = data.grid[0].examples;
   const attacks = data.grid.map(({ model, examples }) =>
-    row([icon(models[model].family), " ", models[model].name], examples, now, true),
+    row([icon(models[model].family), " ", ...breakable(models[model].name)], examples, now, true),
   );
   const people = row("People", first, now === "map" ? "human" : "people", false); // in the rendering of the attacks
   byId("cells").replaceChildren(html("tbody", {}, row("Image", first, "image", false), people, attacks));

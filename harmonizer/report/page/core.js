@@ -82,6 +82,8 @@ const line = (style, x1, y1, x2, y2) => svg("line", { class: style, x1, y1, x2, 
  * @param {string} [style] */
 const text = (content, x, y, anchor = "start", style) =>
   svg("text", { x, y, "text-anchor": anchor, class: style }, content);
+/** A name that breaks into lines at its separators. @param {string} name @returns {Child[]} */
+const breakable = (name) => name.split(/(?<=[-_ ])/).flatMap((part) => [part, html("wbr", {})]);
 /** A box that scrolls sideways, which the keyboard reaches. @param {string} label @param {...Child} children */
 const scrollBox = (label, ...children) =>
   html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, ...children);

@@ -56,14 +56,16 @@ function placeLabels(points, bounds, avoid) {
     if (placed.length >= MOST_LABELS) break;
     const text = labelText(point.model);
     const width = pen.measureText(text).width;
-    const places = (rank < must ? [5, 9, 22, 38, 56] : [5, 9]).flatMap((distance) =>
+    const places = (rank < must ? [5, 9, 22, 38, 56, 80, 110] : [5, 9]).flatMap((distance) =>
       SIDES.map(([right, down]) => {
         const left = point.x + right * (point.size + distance) - width * (0.5 - 0.5 * right);
         const top = point.y + down * (point.size + distance) - LABEL_HEIGHT / 2;
         return { point, text, width, left, top, far: distance > 9 };
       }),
     );
-    const label = places.find((place) => fits(place, placed, points, bounds, avoid));
+    /** @param {[number, number][]} lines */
+    const free = (lines) => places.find((place) => fits(place, placed, points, bounds, lines));
+    const label = free(avoid) || (rank < must ? free([]) : undefined); // rather over an arrow than nowhere
     if (label) placed.push(label);
   }
   return placed;

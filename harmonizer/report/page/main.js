@@ -67,7 +67,7 @@ function watchLinks() {
     });
   for (const row of all("#models tbody tr")) {
     const [, name, family] = all("td", row);
-    /** @type {HTMLElement} */ (name.firstElementChild).dataset.open = row.dataset.model;
+    name.replaceChildren(html("a", { "data-open": row.dataset.model }, breakable(name.textContent || "")));
     family.prepend(icon(family.textContent || ""), " ");
   }
   for (const link of all("a[data-open]")) {
