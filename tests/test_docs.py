@@ -1,9 +1,6 @@
 """The documents name tests that exist, and the table of recipes is that of the configs."""
 
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -35,18 +32,6 @@ def test_every_file_that_a_document_names_exists(document):
         assert (ROOT / path).is_file(), f"{document.name} names {path}"
     for target in re.findall(r"\]\(([\w./-]+)\)", text):
         assert (document.parent / target).is_file(), f"{document.name} links to {target}"
-
-
-@pytest.mark.parametrize("name", ["README.md", "docs/models.md", "docs/data.md"])
-def test_the_python_of_a_document_runs_as_printed(name, tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{block}\n{done.stderr}"
 
 
 def test_the_table_of_recipes_is_that_of_the_configs():

@@ -1,0 +1,197 @@
+"""The documents' blocks, and stand-ins for the programs that they call.
+
+A shell block is run by bash. ``python`` and ``harmonizer`` on its path first write down how they were called; then they
+do nothing, or run with a tiny budget.
+"""
+
+import argparse
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from unittest.mock import patch
+
+import hydra
+from omegaconf import OmegaConf
+from packaging.requirements import Requirement
+from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
+
+from configs.build import build_all
+from harmonizer.__main__ import MODULES
+from harmonizer.__main__ import PROGRAMS as OWN
+from harmonizer.cli import translate
+from harmonizer.export import __main__ as export
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = ("harmonizer", "pip", "python", "sbatch", "torchrun")
+CALLED = "#!/bin/bash\n" + r"""printf '%s\0' "${0##*/}" "$@" >> "$CALLS"; printf '\n' >> "$CALLS" """ + "\n"
+RUN = f'{CALLED}exec {shlex.quote(sys.executable)} {shlex.quote(__file__)} "${{0##*/}}" "$@"\n'
+LANGUAGE = "arguments"  # what Sybil calls the word after the backticks
+TINY = {
+    "train": {"recipe.epochs": 1, "budget.steps_per_epoch": 2, "images": 4, "budget.images": 4},
+    "evaluate": {"images": 4},
+}
+MARK = re.compile(r"<!-- (not run|after|file): (.+) -->\n\Z")  # on the line before a block
+
+
+def mark(example: Example, kind: str) -> str | None:
+    """Return what stands in ``<!-- not run: REASON -->``, ``<!-- after: COMMAND -->`` or ``<!-- file: NAME -->``."""
+    found = MARK.search(example.document.text[: example.region.start])
+    return found[2] if found and found[1] == kind else None
+
+
+def python(example: Example) -> None:
+    """Run a block in the namespace of its document, and save it where the document says that it is a file."""
+    if name := mark(example, "file"):
+        Path(name).write_text(example.parsed)
+    if mark(example, "not run"):
+        compile(example.parsed, example.path, "exec")
+    else:
+        PythonEvaluator()(example)
+
+
+def shell(example: Example) -> None:
+    """Run a block that is not marked, with tiny budgets."""
+    if not mark(example, "not run"):
+        bash(f"{mark(example, 'after') or ''}\n{example.parsed}", Path.cwd(), RUN)
+
+
+def text(example: Example) -> None:
+    """Save a block that the document says is a file."""
+    if name := mark(example, "file"):
+        Path(name).write_text(example.parsed)
+
+
+def calls(example: Example, folder: Path) -> list[list[str]]:
+    """Return the words of each program that a block calls, as bash passes them."""
+    return [text.split("\0")[:-1] for text in bash(example.parsed, folder, CALLED).split("\n")[:-1]]
+
+
+def bash(block: str, folder: Path, stand_in: str) -> str:
+    """Run a block in a folder; return what the stand-ins wrote down."""
+    path = folder / ".path"
+    path.mkdir(exist_ok=True)
+    for name in PROGRAMS:
+        (path / name).write_text(CALLED if name == "pip" else stand_in)
+        (path / name).chmod(0o755)
+    record = folder / ".calls"
+    record.write_text("")
+    environment = os.environ | {"PATH": f"{path}:/usr/bin:/bin", "CALLS": str(record), "PYTHONPATH": str(ROOT)}
+    command = ["bash", "-euo", "pipefail", "-c", block]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+    return record.read_text()
+
+
+def understand(words: list[str]) -> None:
+    """Check the words of a command against the settings or options of its program, without running it.
+
+    Raises:
+        Exception: The program would refuse them.
+    """
+    match words:
+        case ["harmonizer", ("train" | "evaluate") as name, *rest]:
+            compose(name, rest)
+        case ["python", ("train.py" | "evaluate.py") as file, *rest]:
+            compose(file.removesuffix(".py"), rest)
+        case ["torchrun", *rest] if "train.py" in rest:
+            compose("train", rest[rest.index("train.py") + 1 :])
+        case ["sbatch", *rest]:
+            file = next(word for word in rest if not word.startswith("--"))
+            program = re.search(r"(\w+)\.py \"\$@\"(.*)", (ROOT / file).read_text())
+            compose(program[1], [*rest[rest.index(file) + 1 :], *program[2].split()])
+        case ["harmonizer", name, *rest] if name in MODULES:
+            parse(MODULES[name][0], rest)
+        case ["python", "-m", "pytest", *_] | ["harmonizer", "--help"] | ["pip", "wheel", ".", "--no-deps"]:
+            pass
+        case ["python", "-m", module, *rest]:
+            parse(module, rest)
+        case ["python", "-c", code]:
+            compile(code, "python -c", "exec")
+        case ["pip", "install", *rest]:
+            for word in rest:
+                if word != "-e":
+                    require(word)
+        case _:
+            raise AssertionError(f"no test knows the command {shlex.join(words)}")
+
+
+def compose(program: str, words: list[str]) -> None:
+    """Compose the settings of train.py or evaluate.py, and build the callbacks, which check the attack."""
+    if {"-sc", "--help", "--version"} & set(words):
+        return
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = hydra.compose(program, translate(words))
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    build_all(config.callbacks)
+
+
+class ParsedError(Exception):
+    """The options were accepted."""
+
+
+def parse(module: str, words: list[str]) -> None:
+    """Parse the options of a module that is a command, as far as its work."""
+    assert find_spec(module), module
+    read = argparse.ArgumentParser.parse_args
+
+    def stop(*_: object) -> None:
+        raise ParsedError
+
+    def parse_args(self: argparse.ArgumentParser, *arguments: object) -> None:
+        read(self, *arguments)
+        stop()
+
+    with patch("argparse.ArgumentParser.parse_args", parse_args), patch("sys.argv", [module, *words]):
+        try:
+            if module == "harmonizer.export":
+                with patch.object(export, "_of_checkpoint", stop), patch.object(export, "_of_name", stop):
+                    export.main()
+            else:
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except ParsedError:
+            return
+    raise AssertionError(f"{module} parses no options")
+
+
+def require(word: str) -> None:
+    """Check what pip is to install: a package, or this project with an extra that it has."""
+    if word.startswith("."):
+        extras = Requirement(f"harmonizer{word[1:]}").extras
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        assert extras <= project["optional-dependencies"].keys(), word
+    else:
+        Requirement(word)
+
+
+def tiny(words: list[str]) -> list[str]:
+    """Return the words that run a command with a tiny budget."""
+    match words:
+        case ["harmonizer", name, *rest] if name in OWN:
+            file = f"{name}.py"
+        case ["python", ("train.py" | "evaluate.py") as file, *rest]:
+            name = file.removesuffix(".py")
+        case ["harmonizer", *rest]:
+            return ["-m", "harmonizer", *(word for word in rest if word != "--serve")]
+        case _:
+            return [word for word in words[1:] if word != "--serve"]
+    kept = [word for word in translate(rest) if word.partition("=")[0] not in TINY[name]]
+    return [str(ROOT / file), *kept, *(f"{key}={value}" for key, value in TINY[name].items())]
+
+
+def blocks(path: Path) -> Iterator[Example]:
+    """Read a document's blocks, in order."""
+    kinds = {"python": python, "bash": shell, "text": text}
+    return Sybil([CodeBlockParser(language, run) for language, run in kinds.items()]).parse(path).examples()
+
+
+if __name__ == "__main__":
+    os.execv(sys.executable, [sys.executable, *tiny(sys.argv[1:])])
