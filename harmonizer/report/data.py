@@ -15,7 +15,6 @@ from harmonizer.results import Results, load_results
 from harmonizer.results.families import FAMILIES, guess_family, trained_family
 from harmonizer.statistics import NOISE_CEILING
 
-OWN, MADE_HEADS = "own", ("zero-shot", "probe")  # of harmonizer.models.architecture, which needs torch
 Z95 = 1.959964  # half width of a normal 95 % interval, in standard errors
 
 
@@ -183,12 +182,6 @@ def ceiling_of(results: Results, axis: str) -> float:
     return float(block.get("ceiling", NOISE_CEILING))
 
 
-def head_of(results: Results) -> str:
-    """Return where a model's logits come from: its own head, texts (``zero-shot``) or a ``probe``."""
-    head = results.summary["model"].get("head")
-    return head if head in MADE_HEADS else OWN
-
-
 def _measured(results: Results, source: str) -> Model:
     """Turn one results folder into a model."""
     summary, model = results.summary, results.summary["model"]
@@ -206,10 +199,7 @@ def _measured(results: Results, source: str) -> Model:
     family = model["family"] if model["family"] in FAMILIES[:-1] else guess_family(model["name"])
     if training is not None:
         family = trained_family(training)
-    name = model["label"]
-    if (head := head_of(results)) != OWN and head not in name:  # which tables, figures and the page show
-        name = f"{name} ({head})"
-    return Model(name, model["name"], family, source, scores, results=results)
+    return Model(model["label"], model["name"], family, source, scores, results=results)
 
 
 def _distinct(models: Sequence[Model]) -> list[Model]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from harmonizer.files import atomic_write
-from harmonizer.report.data import AXES, Model, Score, comparable, head_of
+from harmonizer.report.data import AXES, Model, Score, comparable
 from harmonizer.report.paired import Comparison
+from harmonizer.report.sources import source_key
 from harmonizer.results import text_cell
 from harmonizer.statistics import BOUND, BUDGETS, FEWEST_RANKED, STATUSES
 from harmonizer.statistics.bootstrap import Summary
@@ -142,7 +143,7 @@ def comma_separated(models: Sequence[Model]) -> str:
     writer.writerow([*names, *scores, "tolerance_median", *robust, *counts])
     for model in models:
         texts = (model.name, model.architecture, model.family, model.source, model.control or "")
-        head = "" if model.results is None else head_of(model.results)
+        head = "" if model.results is None else text_cell(source_key(model.results.summary)[1])
         cells = [*map(text_cell, texts), int(model.masked), head, own_accuracy(model), int(id(model) in counted)]
         known = [getattr(model.scores[axis], end) if axis in model.scores else np.nan for axis in AXES for end in ends]
         tolerance = model.results.summary["tolerance"] if model.results else {}

@@ -79,12 +79,12 @@ def test_a_document_without_the_marks_is_left_alone(tmp_path, text):
 
 
 def test_a_head_that_was_made_for_the_data_is_shown(zoo, tmp_path):
-    for label, head in {"clip": "zero-shot", "dino-probe": "probe", "net": "own", "odd": [1], "old": None}.items():
+    for label, head in {"clip": "zero-shot", "dino": "probe", "net": "own", "old": None}.items():
         path = shutil.copytree(zoo / "resnet18", tmp_path / label) / "summary.json"
         summary = json.loads(path.read_text())
         summary["model"] |= {"label": label} | ({} if head is None else {"head": head})
         path.write_text(json.dumps(summary))
     models, *_ = read_models([tmp_path], [], [])
     rows = {row["model"]: row["head"] for row in csv.DictReader(comma_separated(models).splitlines())}
-    own = dict.fromkeys(("net", "odd", "old"), "own")
-    assert rows == {"clip (zero-shot)": "zero-shot", "dino-probe": "probe"} | own
+    assert rows == {"clip": "zero-shot", "dino": "probe", "net": "own", "old": "own"}
+    assert {model.source for model in models} == {"ddn", "ddn, zero-shot head", "ddn, probe head"}
