@@ -25,6 +25,7 @@ MODULES = {
     "inspect": ("harmonizer.data.inspect", "check shards and draw a contact sheet"),
     "adopt": ("harmonizer.data.adopt", "use shards that another tool wrote"),
     "convert-weights": ("harmonizer.models.convert_weights", "convert Keras weights to a folder for timm"),
+    "behaviour": ("harmonizer.evaluation.behaviour", "compare answers with people's: error consistency, shape bias"),
     "export": ("harmonizer.export", "write a model as a folder that is a name"),
 }
 USAGE = "\n".join(

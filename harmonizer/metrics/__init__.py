@@ -2,6 +2,7 @@
 
 from harmonizer.metrics.accuracy import Accuracy
 from harmonizer.metrics.alignment import AdversarialAlignment, FeatureAlignment
+from harmonizer.metrics.consistency import ErrorConsistency
 from harmonizer.metrics.tolerance import PerturbationTolerance
 
-__all__ = ["Accuracy", "AdversarialAlignment", "FeatureAlignment", "PerturbationTolerance"]
+__all__ = ["Accuracy", "AdversarialAlignment", "ErrorConsistency", "FeatureAlignment", "PerturbationTolerance"]

@@ -6,6 +6,7 @@ an error or a warning. Intervals are percentile bootstraps (Efron 1979) from a g
 """
 
 from harmonizer.statistics.as_published import AS_PUBLISHED, NAN_EPS, as_published_summary
+from harmonizer.statistics.behaviour import consistency_of, error_consistency, shape_bias
 from harmonizer.statistics.bootstrap import FEWEST, stated
 from harmonizer.statistics.budgets import BOUND, BUDGETS, robust_accuracy
 from harmonizer.statistics.comparison import (
@@ -37,6 +38,8 @@ __all__ = [
     "Status",
     "alignment_summary",
     "as_published_summary",
+    "consistency_of",
+    "error_consistency",
     "mean_summary",
     "pair_keys",
     "paired_difference",
@@ -44,6 +47,7 @@ __all__ = [
     "proportion",
     "rank_correlation",
     "robust_accuracy",
+    "shape_bias",
     "stated",
     "survival",
     "tolerance_summary",

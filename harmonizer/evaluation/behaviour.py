@@ -1,0 +1,268 @@
+"""Compare a classifier's answers with people's, as model-vs-human does.
+
+``python -m harmonizer.evaluation.behaviour MODEL --images FOLDER --humans CSV``
+
+Images and answers are those of model-vs-human, or of the same form: answers are CSV with the columns subj, session,
+trial, rt, object_response, category, condition and imagename, one row per trial. An image is found by the end of its
+name, as there (``..._dog10-bird2.png``), and by its condition where several have one of that name.
+"""
+
+import argparse
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harmonizer.cli import clear_errors
+from harmonizer.data.image import decode_rgb
+from harmonizer.data.transforms import JointTransform
+from harmonizer.evaluation.load import load
+from harmonizer.files import atomic_write
+from harmonizer.functional.sixteen import CATEGORIES, sixteen_class_decision
+from harmonizer.models import PixelModel, evaluation_geometry
+from harmonizer.results import text_cell
+from harmonizer.statistics import error_consistency, shape_bias
+from harmonizer.untrusted import shortened
+
+COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
+SUFFIXES = (".png", ".jpg", ".jpeg")
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One answer.
+
+    Attributes:
+        subject: Who answered.
+        image: Condition, and the end of the image's name.
+        category: The image's own.
+        response: The answer, ``na`` for none.
+    """
+
+    subject: str
+    image: tuple[str, str]
+    category: str
+    response: str
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is the image's category."""
+        return self.response == self.category
+
+
+def short_name(name: str) -> str:
+    """Return the part of an image's name that does not depend on the trial.
+
+    >>> short_name("0001_cl_s01_0_dog_00_dog10-bird2.png"), short_name("12_eid_n02690373_1.jpg")
+    ('dog10-bird2', 'n02690373_1')
+    """
+    *before, last = Path(name).stem.split("_")
+    return f"{before[-1]}_{last}" if before and before[-1].startswith("n0") else last
+
+
+def texture_of(name: str) -> str:
+    """Return the category whose texture an image of a cue conflict has, empty for other images.
+
+    >>> texture_of("dog10-bird2"), texture_of("n02690373_1")
+    ('bird', '')
+    """
+    found = name.rpartition("-")[2].rstrip("0123456789") if "-" in name else ""
+    return found if found in CATEGORIES else ""
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """Read people's answers.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A column is missing, or a category is not one of the sixteen; the message names the line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no answers at {path}")
+    reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+        raise ValueError(f"{path}, line 1: expected the columns {', '.join(COLUMNS)}, {missing[0]} is missing")
+    trials = []
+    for line in reader:
+        if line["category"] not in CATEGORIES:
+            raise ValueError(
+                f"{path}, line {reader.line_num}: expected a category of {', '.join(CATEGORIES)}, "
+                f"got {shortened(line['category'])}"
+            )
+        image = (line["condition"], short_name(line["imagename"]))
+        trials.append(Trial(line["subj"], image, line["category"], line["object_response"]))
+    return trials
+
+
+def find_images(folder: Path, trials: Iterable[Trial]) -> dict[tuple[str, str], Path]:
+    """Return the file of each image that somebody answered.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or none of the images is in it.
+        ValueError: Two files are the same image.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of images at {folder}")
+    conditions: dict[str, set[str]] = {}
+    for trial in trials:
+        conditions.setdefault(trial.image[1], set()).add(trial.image[0])
+    found: dict[tuple[str, str], Path] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+        name = short_name(path.name)
+        known = conditions.get(name, set())
+        told = known if len(known) == 1 else known & {*path.stem.split("_"), *path.relative_to(folder).parts}
+        for condition in sorted(told):
+            if (other := found.get((condition, name))) is not None:
+                raise ValueError(f"{other} and {path} are the same image {name} of condition {condition}")
+            found[condition, name] = path
+    if not found:
+        raise FileNotFoundError(f"none of the images that people answered is in {folder}")
+    return found
+
+
+def answers_of(model: PixelModel, images: Mapping[tuple[str, str], Path]) -> dict[tuple[str, str], str]:
+    """Return a model's category for each image.
+
+    Raises:
+        ValueError: An image is damaged, or the model does not have ImageNet's 1000 classes.
+    """
+    if model.architecture is None or model.image_size is None:
+        raise ValueError("expected a model that says its image size; try one by name")
+    transform = JointTransform(model.image_size, **evaluation_geometry(model.architecture))
+    device, keys = next(model.parameters()).device, list(images)
+    answers: dict[tuple[str, str], str] = {}
+    for start in range(0, len(keys), BATCH):
+        part = keys[start : start + BATCH]
+        pixels = []
+        for key in part:
+            try:
+                pixels.append(transform(decode_rgb(images[key].read_bytes()), None, seed=0)[0])
+            except ValueError as error:
+                raise ValueError(f"{images[key]}: {error}") from None
+        with torch.no_grad():
+            decided = sixteen_class_decision(model.eval()(torch.stack(pixels).to(device)))
+        answers |= dict(zip(part, (CATEGORIES[i] for i in decided.tolist()), strict=True))
+    return answers
+
+
+def compare(answers: Mapping[tuple[str, str], str], trials: Sequence[Trial]) -> dict[str, Any]:
+    """Compare a model's answers with each person's.
+
+    Args:
+        answers: Category by image.
+        trials: People's answers; those on images that the model has not seen are left out.
+
+    Returns:
+        ``error_consistency`` with people and ``between_people``, each the mean over pairs within a condition and then
+        over conditions, as model-vs-human averages them; ``accuracy`` and ``people_accuracy``; ``shape_bias`` of the
+        model and ``people_shape_bias``; ``conditions`` with their values; numbers of images, people and trials.
+    """
+    seen = [trial for trial in trials if trial.image in answers]
+    own = {trial.image: Trial("model", trial.image, trial.category, answers[trial.image]) for trial in seen}
+    conditions: dict[str, dict[str, Any]] = {}
+    for condition in sorted({trial.image[0] for trial in seen}):
+        people: dict[str, dict[tuple[str, str], bool]] = {}
+        for trial in seen:
+            if trial.image[0] == condition:
+                people.setdefault(trial.subject, {})[trial.image] = trial.right
+        right = {image: trial.right for image, trial in own.items() if image[0] == condition}
+        others = list(people.values())
+        conditions[condition] = {
+            "error_consistency": _mean(_kappa(right, other) for other in others),
+            "between_people": _mean(_kappa(a, b) for i, a in enumerate(others) for b in others[:i]),
+            "accuracy": float(np.mean(list(right.values()))),
+            "people_accuracy": _mean(float(np.mean(list(other.values()))) for other in others),
+            "images": len(right),
+        }
+    return {
+        **{name: _mean(one[name] for one in conditions.values()) for name in ("error_consistency", "between_people")},
+        **{name: _mean(one[name] for one in conditions.values()) for name in ("accuracy", "people_accuracy")},
+        "shape_bias": _bias(own.values()),
+        "people_shape_bias": _bias(seen),
+        "conditions": conditions,
+        "images": len(own),
+        "people": len({trial.subject for trial in seen}),
+        "trials": len(seen),
+        "trials_without_image": len(trials) - len(seen),
+    }
+
+
+def _kappa(first: Mapping[tuple[str, str], bool], second: Mapping[tuple[str, str], bool]) -> float:
+    """Return the error consistency of two observers on the images that both answered."""
+    both = sorted(first.keys() & second.keys())
+    return float(error_consistency([first[i] for i in both], [second[i] for i in both])["kappa"])
+
+
+def _bias(trials: Iterable[Trial]) -> dict[str, Any] | None:
+    """Return the shape bias over images of cue conflicts; None where there is none."""
+    chosen = [(t.response, t.category, texture_of(t.image[1])) for t in trials if texture_of(t.image[1])]
+    return shape_bias(*zip(*chosen, strict=True)) if chosen else None
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Return the mean of the values that are defined, NaN of none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _rows(
+    label: str, answers: Mapping[tuple[str, str], str], images: Mapping[tuple[str, str], Path], trials: Sequence[Trial]
+) -> Iterator[list[str]]:
+    """Yield a model's answers as lines of model-vs-human's CSV."""
+    yield list(COLUMNS)
+    categories = {trial.image: trial.category for trial in trials}
+    for number, (image, answer) in enumerate(answers.items(), start=1):
+        cells = [label, "1", str(number), "NaN", answer, categories[image], image[0], images[image].name]
+        yield [text_cell(cell) for cell in cells]
+
+
+@clear_errors
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harmonizer.evaluation.behaviour", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("model", help="any name of docs/models.md with ImageNet's 1000 classes")
+    parser.add_argument("--pretrained", action="store_true", help="with its published weights")
+    parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="searched with its subfolders")
+    parser.add_argument("--humans", type=Path, required=True, nargs="+", metavar="CSV", help="people's answers")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for answers.csv and behaviour.json")
+    given = parser.parse_args(arguments)
+    trials = [trial for path in given.humans for trial in read_trials(path)]
+    images = find_images(given.images, trials)
+    answers = answers_of(load(given.model, pretrained=given.pretrained), images)
+    found = {"model": given.model, **compare(answers, trials)}
+    for name, value in found.items():
+        if name != "conditions":
+            sys.stdout.write(f"{name:<22}{_shown(value)}\n")
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        lines = "".join(",".join(row) + "\n" for row in _rows(given.model, answers, images, trials))
+        atomic_write(given.out / "answers.csv", lines)
+        atomic_write(given.out / "behaviour.json", json.dumps(_plain(found), indent=1) + "\n")
+    return 0
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{value['shape_bias']:.3f} ({value['n_shape']} by shape, {value['n_texture']} by texture)"
+    return f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Replace NaN, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
