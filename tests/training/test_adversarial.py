@@ -66,7 +66,7 @@ def test_pgd_of_a_linear_model_goes_eps_along_its_gradient(settings):
     torch.testing.assert_close(moved - samples.images, EPS * sign * uphill, rtol=0, atol=1e-12)
 
 
-def test_pgd_loss_and_gradients_of_a_linear_model_have_a_closed_form():
+def test_pgd_on_a_linear_model_has_its_closed_form():
     model, samples = linear(), batch()
     found = batch_losses(model, samples, LossSettings(adversarial="pgd", **PLAIN), eps=EPS)["loss"]
     weights = list(model.parameters())
@@ -232,7 +232,7 @@ def test_fast_with_several_steps_is_refused():
         LossSettings(adversarial="fast", adversarial_steps=3)
 
 
-def test_the_command_line_reaches_the_module_and_names_the_folder():
+def test_the_command_reaches_the_module_and_names_the_folder():
     with hydra.initialize_config_module("configs", version_base="1.3"):
         config = hydra.compose("train", ["adversarial=trades", "adversarial_eps=1", "+recipe.trades_beta=3"])
     settings = build(config.module, classes=["a", "b"], image_size=32).loss_settings
