@@ -72,7 +72,7 @@ def test_feng2025_attacks_at_224_pixels_and_decides_two_ways(tmp_path):
     assert "feng2025" in summary["scores"]
 
 
-def test_images_are_interpolated_to_the_models_size_without_a_crop():
+def test_images_are_interpolated_without_a_crop():
     model = harmonizer.load("test_resnet", num_classes=10, image_size=32)
     images = torch.rand(2, 3, 56, 56)
     model.interpolates_to = 32
