@@ -73,6 +73,8 @@ def test_a_probe_is_exported_with_its_classes(shards, tmp_path, capsys):
     model, loaded = harmonizer.load("test_vit", image_size=32, probe=shards), harmonizer.load(folder)
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(model(images), loaded(images)) and loaded.architecture.head == "probe"
+    with pytest.raises(ValueError, match=r"has the classes red, green, blue, .* in another order"):
+        resolve_model(model=str(folder)).build(CLASSES[::-1])
     config = json.loads((folder / "config.json").read_text())
     assert config["label_names"] == list(CLASSES) and config["probe_fitted"] == 30
     card = (folder / "README.md").read_text()
