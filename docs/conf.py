@@ -12,6 +12,7 @@ exclude_patterns = ["slurm"]
 nitpicky = True  # a reference to a public name that is not there is a warning
 nitpick_ignore_regex = [("py:.*", r"(?!harmonizer\.\w+$).*")]  # the site has no page for other names
 nb_execution_mode = "off"  # tests/test_notebooks.py runs them
+nb_merge_streams = True
 myst_heading_anchors = 3
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
