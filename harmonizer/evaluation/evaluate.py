@@ -71,7 +71,7 @@ def evaluate(
         decision: What the attack has to change: ``"classes"``, or ``"animate"``, whether something animate is shown;
             None is ``"animate"`` for ``feng2025``, as in its paper, and ``"classes"`` for all others.
         categories: Table of the classes' categories, for ``"animate"`` and classes that are not ImageNet's.
-        scores: Names of further alignment scores, of :mod:`harmonizer.evaluation.alignments`.
+        scores: Names of further alignment scores, of :mod:`harmonizer.evaluation.alignments`; ``feng2025`` has its own.
         progress: Show how far it is.
         maps: Of images read as they are, the folder of human maps; None looks next to the images.
         classes: Of such images, ``"imagenet"``, a number or a file of names; None takes the folders' or labels' names.
@@ -101,7 +101,7 @@ def evaluate(
         images,
         decision or (ANIMATE if attack == "feng2025" else CLASSES),
         None if categories is None else str(categories),
-        check_scores(scores),
+        check_scores([*scores, *["feng2025"] * (attack == "feng2025")]),
     )
     check_decision(protocol.decision)
     run = _Run(network, protocol, health, source)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harmonizer.cli.console import Bars
-from harmonizer.report.sources import Source, measured_sources, source_key
+from harmonizer.report.sources import DECISION, Source, measured_sources, source_key
 from harmonizer.results import Results, load_results
 from harmonizer.results.families import FAMILIES, guess_family, trained_family
 from harmonizer.statistics import NOISE_CEILING
@@ -195,6 +195,11 @@ def _measured(results: Results, source: str) -> Model:
     for axis, block in (("alignment", "adversarial_alignment"), ("feature_alignment", "feature_alignment")):
         if summary.get(block) is not None and ceiling_of(results, axis) > 0:
             scores[axis] = Score.of(summary[block], "mean", 1 / ceiling_of(results, axis))
+    protocol, asked = summary["protocol"], summary.get("scores") or {}
+    if (protocol["attack"], protocol.get(DECISION)) == ("feng2025", "animate"):
+        scores.pop("alignment", None)  # under another mask than the published table's
+        if "feng2025" in asked:
+            scores["alignment"] = Score.of(asked["feng2025"], "mean", 1 / asked["feng2025"]["ceiling"])
     training = summary.get("training")
     family = model["family"] if model["family"] in FAMILIES[:-1] else guess_family(model["name"])
     if training is not None:

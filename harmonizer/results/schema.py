@@ -71,6 +71,8 @@ def check_summary(summary: Mapping[str, Any], name: str) -> None:
         version = summary.get("version") if isinstance(summary, Mapping) else None
         raise ValueError(f"{name}, field version: expected {VERSION}, got {version!r}; measure again")
     present = {field: kind for field, kind in OPTIONAL.items() if summary.get(field, ...) is not None}
+    if (scores := summary.get("scores")) is not None:
+        present["scores"] = dict.fromkeys(scores, _ALIGNMENT) if isinstance(scores, Mapping) else dict
     _check(summary, SCHEMA | present, name, "")
     if summary["model"]["input_size"] < 1:
         raise ValueError(f"{name}, field model.input_size: expected at least 1 pixel, got 0; measure again")

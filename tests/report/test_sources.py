@@ -104,6 +104,18 @@ def test_own_models_rank_among_the_same_decision_and_head(tmp_path):
         assert bool(list(ranks([*table, own], [source, mine], [own]))) == ranked
 
 
+@pytest.mark.parametrize("scored", [True, False])
+def test_feng2025_is_shown_by_its_own_mask(make, tmp_path, scored):
+    folder = make(tmp_path / "mine", "resnet50", label="mine", tolerance=1.0, images=30)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["protocol"] |= {"attack": "feng2025", "decision": "animate"}
+    own = {"mean": 0.1, "se": 0.01, "low": 0.08, "high": 0.12, "n": 30, "n_undefined": 0}
+    summary["scores"] = {"feng2025": own | {"ceiling": 0.5, "share_of_ceiling": 0.2}} if scored else {}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (model,), _ = load_models([folder])
+    assert model.value("alignment") == pytest.approx(0.2) if scored else "alignment" not in model.scores
+
+
 def test_later_columns_and_keys_change_no_number(make, tmp_path):
     for name in ("plain", "later"):
         for i in range(MODELS):
