@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
+from warnings import catch_warnings, simplefilter
 
 import hydra
 from omegaconf import OmegaConf
@@ -150,7 +151,8 @@ def parse(module: str, words: list[str]) -> None:
         read(self, *arguments)
         stop()
 
-    with patch("argparse.ArgumentParser.parse_args", parse_args), patch("sys.argv", [module, *words]):
+    with patch("argparse.ArgumentParser.parse_args", parse_args), patch("sys.argv", [module, *words]), catch_warnings():
+        simplefilter("ignore", RuntimeWarning)  # runpy's, of a module that another test has imported
         try:
             if module == "harmonizer.export":
                 with patch.object(export, "_of_checkpoint", stop), patch.object(export, "_of_name", stop):

@@ -3,13 +3,12 @@
 import random
 
 import pytest
-from torch import nn
 
 from harmonizer.data.class_names import check_imagenet_order, imagenet_classes
 from harmonizer.data.convert.cli import main
 from harmonizer.data.shards.manifest import read_manifest
 from harmonizer.evaluation.model_spec import resolve_model
-from harmonizer.models import PixelModel
+from harmonizer.models import build_model
 
 IDENTIFIERS = [name.split()[0] for name in imagenet_classes()]
 WORDS = [name.split(" ", 1)[1] for name in imagenet_classes()]
@@ -129,7 +128,7 @@ def test_another_order_is_not_measured(classes):
 
 
 def test_what_is_not_known_is_said(monkeypatch, capsys):
-    built = PixelModel(nn.Linear(2, 1000), (0.5,) * 3, (0.5,) * 3)
+    built = build_model("test_resnet", num_classes=1000, image_size=32)
     monkeypatch.setattr("harmonizer.training.module.build_model", lambda *_, **__: built)  # no download
     spec = resolve_model(model="resnet18", pretrained=True)
     spec.build(imagenet_classes())

@@ -76,7 +76,7 @@ FOLDERS = {
     ),
     "two maps": (lambda root: np.save(root / "maps/dog/a.npy", np.ones((30, 40))), "are maps of one image; remove one"),
     "nan": (save_array(np.full((30, 40), np.nan), "maps/dog/a.npy"), "holds values that are negative or not finite"),
-    "pickle": (save_array(np.array([{}]), "maps/dog/a.npy"), "cannot read a.npy (it is no file of arrays, or"),
+    "pickle": (save_array(np.array([{}]), "maps/dog/a.npy"), "cannot read a.npy (it holds pickled Python objects"),
     "text": (
         lambda root: (root / "maps/dog/a.png").rename(root / "maps/dog/a.npy").write_text("hello"),
         "cannot read a.npy (it is no file of arrays, or holds Python objects, which are never unpickled)",

@@ -110,7 +110,7 @@ def test_every_figure_of_a_report_with_a_replay_is_marked(both, tmp_path, monkey
     assert all(AS_PUBLISHED in title for title in marked)
     assert AS_PUBLISHED in (tmp_path / "index.html").read_text()
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
-    assert {row["source"].split(" ")[0] for row in rows} == {AS_PUBLISHED}
+    assert {row["source"].split(",")[0] for row in rows} == {AS_PUBLISHED}
 
 
 def test_what_is_missing_is_named(both, tmp_path, capsys):
