@@ -221,7 +221,13 @@ def _distinct(models: Sequence[Model]) -> list[Model]:
 
 def _paired(models: Sequence[Model]) -> list[Model]:
     """Name each harmonized model's control: the same architecture, seed and protocol, trained without human maps."""
-    controls = {_twin(model): model.name for model in models if model.family in ("control", "adversarially robust")}
+    controls = {
+        _twin(model): model.name
+        for model in models
+        if model.results is not None
+        and (training := model.results.summary.get("training"))
+        and not training["harmonize"]
+    }
     return [
         replace(model, control=controls.get(_twin(model))) if model.family == "harmonized" else model
         for model in models
