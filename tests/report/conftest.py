@@ -187,6 +187,7 @@ class Tab:
 
     def mouse(self, kind, x, y, **more):
         self.cdp("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **more})
+        self.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
     def click(self, x, y, count=1):
         for kind in ("mousePressed", "mouseReleased"):
