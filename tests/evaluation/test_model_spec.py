@@ -169,7 +169,7 @@ def test_weights_take_a_file_and_the_old_spelling_says_so(checkpoint, tmp_path):
     spec = resolve_model(model="test_resnet", weights=str(path), image_size=32)
     assert (spec.label, spec.seed) == ("test_resnet-weights", None)
     state = spec.build(CLASSES).model.backbone.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in torch.load(path).items())
+    assert all(torch.equal(value, state[name]) for name, value in torch.load(path, weights_only=True).items())
     torch.save(build_model("test_resnet", num_classes=5).backbone.state_dict(), path)
     with pytest.raises(ValueError, match=r"has no head for these classes \(fc.weight, fc.bias\)"):
         spec.build(CLASSES)
