@@ -55,6 +55,7 @@ def test_lowest_version_constraints_are_the_lower_bounds():
     lines = (ROOT / "constraints/lowest.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     assert pinned.pop("pytorch-lightning") == pinned["lightning"]
+    assert pinned.pop("pyarrow") == "17.0.0"  # of datasets: newer ones need NumPy 2, which is above our bound
     checkers = {"ruff", "mypy"}  # run no test
     assert {name: _numbers(version) for name, version in pinned.items()} == {
         name: _numbers(version) for name, version in bounds.items() if name not in checkers
