@@ -75,11 +75,11 @@ def test_a_dataset_gives_what_the_folders_give(own, dataset, tmp_path, capsys):
     assert_same(dataset, expected, num_workers=2, start_method="spawn")
     splits = datasets.DatasetDict({"train": dataset, "validation": dataset})
     assert_same(splits, expected)
-    splits.save_to_disk(tmp_path / "saved")
+    splits.save_to_disk(str(tmp_path / "saved"))
     again = assert_same(tmp_path / "saved", expected)
     assert again.manifest.digest() == data.manifest.digest()
     assert sum(len(batch.keys) for batch in again.train_dataloader()) == 4
-    dataset.save_to_disk(tmp_path / "single")
+    dataset.save_to_disk(str(tmp_path / "single"))
     assert_same(tmp_path / "single", expected)
 
 
@@ -146,7 +146,7 @@ def test_labels_outside_of_the_classes_are_one_line(dataset):
 
 def test_a_saved_dataset_names_no_other_files(dataset, own, tmp_path):
     path = str(own / "images/ant/0.png")
-    broken(dataset, {"bytes": None, "path": path}).save_to_disk(tmp_path / "saved")
+    broken(dataset, {"bytes": None, "path": path}).save_to_disk(str(tmp_path / "saved"))
     assert samples(tmp_path / "saved")[1].manifest.samples == 5  # saving embeds the file
     state = tmp_path / "saved/state.json"
     content = json.loads(state.read_text())
@@ -157,7 +157,7 @@ def test_a_saved_dataset_names_no_other_files(dataset, own, tmp_path):
 
 
 def test_without_the_package_it_is_named(dataset, tmp_path, monkeypatch):
-    dataset.save_to_disk(tmp_path / "saved")
+    dataset.save_to_disk(str(tmp_path / "saved"))
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r"pip install 'neural-harmonizer\[datasets\]'"):
         samples(tmp_path / "saved")
