@@ -62,7 +62,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in temporary.iterdir():
-            file.chmod(temporary.stat().st_mode & 0o666)
+            if file.is_file():
+                file.chmod(temporary.stat().st_mode & 0o666)
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,7 +1,7 @@
 """The command; see :mod:`harmonizer.export`."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from harmonizer.evaluation.checkpoint import find_checkpoint
 from harmonizer.evaluation.load import load
 from harmonizer.evaluation.model_spec import resolve_model
 from harmonizer.export import export, export_model, push
+from harmonizer.export.brainscore import write_plugin
+from harmonizer.models.factories import is_code
 from harmonizer.run import BEST
 
-OPTIONS = ("ckpt", "out", "ema", "results", "model", "trust", "push")
+OPTIONS = ("ckpt", "out", "ema", "results", "model", "trust", "push", "brainscore")
 VALUES: dict[str, tuple[type, ...]] = {  # of names
     **dict.fromkeys(("pretrained", "probe"), (bool,)),
     **dict.fromkeys(("num_classes", "image_size", "seed"), (int,)),
@@ -29,6 +31,7 @@ usage: python -m harmonizer.export ckpt=FILE [ema=true] [model=FILE.py:FUNCTION]
   model=NAME takes what harmonizer.load takes: timm's, torchvision:NAME, clip:NAME, FILE.py:FUNCTION, a folder; with
   num_classes, image_size, mean, std, model_args.KEY, seed; prompts and class_names of clip:NAME;
   probe=true data=demo|FOLDER fits its last linear layer to a training split
+  brainscore=DIR instead of out=DIR writes a plug-in for Brain-Score's vision library, named after the folder
 """
 
 
@@ -51,10 +54,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         expected = ", ".join(sorted(known - {"ckpt", "model"}))
         got = unknown[0] if unknown else " ".join(words) or "nothing"
         raise ValueError(f"expected ckpt=FILE or model=NAME, and of {expected}, got {got}; --help lists them")
-    out = _of_name(options) if named else _of_checkpoint(options)
+    write = _of_name if named else _of_checkpoint
+    out = _plugin(options, write) if "brainscore" in options else write(options)
     sys.stdout.write(f"model: {out}\n")
     if "push" in options:
         sys.stdout.write(f"pushed: {push(out, options['push'])}\n")
+
+
+def _plugin(options: Mapping[str, str], write: Callable[[Mapping[str, str]], Path]) -> Path:
+    """Write the plug-in folder around the exported model; return it.
+
+    Raises:
+        ValueError: Another option does not go with it, or the model is code of the user's own.
+    """
+    excluded = next((name for name in ("out", "push") if name in options), None)
+    if excluded is not None:
+        raise ValueError(f"expected brainscore=DIR without {excluded}; it holds the exported model in DIR/weights")
+    if is_code(options.get("model", "")):
+        raise ValueError(
+            f"expected a model that its exported folder describes, got {options['model']}: brainscore=DIR copies no "
+            "code; write the plug-in's get_model by hand, with harmonizer.wrap"
+        )
+    return write_plugin(Path(options["brainscore"]), lambda folder: write({**options, "out": str(folder)}))
 
 
 def _of_checkpoint(options: Mapping[str, str]) -> Path:
