@@ -99,7 +99,10 @@ def test_the_command_measures_the_folder_as_the_name(shards, tmp_path, capsys):
     ("words", "message"),
     [
         (["model=test_resent"], "did you mean test_resnet"),
-        (["model=test_resnet", "ema=true"], "expected ckpt=FILE or model=NAME, and of class_names, data, .*, got ema"),
+        (
+            ["model=test_resnet", "ema=true"],
+            "expected ckpt=FILE or model=NAME, and of brainscore, class_names, data, .*, got ema",
+        ),
         (["model=test_resnet", "probe=true"], "expected probe=true and data=demo|FOLDER together"),
         (["model=test_resnet", "data=demo"], "expected probe=true and data=demo|FOLDER together"),
         (["model=test_resnet", "image_size=big"], "expected image_size to be a whole number, got big"),
