@@ -38,9 +38,16 @@ from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 
-import harmonizer
 from brainscore_vision.model_helpers.activations.pytorch import PytorchWrapper, load_preprocess_images
 from torch import nn
+
+try:
+    from harmonizer import load
+except ImportError as error:  # also where another project of this name is installed
+    raise ImportError(
+        "expected Harmonizer {version} or later, which wrote this; try pip install '/PATH/OF/ITS/CHECKOUT{extra}' "
+        "or an address that you know: on a package index the name may be another project's"
+    ) from error
 
 IMAGE_SIZE = {size!r}  # pixels
 LAYERS = {layers}
@@ -50,7 +57,7 @@ BIBTEX = {bibtex}
 def get_model(name):
     assert name == {identifier!r}
     # `logits` is the last module, which Brain-Score reads as the output layer.
-    network = harmonizer.load(Path(__file__).resolve().parent / {weights!r})
+    network = load(Path(__file__).resolve().parent / {weights!r})
     model = nn.Sequential(OrderedDict(network=network, logits=nn.Identity())).eval()
     # The network takes images in [0,1] and normalises them itself: images are resized and scaled to [0,1], no more.
     preprocessing = partial(
@@ -69,6 +76,11 @@ def get_layers(name):
 def get_bibtex(model_identifier):
     return BIBTEX
 '''
+REQUIREMENTS = """\
+# Harmonizer {version} or later, which wrote this plug-in, is to be named here by an address that you know, for example
+# neural-harmonizer{extra} @ git+https://HOST/REPOSITORY@COMMIT
+# Its name alone is not written here: on a package index it may be another project's.
+"""
 TEST = """\
 import brainscore_vision
 import pytest
@@ -79,6 +91,7 @@ def test_has_identifier():
     model = brainscore_vision.load_model({identifier!r})
     assert model.identifier == {identifier!r}
 """
+FILES = {"__init__.py": INIT, "model.py": MODEL, "test.py": TEST, "requirements.txt": REQUIREMENTS}
 
 
 def write_plugin(out: Path, write_model: Callable[[Path], Path]) -> Path:
@@ -109,15 +122,14 @@ def write_plugin(out: Path, write_model: Callable[[Path], Path]) -> Path:
         values = {
             "identifier": out.name,
             "version": __version__,
+            "extra": "[clip]" * (model.architecture.kind == "clip"),
             "weights": WEIGHTS,
             "size": model.image_size,
             "layers": _literal([f"network.backbone.{name}" for name in layers(model)], "[]", ","),
             "bibtex": _literal(HARMONIZER.splitlines(keepends=True), "()"),
         }
-        extra = "[clip]" * (model.architecture.kind == "clip")
-        for name, text in {"__init__.py": INIT, "model.py": MODEL, "test.py": TEST}.items():
+        for name, text in FILES.items():
             (folder / name).write_text(text.format(**values), encoding="utf-8")
-        (folder / "requirements.txt").write_text(f"neural-harmonizer{extra}>={__version__}\n", encoding="utf-8")
     return out
 
 

@@ -75,8 +75,21 @@ def test_the_plugin_registers_the_exported_model(name, library, tmp_path, monkey
     assert list(outputs) == [*commitment.layers, "logits"]  # each ran, in this order
     assert all(isinstance(value, torch.Tensor) and len(value) == 2 for value in outputs.values())
     assert torch.equal(outputs["logits"], expected) and list(wrapper.model._modules)[-1] == "logits"
-    assert (folder / "requirements.txt").read_text() == f"neural-harmonizer>={harmonizer.__version__}\n"
     ast.parse((folder / "test.py").read_text())
+
+
+def test_nothing_is_installed_by_a_name_of_an_index(tmp_path):
+    text = written(tmp_path, "model=test_resnet").joinpath("requirements.txt").read_text()
+    assert "neural-harmonizer @ git+https://" in text  # how to name it, in a comment
+    assert all(line.startswith("#") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("other", [None, ModuleType("harmonizer")], ids=["absent", "another"])
+def test_a_plugin_without_this_project_says_how_to_install_it(other, library, tmp_path, monkeypatch):
+    folder = written(tmp_path, "model=test_resnet", "image_size=32")
+    monkeypatch.setitem(sys.modules, "harmonizer", other)
+    with pytest.raises(ImportError, match=rf"expected Harmonizer {harmonizer.__version__} or later.* try pip install"):
+        imported(folder, monkeypatch)
 
 
 def hooked(model, names, images):
