@@ -8,19 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from harmonizer.data.convert.readers.names import natural
+from harmonizer.results.categories import imagenet_classes as imagenet_classes
 
 WORDNET_ID = re.compile(r"n\d{8}")
 NUMBER = re.compile(r"[0-9]+")
-
-
-@cache
-def imagenet_classes() -> tuple[str, ...]:
-    """Return the names of the 1000 ImageNet classes: WordNet identifier and first word.
-
-    >>> imagenet_classes()[0]
-    'n01440764 tench'
-    """
-    return tuple(Path(__file__).with_name("imagenet_classes.txt").read_text("utf-8").splitlines())
 
 
 def parse_classes(argument: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harmonizer.attacks import Decision
-from harmonizer.report.categories import ANIMATE, INANIMATE, category_of, imagenet_classes, read_categories
+from harmonizer.results.categories import ANIMATE, INANIMATE, category_of, imagenet_classes, read_categories
 
 CLASSES = "classes"
 DECISIONS = (CLASSES, ANIMATE)
@@ -32,7 +32,7 @@ def decision_of(name: str, classes: Sequence[str], categories: str | Path | None
     Args:
         name: One of ``DECISIONS``.
         classes: Class names of the data. A thousand unknown ones are ImageNet's, in its order.
-        categories: Table of more categories; see :func:`harmonizer.report.categories.read_categories`.
+        categories: Table of more categories; see :func:`harmonizer.results.categories.read_categories`.
 
     Raises:
         FileNotFoundError: There is no such table.

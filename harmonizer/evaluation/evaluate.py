@@ -29,8 +29,8 @@ from harmonizer.evaluation.summary import Outcome, Protocol, assemble
 from harmonizer.models import Architecture, PixelModel, shown, weights_digest
 from harmonizer.models.logits import Caller
 from harmonizer.models.trial import warn_of_probabilities
-from harmonizer.report.categories import ANIMATE
 from harmonizer.results import Row
+from harmonizer.results.categories import ANIMATE
 from harmonizer.results.families import guess_family
 from harmonizer.statistics import Status
 

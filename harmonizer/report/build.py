@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from harmonizer.cli.console import Bars
 from harmonizer.files import atomic_write
 from harmonizer.report.captions import caption_files, grid_caption, scatter_caption, survival_caption
-from harmonizer.report.categories import read_categories
 from harmonizer.report.data import Model, input_sizes, load_models
 from harmonizer.report.examples import choose_models
 from harmonizer.report.grid import qualitative_grid
@@ -46,6 +45,7 @@ from harmonizer.report.tables import (
     robust_markdown,
 )
 from harmonizer.results import find_results, load_failures
+from harmonizer.results.categories import read_categories
 from harmonizer.statistics import AS_PUBLISHED
 
 MARK = f"contains a replay of the defective 2023 protocol ({AS_PUBLISHED}): not comparable with any other"
@@ -91,7 +91,7 @@ def build_report(
         accuracy: Tables of ImageNet accuracy; where several have a model, the first counts.
         pairs: Names of two models each, to compare in addition to controls and the models harmonized from them.
         options: How to draw.
-        categories: Table of classes, animate or inanimate; see :mod:`harmonizer.report.categories`.
+        categories: Table of classes, animate or inanimate; see :mod:`harmonizer.results.categories`.
         insert: Markdown file into which the table of pairs goes, or without pairs that of models.
 
     Raises:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harmonizer.report.categories import ANIMATE, INANIMATE
 from harmonizer.report.data import AXES, Model
 from harmonizer.report.examples import TIMES_MEAN
 from harmonizer.report.sources import Source
 from harmonizer.report.style import PlotOptions
 from harmonizer.report.tables import correlation_text, latex_text
+from harmonizer.results.categories import ANIMATE, INANIMATE
 
 BARS = {"interval": "95 % intervals over images", "se": "one standard error over images"}
 SCALES = {

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonizer.report.categories import category_of, class_name, default_categories, short_name
 from harmonizer.report.data import Model
+from harmonizer.results.categories import category_of, class_name, default_categories, short_name
 from harmonizer.results.families import FAMILIES
 
 Pictures = NDArray[np.float32]

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from harmonizer.report.categories import ANIMATE, INANIMATE
 from harmonizer.report.data import Model
 from harmonizer.report.examples import (
     HEAT,
@@ -24,6 +23,7 @@ from harmonizer.report.examples import (
 )
 from harmonizer.report.style import COLORS, DEFAULT_OPTIONS, INK, PlotOptions, new_figure, wrapped
 from harmonizer.report.tables import RHO
+from harmonizer.results.categories import ANIMATE, INANIMATE
 
 SMALLEST, LARGEST, GAP = 0.7, 1.15, 0.06  # inches: sides of an image, and the space between two
 NAMES = 1.05  # inches left of the images

@@ -2,15 +2,12 @@
 
 import pytest
 
-from harmonizer.data.class_names import imagenet_classes
 from harmonizer.data.demo.dataset import CLASSES
-from harmonizer.report import categories
-from harmonizer.report.categories import category_of, read_categories
+from harmonizer.results.categories import DEMO, category_of, imagenet_classes, read_categories
 
 
 def test_the_defaults_are_those_of_the_data():
-    assert categories.imagenet_classes() == imagenet_classes()
-    assert categories.DEMO == CLASSES
+    assert DEMO == CLASSES
     known = read_categories(None)
     found = [category_of(name, known) for name in imagenet_classes()]
     assert found == ["animate"] * 398 + ["inanimate"] * 602

@@ -20,7 +20,11 @@ COLUMNS = ("class", "category")
 
 @cache
 def imagenet_classes() -> tuple[str, ...]:
-    """Return ImageNet's class names: WordNet identifier and first word."""
+    """Return the names of the 1000 ImageNet classes: WordNet identifier and first word.
+
+    >>> imagenet_classes()[0]
+    'n01440764 tench'
+    """
     return tuple((files("harmonizer") / "data" / "imagenet_classes.txt").read_text("utf-8").splitlines())
 
 
