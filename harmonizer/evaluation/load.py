@@ -78,6 +78,8 @@ def load(
             source = with_texts(source, **text)
         images = None if probe is None else probe_images(probe, source, spec.image_size, spec.probe)
         classes = num_classes or (None if images is None else images.count)
+        if images is not None and images.classes is not None and classes != images.count:
+            raise ValueError(f"expected num_classes={images.count}, as the probe's images have, got {classes}")
         model = build_model(source, num_classes=classes, **given).eval()
         if images is not None:
             fit_probe(model, images.batches, probe_data=images.digests)

@@ -46,7 +46,7 @@ def fit_probe(
         How it was fitted, as plain values; ``model.architecture`` has them as well.
 
     Raises:
-        ValueError: The logits are not those of the last linear layer, or there are too few images.
+        ValueError: The logits are not those of the last linear layer, images are too few, or a label is none of its.
     """
     name = "the model" if model.architecture is None else model.architecture.name
     head, home = last_linear(model.backbone, name), model.mean.device
@@ -57,6 +57,8 @@ def fit_probe(
     classes = head.out_features
     if len(labels) < HELD_OUT or int(labels.min()) == int(labels.max()):
         raise ValueError(f"expected {HELD_OUT} or more images of two classes to fit a probe to, got {len(labels)}")
+    if int(labels.max()) >= classes:
+        raise ValueError(f"expected labels below {classes}, the number of classes, got {int(labels.max())}")
     mean, std = features.mean(0), features.std(0).clamp_min(1e-12)
     features = (features - mean) / std
     l2, loss, found = STRENGTHS[0], float("inf"), None

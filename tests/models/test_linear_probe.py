@@ -137,5 +137,14 @@ def test_too_few_images_are_refused(count):
         fit_probe(model, in_batches(TRAINING[0][:8], torch.zeros(8, dtype=torch.int64)))
 
 
+def test_a_head_has_a_row_for_each_class_of_the_images():
+    settings = {"image_size": 32, "seed": 0}
+    with pytest.raises(ValueError, match="expected labels below 3, the number of classes, got 3"):
+        harmonizer.load("test_vit", num_classes=3, probe=TRAINING, **settings)
+    assert harmonizer.load("test_vit", num_classes=6, probe=TRAINING, **settings)(VALIDATION[0]).shape == (80, 6)
+    with pytest.raises(ValueError, match="expected num_classes=10, as the probe's images have, got 12"):
+        harmonizer.load("test_vit", num_classes=12, probe="demo", **settings)
+
+
 def test_torchvision_and_own_models_get_a_probe():
     assert harmonizer.load("torchvision:resnet18", image_size=32, probe=TRAINING).architecture.head == "probe"
