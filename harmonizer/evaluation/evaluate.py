@@ -153,9 +153,7 @@ class _Run:
         Raises:
             ValueError: Labels would be other classes than the model's.
         """
-        with frozen(self.model, self.device, 0), torch.no_grad():
-            image = torch.zeros(1, 3, data.image_size, data.image_size, device=self.device)
-            own = Caller(self.model)(image).shape[1]
+        own = self._logits(torch.zeros(1, 3, data.image_size, data.image_size, device=self.device)).shape[1]
         if own != len(data.classes):
             raise ValueError(
                 f"expected as many classes as the model has, {own}, got {len(data.classes)} in {data.val} "
@@ -170,8 +168,7 @@ class _Run:
         chosen = batch.part(0, wanted)
         self.side = batch.images.shape[-1]
         if not self.rows:
-            with frozen(self.model, self.device, 0), torch.no_grad():
-                warn_of_probabilities(Caller(self.model)(batch.images[:2]), type(self.model).__name__)
+            warn_of_probabilities(self._logits(batch.images[:2]), type(self.model).__name__)
         if self.decision is None and self.protocol.decision != CLASSES:
             self.decision = self.protocol.decide(self._class_names(batch))
         size = images_at_once(self.device, len(chosen.labels))
@@ -181,8 +178,7 @@ class _Run:
             source.seen(part)
         rest = batch.part(len(chosen.labels), len(batch.labels))
         if len(rest.labels) and source.total is not None:
-            with frozen(self.model, self.device, 0), torch.no_grad():
-                self._count(Caller(self.model)(rest.images).argmax(1) == rest.labels)
+            self._count(self._logits(rest.images).argmax(1) == rest.labels)
 
     def examine(self) -> dict[str, Any] | None:
         """Return the gradient-masking report."""
@@ -218,9 +214,13 @@ class _Run:
     def _class_names(self, batch: Batch) -> Sequence[str]:
         """Return the data's classes; those of tensors are as many as the model has logits."""
         if self.names is None:
-            with frozen(self.model, self.device, 0), torch.no_grad():
-                self.names = tuple(map(str, range(Caller(self.model)(batch.images[:1]).shape[1])))
+            self.names = tuple(map(str, range(self._logits(batch.images[:1]).shape[1])))
         return self.names
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Return the logits (B,K) of images (B,3,H,W), in evaluation mode."""
+        with frozen(self.model, self.device, 0), torch.no_grad():
+            return Caller(self.model)(images)
 
     def _count(self, right: Tensor) -> None:
         self.right += int(right.sum())
