@@ -7,7 +7,7 @@ from rich.table import Table
 
 from callbacks.evaluation import data_of
 from harmonizer.cli.console import show_table
-from harmonizer.evaluation.by_name import ceiling_source
+from harmonizer.evaluation.alignment_summaries import ceiling_source
 from harmonizer.evaluation.decision import CLASSES, protocol_name
 
 ROWS = {

@@ -16,8 +16,8 @@ from harmonizer.data.convert.readers.record import Stack
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.direct.folder import Reading
 from harmonizer.data.human_map import Method
+from harmonizer.evaluation.alignment_summaries import agreement_of
 from harmonizer.evaluation.alignments import NULL, POOL, OtherMaps, check_scores
-from harmonizer.evaluation.by_name import agreement_of
 from harmonizer.evaluation.decision import CLASSES, check_decision
 from harmonizer.evaluation.examples import Examples, keep_examples, stack_examples
 from harmonizer.evaluation.images import Images, images_of

@@ -16,7 +16,7 @@ from harmonizer.attacks import Decision
 from harmonizer.data.ceilings.file import Agreement
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Ceilings
-from harmonizer.evaluation.by_name import agreement_of, alignment_of, scores_by_name
+from harmonizer.evaluation.alignment_summaries import agreement_of, alignment_of, scores_by_name
 from harmonizer.evaluation.decision import CLASSES, decision_digest, decision_of, protocol_name
 from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.fast import fast_mode
