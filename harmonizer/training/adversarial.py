@@ -20,7 +20,7 @@ from harmonizer.attacks.noise import Noise
 from harmonizer.data.batch import Batch
 from harmonizer.functional.saliency import Score, input_gradient
 from harmonizer.models import PixelModel
-from harmonizer.training.double_backward import batch_score, chosen, logits_and_gradient, takes_batch_statistics
+from harmonizer.training.double_backward import batch_score, chosen, logits_and_gradient, splits, takes_batch_statistics
 from harmonizer.training.precision import promoted
 from harmonizer.training.settings import LossSettings
 
@@ -168,7 +168,7 @@ def _run(
 def _saliency_and_direction(model: PixelModel, batch: Batch, score: Score, *, joint: bool) -> tuple[Tensor, Tensor]:
     """Return the saliency's gradient with a graph, and the attack's first direction, both (B,3,H,W)."""
     mapped = batch.has_map
-    joint = joint or bool(mapped.all())
+    joint = joint or not splits(model, mapped)
     part = batch if joint else chosen(batch, mapped)
     logits, gradient = logits_and_gradient(model, part, joint=True, score=score)
     if score == "log_odds":
@@ -178,7 +178,8 @@ def _saliency_and_direction(model: PixelModel, batch: Batch, score: Score, *, jo
     if joint:
         return gradient, first
     rest = chosen(batch, ~mapped)
-    others = ascent(partial(model, attacked=True), rest.images, partial(_misclassification, batch=rest))
+    with running_statistics_kept(model):
+        others = ascent(partial(model, attacked=True), rest.images, partial(_misclassification, batch=rest))
     place = torch.argsort(torch.argsort(mapped.logical_not().long(), stable=True))
     return torch.cat([gradient, torch.zeros_like(others)])[place], torch.cat([first, others])[place]
 

@@ -46,8 +46,7 @@ def logits_and_gradient(
         Logits (B,K), and the gradient (B,3,H,W) of the true class's score, zero where a split batch has no map.
     """
     mapped = batch.has_map
-    alone = 1 in (int(mapped.sum()), int((~mapped).sum())) and has_batch_statistics(model)
-    if joint or alone or bool(mapped.all()) or not bool(mapped.any()):
+    if joint or not splits(model, mapped):
         images = batch.images.requires_grad_()
         logits = model(images)
         return logits, _gradient(logits, images, batch, score)
@@ -64,6 +63,15 @@ def logits_and_gradient(
     gradient = _gradient(logits, images, part, score)  # (M,3,H,W)
     absent = gradient.new_zeros(len(plain), *gradient.shape[1:])
     return torch.cat([logits, plain])[place], torch.cat([gradient, absent])[place]
+
+
+def splits(model: nn.Module, mapped: Tensor) -> bool:
+    """Return whether samples with a map (B,) can run apart from the others: neither part is empty or a lone sample.
+
+    A lone sample has no batch statistics; where the model takes none, it runs apart.
+    """
+    parts = int(mapped.sum()), int((~mapped).sum())
+    return 0 not in parts and not (1 in parts and has_batch_statistics(model))
 
 
 def batch_score(logits: Tensor, batch: Batch, score: Score) -> Tensor:

@@ -151,6 +151,17 @@ def test_running_statistics_move_by_the_losss_passes_alone(kind, harmonize):
     assert layer.momentum == 0.1
 
 
+@pytest.mark.parametrize("mapped", [1, 4, 5])
+def test_a_split_batch_moves_no_statistics_to_attack(mapped):
+    model, samples = network(BATCH), batch(mapped=mapped, classes=4)
+    settings = LossSettings(adversarial="pgd", adversarial_saliency="clean", **PLAIN)
+    seen = []
+    model.backbone[1].register_forward_hook(lambda layer, inputs, _: seen.append(len(inputs[0])))
+    batch_losses(model, samples, settings, eps=EPS, factor=1.0, joint=False)
+    assert int(model.backbone[1].num_batches_tracked) == 2  # of the saliency and of the loss
+    assert 1 not in seen
+
+
 def test_statistics_come_back_after_an_error():
     model = network(BATCH)
     with pytest.raises(RuntimeError, match="lost"), running_statistics_kept(model):
