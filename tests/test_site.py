@@ -14,9 +14,6 @@ import harmonizer
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = [path for path in PAGES if "```python" in path.read_text()]
-FETCHED = re.compile(
-    r"""(?:<(?:script|link|img|iframe)\b[^>]*(?:src|href)=|url\(|@import )["']?(?:https?:)?//[^"')>]+"""
-)
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
 STORIES = [path for path in PAGES if "```bash" in path.read_text() and path.name != "README.md"]
 
