@@ -29,8 +29,8 @@ from harmonizer.training.optim import (
     build_schedule,
     check_epochs,
     check_warmup,
-    harmonizer_factor,
     scaled_lr,
+    warmed_up,
 )
 from harmonizer.training.settings import LossSettings, OptimSettings, split_settings
 from harmonizer.training.steps import step_batch, updates_per_epoch
@@ -206,9 +206,9 @@ class HarmonizerModule(L.LightningModule):
         settings = self.loss_settings
         if not self.hparams["harmonize"]:
             return 0.0
-        return harmonizer_factor(
+        return warmed_up(
             self.global_step,
-            weight=settings.harmonizer_weight,
+            value=settings.harmonizer_weight,
             every=settings.harmonize_every,
             warmup_epochs=settings.harmonizer_warmup_epochs,
             updates_per_epoch=self._updates(settings.harmonizer_warmup_epochs),
@@ -217,9 +217,7 @@ class HarmonizerModule(L.LightningModule):
     def _eps(self) -> float:
         """Return the radius of the attack at this step."""
         warmup, radius = self.loss_settings.adversarial_warmup_epochs, self.loss_settings.adversarial_eps
-        return harmonizer_factor(
-            self.global_step, weight=radius, warmup_epochs=warmup, updates_per_epoch=self._updates(warmup)
-        )
+        return warmed_up(self.global_step, value=radius, warmup_epochs=warmup, updates_per_epoch=self._updates(warmup))
 
     def _updates(self, warmup_epochs: float) -> int:
         """Return the optimiser steps of an epoch, where a warm-up needs to know."""
