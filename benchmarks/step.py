@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--release", action="store_true", help="let the allocator hand freed memory back")
     parser.add_argument("--recipes", action="store_true", help="recipes instead, on the demo pair's network")
-    parser.add_argument("--adversarial", action="store_true", help="adversarial training, on the same network")
+    parser.add_argument("--adversarial", action="store_true", help="adversarial training, alone and joint")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
