@@ -6,7 +6,7 @@ import lightning as L
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two_processes
 from shard_data import CLASSES, sample, write_folder
 from trainings import QUIET
 
@@ -106,7 +106,6 @@ class Place:
 
 
 def work(rank, folder, workers):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     data = ShardData(
         folder / "a",
         model="test_resnet",
@@ -125,7 +124,6 @@ def work(rank, folder, workers):
     trained, validated = ([key for part in parts for key in part[which]] for which in (0, 1))
     assert sorted(validated) == [f"s{10_000 + i}" for i in range(7)]
     assert len(set(trained)) == len(trained) == 40 == len(parts[0][0]) + len(parts[1][0])
-    dist.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; the children are short
@@ -133,7 +131,7 @@ def work(rank, folder, workers):
 def test_two_real_processes(workers, tmp_path):
     write_folder(tmp_path / "a", train=13, val=7, size=SIZE, samples_per_shard=4)
     write_folder(tmp_path / "b", train=32, val=1, size=SIZE, samples_per_shard=5, first=500)
-    mp.start_processes(work, (tmp_path, workers), nprocs=2, start_method="fork")
+    in_two_processes(work, tmp_path, tmp_path, workers)
 
 
 @pytest.mark.slow

@@ -7,8 +7,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two_processes
 from shard_data import CLASSES, sample
 
 from callbacks.evaluation import Evaluation, _gathered
@@ -168,15 +167,11 @@ def test_images_of_similar_names_get_files_of_their_own(tmp_path):
     assert (tmp_path / "a.png").is_file()
 
 
-def gather(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    try:
-        with pytest.raises(ValueError, match="two samples are named 'a'"):
-            _gathered({key: row(key) for key in ("a", f"{rank}")}, 0)
-    finally:
-        dist.destroy_process_group()
+def gather(rank):
+    with pytest.raises(ValueError, match="two samples are named 'a'"):
+        _gathered({key: row(key) for key in ("a", f"{rank}")}, 0)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; the children are short
 def test_one_name_on_two_processes_is_an_error(tmp_path):
-    mp.start_processes(gather, (tmp_path,), nprocs=2, start_method="fork")
+    in_two_processes(gather, tmp_path)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
-from torch import distributed as dist
+from processes import in_two_processes
 
 from harmonizer.functional import LEVEL_METRICS, harmonizer_loss, input_saliency
 from harmonizer.functional.levels import PROBABILITY_MARGIN, TEMPERATURE
@@ -213,13 +212,11 @@ def loss_and_gradient(rows):
 
 
 def work(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
     torch.save([x.detach() for x in loss_and_gradient(slice(3 * rank, 3 * rank + 3))], folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_contrastive_loss_of_two_processes_is_that_of_one(tmp_path):
-    mp.start_processes(work, (tmp_path,), nprocs=2, start_method="fork")
+    in_two_processes(work, tmp_path, tmp_path)
     loss, gradient = loss_and_gradient(slice(None))
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     # DDP averages over the processes: so must their losses and gradients.

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two_processes
 
 from harmonizer.metrics import AdversarialAlignment, FeatureAlignment, PerturbationTolerance
 
@@ -32,16 +31,14 @@ def scores(indices):
 
 
 def work(rank, shares, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     torch.save(scores(shares[rank]), folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")  # an empty rank has no update
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; the children are short
 @pytest.mark.parametrize("name", SHARES)
 def test_two_processes_give_what_one_gives(name, tmp_path):
-    mp.start_processes(work, (SHARES[name], tmp_path), nprocs=2, start_method="fork")
+    in_two_processes(work, tmp_path, SHARES[name], tmp_path)
     expected = scores(range(IMAGES))
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == pytest.approx(expected, rel=1e-12, nan_ok=True)
