@@ -9,6 +9,7 @@ from torch import Tensor
 from harmonizer.cli.console import print_rank_zero
 from harmonizer.models import Architecture, backbone_shapes, resolve
 from harmonizer.models.factories import is_code
+from harmonizer.models.head_classes import head_classes
 from harmonizer.models.sources import resolve_by_name
 from harmonizer.models.tensors import check_weights
 from harmonizer.models.weights import IN_A_FOLDER
@@ -195,6 +196,25 @@ def architecture_of(path: Path, settings: Mapping[str, Any], name: str) -> Archi
         return resolve(name)
     kept = settings.get("architecture")
     return resolve_by_name(name) if kept is None else Architecture.of(kept, f"{path}: architecture")
+
+
+def check_own_classes(name: object, architecture: Architecture, classes: Sequence[str]) -> None:
+    """Refuse data whose classes are not those that a model's own head is known to return.
+
+    Args:
+        name: Of the model.
+        architecture: Its class names, or the folder of its weights, may say what the head returns.
+        classes: Class names of the data.
+
+    Raises:
+        ValueError: The model says other classes; or its folder says the same in another order. Names in a folder that
+            are spelt otherwise pass, since models of a hub have names of their own.
+    """
+    if architecture.classes is not None and list(classes) != list(architecture.classes):
+        raise ValueError(other_classes(name, "returns", architecture.classes, classes))
+    names = None if architecture.weights is None else head_classes(architecture.weights)
+    if names is not None and names != list(classes) and sorted(names) == sorted(classes):
+        raise ValueError(f"{other_classes(name, 'has', names, classes)}, in another order")
 
 
 def other_classes(name: object, verb: str, own: Sequence[str], classes: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from harmonizer.data.direct.folder import Reading
 from harmonizer.data.human_map import Method
 from harmonizer.evaluation.alignment_summaries import agreement_of
 from harmonizer.evaluation.alignments import NULL, POOL, OtherMaps, check_scores
+from harmonizer.evaluation.checkpoint import check_own_classes
 from harmonizer.evaluation.decision import CLASSES, check_decision
 from harmonizer.evaluation.examples import Examples, keep_examples, stack_examples
 from harmonizer.evaluation.images import Images, images_of
@@ -105,7 +106,7 @@ def evaluate(
     )
     check_decision(protocol.decision)
     run = _Run(network, protocol, health, source)
-    if source.shards is not None and source.shards.is_direct:
+    if source.shards is not None:
         run.check_classes(source.shards)
     total = source.total if images is None else min(images, source.total or images)
     start = time.monotonic()
@@ -148,7 +149,7 @@ class _Run:
         self.decision: Decision | None = None
 
     def check_classes(self, data: ShardData) -> None:
-        """Refuse images whose classes were counted from folders or labels, and are not as many as the model's.
+        """Refuse images whose classes are not as many as the model's, or not those that it is known to return.
 
         Raises:
             ValueError: Labels would be other classes than the model's.
@@ -157,8 +158,13 @@ class _Run:
         if own != len(data.classes):
             raise ValueError(
                 f"expected as many classes as the model has, {own}, got {len(data.classes)} in {data.val} "
-                f"({', '.join(data.classes[:4])}, ...); try classes=FILE with the model's, one name per line"
+                f"({', '.join(data.classes[:4])}, ...)"
+                + "; try classes=FILE with the model's, one name per line"
+                * data.is_direct
             )
+        architecture = getattr(self.model, "architecture", None)
+        if isinstance(architecture, Architecture):
+            check_own_classes(architecture.name, architecture, data.classes)
 
     def take(self, batch: Batch, source: Images, show: Any) -> None:  # noqa: ANN401 - called with a number of images
         """Measure a batch: attack what is still to be attacked, classify the rest."""

@@ -71,8 +71,11 @@ def load(
         torch.manual_seed(seed)
         if spec.checkpoint is not None:
             module = spec.restored()
-            module.model.image_size = spec.image_size
-            return module.model.eval()
+            model = module.model.eval()
+            model.image_size = spec.image_size
+            if model.architecture is not None:
+                model.architecture = replace(model.architecture, classes=tuple(module.hparams["classes"]))
+            return model
         source = resolve(spec.source)
         if source.kind == "clip" and source.weights is None:
             source = with_texts(source, **text)

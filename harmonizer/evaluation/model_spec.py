@@ -10,12 +10,18 @@ import torch
 
 from harmonizer.cli.console import print_rank_zero
 from harmonizer.data.datamodule import ShardData
-from harmonizer.evaluation.checkpoint import architecture_of, code_of, find_checkpoint, other_classes, restore, state_of
+from harmonizer.evaluation.checkpoint import (
+    architecture_of,
+    check_own_classes,
+    code_of,
+    find_checkpoint,
+    restore,
+    state_of,
+)
 from harmonizer.models import Architecture, model_image_size, resolve
 from harmonizer.models.architecture import PROBE, ZERO_SHOT
 from harmonizer.models.clip_zoo import with_texts
 from harmonizer.models.factories import is_code
-from harmonizer.models.head_classes import head_classes
 from harmonizer.models.linear_probe import fit_probe
 from harmonizer.models.weights import load_all_but_head, read_weights, with_head
 from harmonizer.run import BEST, model_label
@@ -153,11 +159,7 @@ class ModelSpec:
 
     def _check_classes(self, architecture: Architecture, classes: Sequence[str]) -> None:
         """Raise where a model's own head does not know the data's classes."""
-        if architecture.classes is not None and list(classes) != list(architecture.classes):
-            raise ValueError(other_classes(self.model, "returns", architecture.classes, classes))
-        names = None if architecture.weights is None else head_classes(architecture.weights)
-        if names is not None and names != list(classes) and sorted(names) == sorted(classes):
-            raise ValueError(f"{other_classes(self.model, 'has', names, classes)}, in another order")
+        check_own_classes(self.model, architecture, classes)
         if self.seed is None and self.weights is None and len(classes) != architecture.num_classes:
             raise ValueError(
                 f"{self.model} tells {architecture.num_classes} classes apart and the data have {len(classes)}; choose "

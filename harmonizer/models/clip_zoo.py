@@ -24,6 +24,7 @@ from harmonizer.models.weights import load_all
 
 PROMPT = "a photo of a {}."
 QUICK = "-quickgelu"
+CROP_MODES = {"squash": "squash", "longest": "border"}  # timm's names of open_clip's; its "shortest" is "center"
 TEXTS = "texts"  # name in the state of a zero-shot classifier
 
 
@@ -83,6 +84,7 @@ def resolve(name: str) -> Architecture:
         std=tuple(images.get("std") or clip.OPENAI_DATASET_STD),
         size=size,
         interpolation=interpolation if interpolation in ("bilinear", "bicubic") else "bicubic",
+        crop_mode=CROP_MODES.get(images.get("resize_mode", ""), "center"),
         tag=tag or None,
         head=ZERO_SHOT,
     )

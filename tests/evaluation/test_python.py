@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,23 @@ def test_unusable_data_are_one_line(change, message, model, data):
     with pytest.raises((TypeError, ValueError), match=message) as error:
         harmonizer.evaluate(model, change(*data), **CHEAP)
     assert "\n" not in str(error.value)
+
+
+def test_data_with_the_models_classes_in_another_order_are_refused(folder, tmp_path):
+    model = harmonizer.load("test_resnet", num_classes=len(CLASSES), image_size=32)
+    own = tuple(reversed(CLASSES))
+    model.architecture = replace(model.architecture, classes=own)
+    with pytest.raises(ValueError, match=rf"test_resnet returns the classes {own[0]}, .*; the data have {CLASSES[0]}"):
+        harmonizer.evaluate(model, folder, **CHEAP)
+    with pytest.raises(ValueError, match=rf"as the model has, {len(CLASSES) + 1}, got {len(CLASSES)} in [^;]*$"):
+        other = harmonizer.load("test_resnet", num_classes=len(CLASSES) + 1, image_size=32)
+        harmonizer.evaluate(other, folder, **CHEAP)
+
+
+def test_a_checkpoint_knows_its_classes():
+    path = Path(__file__).parents[1] / "golden/version_0_1/run/last.ckpt"
+    names = torch.load(path, weights_only=True)["hyper_parameters"]["classes"]
+    assert harmonizer.load(path).architecture.classes == tuple(names)
 
 
 def test_a_gradient_masking_report_is_made_when_asked(model, data, results):

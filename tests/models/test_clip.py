@@ -8,11 +8,13 @@ from functools import partial
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
 import harmonizer
-from harmonizer.models import build_model, resolve, shown
+from harmonizer.data.transforms import JointTransform
+from harmonizer.models import build_model, evaluation_geometry, resolve, shown
 from harmonizer.models.clip_zoo import PROMPT, with_texts
 
 NAMES = ["cat", "great white shark", "key"]
@@ -146,6 +148,25 @@ def test_openais_weights_get_openais_activation():
     assert shown(resolve("clip:ViT-B-32.laion2b_s34b_b79k")) == "clip:ViT-B-32"
     siglip = resolve("clip:ViT-B-16-SigLIP")
     assert (siglip.mean, siglip.size, siglip.interpolation) == ((0.5, 0.5, 0.5), 224, "bicubic")
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP.webli", "ViT-B-32.openai", "ViT-B-32-256.datacomp_s34b_b86k"])
+def test_images_are_prepared_as_open_clip_prepares_them(name):
+    model, _, tag = name.partition(".")
+    noise = torch.randint(0, 256, (300, 170, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    image = Image.fromarray(noise.numpy())
+    config = open_clip.get_pretrained_cfg(model, tag)
+    size = open_clip.get_model_config(model)["vision_cfg"]["image_size"]
+    theirs = open_clip.image_transform(
+        size,
+        is_train=False,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        interpolation=config.get("interpolation"),
+        resize_mode=config.get("resize_mode"),
+    )(image)
+    ours, _ = JointTransform(size, **evaluation_geometry(f"clip:{name}"))(image, None, seed=0)
+    torch.testing.assert_close(torch.as_tensor(ours), theirs, rtol=0, atol=1e-6)
 
 
 def test_without_a_network_weights_and_tokenizers_are_one_line(monkeypatch):
