@@ -31,6 +31,7 @@ POINTS = {
     "control": "",
     "fel2022": "harmonize=true",
     "modern": MODERN,
+    "rrr": "harmonize=true recipe=rrr",
     "pgd-0.5": PGD + "0.5",
     "pgd-1": PGD + "1",
     "fast-0.5": FAST + "0.5",

@@ -14,6 +14,7 @@ from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Manifest
 from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.models.factories import is_code
+from harmonizer.results.families import condition
 from harmonizer.run import BEST, LAST
 from harmonizer.training.module import HarmonizerModule
 from harmonizer.training.optim import scaled_lr
@@ -73,8 +74,8 @@ class TrainingPlan(L.Callback):
 
     def _model(self, module: HarmonizerModule) -> str:
         settings = module.hparams
-        kind = f"harmonized (lambda {settings['harmonizer_weight']:g})" if settings["harmonize"] else "control"
-        loss = module.loss_settings
+        loss, kind = module.loss_settings, condition(settings)
+        kind += f" (lambda {loss.harmonizer_weight:g})" if settings["harmonize"] else ""
         if loss.adversarial != "none":
             kind += f", adversarial by {loss.adversarial} (L2 {loss.adversarial_eps:g}, steps {loss.attack_steps})"
         start = f"from {settings['weights']}" if settings["weights"] else "from published weights"

@@ -11,7 +11,7 @@ from callbacks.hooks import Progress as Measured
 from harmonizer.cli.console import Bars, duration, print_rank_zero
 from harmonizer.run import is_rank_zero
 
-LOSSES = ("train/cross_entropy", "train/harmonizer_loss")
+LOSSES = ("train/cross_entropy", "train/harmonizer_loss", "train/supervision_loss")
 SCORES = ("val/accuracy", "val/accuracy_ema")
 
 

@@ -17,7 +17,7 @@ from harmonizer.training.module import HarmonizerModule
 
 STATE = "training_log"  # in a checkpoint
 # Averaged over an epoch.
-MEANS = {"train/loss", "train/cross_entropy", "train/harmonizer_loss", "train/trades_loss"}
+MEANS = {f"train/{name}" for name in ("loss", "cross_entropy", "harmonizer_loss", "supervision_loss", "trades_loss")}
 
 
 class TrainingLog(L.Callback):

@@ -24,6 +24,7 @@ from harmonizer.models.clip_zoo import with_texts
 from harmonizer.models.factories import is_code
 from harmonizer.models.linear_probe import fit_probe
 from harmonizer.models.weights import load_all_but_head, read_weights, with_head
+from harmonizer.results.families import condition
 from harmonizer.run import BEST, model_label
 from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.training.module import HarmonizerModule
@@ -271,10 +272,10 @@ def _of_checkpoint(
     settings = content["hyper_parameters"]
     name = code_of(path, settings["model"], model, trust=trust)
     architecture = architecture_of(path, settings, name)
-    condition = "harmonized" if settings["harmonize"] else "control"
+    trained = plain_text(condition(settings), "supervision")
     attacked = plain_text(str(settings.get("adversarial", "none")), "adversarial")  # older checkpoints have none
-    condition += f"-{attacked}" * (attacked != "none")
-    made = f"{model_label(name)}-{condition}-seed-{settings['seed']}" + "-ema" * ema
+    trained += f"-{attacked}" * (attacked != "none")
+    made = f"{model_label(name)}-{trained}-seed-{settings['seed']}" + "-ema" * ema
     made += f"-{Path(weights).stem}" if weights else ""
     return ModelSpec(
         name,

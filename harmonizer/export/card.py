@@ -9,6 +9,7 @@ import numpy as np
 from harmonizer.models.architecture import Architecture
 from harmonizer.models.factories import is_code
 from harmonizer.results.citations import HARMONIZER
+from harmonizer.results.families import SUPERVISIONS, condition
 
 
 def model_card(
@@ -72,12 +73,12 @@ def _origin(settings: Mapping[str, Any]) -> list[str]:
             f"Exported by Harmonizer, which did not train it. Weights: {settings['origin']}. Their license is that of "
             "their source.",
         ]
-    kind, how = ("harmonized", "with") if settings["harmonize"] else ("control", "without")
-    return [
-        f"# {settings['model']}, {kind}",
-        "",
-        f"Trained by Harmonizer {how} the neural harmonizer loss (Fel et al. 2022, arXiv 2211.04533).",
-    ]
+    kind = condition(settings)
+    how = "with" if kind == "harmonized" else "without"
+    trained = f"Trained by Harmonizer {how} the neural harmonizer loss (Fel et al. 2022, arXiv 2211.04533)."
+    if settings["harmonize"] and kind != "harmonized":
+        trained = f"Trained by Harmonizer with the explanation supervision `{kind}`: {SUPERVISIONS[kind]}."
+    return [f"# {settings['model']}, {kind}", "", trained]
 
 
 def _recipe(settings: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ DEVIATIONS: Mapping[str, tuple[int, float]] = {
 ROUNDING_STEPS = 16  # a map whose range is below this many float steps of its largest value is constant
 
 Reduction = Literal["mean", "absmean", "absmax", "l2"]
-Score = Literal["logit", "log_odds"]
+Score = Literal["logit", "log_odds", "log_probs"]
 Mask = Literal["abs_of_mean", "mean_of_abs", "max_of_abs", "l2"]
 Deviation = Literal["population", "unbiased"]
 MASKS: Mapping[Mask, Reduction] = {"abs_of_mean": "mean", "mean_of_abs": "absmean", "max_of_abs": "absmax", "l2": "l2"}
@@ -69,7 +69,8 @@ def class_score(logits: Tensor, labels: Tensor, score: Score) -> Tensor:
     """Return how strongly each image is taken for its true class, (B,).
 
     ``"logit"`` is the true class's logit, as published. ``"log_odds"`` is log p / (1 - p): what an attack has to bring
-    below 0, with the rival classes in it, and without the saturation of log p.
+    below 0, with the rival classes in it, and without the saturation of log p. ``"log_probs"`` is the sum of log p over
+    all classes, whatever the true one (Ross et al. 2017).
 
     >>> logits = torch.tensor([[2.0, 1.0]])
     >>> class_score(logits, torch.tensor([0]), "log_odds")
@@ -77,6 +78,8 @@ def class_score(logits: Tensor, labels: Tensor, score: Score) -> Tensor:
     """
     if score not in get_args(Score):
         raise ValueError(f"expected a score of {' or '.join(map(repr, get_args(Score)))}, got {score!r}")
+    if score == "log_probs":
+        return logits.log_softmax(1).sum(1)
     true = labels[:, None]
     if score == "logit":
         return logits.gather(1, true)[:, 0]

@@ -21,6 +21,7 @@ COLORS = {
     "adversarially robust": "#D55E00",
     "control": "#595959",
     "harmonized": "#009E73",
+    "other supervision": "#7A4B1E",
     "other": "#56B4E9",
 }
 MARKERS = {
@@ -30,6 +31,7 @@ MARKERS = {
     "adversarially robust": "D",
     "control": "p",
     "harmonized": "*",
+    "other supervision": "v",
     "other": "X",
 }
 AREA = {"harmonized": 190.0, "control": 75.0}  # of a measured model's marker in points^2; others MEASURED_AREA

@@ -4,7 +4,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-FAMILIES = ("CNN", "transformer", "hybrid", "adversarially robust", "control", "harmonized", "other")
+FAMILIES = (
+    *("CNN", "transformer", "hybrid", "adversarially robust"),
+    *("control", "harmonized", "other supervision", "other"),
+)
+
+# What a training adds to the cross-entropy, with its source: the harmonizer loss, or a baseline.
+SUPERVISIONS = {
+    "harmonizer": "Fel et al. 2022, arXiv 2211.04533",
+    "rrr": "right for the right reasons, Ross et al. 2017, arXiv 1703.03717",
+}
 
 # Beginnings of timm's architecture names. A hybrid has convolutional stages and attention; a transformer mixes
 # positions by attention only; a CNN by local filters only. MLP mixers, state-space and recurrent models are "other".
@@ -44,7 +53,7 @@ def guess_family(model: str) -> str:
         model: timm's name, with or without a weights tag.
 
     Returns:
-        One of :data:`FAMILIES`, never "control" or "harmonized": those are how a model was trained here.
+        One of :data:`FAMILIES`, never "control", "harmonized" or "other supervision": how a model was trained here.
 
     >>> guess_family("resnet50.a1_in1k"), guess_family("vit_large_r50_s32_384"), guess_family("resnet18_l2_eps3")
     ('CNN', 'hybrid', 'adversarially robust')
@@ -61,6 +70,18 @@ def guess_family(model: str) -> str:
     return max(matching, default=(0, "other"))[1]  # the longest beginning is the most specific one
 
 
+def condition(training: Mapping[str, Any]) -> str:
+    """Return what a training is called next to its control, from its settings.
+
+    >>> condition({"harmonize": True}), condition({"harmonize": True, "supervision": "rrr"})
+    ('harmonized', 'rrr')
+    """
+    if not training["harmonize"]:
+        return "control"
+    supervision = str(training.get("supervision", "harmonizer"))  # older trainings have none
+    return "harmonized" if supervision == "harmonizer" else supervision
+
+
 def trained_family(training: Mapping[str, Any]) -> str:
     """Return the family of a model that was trained here, from the ``training`` block of its summary.
 
@@ -68,5 +89,5 @@ def trained_family(training: Mapping[str, Any]) -> str:
     ('adversarially robust', 'harmonized')
     """
     if training["harmonize"]:
-        return "harmonized"
+        return "harmonized" if condition(training) == "harmonized" else "other supervision"
     return "control" if training.get("adversarial", "none") == "none" else "adversarially robust"

@@ -8,6 +8,7 @@ from harmonizer.attacks.noise import Noise
 from harmonizer.data.batch import Batch
 from harmonizer.functional import harmonizer_loss
 from harmonizer.functional.saliency import reduce_channels, reductions
+from harmonizer.functional.supervision import right_reasons_loss
 from harmonizer.models import PixelModel
 from harmonizer.training.adversarial import training_passes
 from harmonizer.training.precision import full_precision, promoted
@@ -26,7 +27,9 @@ def classification_loss(logits: Tensor, batch: Batch, *, label_smoothing: float)
 
 
 def agreement_loss(gradient: Tensor, batch: Batch, settings: LossSettings) -> Tensor:
-    """Return the harmonizer loss () of the input gradient (B,3,H,W) and the human maps."""
+    """Return the loss () of the input gradient (B,3,H,W) and the human maps: the harmonizer's, or a baseline's."""
+    if settings.supervision == "rrr":
+        return right_reasons_loss(gradient, batch.human_map, batch.has_map)
     chosen = {name: getattr(settings, name) for name in ("levels", "scale_match", "std", "top_k")}
     metric = settings.level_metric
     saliencies = [reduce_channels(gradient, reduction) for reduction in reductions(settings.saliency_reduction)]
@@ -95,5 +98,6 @@ def batch_losses(
             agreement = torch.zeros_like(loss)
             if passes.gradient is not None:
                 agreement = agreement_loss(passes.gradient, batch, settings)
-            losses["harmonizer_loss"], loss = agreement, loss + factor * agreement
+            name = "harmonizer_loss" if settings.supervision == "harmonizer" else "supervision_loss"
+            losses[name], loss = agreement, loss + factor * agreement
     return {**losses, "loss": loss}

@@ -148,7 +148,7 @@ class HarmonizerModule(L.LightningModule):
         check_epochs(trainer.max_epochs, optim.schedule)
         warmups = [(optim, "warmup_epochs"), (loss, "harmonizer_warmup_epochs"), (loss, "adversarial_warmup_epochs")]
         check_warmup(trainer.max_epochs or -1, **{name: getattr(part, name) for part, name in warmups})
-        if self.hparams["harmonize"]:
+        if self.hparams["harmonize"] and loss.supervision == "harmonizer":
             check_levels(loss.levels, self.hparams["image_size"])
         clip = trainer.gradient_clip_val
         if clip is not None and not clip > 0:  # Lightning would not clip, without a word

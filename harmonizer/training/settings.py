@@ -10,6 +10,7 @@ from timm.optim import list_optimizers
 from harmonizer.functional.levels import LEVEL_METRICS
 from harmonizer.functional.loss import ScaleMatch
 from harmonizer.functional.saliency import Deviation, Reduction, Score, reductions
+from harmonizer.results.families import SUPERVISIONS
 
 # A value's kind, the range it must be in, in words, and the test of it.
 NotNegative = Annotated[float, ">= 0", lambda value: value >= 0]
@@ -17,15 +18,18 @@ Positive = Annotated[float, "> 0", lambda value: value > 0]
 UpToOne = Annotated[float, "in (0,1]", lambda value: 0 < value <= 1]
 BelowOne = Annotated[float, "in [0,1)", lambda value: 0 <= value < 1]
 Count = Annotated[int, ">= 1", lambda value: value >= 1]
+SupervisionName = Annotated[str, f"to be one of {', '.join(SUPERVISIONS)}", tuple(SUPERVISIONS).__contains__]
 LevelName = Annotated[str, f"to be one of {', '.join(LEVEL_METRICS)}", tuple(LEVEL_METRICS).__contains__]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """Cross-entropy, adversarial images and harmonizer loss.
+    """Cross-entropy, adversarial images and harmonizer loss, or another supervision of explanations.
 
     Attributes:
-        harmonizer_weight: Factor lambda of the harmonizer loss.
+        supervision: What ``harmonize`` adds to the cross-entropy: the ``"harmonizer"`` loss, or a baseline: ``"rrr"``,
+            right for the right reasons (Ross et al. 2017); see :mod:`harmonizer.functional.supervision`.
+        harmonizer_weight: Factor lambda of that loss.
         harmonizer_warmup_epochs: Lambda rises from 0 during these epochs; may be a fraction.
         harmonize_every: Add the loss at every n-th optimiser step only.
         saliency_batch: ``"joint"`` runs all samples of a batch together, as published; ``"split"`` lets only those
@@ -60,6 +64,7 @@ class LossSettings:
         ValueError: A value is out of range or unknown.
     """
 
+    supervision: SupervisionName = "harmonizer"
     harmonizer_weight: NotNegative = 1.0
     harmonizer_warmup_epochs: NotNegative = 0.0
     harmonize_every: Count = 1

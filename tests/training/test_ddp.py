@@ -80,9 +80,11 @@ CASES = [
     for model in ("test_efficientnet_gn", "test_vit")
     for mapped, accumulate in (("all", 1), ("one process", 1), ("uneven", 2))
 ] + [("test_vit", "broken", 1, "none")]
-ATTACKS = {name: {"adversarial": name} for name in ("none", "pgd", "trades", "fast")}
-ATTACKS["pgd"]["adversarial_saliency"] = "clean"
-CASES += [("test_efficientnet_gn", "uneven", 2, attack) for attack in ("pgd", "trades", "fast")]
+EXTRAS = {name: {"adversarial": name} for name in ("none", "pgd", "trades", "fast")}
+EXTRAS["pgd"]["adversarial_saliency"] = "clean"
+BASELINES = {"rrr": {"supervision": "rrr", "saliency_of": "log_probs"}}
+CASES += [("test_efficientnet_gn", "uneven", 2, extra) for extra in ("pgd", "trades", "fast", *BASELINES)]
+EXTRAS |= BASELINES
 STEPS = 20
 MODULES = {"split": {}, "joint": {"saliency_batch": "joint"}, "checkpointed": {"checkpoint_gradients": True}}
 
@@ -92,7 +94,7 @@ def main(folder):
     rank = int(os.environ["LOCAL_RANK"])
     for number, (model, mapped, accumulate, attack) in enumerate(CASES):
         steps = STEPS if accumulate == 1 and mapped == "one process" else 3
-        settings = {"module": ATTACKS[attack], "devices": WORLD, "strategy": "ddp"}
+        settings = {"module": EXTRAS[attack], "devices": WORLD, "strategy": "ddp"}
         found = train(model, mapped, accumulate, steps, folder / f"run-{number}", **settings)
         if rank == 0:
             torch.save(found, folder / f"{number}.pt")
@@ -127,7 +129,7 @@ def test_gradients_and_weights_equal_one_process(results, tmp_path, number):
     model, mapped, accumulate, attack = CASES[number]
     steps = STEPS if accumulate == 1 and mapped == "one process" else 3
     gradients, weights = torch.load(results / f"{number}.pt", weights_only=True)
-    expected_gradients, expected_weights = train(model, mapped, accumulate, steps, tmp_path, module=ATTACKS[attack])
+    expected_gradients, expected_weights = train(model, mapped, accumulate, steps, tmp_path, module=EXTRAS[attack])
     assert sum(value.abs().sum() for value in expected_gradients.values()) > 1e-3
     for name, value in expected_gradients.items():
         assert (gradients[name] - value).abs().max() <= 1e-10, name

@@ -47,7 +47,11 @@ def trainer(folder, *callbacks, bar=False):
 FAST = {"adversarial": "fast", "adversarial_warmup_epochs": 1}  # random starts within a growing radius
 
 
-@pytest.mark.parametrize(("step", "workers", "loss"), [(4, 0, {}), (6, 0, {}), (9, 0, {}), (8, 2, {}), (4, 0, FAST)])
+RRR = {"supervision": "rrr", "saliency_of": "log_probs"}
+CASES = [(4, 0, {}), (6, 0, {}), (9, 0, {}), (8, 2, {}), (4, 0, FAST), (4, 0, RRR)]
+
+
+@pytest.mark.parametrize(("step", "workers", "loss"), CASES)
 def test_resumed_run_equals_an_uninterrupted_one(folder, tmp_path, step, workers, loss):
     module, data = build(folder, workers, **loss)
     trainer(tmp_path).fit(module, data)

@@ -25,7 +25,7 @@ WRONG = [
     (LossSettings, {"scale_match": "none"}, "scale_match to be one of released, original, attached, got 'none'"),
     (LossSettings, {"std": "sample"}, "expected std to be one of population, unbiased, got 'sample'"),
     (LossSettings, {"top_k": 0.0}, r"expected top_k in \(0,1\], got 0.0"),
-    (LossSettings, {"saliency_of": "loss"}, "expected saliency_of to be one of logit, log_odds, got 'loss'"),
+    (LossSettings, {"saliency_of": "loss"}, "expected saliency_of to be one of logit, log_odds, log_probs, got 'loss'"),
     (LossSettings, {"saliency_reduction": ["l3"]}, "expected a reduction of 'mean', .* got 'l3'"),
     (LossSettings, {"label_smoothing": 1.0}, r"expected label_smoothing in \[0,1\), got 1.0"),
     (OptimSettings, {"optimizer": "adamv"}, "timm has no optimizer 'adamv'; try adamw or sgd"),
