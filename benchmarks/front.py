@@ -9,17 +9,18 @@ import argparse
 import math
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 import hydra
-from matplotlib.figure import Figure
 
 import configs.build  # noqa: F401 - registers the resolvers of the settings
+from benchmarks.front_figure import draw
 from harmonizer.cli import translate
-from harmonizer.report.style import COLORS, FAINT, MARKERS, new_figure, save
+from harmonizer.report.style import save
 from harmonizer.results import Results, load_results
-from harmonizer.results.families import trained_family
 from harmonizer.training.settings import LossSettings
 from harmonizer.training.steps import step_passes
 
@@ -32,6 +33,7 @@ POINTS = {
     "fel2022": "harmonize=true",
     "modern": MODERN,
     "rrr": "harmonize=true recipe=rrr",
+    "pgd-0.25": PGD + "0.25",
     "pgd-0.5": PGD + "0.5",
     "pgd-1": PGD + "1",
     "fast-0.5": FAST + "0.5",
@@ -49,7 +51,8 @@ POINTS = {
     "pgd-0.5-fast-lr": PGD + "0.5 recipe.lr=0.006",
     "control-fast-lr": "recipe.lr=0.006",
 }
-SCORES = ("accuracy", "tolerance, mean", "tolerance, median", "adversarial alignment", "feature alignment")
+Score = TypeVar("Score")
+SCORES = ("accuracy (%)", "tolerance, mean", "tolerance, median", "adversarial alignment", "feature alignment")
 
 
 def main() -> None:
@@ -69,8 +72,11 @@ def main() -> None:
         for name in () if options.table else options.names or POINTS:
             run(name, seed, options)
     points = {folder.name: load_results(folder) for folder in sorted((options.out / "results").glob("*-seed-*"))}
+    if not points:
+        parser.error(f"expected results in {options.out / 'results'}, found none; run without --table")
     print(table(points))
-    save(draw(points), options.out / "front")
+    seeds = {name: [[value for value, _ in scores(one)] for one in found] for name, found in by_recipe(points).items()}
+    save(draw(seeds), options.out / "front")
 
 
 def run(name: str, seed: int, options: argparse.Namespace) -> None:
@@ -101,7 +107,7 @@ def budget(words: list[str], passes: float) -> list[str]:
 
 
 def scores(results: Results) -> list[tuple[float, float]]:
-    """Return the five scores of a point, each with its standard error, 0 where it has none."""
+    """Return the five scores of a training, each with its standard error over images, 0 where it has none."""
     summary = results.summary
     tolerance, median = summary["tolerance"]["restricted_mean"], summary["tolerance"]["median"]
     alignments = [summary[f"{kind}_alignment"] for kind in ("adversarial", "feature")]
@@ -114,31 +120,36 @@ def scores(results: Results) -> list[tuple[float, float]]:
     ]
 
 
-def table(points: dict[str, Results]) -> str:
-    """Write one line per point."""
-    lines = [f"| point | {' | '.join(SCORES)} |", f"|---|{'---:|' * len(SCORES)}"]
-    for name, results in points.items():
-        (accuracy, error), *rest = scores(results)
-        cells = [f"{accuracy:.1f} ± {error:.1f} %", *(f"{value:.3f} ± {se:.3f}" for value, se in rest)]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+def by_recipe(trainings: Mapping[str, Score]) -> dict[str, list[Score]]:
+    """Collect trainings, by NAME-seed-S, under their names.
+
+    >>> by_recipe({"modern-seed-0": 1, "modern-seed-1": 2, "control-seed-0": 3})
+    {'modern': [1, 2], 'control': [3]}
+    """
+    collected: dict[str, list[Score]] = {}
+    for name, value in trainings.items():
+        collected.setdefault(name.partition("-seed-")[0], []).append(value)
+    return collected
+
+
+def cell(values: Sequence[float], digits: int) -> str:
+    """Write the mean over seeds, with the lowest and the highest of several.
+
+    >>> cell([1, 2, 6], 1), cell([0.5], 2)
+    ('3.0 (1.0 to 6.0)', '0.50')
+    """
+    mean = f"{sum(values) / len(values):.{digits}f}"
+    return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else mean
+
+
+def table(points: Mapping[str, Results]) -> str:
+    """Write one row per recipe: the mean over seeds, with the lowest and the highest."""
+    lines = [f"| recipe | seeds | {' | '.join(SCORES)} |", f"|---|---:|{'---:|' * len(SCORES)}"]
+    for name, trainings in by_recipe(points).items():
+        columns = zip(*([value for value, _ in scores(results)] for results in trainings), strict=True)
+        cells = [cell(values, 3 if column else 1) for column, values in enumerate(columns)]
+        lines.append(f"| {name} | {len(trainings)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def draw(points: dict[str, Results]) -> Figure:
-    """Draw tolerance and alignment against accuracy, one marker per point, with standard errors."""
-    figure = new_figure(9.0, 7.0)
-    for axes, column in zip(figure.subplots(2, 2).flat, range(1, len(SCORES)), strict=True):
-        for name, results in points.items():
-            training = results.summary["training"]
-            joint = training["harmonize"] and training["adversarial"] != "none"
-            family = "hybrid" if joint else trained_family(training)  # a colour and a marker of its own
-            (x, x_error), (y, y_error) = (scores(results)[i] for i in (0, column))
-            axes.errorbar(x, y, xerr=x_error, yerr=y_error, fmt=MARKERS[family], color=COLORS[family], elinewidth=0.6)
-            axes.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=5)
-        axes.set_xlabel("Accuracy (%)")
-        axes.set_ylabel(SCORES[column].capitalize())
-        axes.grid(color=FAINT, linewidth=0.5)
-    return figure
 
 
 if __name__ == "__main__":

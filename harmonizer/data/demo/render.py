@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from harmonizer.data.demo.shapes import SHAPES, Drawing, Points
-from harmonizer.data.demo.textures import TEXTURES, Field, noise
+from harmonizer.data.demo.textures import TEXTURES, Field, noise, plain
 
 SIZE = 64  # pixels
 MARGIN = 1.5  # pixels that the object keeps from the border
@@ -37,12 +37,12 @@ class Painting(NamedTuple):
     coverage: Field
 
 
-def paint(shape: str, texture: str, rng: np.random.Generator) -> Painting:
+def paint(shape: str, texture: str | None, rng: np.random.Generator) -> Painting:
     """Paint an object on a background; position, size, turn, colours and light are random.
 
     Args:
         shape: Class name.
-        texture: Background's name.
+        texture: Background's name; None paints an even tone.
         rng: Of all choices.
 
     >>> painting = paint("fish", "waves", np.random.default_rng(0))
@@ -96,14 +96,15 @@ def _marks(drawing: Drawing, place: _Place) -> Field:
     return _rasterize([(place(points), tone) for points, tone in drawing.marks])
 
 
-def _background(texture: str, rng: np.random.Generator) -> tuple[Field, float]:
+def _background(texture: str | None, rng: np.random.Generator) -> tuple[Field, float]:
     """Paint the background (H,W,3); return it with its hue in turns."""
     x, y = _grid()
     angle = math.radians(rng.uniform(-20, 20))
     shift = rng.uniform(0, SIZE, 2).tolist()
     u = x * math.cos(angle) + y * math.sin(angle) + shift[0]
     v = y * math.cos(angle) - x * math.sin(angle) + shift[1]
-    share = TEXTURES[texture](u, v, rng)[..., None].astype(np.float32)
+    draw = plain if texture is None else TEXTURES[texture]
+    share = draw(u, v, rng)[..., None].astype(np.float32)
     hue = rng.random()
     lightness = rng.uniform(0.26, 0.38)
     dark = oklch(lightness, rng.uniform(0.03, 0.08), hue)

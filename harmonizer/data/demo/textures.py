@@ -100,6 +100,11 @@ def clouds(u: Field, v: Field, rng: np.random.Generator) -> Field:
     return tone
 
 
+def plain(u: Field, v: Field, rng: np.random.Generator) -> Field:
+    """Draw one even tone: no texture, and no class's shortcut."""
+    return np.full_like(u, 0.5)
+
+
 TEXTURES: Mapping[str, Texture] = {
     texture.__name__: texture for texture in (bricks, scales, dots, stripes, wood, clouds, checks, weave, zigzag, waves)
 }

@@ -1,0 +1,102 @@
+"""The figure of ``benchmarks.front``: tolerance and alignment against accuracy, one mark per recipe."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from harmonizer.report.label_placement import place_labels
+from harmonizer.report.style import FAINT, INK, new_figure, styled
+
+Seeds = Sequence[Sequence[float]]
+"""One row per seed: accuracy and the scores of AXES."""
+
+AXES = (
+    "Tolerance, mean (L2, pixels in [0,1])",
+    "Tolerance, median (L2, pixels in [0,1])",
+    "Adversarial alignment (Spearman)",
+    "Feature alignment (Spearman)",
+)
+# What a recipe's name says of what its maps are used for, and of its attack; the first that it contains.
+COLORS = {"fel2022": "#56B4E9", "modern": "#009E73", "joint": "#009E73", "": "#595959"}
+MARKERS = {"pgd": "D", "fast": "^", "trades": "s", "": "o"}
+OTHER = "#CC79A7"  # of recipes that are neither
+PLAIN = ("control", *(name for name in MARKERS if name))  # how the names of recipes without maps begin
+SIZE = 6.5  # points
+
+
+def draw(recipes: Mapping[str, Seeds]) -> Figure:
+    """Draw one mark per recipe, the mean over seeds, with thin bars from the lowest seed to the highest."""
+    with styled():
+        figure = new_figure(11.0, 9.0)
+        panels = figure.subplots(2, 2)
+        for column, (axes, title) in enumerate(zip(panels.flat, AXES, strict=True), start=1):
+            for name, seeds in recipes.items():
+                x, y = (np.array([seed[i] for seed in seeds]) for i in (0, column))
+                bars = {f"{a}err": [[v.mean() - v.min()], [v.max() - v.mean()]] for a, v in (("x", x), ("y", y))}
+                style = {"fmt": marker(name), "color": color(name), "elinewidth": 0.7, "markersize": 5}
+                axes.errorbar(x.mean(), y.mean(), **bars, **style)
+            axes.set(xlabel="Accuracy (%)", ylabel=title)
+            axes.grid(color=FAINT, linewidth=0.5)
+            axes.margins(0.12)
+        figure.legend(handles=_legend(recipes), loc="outside lower center", ncols=8)
+        figure.draw_without_rendering()  # so that the axes have their final size
+        for column, axes in enumerate(panels.flat, start=1):
+            _name(axes, recipes, np.array([np.mean(seeds, axis=0)[[0, column]] for seeds in recipes.values()]))
+    return figure
+
+
+def color(name: str) -> str:
+    """Return the colour of a recipe: what human maps do in its training.
+
+    >>> color("modern-pgd-0.5") == COLORS["modern"], color("pgd-0.5") == COLORS[""], color("rrr") == OTHER
+    (True, True, True)
+    """
+    known = next(part for part in COLORS if part in name)
+    return COLORS[known] if known or name.startswith(PLAIN) else OTHER
+
+
+def marker(name: str) -> str:
+    """Return the marker of a recipe: its adversarial training."""
+    return MARKERS[next(part for part in MARKERS if part in name)]
+
+
+def _legend(recipes: Mapping[str, Seeds]) -> list[Line2D]:
+    """Explain the colours and markers that are there."""
+    colors = {"": "no human maps", OTHER: "other use of maps"}
+    used = {color(name): next(part for part in COLORS if part in name) for name in recipes}
+    handles = [
+        Line2D(
+            [], [], marker="o", linestyle="", color=value, label=colors[OTHER] if value == OTHER else part or colors[""]
+        )
+        for value, part in used.items()
+    ]
+    shapes = {marker(name) for name in recipes}
+    return handles + [
+        Line2D([], [], marker=value, linestyle="", color=INK, fillstyle="none", label=part or "no attack")
+        for part, value in MARKERS.items()
+        if value in shapes
+    ]
+
+
+def _name(axes: Axes, recipes: Mapping[str, Seeds], values: NDArray[np.float64]) -> None:
+    """Write the recipes' names next to their marks (N,2), where they cover nothing."""
+    scale = 72 / axes.figure.dpi
+    points = np.asarray(axes.transData.transform(values)) * scale
+    left, bottom, right, top = (float(edge) * scale for edge in axes.bbox.extents)
+    names = list(recipes)
+    sizes = [(0.56 * SIZE * len(name), 1.2 * SIZE) for name in names]  # a letter is about 0.56 of its size wide
+    for label in place_labels(points, range(len(names)), sizes, (left, bottom, right, top), must=len(names)):
+        line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+        axes.annotate(
+            names[label.index],
+            values[label.index],
+            (label.x - points[label.index, 0], label.y - points[label.index, 1]),
+            textcoords="offset points",
+            fontsize=SIZE,
+            va="bottom",
+            arrowprops=line if label.leader else None,
+        ).set_in_layout(False)
