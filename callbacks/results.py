@@ -20,6 +20,7 @@ from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.evaluation.summary import Outcome, Protocol, request_of, summarise
 from harmonizer.models import weights_digest
 from harmonizer.results import (
+    SUMMARY,
     Row,
     Work,
     clear_leftovers,
@@ -82,7 +83,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
             FileExistsError: It holds other results, which are not to be overwritten.
             ValueError: They are damaged.
         """
-        if not self.folder.exists():
+        if not (self.folder / SUMMARY).is_file():
             return False
         summary = load_results(self.folder).summary
         wanted = request_of(self.spec, data, protocol)

@@ -10,7 +10,7 @@ from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Ceilings
 from harmonizer.evaluation.alignments import COLUMNS_OF, OF_ATTACK
 from harmonizer.results import Row
-from harmonizer.statistics import NOISE_CEILING, alignment_summary, mean_summary
+from harmonizer.statistics import CLICKME_V2, NOISE_CEILING, alignment_summary, mean_summary
 
 V2 = ("clickme_v2", "spearman")  # kind and score of the ceilings that onevision divides by
 
@@ -57,7 +57,7 @@ def scores_by_name(
         reached = [_number(own.get(row.key)) for row in counted]
         shares = [value / top if top > 0 else math.nan for value, top in zip(values, reached, strict=True)]
         found[name] = alignment_summary(values, ceilings=reached if own else None) | {
-            "ceiling_source": "ClickMe v2, by harmonizer.data.ceilings" if agreement else ceiling_source(ceilings),
+            "ceiling_source": CLICKME_V2 if agreement else ceiling_source(ceilings),
             "mean_of_ratios": mean_summary(shares),
         }
     return found

@@ -9,6 +9,7 @@ name, as there (``..._dog10-bird2.png``), and by its condition where several hav
 
 import argparse
 import csv
+import hashlib
 import json
 import math
 import sys
@@ -24,10 +25,10 @@ from harmonizer.cli import clear_errors
 from harmonizer.data.image import decode_rgb
 from harmonizer.data.transforms import JointTransform
 from harmonizer.evaluation.load import load
-from harmonizer.files import atomic_write
+from harmonizer.files import atomic_write, file_sha256
 from harmonizer.functional.sixteen import CATEGORIES, sixteen_class_decision
-from harmonizer.models import PixelModel, evaluation_geometry
-from harmonizer.results import text_cell
+from harmonizer.models import PixelModel, evaluation_geometry, weights_digest
+from harmonizer.results import ANSWERS, BEHAVIOUR, text_cell
 from harmonizer.statistics import error_consistency, shape_bias
 from harmonizer.untrusted import shortened
 
@@ -195,6 +196,13 @@ def compare(answers: Mapping[tuple[str, str], str], trials: Sequence[Trial]) -> 
     }
 
 
+def data_digest(images: Mapping[tuple[str, str], Path], trials: Sequence[Trial]) -> str:
+    """Return a sha256 over images and people's answers on them: models are comparable where theirs are equal."""
+    shown = sorted((*image, file_sha256(path)) for image, path in images.items())
+    given = sorted((t.subject, *t.image, t.category, t.response) for t in trials if t.image in images)
+    return hashlib.sha256(repr((shown, given)).encode()).hexdigest()
+
+
 def _kappa(first: Mapping[tuple[str, str], bool], second: Mapping[tuple[str, str], bool]) -> float:
     """Return the error consistency of two observers on the images that both answered."""
     both = sorted(first.keys() & second.keys())
@@ -234,20 +242,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pretrained", action="store_true", help="with its published weights")
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="searched with its subfolders")
     parser.add_argument("--humans", type=Path, required=True, nargs="+", metavar="CSV", help="people's answers")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for answers.csv and behaviour.json")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help=f"for {ANSWERS} and {BEHAVIOUR}; the report shows those in a model's results folder",
+    )
     given = parser.parse_args(arguments)
     trials = [trial for path in given.humans for trial in read_trials(path)]
-    images = find_images(given.images, trials)
-    answers = answers_of(load(given.model, pretrained=given.pretrained), images)
-    found = {"model": given.model, **compare(answers, trials)}
+    images, model = find_images(given.images, trials), load(given.model, pretrained=given.pretrained)
+    answers = answers_of(model, images)
+    digests = {"weights_sha256": weights_digest(model), "data_sha256": data_digest(images, trials)}
+    found = {"model": given.model, **digests, **compare(answers, trials)}
     for name, value in found.items():
-        if name != "conditions":
+        if name not in ("conditions", *digests):
             sys.stdout.write(f"{name:<22}{_shown(value)}\n")
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
         lines = "".join(",".join(row) + "\n" for row in _rows(given.model, answers, images, trials))
-        atomic_write(given.out / "answers.csv", lines)
-        atomic_write(given.out / "behaviour.json", json.dumps(_plain(found), indent=1) + "\n")
+        atomic_write(given.out / ANSWERS, lines)
+        atomic_write(given.out / BEHAVIOUR, json.dumps(_plain(found), indent=1) + "\n")
     return 0
 
 

@@ -14,6 +14,7 @@ from harmonizer.files import atomic_write
 from harmonizer.report.captions import caption_files, grid_caption, scatter_caption, survival_caption
 from harmonizer.report.data import Model, input_sizes, load_models
 from harmonizer.report.examples import choose_models
+from harmonizer.report.further import with_further_scores
 from harmonizer.report.grid import qualitative_grid
 from harmonizer.report.model_labels import check_labels
 from harmonizer.report.page import page_html
@@ -197,7 +198,8 @@ def read_models(
             raise ValueError(f"expected a new name for each source, got {source.name!r} again; rename {path}")
         models += published
         sources.append(source)
-    notes = [warning] if (warning := _warning(sources)) else []
+    models, behaviour = with_further_scores(models)
+    notes = [*([warning] if (warning := _warning(sources)) else []), *behaviour]
     if len(sizes := input_sizes(models)) > 1:
         notes.append(
             f"Input sizes differ ({', '.join(map(str, sizes))} pixels), and the L2 norm of a perturbation grows with "

@@ -53,7 +53,7 @@ def finding(
 
 def _relation(models: Sequence[Model], correlations: Sequence[Mapping[str, Any]]) -> str:
     """Say how the scores go together within the protocol that has the most models; empty when nothing can be said."""
-    known = [item for item in correlations if item["group"] == "all" and np.isfinite(item["rho"])]
+    known = [r for r in correlations if r["group"] == "all" and r["y"] in MORE and np.isfinite(r["rho"])]
     if not known:
         return ""
     source, n = max(((item["source"], item["n"]) for item in known), key=lambda pair: pair[1])

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 
 from harmonizer.report.data import AXES, CORRELATED, Model, Score, ceiling_of, comparable
+from harmonizer.report.further import further_axes
 from harmonizer.report.tables import NONE, escaped, estimate
 from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import AS_PUBLISHED, FEWEST_RANKED, Status, mean_summary, rank_correlation
@@ -26,17 +27,22 @@ def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
     """Correlate each pair of scores over the models of each source, and over those of each of its families.
 
     No correlation is over two sources: their scores are not measured alike. Families count from four models on.
+    Scores that only some models have are correlated with the usual ones over those models.
 
     Returns:
         One object per correlation: ``x``, ``y``, ``source``, ``group`` ("all" or a family), ``rho``, ``p``, ``n``,
         ``low``, ``high``.
     """
     counted, found = comparable(models), []
-    for x, y in combinations(CORRELATED, 2):
+    for x, y in [*combinations(CORRELATED, 2), *product(CORRELATED, further_axes(models))]:
         for source in dict.fromkeys(model.source for model in models):
             members = [model for model in counted if model.source == source]
+            if further := y not in CORRELATED:
+                members = [model for model in members if y in model.scores]
+            if further and len(members) < FEWEST_RANKED:
+                continue
             groups = {family: [model for model in members if model.family == family] for family in FAMILIES}
-            large = {family: group for family, group in groups.items() if len(group) >= FEWEST_RANKED}
+            large = {family: group for family, group in groups.items() if len(group) >= FEWEST_RANKED and not further}
             whole = rank_correlation([m.value(x) for m in members], [m.value(y) for m in members])
             for group, chosen in {"all": members, **large}.items():
                 same = len(chosen) == len(members)  # a single family is all of them again

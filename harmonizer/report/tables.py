@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from harmonizer.files import atomic_write
-from harmonizer.report.data import AXES, Model, Score, comparable
+from harmonizer.report.data import AXES, Axis, Model, Score, comparable
+from harmonizer.report.further import further_axes
 from harmonizer.report.paired import Comparison
 from harmonizer.report.sources import source_key
 from harmonizer.results import text_cell
@@ -36,15 +37,15 @@ LATEX = {
 }
 
 
-def header() -> list[str]:
+def header(axes: Mapping[str, Axis]) -> list[str]:
     """Return the columns of the table of models."""
-    scores = [axis.short for axis in AXES.values()]
+    scores = [axis.short for axis in axes.values()]
     return ["Model", "Family", "Source", scores[0], scores[1], "Median (L2)", *scores[2:], "Images", "Health"]
 
 
-def line(model: Model) -> list[str]:
+def line(model: Model, axes: Mapping[str, Axis]) -> list[str]:
     """Return a model's row: scores with standard errors, a dash for what is not known."""
-    scores = [show(model.scores.get(key), axis.digits) for key, axis in AXES.items()]
+    scores = [show(model.scores.get(key), axis.digits) for key, axis in axes.items()]
     scores[0] += f" ({own_accuracy(model)})" if model.own_accuracy else ""
     images = str(model.scores["tolerance"].n or NONE) if "tolerance" in model.scores else NONE
     health = NONE if model.results is None or model.results.summary.get("health") is None else "ok"
@@ -107,22 +108,24 @@ def median(model: Model) -> str:
 
 def markdown(models: Sequence[Model]) -> str:
     """Write the table as Markdown."""
-    lines = [header(), ["---", "---", "---", *["---:"] * (len(header()) - 4), "---"], *map(line, models)]
-    rows = [[escaped(cell) if i > 1 else cell for cell in cells] for i, cells in enumerate(lines)]
+    first, *rows = model_table(models)
+    rows = [first, ["---", "---", "---", *["---:"] * (len(first) - 4), "---"], *([*map(escaped, row)] for row in rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
 def latex(models: Sequence[Model]) -> str:
     """Write the table as LaTeX, for the ``booktabs`` package."""
-    lines = [" & ".join(map(latex_text, cells)) for cells in model_table(models)]
-    columns = "lll" + "r" * (len(header()) - 4) + "l"
+    table = model_table(models)
+    lines = [" & ".join(map(latex_text, cells)) for cells in table]
+    columns = "lll" + "r" * (len(table[0]) - 4) + "l"
     rule, body = "\\midrule\n", "".join(f"{text} \\\\\n" for text in lines[1:])
     return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{lines[0]} \\\\\n{rule}{body}\\bottomrule\n\\end{{tabular}}\n"
 
 
 def model_table(models: Sequence[Model]) -> list[list[str]]:
     """Return the table of models, its header first."""
-    return [header(), *map(line, models)]
+    axes = AXES | further_axes(models)
+    return [header(axes), *(line(model, axes) for model in models)]
 
 
 def comma_separated(models: Sequence[Model]) -> str:
@@ -138,14 +141,15 @@ def comma_separated(models: Sequence[Model]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     names = ["model", "architecture", "family", "source", "control", "masked", "head", "own_accuracy", "counted"]
     counted = set(map(id, comparable(models)))
-    scores = [f"{axis}{'' if end == 'value' else '_' + end}" for axis in AXES for end in ends]
+    axes = AXES | further_axes(models)
+    scores = [f"{axis}{'' if end == 'value' else '_' + end}" for axis in axes for end in ends]
     robust = [f"robust_accuracy_{eps:g}" for eps in BUDGETS]  # upper bounds, by our own attack
     writer.writerow([*names, *scores, "tolerance_median", *robust, *counts])
     for model in models:
         texts = (model.name, model.architecture, model.family, model.source, model.control or "")
         head = "" if model.results is None else text_cell(source_key(model.results.summary)[1])
         cells = [*map(text_cell, texts), int(model.masked), head, own_accuracy(model), int(id(model) in counted)]
-        known = [getattr(model.scores[axis], end) if axis in model.scores else np.nan for axis in AXES for end in ends]
+        known = [getattr(model.scores[axis], end) if axis in model.scores else np.nan for axis in axes for end in ends]
         tolerance = model.results.summary["tolerance"] if model.results else {}
         middle = tolerance.get("median", {}).get("value", np.nan)
         shares = {share["eps"]: share["value"] for share in robust_of(model)}

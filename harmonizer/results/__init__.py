@@ -6,13 +6,17 @@
     One row per image; an undefined value is an empty cell.
 ``examples.npz``
     A few attacked images as float arrays: 8-bit images of minimal perturbations often no longer fool.
+``behaviour.json``, ``answers.csv``
+    How far the answers agree with people's, of ``harmonizer behaviour --out FOLDER``; not in every folder.
 
 Next to the folders, ``failed/MODEL.json`` says why a model of a sweep could not be measured.
 """
 
+from harmonizer.results.behaviour import ANSWERS, BEHAVIOUR, read_behaviour
 from harmonizer.results.cells import text_cell
 from harmonizer.results.failures import FAILURES, load_failures, read_failure
 from harmonizer.results.folder import (
+    SUMMARY,
     Results,
     creation_time,
     different_settings,
@@ -29,9 +33,12 @@ from harmonizer.results.work import Work, clear_leftovers, lock_results
 from harmonizer.untrusted import file_name as folder_name
 
 __all__ = [
+    "ANSWERS",
+    "BEHAVIOUR",
     "COLUMNS",
     "FAILURES",
     "RADIUS",
+    "SUMMARY",
     "VERSION",
     "OpenRows",
     "Results",
@@ -46,6 +53,7 @@ __all__ = [
     "load_results",
     "lock_results",
     "protocol_hash",
+    "read_behaviour",
     "read_failure",
     "read_rows",
     "refuse_existing",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonizer.results.behaviour import ANSWERS, BEHAVIOUR
 from harmonizer.results.row import RADIUS, Row
 from harmonizer.results.rows import Columns, read_rows, write_rows
 from harmonizer.results.schema import ARRAYS, NAMES, check_examples, check_summary, load_arrays, numbers
@@ -22,6 +23,7 @@ from harmonizer.statistics import STATUSES, robust_accuracy
 from harmonizer.untrusted import parse_json
 
 SUMMARY, IMAGES, EXAMPLES = "summary.json", "images.csv", "examples.npz"
+KEPT = (BEHAVIOUR, ANSWERS)  # of another command, which a new measurement leaves where they are
 
 
 @dataclass
@@ -129,6 +131,9 @@ def write_results(
         if examples:
             check_examples(examples, "examples")
             np.savez_compressed(temporary / EXAMPLES, **dict(examples), allow_pickle=False)
+        for name in KEPT:
+            if (folder / name).is_file():
+                shutil.copy2(folder / name, temporary / name)
         written = Results(temporary, plain)
         _ = written.columns  # the rows must agree with the summary before anything is replaced
         if folder.exists():
@@ -154,7 +159,10 @@ def refuse_existing(folder: Path, *, overwrite: bool = False) -> None:
         ours = isinstance(content, Mapping) and {"version", "model", "protocol"} <= content.keys()
     except (OSError, ValueError):
         ours = False
-    others = sorted(path.name for path in folder.iterdir() if path.name not in (SUMMARY, IMAGES, EXAMPLES))
+    there = {path.name for path in folder.iterdir()}
+    if there and there <= set(KEPT):
+        return
+    others = sorted(there - {SUMMARY, IMAGES, EXAMPLES, *KEPT})
     if not ours or others:
         found = f"{others[0]}, which evaluate.py did not write" if others else f"no {SUMMARY} of evaluate.py"
         raise FileExistsError(f"{folder} holds {found}; move it away, or choose results=FOLDER")

@@ -25,6 +25,7 @@ NUMBER, COUNT, TEXT, LIST = (float, int), int, str, list
 
 _MEAN = {"mean": NUMBER, "se": NUMBER, "low": NUMBER, "high": NUMBER, "n": COUNT}
 _ALIGNMENT = _MEAN | {"n_undefined": COUNT, "ceiling": NUMBER, "share_of_ceiling": NUMBER}
+_RATIOS = {"mean_of_ratios": _MEAN}  # of some scores by name
 
 # Block -> field -> type. A field may be nested. More fields than these are allowed everywhere.
 SCHEMA: dict[str, Any] = {
@@ -72,8 +73,10 @@ def check_summary(summary: Mapping[str, Any], name: str) -> None:
         raise ValueError(f"{name}, field version: expected {VERSION}, got {version!r}; measure again")
     present = {field: kind for field, kind in OPTIONAL.items() if summary.get(field, ...) is not None}
     if (scores := summary.get("scores")) is not None:
-        present["scores"] = dict.fromkeys(scores, _ALIGNMENT) if isinstance(scores, Mapping) else dict
-    _check(summary, SCHEMA | present, name, "")
+        named = scores.items() if isinstance(scores, Mapping) else ()
+        kinds = {score: _ALIGNMENT | (_RATIOS if _has_ratios(block) else {}) for score, block in named}
+        present["scores"] = kinds or dict
+    check_fields(summary, SCHEMA | present, name)
     if summary["model"]["input_size"] < 1:
         raise ValueError(f"{name}, field model.input_size: expected at least 1 pixel, got 0; measure again")
     tolerance, survival = summary["tolerance"], summary["survival"]
@@ -161,24 +164,28 @@ def numbers(content: Any) -> Any:  # noqa: ANN401 - any JSON value
     """
     if not isinstance(content, dict):
         return content
-    return {key: _decoded(value) if key in NUMBERS and value is not None else value for key, value in content.items()}
+    return {key: decoded(value) if key in NUMBERS and value is not None else value for key, value in content.items()}
 
 
-def _decoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def decoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Turn null and "inf" back into numbers, at any depth."""
     if isinstance(value, dict):
-        block = {key: _decoded(item) for key, item in value.items()}
+        block = {key: decoded(item) for key, item in value.items()}
         share = {"value", "se"} <= block.keys()  # its interval is Wilson's, for any number of images
         if share:
             return block | ({"se": np.nan} if block["value"] in (0, 1) else {})  # 0 in earlier versions
         return stated(block) if "low" in block else block
     if isinstance(value, list):
-        return [_decoded(item) for item in value]
+        return [decoded(item) for item in value]
     return np.nan if value is None else float(value) if value in ("inf", "-inf") else value
 
 
-def _check(content: Any, schema: Any, name: str, field: str) -> None:  # noqa: ANN401 - any JSON value
-    """Check a value against a type, or a mapping against a schema, recursively."""
+def check_fields(content: Any, schema: Any, name: str, field: str = "") -> None:  # noqa: ANN401 - any JSON value
+    """Check a value against a type, or a mapping against a schema, recursively.
+
+    Raises:
+        ValueError: It does not fit; the message starts with ``name`` and names the field.
+    """
     if not isinstance(schema, dict):
         wrong = not isinstance(content, schema) or (isinstance(content, bool) and schema is not bool)
         unfit = schema is TEXT and not wrong and (len(content) > LONGEST or NO_TEXT.search(content))
@@ -199,7 +206,12 @@ def _check(content: Any, schema: Any, name: str, field: str) -> None:  # noqa: A
         path = f"{field}.{key}" if field else key
         if key not in content:
             raise ValueError(f"{name}, field {path}: missing; measure again")
-        _check(content[key], kind, name, path)
+        check_fields(content[key], kind, name, path)
+
+
+def _has_ratios(score: object) -> bool:
+    """Return whether a score by name has a mean of ratios too."""
+    return isinstance(score, Mapping) and score.get("mean_of_ratios") is not None
 
 
 def _beyond(number: float) -> bool:

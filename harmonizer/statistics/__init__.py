@@ -18,6 +18,7 @@ from harmonizer.statistics.comparison import (
 )
 from harmonizer.statistics.status import STATUSES, Status
 from harmonizer.statistics.summaries import (
+    CLICKME_V2,
     NOISE_CEILING,
     alignment_summary,
     mean_summary,
@@ -30,6 +31,7 @@ __all__ = [
     "AS_PUBLISHED",
     "BOUND",
     "BUDGETS",
+    "CLICKME_V2",
     "FEWEST",
     "FEWEST_RANKED",
     "NAN_EPS",

@@ -8,6 +8,9 @@ from harmonizer.statistics.bootstrap import CONFIDENCE, FEWEST, Array, Summary, 
 from harmonizer.statistics.status import STATUSES, Status
 
 NOISE_CEILING = 0.65753  # the human one: Spearman correlation between people's ClickMe maps (Linsley et al. 2023)
+CLICKME_V2 = (
+    "ClickMe v2, by harmonizer.data.ceilings"  # what a summary calls the ceilings that onevision2026 divides by
+)
 
 
 def tolerance_summary(

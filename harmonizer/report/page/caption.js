@@ -7,8 +7,8 @@ function statisticsOf(counted) {
   const belongs = (model, { source, group }) => model.source === source && (group === "all" || group === model.family);
   return data.correlations.find((item) => {
     if (![state.x, state.y].includes(item.x) || ![state.x, state.y].includes(item.y) || item.x === item.y) return false;
-    const members = models.filter((model) => model.counted && belongs(model, item));
-    return members.length === chosen.size && members.every((model) => chosen.has(model));
+    const members = models.filter((model) => model.counted && belongs(model, item) && hasBoth(model));
+    return members.length === item.n && item.n === chosen.size && members.every((model) => chosen.has(model));
   });
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from harmonizer.report.data import AXES, RMS, Model, Score, comparable, input_sizes
 from harmonizer.report.examples import HEAT, Example, Pictures, magnification_for, read_examples, shared_keys
+from harmonizer.report.further import further_axes
 from harmonizer.report.page.pictures import PictureBook
 from harmonizer.report.paired import Comparison
 from harmonizer.report.sources import Source
@@ -61,7 +62,7 @@ def payload(
         {"model": index[id(model)], "examples": [_example(found[key], book) for key in keys]}
         for model, found in zip(grid[0], shown, strict=True)
     ]
-    shown_axes = AXES | (RMS if len(input_sizes(models)) > 1 else {})
+    shown_axes = AXES | (RMS if len(input_sizes(models)) > 1 else {}) | further_axes(models)
     content = _plain(
         {
             "axes": {

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harmonizer.report.data import AXES, Model, comparable
 from harmonizer.report.finding import DEFINITIONS
+from harmonizer.report.further import FURTHER, further_axes
 from harmonizer.report.paired import Comparison
 from harmonizer.report.sources import Source
 from harmonizer.report.tables import NONE, estimate, median, own_accuracy, robust_of, show
@@ -98,12 +99,13 @@ class ModelTable:
 
 def model_table(models: Sequence[Model]) -> ModelTable:
     """Return the table of models."""
-    scores = [key for key in AXES if any(key in model.scores for model in models)]
+    usual = {key: axis for key, axis in AXES.items() if any(key in model.scores for model in models)}
+    axes = usual | further_axes(models)
     robust = [{share["eps"]: share["value"] for share in robust_of(model) if share["n"]} for model in models]
     budgets = sorted({eps for shares in robust for eps in shares})
     measured = any(model.results for model in models)
     columns = [("rank", "#", ""), ("model", "Model", "text"), ("family", "Family", "text")]
-    columns += [("protocol", "Protocol", "text"), *((key, AXES[key].short, "") for key in scores)]
+    columns += [("protocol", "Protocol", "text"), *((key, axis.short, "") for key, axis in axes.items())]
     if measured:
         columns.append(("median", "Median (L2)", ""))
         columns += [(f"robust-{eps:g}", f"Correct at L2 \u2264 {eps:g} (%)", "extra") for eps in budgets]
@@ -115,9 +117,9 @@ def model_table(models: Sequence[Model]) -> ModelTable:
         value = model.value("tolerance")
         better = sum(other.source == model.source and other.value("tolerance") > value for other in models)
         cells = [NONE if np.isnan(value) else str(better + 1), model.name, model.family, model.source]
-        for key in scores:
+        for key, axis in axes.items():
             mark = f" ({own_accuracy(model)})" if key == "accuracy" and model.own_accuracy else ""
-            cells.append(show(model.scores.get(key), AXES[key].digits) + mark)
+            cells.append(show(model.scores.get(key), axis.digits) + mark)
         if measured:
             counts = model.results.summary["tolerance"] if model.results else {}
             cells += [median(model), *(f"{100 * shares[eps]:.1f}" if eps in shares else NONE for eps in budgets)]
@@ -161,7 +163,9 @@ def pair_rows(pair: Comparison) -> list[list[str]]:
 
 def definitions(models: Sequence[Model]) -> list[tuple[str, str]]:
     """Return name and meaning of each score that a model has."""
-    return [DEFINITIONS[key] for key in AXES if any(key in model.scores for model in models)]
+    having = {key for model in models for key in model.scores}
+    usual = [DEFINITIONS[key] for key in AXES if key in having]
+    return usual + [(axis.short, meaning) for key, (axis, meaning) in FURTHER.items() if key in having]
 
 
 def facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str, str]]:
