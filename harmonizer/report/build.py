@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from harmonizer.cli.console import Bars
 from harmonizer.files import atomic_write
 from harmonizer.report.captions import caption_files, grid_caption, scatter_caption, survival_caption
-from harmonizer.report.data import Model, input_sizes, load_models
+from harmonizer.report.data import AXES, Model, input_sizes, load_models
 from harmonizer.report.examples import choose_models
 from harmonizer.report.further import with_further_scores
 from harmonizer.report.grid import qualitative_grid
@@ -64,7 +64,7 @@ class Report:
     Attributes:
         files: In the order of writing.
         notes: What the reader of the report should know about it.
-        table: Cells of the table of models, header first; empty for a replay.
+        table: Cells of the table of models with the scores that all have, header first; empty for a replay.
     """
 
     files: list[Path]
@@ -157,7 +157,7 @@ def build_report(
                 files += save(figure, out / name)
     if insert is not None:
         insert_table(insert, table)
-    return Report(files, notes, model_table(models))
+    return Report(files, notes, model_table(models, AXES))
 
 
 def build_replay(results: Sequence[Path], out: Path) -> Report:

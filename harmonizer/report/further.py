@@ -18,12 +18,12 @@ from harmonizer.results import BEHAVIOUR, read_behaviour
 from harmonizer.statistics import CLICKME_V2
 
 OTHER, RATIOS = "_other_ceiling", "_mean_of_ratios"  # endings of keys
-MAP = "Spearman correlation of the human map with"
-SHARE = "a share of the correlation between people."
-ONEVISION = {  # score -> (short, meaning without the ceiling)
+MAP = "Rank correlation of the human map with"
+SHARE = "share of the correlation between people."
+ONEVISION = {  # score -> (title, meaning without the ceiling)
     "onevision2026": (
         "onevision2026",
-        f"{MAP} the saliency of the predicted class at 224 pixels, averaged twice over a disk of 21 pixels",
+        f"{MAP} the predicted class's saliency, averaged twice over a disk of 21 of 224 pixels",
     ),
     "onevision2026_topk": ("onevision2026 top k", "onevision2026 of as many of the largest pixels as people marked"),
     "onevision2026_null": ("onevision2026 null", "onevision2026 with the human map of another class: chance"),
@@ -34,14 +34,11 @@ def _onevision() -> Iterator[tuple[str, tuple[Axis, str]]]:
     """Yield each score of onevision by its key, with its axis and meaning."""
     for name, (short, meaning) in ONEVISION.items():
         for ending, more, ceiling in (("", "", "ClickMe v2's ceiling"), (OTHER, ", other ceiling", "another ceiling")):
-            title = f"{short}{more}"
-            yield (
-                name + ending,
-                (Axis(f"{title} (share of noise ceiling)", title, 3), f"{meaning}; a share of {ceiling}."),
-            )
-            title += ", mean of ratios"
-            meant = f"{meaning}; the mean of each image's share of {ceiling}, which can exceed 1."
-            yield name + ending + RATIOS, (Axis(f"{title} (share of noise ceiling)", title, 3), meant)
+            title, key = f"{short}{more}", f"{name}{ending}"
+            yield key, (Axis(f"{title} (share of noise ceiling)", title, 3), f"{meaning}; share of {ceiling}.")
+            ratios = f"{title}, mean of ratios"
+            meant = f"{title} as the mean of the shares of single images, which can exceed 1."
+            yield f"{key}{RATIOS}", (Axis(f"{ratios} (share of noise ceiling)", ratios, 3), meant)
 
 
 # Score -> (axis, meaning with its unit), in the order of the columns.

@@ -122,9 +122,9 @@ def latex(models: Sequence[Model]) -> str:
     return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{lines[0]} \\\\\n{rule}{body}\\bottomrule\n\\end{{tabular}}\n"
 
 
-def model_table(models: Sequence[Model]) -> list[list[str]]:
-    """Return the table of models, its header first."""
-    axes = AXES | further_axes(models)
+def model_table(models: Sequence[Model], axes: Mapping[str, Axis] | None = None) -> list[list[str]]:
+    """Return the table of models, its header first; ``axes`` are its scores, None for all that a model has."""
+    axes = AXES | further_axes(models) if axes is None else axes
     return [header(axes), *(line(model, axes) for model in models)]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,13 @@ import torch
 from PIL import Image
 
 from harmonizer.evaluation import behaviour
+from harmonizer.evaluation.load import load
 from harmonizer.functional.sixteen import CATEGORIES, category_indices, sixteen_class_decision
 from harmonizer.metrics import ErrorConsistency
+from harmonizer.models import weights_digest
+from harmonizer.results import read_behaviour
 from harmonizer.statistics import error_consistency, shape_bias
+from harmonizer.training.module import HarmonizerModule
 
 HEADER = "subj,session,trial,rt,object_response,category,condition,imagename\n"
 
@@ -69,6 +74,13 @@ def test_the_command_compares_a_model_with_people(tmp_path, capsys):
     assert "error_consistency" in capsys.readouterr().out
     found = json.loads((tmp_path / "out" / "behaviour.json").read_text())
     assert (found["images"], found["people"], found["trials"], found["trials_without_image"]) == (6, 2, 12, 1)
+    assert found == {**found, **read_behaviour(tmp_path / "out")}  # the report reads it
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        module = HarmonizerModule("test_resnet", [str(i) for i in range(1000)], 160)
+    assert weights_digest(module.model) != found["weights_sha256"]
+    module.model.load_state_dict(load("test_resnet").state_dict())
+    assert weights_digest(module.model) == found["weights_sha256"]  # as evaluate.py names the same weights
     answers = list(csv.DictReader((tmp_path / "out" / "answers.csv").read_text().splitlines()))
     own = [line["object_response"] == line["category"] for line in answers]
     assert found["accuracy"] == pytest.approx(np.mean(own))
@@ -83,6 +95,19 @@ def test_the_command_compares_a_model_with_people(tmp_path, capsys):
         kappas.append(error_consistency(own, [one["object_response"] == one["category"] for one in theirs])["kappa"])
     assert found["error_consistency"] == pytest.approx(np.mean(kappas))
     assert found["people_shape_bias"]["n"] == 10  # a bear with a bear's texture is no conflict
+
+
+def test_other_images_or_answers_have_another_digest(tmp_path):
+    trial = behaviour.Trial("s1", ("0", "cat1"), "cat", "dog")
+    image = tmp_path / "cat1.png"
+    image.write_bytes(b"one")
+    files = {trial.image: image}
+    first = behaviour.data_digest(files, [trial])
+    unseen = behaviour.Trial("s1", ("0", "cat2"), "cat", "dog")
+    assert behaviour.data_digest(files, [unseen, trial]) == first
+    assert behaviour.data_digest(files, [replace(trial, response="cat")]) != first
+    image.write_bytes(b"two")
+    assert behaviour.data_digest(files, [trial]) != first
 
 
 def test_wrong_answers_and_images_are_named(tmp_path):

@@ -83,6 +83,20 @@ def test_a_note_next_to_results_is_not_lost(folder):
     assert (folder / "note.txt").read_text() == "precious"
 
 
+def test_behaviour_next_to_results_is_kept(folder, tmp_path):
+    (folder / "behaviour.json").write_text("{}")
+    (folder / "answers.csv").write_text("subj\n")
+    write_results(folder, summary(device="cuda"), rows(), overwrite=True)
+    assert load_results(folder).summary["device"] == "cuda"
+    assert ((folder / "behaviour.json").read_text(), (folder / "answers.csv").read_text()) == ("{}", "subj\n")
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "behaviour.json").write_text("{}")  # measured before the rest
+    write_results(tmp_path / "first", summary(), rows())
+    assert (tmp_path / "first" / "behaviour.json").read_text() == "{}"
+    with pytest.raises(FileExistsError, match="add overwrite=true"):
+        write_results(tmp_path / "first", summary(), rows())
+
+
 def test_results_stay_when_the_new_ones_cannot_take_their_place(folder, monkeypatch):
     replace = Path.replace
 

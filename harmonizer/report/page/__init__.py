@@ -94,6 +94,7 @@ def page_html(
         families=FAMILIES,
         sources=sources,
         definitions=static.definitions(models),
+        further=static.further_definitions(models),
         charts=static.charts(models, titles),
         notes=notes,
         ranks=[(number[id(model)], found) for model in mine if (found := list(ranks(models, sources, [model])))],

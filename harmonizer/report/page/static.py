@@ -100,12 +100,13 @@ class ModelTable:
 def model_table(models: Sequence[Model]) -> ModelTable:
     """Return the table of models."""
     usual = {key: axis for key, axis in AXES.items() if any(key in model.scores for model in models)}
-    axes = usual | further_axes(models)
+    further = further_axes(models)
     robust = [{share["eps"]: share["value"] for share in robust_of(model) if share["n"]} for model in models]
     budgets = sorted({eps for shares in robust for eps in shares})
     measured = any(model.results for model in models)
     columns = [("rank", "#", ""), ("model", "Model", "text"), ("family", "Family", "text")]
-    columns += [("protocol", "Protocol", "text"), *((key, axis.short, "") for key, axis in axes.items())]
+    columns += [("protocol", "Protocol", "text"), *((key, axis.short, "") for key, axis in usual.items())]
+    columns += [(key, axis.short, "further") for key, axis in further.items()]
     if measured:
         columns.append(("median", "Median (L2)", ""))
         columns += [(f"robust-{eps:g}", f"Correct at L2 \u2264 {eps:g} (%)", "extra") for eps in budgets]
@@ -117,9 +118,10 @@ def model_table(models: Sequence[Model]) -> ModelTable:
         value = model.value("tolerance")
         better = sum(other.source == model.source and other.value("tolerance") > value for other in models)
         cells = [NONE if np.isnan(value) else str(better + 1), model.name, model.family, model.source]
-        for key, axis in axes.items():
+        for key, axis in usual.items():
             mark = f" ({own_accuracy(model)})" if key == "accuracy" and model.own_accuracy else ""
             cells.append(show(model.scores.get(key), axis.digits) + mark)
+        cells += [show(model.scores.get(key), axis.digits) for key, axis in further.items()]
         if measured:
             counts = model.results.summary["tolerance"] if model.results else {}
             cells += [median(model), *(f"{100 * shares[eps]:.1f}" if eps in shares else NONE for eps in budgets)]
@@ -162,10 +164,13 @@ def pair_rows(pair: Comparison) -> list[list[str]]:
 
 
 def definitions(models: Sequence[Model]) -> list[tuple[str, str]]:
-    """Return name and meaning of each score that a model has."""
-    having = {key for model in models for key in model.scores}
-    usual = [DEFINITIONS[key] for key in AXES if key in having]
-    return usual + [(axis.short, meaning) for key, (axis, meaning) in FURTHER.items() if key in having]
+    """Return name and meaning of each of the usual scores that a model has."""
+    return [DEFINITIONS[key] for key in AXES if any(key in model.scores for model in models)]
+
+
+def further_definitions(models: Sequence[Model]) -> list[tuple[str, str]]:
+    """Return name and meaning of each further score that a model has."""
+    return [(axis.short, FURTHER[key][1]) for key, axis in further_axes(models).items()]
 
 
 def facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str, str]]:
