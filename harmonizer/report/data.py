@@ -220,7 +220,7 @@ def _distinct(models: Sequence[Model]) -> list[Model]:
 
 
 def _paired(models: Sequence[Model]) -> list[Model]:
-    """Name each harmonized model's control: the same architecture, seed and protocol, trained without human maps."""
+    """Name each harmonized model's control: the same network, seed, protocol and attack in training, without maps."""
     controls = {
         _twin(model): model.name
         for model in models
@@ -237,4 +237,6 @@ def _paired(models: Sequence[Model]) -> list[Model]:
 def _twin(model: Model) -> tuple[Any, ...]:
     """Return what a harmonized model and its control share."""
     training = (model.results.summary["training"] if model.results else None) or {}
-    return model.source, model.architecture, training.get("seed"), training.get("adversarial", "none")
+    attack = training.get("adversarial", "none")
+    radius = None if attack == "none" else training.get("adversarial_eps")  # without an attack a setting of no effect
+    return model.source, model.architecture, training.get("seed"), attack, radius

@@ -56,6 +56,16 @@ def test_only_twins_are_paired_by_default(models):
     ]
 
 
+def test_twins_share_the_radius_of_their_attack_in_training(make, tmp_path):
+    for radius in (0.5, 1.0, 0.25):
+        training = {"seed": 0, "adversarial": "pgd", "adversarial_eps": radius}
+        make(tmp_path / f"pgd-{radius}", "a", label=f"pgd-{radius}", training=training | {"harmonize": False})
+        if radius != 0.25:
+            make(tmp_path / f"joint-{radius}", "a", label=f"joint-{radius}", training=training | {"harmonize": True})
+    pairs = default_pairs(load_models(find_results([tmp_path]))[0])
+    assert {(a.name, b.name) for a, b in pairs} == {("pgd-0.5", "joint-0.5"), ("pgd-1.0", "joint-1.0")}
+
+
 def test_any_two_models_are_paired_when_there_are_only_two(models):
     two = [model for model in models if model.family in ("CNN", "hybrid")]
     assert len(default_pairs(two)) == 1
