@@ -10,7 +10,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 IMAGES, MAPPED, BATCH = 4000, 0.8, 32  # training images of the demo data, the share with a human map, and of a step
 PGD, FAST, TRADES = (f"adversarial={name} adversarial_eps=" for name in ("pgd", "fast", "trades"))
 MODERN = "harmonize=true recipe=modern "
+LATE = "adversarial_start=0.7"
 POINTS = {
     "control": "",
     "fel2022": "harmonize=true",
@@ -43,6 +44,8 @@ POINTS = {
     "modern-pgd-1": MODERN + PGD + "1",
     "modern-pgd-0.5-clean": MODERN + PGD + "0.5 adversarial_saliency=clean",
     "modern-fast-0.5": MODERN + FAST + "0.5",
+    "modern-late-fast-0.5": MODERN + FAST + "0.5 " + LATE,
+    "modern-late-pgd-0.5": MODERN + PGD + "0.5 " + LATE,
     "modern-fast-1": MODERN + FAST + "1",
     "modern-trades-0.5": MODERN + TRADES + "0.5",
     "modern-2-fast-0.5": MODERN + FAST + "0.5 recipe.harmonizer_weight=2 recipe.gradient_penalty=0.01",
@@ -99,8 +102,17 @@ def budget(words: list[str], passes: float) -> list[str]:
         config = hydra.compose("train", translate(words))
     names = {field.name for field in fields(LossSettings)}
     settings = LossSettings(**{str(name): value for name, value in config.module.items() if name in names})
-    alone, joint = (step_passes(settings, harmonize=harmonize) for harmonize in (False, bool(config.harmonize)))
-    steps = passes * IMAGES / BATCH / (MAPPED * joint + (1 - MAPPED) * alone)
+    clean = settings.adversarial_start
+    steps = (
+        passes
+        * IMAGES
+        / BATCH
+        / sum(
+            share * of_images * step_passes(part, harmonize=harmonize)
+            for share, part in ((clean, replace(settings, adversarial="none")), (1 - clean, settings))
+            for of_images, harmonize in ((MAPPED, bool(config.harmonize)), (1 - MAPPED, False))
+        )
+    )
     epochs = math.ceil(steps * BATCH / IMAGES)
     warmup = f"recipe.warmup_epochs={epochs / 6:.3f}"  # a sixth of the training, as in the demo pair
     return [f"recipe.epochs={epochs}", f"budget.steps_per_epoch={round(steps / epochs)}", warmup]

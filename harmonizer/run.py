@@ -35,6 +35,7 @@ ADDED = {  # settings of the module that runs of earlier versions lack, as they 
     "adversarial_eps": 0.5,
     "adversarial_steps": None,
     "adversarial_step_size": None,
+    "adversarial_start": 0.0,
     "adversarial_warmup_epochs": 0,
     "adversarial_saliency": None,
     "trades_beta": 6.0,

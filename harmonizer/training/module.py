@@ -148,6 +148,8 @@ class HarmonizerModule(L.LightningModule):
         check_epochs(trainer.max_epochs, optim.schedule)
         warmups = [(optim, "warmup_epochs"), (loss, "harmonizer_warmup_epochs"), (loss, "adversarial_warmup_epochs")]
         check_warmup(trainer.max_epochs or -1, **{name: getattr(part, name) for part, name in warmups})
+        if loss.adversarial_start and (trainer.max_epochs or -1) < 0:
+            raise ValueError("expected a number of epochs with adversarial_start, got no bound; try recipe.epochs=6")
         if self.hparams["harmonize"] and loss.supervision == "harmonizer":
             check_levels(loss.levels, self.hparams["image_size"])
         clip = trainer.gradient_clip_val
@@ -216,8 +218,12 @@ class HarmonizerModule(L.LightningModule):
 
     def _eps(self) -> float:
         """Return the radius of the attack at this step."""
-        warmup, radius = self.loss_settings.adversarial_warmup_epochs, self.loss_settings.adversarial_eps
-        return warmed_up(self.global_step, value=radius, warmup_epochs=warmup, updates_per_epoch=self._updates(warmup))
+        settings, warmup = self.loss_settings, self.loss_settings.adversarial_warmup_epochs
+        updates = self._updates(settings.adversarial_start + warmup)
+        step = self.global_step - round(settings.adversarial_start * updates * (self.trainer.max_epochs or 0))
+        if step < 0:
+            return 0.0
+        return warmed_up(step, value=settings.adversarial_eps, warmup_epochs=warmup, updates_per_epoch=updates)
 
     def _updates(self, warmup_epochs: float) -> int:
         """Return the optimiser steps of an epoch, where a warm-up needs to know."""

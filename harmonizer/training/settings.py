@@ -53,7 +53,8 @@ class LossSettings:
         adversarial_steps: Gradient steps; None takes 3, and 1 for ``"fast"``.
         adversarial_step_size: L2 length of a step in units of ``adversarial_eps``; None takes 2 / steps (Salman et al.
             2020), and 1.25 for ``"fast"`` (Wong et al. 2020).
-        adversarial_warmup_epochs: The radius rises from 0 during these epochs; may be a fraction.
+        adversarial_start: Share of the training that comes before the attack, on clean images, which costs less.
+        adversarial_warmup_epochs: The radius rises from 0 during these epochs, from then on; may be a fraction.
         adversarial_saliency: Where the harmonizer's saliency is taken, at the ``"clean"`` or at the ``"adversarial"``
             image; None takes the adversarial one, which costs less, and the clean one with ``"trades"``, where both
             cost the same.
@@ -82,6 +83,7 @@ class LossSettings:
     adversarial_eps: Positive = 0.5
     adversarial_steps: Count | None = None
     adversarial_step_size: Positive | None = None
+    adversarial_start: BelowOne = 0.0
     adversarial_warmup_epochs: NotNegative = 0.0
     adversarial_saliency: Literal["clean", "adversarial"] | None = None
     trades_beta: NotNegative = 6.0

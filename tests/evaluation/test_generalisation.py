@@ -103,6 +103,7 @@ def test_simulated_people_err_on_the_same_images() -> None:
 
 def test_all_points_of_the_front_have_the_same_passes() -> None:
     passes = {"control": 3, "modern": 0.8 * 6 + 0.2 * 3, "pgd-0.5": 9, "modern-pgd-0.5": 0.8 * 12 + 0.2 * 9}
+    passes["modern-late-pgd-0.5"] = 0.7 * passes["modern"] + 0.3 * passes["modern-pgd-0.5"]
     for name, cost in passes.items():
         words = [*front.POINTS[name].split(), "experiment=demo_pair", "pair=false"]
         settings = dict(word.split("=") for word in front.budget(words, 32.0))

@@ -44,11 +44,26 @@ def trainer(folder, *callbacks, bar=False):
     return L.Trainer(callbacks=list(callbacks), default_root_dir=folder, **options)
 
 
-FAST = {"adversarial": "fast", "adversarial_warmup_epochs": 1}  # random starts within a growing radius
+# Random starts within a growing radius, from a step on that lies between two checkpoints.
+FAST = {"adversarial": "fast", "adversarial_start": 0.15, "adversarial_warmup_epochs": 1}
 
 
 RRR = {"supervision": "rrr", "saliency_of": "log_probs"}
 CASES = [(4, 0, {}), (6, 0, {}), (9, 0, {}), (8, 2, {}), (4, 0, FAST), (4, 0, RRR)]
+
+
+class Radii(L.Callback):
+    def __init__(self):
+        self.radii = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.radii.append(pl_module._eps())
+
+
+def test_the_attack_starts_late_and_grows(folder, tmp_path):
+    module, data = build(folder, 0, adversarial="pgd", adversarial_start=0.5, adversarial_warmup_epochs=0.5)
+    trainer(tmp_path, seen := Radii()).fit(module, data)
+    assert seen.radii == pytest.approx([0.0] * 10 + [0.5 / 3, 1 / 3] + [0.5] * 6)
 
 
 @pytest.mark.parametrize(("step", "workers", "loss"), CASES)
