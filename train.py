@@ -9,6 +9,7 @@ from configs.build import build, build_all
 from evaluate import evaluate
 from harmonizer.cli import clear_errors, command_line, translate
 from harmonizer.evaluation.compare import show_comparison
+from harmonizer.results.families import WITHOUT_MAPS
 from harmonizer.run import LAST, create_run_dir
 
 
@@ -17,7 +18,7 @@ def fit(config: DictConfig) -> Path:
     build(config.numerics)
     build(config.seeding)
     data = build(config.data)
-    if config.harmonize or config.pair:
+    if (config.harmonize or config.pair) and config.supervision not in WITHOUT_MAPS:
         data.require_maps()
     module = build(config.module, classes=list(data.classes), image_size=data.image_size)
     callbacks, loggers = (list(build_all(part).values()) for part in (config.callbacks, config.logger))

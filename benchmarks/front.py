@@ -21,6 +21,7 @@ from benchmarks.front_figure import draw
 from harmonizer.cli import translate
 from harmonizer.report.style import save
 from harmonizer.results import Results, load_results
+from harmonizer.results.families import WITHOUT_MAPS
 from harmonizer.training.settings import LossSettings
 from harmonizer.training.steps import step_passes
 
@@ -33,7 +34,7 @@ POINTS = {
     "control": "",
     "fel2022": "harmonize=true",
     "modern": MODERN,
-    "rrr": "harmonize=true recipe=rrr",
+    **{name: f"harmonize=true recipe={name}" for name in ("rrr", "sgt", "pag", "cyborg")},
     "pgd-0.25": PGD + "0.25",
     "pgd-0.5": PGD + "0.5",
     "pgd-1": PGD + "1",
@@ -102,6 +103,7 @@ def budget(words: list[str], passes: float) -> list[str]:
         config = hydra.compose("train", translate(words))
     names = {field.name for field in fields(LossSettings)}
     settings = LossSettings(**{str(name): value for name, value in config.module.items() if name in names})
+    mapped = 1 if settings.supervision in WITHOUT_MAPS else MAPPED
     clean = settings.adversarial_start
     steps = (
         passes
@@ -110,7 +112,7 @@ def budget(words: list[str], passes: float) -> list[str]:
         / sum(
             share * of_images * step_passes(part, harmonize=harmonize)
             for share, part in ((clean, replace(settings, adversarial="none")), (1 - clean, settings))
-            for of_images, harmonize in ((MAPPED, bool(config.harmonize)), (1 - MAPPED, False))
+            for of_images, harmonize in ((mapped, bool(config.harmonize)), (1 - mapped, False))
         )
     )
     epochs = math.ceil(steps * BATCH / IMAGES)

@@ -31,6 +31,7 @@ IGNORED_KEYS = (
 RENAMED = {"window": "shuffle_window_shards"}  # settings of data that version 0.1 called otherwise
 ADDED = {  # settings of the module that runs of earlier versions lack, as they trained
     "supervision": "harmonizer",
+    "masked_share": 0.5,
     "adversarial": "none",
     "adversarial_eps": 0.5,
     "adversarial_steps": None,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Noise:
-    """Draw Gaussian noise for images from one generator per image.
+    """Draw noise for images from one generator per image.
 
     Args:
         images: (B,3,H,W).
@@ -26,6 +26,12 @@ class Noise:
         shape, dtype = self._images.shape[1:], self._images.dtype
         draws = [torch.randn(shape, generator=self._generator(row, purpose), dtype=dtype) for row in rows.tolist()]
         return torch.stack(draws).to(self._images.device) if draws else self._images[:0]
+
+    def uniform(self, purpose: str, shape: Sequence[int] = (1,)) -> Tensor:
+        """Return uniform noise in [0,1) for all images, (B,*shape), the same whenever the purpose is the same."""
+        generators = [self._generator(row, purpose) for row in range(len(self._images))]
+        draws = [torch.rand(tuple(shape), generator=own, dtype=self._images.dtype) for own in generators]
+        return torch.stack(draws).to(self._images.device)
 
     def _generator(self, row: int, purpose: str) -> torch.Generator:
         digest = hashlib.sha256(f"{self._seed}/{purpose}/".encode())

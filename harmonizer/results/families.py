@@ -13,7 +13,11 @@ FAMILIES = (
 SUPERVISIONS = {
     "harmonizer": "Fel et al. 2022, arXiv 2211.04533",
     "rrr": "right for the right reasons, Ross et al. 2017, arXiv 1703.03717",
+    "sgt": "saliency-guided training, Ismail et al. 2021, arXiv 2111.14338",
+    "pag": "perceptually aligned gradients, Ganz et al. 2023, arXiv 2207.11378",
+    "cyborg": "CYBORG's activation-map loss, Boyd et al. 2023, arXiv 2112.00686",
 }
+WITHOUT_MAPS = ("sgt", "pag")  # those that use no human maps, but all images
 
 # Beginnings of timm's architecture names. A hybrid has convolutional stages and attention; a transformer mixes
 # positions by attention only; a CNN by local filters only. MLP mixers, state-space and recurrent models are "other".

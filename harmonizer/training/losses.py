@@ -10,9 +10,10 @@ from harmonizer.functional import harmonizer_loss
 from harmonizer.functional.saliency import reduce_channels, reductions
 from harmonizer.functional.supervision import right_reasons_loss
 from harmonizer.models import PixelModel
-from harmonizer.training.adversarial import training_passes
+from harmonizer.training.adversarial import Passes, training_passes
 from harmonizer.training.precision import full_precision, promoted
-from harmonizer.training.settings import LossSettings
+from harmonizer.training.settings import OWN_PASSES, LossSettings
+from harmonizer.training.supervision import supervised_pass
 
 
 def classification_loss(logits: Tensor, batch: Batch, *, label_smoothing: float) -> Tensor:
@@ -70,6 +71,7 @@ def batch_losses(
     eps: float = 0.0,
     joint: bool = True,
     noise: Noise | None = None,
+    class_means: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Run the model on a batch; return the loss () under ``"loss"``, and its terms before their factors.
 
@@ -80,13 +82,18 @@ def batch_losses(
         factor: Lambda at this step; 0 leaves the harmonizer loss out.
         eps: Radius of the attack at this step; 0 trains on the clean images.
         joint: See :func:`harmonizer.training.double_backward.logits_and_gradient`.
-        noise: Random starts of the attack; None draws those of seed 0.
+        noise: Random numbers of this step; None draws those of seed 0.
+        class_means: (K,3,H,W) mean training image of each class, for ``supervision="pag"``.
     """
     # Without any map the harmonizer loss and its gradient are exactly zero. The contrastive loss compares the
     # batches of all processes, and all must take part.
     saliency = bool(factor) and (settings.level_metric == "contrastive" or bool(batch.has_map.any()))
-    noise = noise or Noise(batch.images, batch.keys, 0)
-    passes = training_passes(model, batch, settings, eps=eps, saliency=saliency, joint=joint, noise=noise)
+    noise, agreement = noise or Noise(batch.images, batch.keys, 0), None
+    if factor and settings.supervision in OWN_PASSES:
+        outputs, agreement = supervised_pass(model, batch, settings, noise, class_means)
+        passes = Passes(outputs)
+    else:
+        passes = training_passes(model, batch, settings, eps=eps, saliency=saliency, joint=joint, noise=noise)
     with full_precision(batch.images.device):
         logits = promoted(passes.logits)
         loss = classification_loss(logits, batch, label_smoothing=settings.label_smoothing)
@@ -95,9 +102,9 @@ def batch_losses(
             losses["trades_loss"] = trades_loss(logits, promoted(passes.attacked))
             loss = loss + settings.trades_beta * losses["trades_loss"]
         if factor:
-            agreement = torch.zeros_like(loss)
             if passes.gradient is not None:
                 agreement = agreement_loss(passes.gradient, batch, settings)
+            agreement = torch.zeros_like(loss) if agreement is None else agreement
             name = "harmonizer_loss" if settings.supervision == "harmonizer" else "supervision_loss"
             losses[name], loss = agreement, loss + factor * agreement
     return {**losses, "loss": loss}

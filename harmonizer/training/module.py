@@ -1,5 +1,6 @@
 """The LightningModule: cross-entropy plus the harmonizer loss, any timm model, optimiser and schedule by name."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +20,7 @@ from harmonizer.data.sampling import sample_seed
 from harmonizer.functional.pyramid import check_levels
 from harmonizer.metrics import Accuracy
 from harmonizer.models import Architecture, build_model, model_classes, shown
+from harmonizer.models.activation_map import check_activation_map
 from harmonizer.models.head_classes import check_head_classes
 from harmonizer.training.compatibility import check_compatible
 from harmonizer.training.double_backward import has_batch_statistics
@@ -34,6 +36,7 @@ from harmonizer.training.optim import (
 )
 from harmonizer.training.settings import LossSettings, OptimSettings, split_settings
 from harmonizer.training.steps import step_batch, updates_per_epoch
+from harmonizer.training.supervision import mean_images
 
 
 class HarmonizerModule(L.LightningModule):
@@ -61,6 +64,7 @@ class HarmonizerModule(L.LightningModule):
     Attributes:
         loss_settings: Settings of the loss.
         optim_settings: Settings of optimiser and schedule.
+        class_means: (K,3,H,W) mean training image of each class while ``supervision="pag"`` is trained.
         measured: Values () of the last training batch, for the log.
 
     Raises:
@@ -128,6 +132,9 @@ class HarmonizerModule(L.LightningModule):
         self.hparams.update(architecture=built.plain() if shown(built) != model else None)
         joined = self.loss_settings.saliency_batch
         self.joint = joined == "joint" or (joined == "auto" and has_batch_statistics(self.model))
+        self.class_means: Tensor | None = None
+        if harmonize and self.loss_settings.supervision == "cyborg":
+            check_activation_map(self.model, image_size)
         self.measured: dict[str, Tensor] = {}
         self.accuracy = Accuracy(len(classes))
 
@@ -160,6 +167,10 @@ class HarmonizerModule(L.LightningModule):
     def on_fit_start(self) -> None:
         """Refuse what would train something else than it says; state batch and rate where several numbers make them."""
         self._check_compatible(self.trainer)
+        if self.hparams["harmonize"] and self.loss_settings.supervision == "pag":
+            print_rank_zero("supervision=pag: computing the mean training image of each class")
+            batches = self.trainer.datamodule.probe_dataloader(sys.maxsize)  # type: ignore[attr-defined]
+            self.class_means = mean_images(batches, len(self.hparams["classes"])).to(self.device)
         world, steps, batch = self.trainer.world_size, self.trainer.accumulate_grad_batches, step_batch(self.trainer)
         lr, lr_batch = self.optim_settings.lr, self.optim_settings.lr_batch
         if world > 1 or steps > 1 or lr_batch is not None:
@@ -196,7 +207,14 @@ class HarmonizerModule(L.LightningModule):
         # A start belongs to step and sample: the same on any number of processes, and when a run resumes.
         noise = Noise(batch.images, batch.keys, sample_seed(self.hparams["seed"], self.global_step, 0))
         losses = batch_losses(
-            self.model, batch, settings, factor=self._factor(), eps=self._eps(), joint=self.joint, noise=noise
+            self.model,
+            batch,
+            settings,
+            factor=self._factor(),
+            eps=self._eps(),
+            joint=self.joint,
+            noise=noise,
+            class_means=self.class_means,
         )
         self.measured = {name: value.detach() for name, value in losses.items()}
         for name, value in self.measured.items():

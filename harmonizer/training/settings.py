@@ -18,6 +18,7 @@ Positive = Annotated[float, "> 0", lambda value: value > 0]
 UpToOne = Annotated[float, "in (0,1]", lambda value: 0 < value <= 1]
 BelowOne = Annotated[float, "in [0,1)", lambda value: 0 <= value < 1]
 Count = Annotated[int, ">= 1", lambda value: value >= 1]
+OWN_PASSES = ("sgt", "pag", "cyborg")  # supervisions that need other passes than the harmonizer
 SupervisionName = Annotated[str, f"to be one of {', '.join(SUPERVISIONS)}", tuple(SUPERVISIONS).__contains__]
 LevelName = Annotated[str, f"to be one of {', '.join(LEVEL_METRICS)}", tuple(LEVEL_METRICS).__contains__]
 
@@ -28,7 +29,10 @@ class LossSettings:
 
     Attributes:
         supervision: What ``harmonize`` adds to the cross-entropy: the ``"harmonizer"`` loss, or a baseline: ``"rrr"``,
-            right for the right reasons (Ross et al. 2017); see :mod:`harmonizer.functional.supervision`.
+            right for the right reasons (Ross et al. 2017), ``"sgt"``, saliency-guided training (Ismail et al. 2021),
+            ``"pag"``, perceptually aligned gradients (Ganz et al. 2023), or ``"cyborg"``, a loss on class activation
+            maps (Boyd et al. 2023); see :mod:`harmonizer.functional.supervision`.
+        masked_share: Share of the pixels that ``"sgt"`` masks.
         harmonizer_weight: Factor lambda of that loss.
         harmonizer_warmup_epochs: Lambda rises from 0 during these epochs; may be a fraction.
         harmonize_every: Add the loss at every n-th optimiser step only.
@@ -66,6 +70,7 @@ class LossSettings:
     """
 
     supervision: SupervisionName = "harmonizer"
+    masked_share: UpToOne = 0.5
     harmonizer_weight: NotNegative = 1.0
     harmonizer_warmup_epochs: NotNegative = 0.0
     harmonize_every: Count = 1
@@ -92,6 +97,11 @@ class LossSettings:
         """Check all values."""
         object.__setattr__(self, "saliency_reduction", reductions(self.saliency_reduction))
         _check(self)
+        if self.adversarial != "none" and self.supervision in OWN_PASSES:
+            raise ValueError(
+                f"expected adversarial none with supervision={self.supervision}, whose passes are its own, "
+                f"got {self.adversarial}; try supervision=harmonizer or rrr"
+            )
         if self.adversarial == "fast" and self.attack_steps != 1:
             raise ValueError(
                 f"expected adversarial_steps=1 with adversarial=fast, got {self.adversarial_steps}; "

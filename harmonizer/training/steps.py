@@ -30,6 +30,7 @@ def step_passes(settings: LossSettings, *, harmonize: bool) -> int:
 
     A forward pass counts 1, the gradient of the image 1, that of the parameters 2, and that of the parameters through
     the gradient of the image 4. A plain step costs 3, a harmonized one 6, one of PGD with 3 steps 9.
+    Supervisions that use no maps cost that for every image.
 
     >>> plain, pgd = LossSettings(), LossSettings(adversarial="pgd")
     >>> [step_passes(settings, harmonize=harmonize) for settings in (plain, pgd) for harmonize in (False, True)]
@@ -37,8 +38,10 @@ def step_passes(settings: LossSettings, *, harmonize: bool) -> int:
     """
     attacked, trades = settings.adversarial != "none", settings.adversarial == "trades"
     passes = 3 + attacked * 2 * settings.attack_steps + 3 * trades
-    if not harmonize:
+    if not harmonize or settings.supervision == "cyborg":  # whose map is in the forward pass
         return passes
+    if settings.supervision == "sgt":  # the gradient, and the masked images' passes
+        return passes + 4
     if not attacked or trades or settings.saliency_at == "adversarial":
         return passes + 3  # the saliency is that of images of which the loss has a forward pass
     shared = 0 if settings.adversarial == "fast" else 2 if settings.saliency_of == "log_odds" else 1
