@@ -50,6 +50,11 @@ class Whole(L.LightningDataModule):
             batches.append(Batch(images[mine], labels[mine], human[mine], has_map[mine], keys[mine]))
         return DataLoader(batches, batch_size=None)
 
+    def probe_dataloader(self, most):
+        draw = torch.Generator().manual_seed(8)
+        images = torch.rand(6, 3, SIZE, SIZE, generator=draw, dtype=torch.float64)
+        return [Batch.of(images, torch.arange(6) % 3)]
+
 
 class Gradients(L.Callback):
     """Keep the gradients of the first optimiser step."""
@@ -82,7 +87,8 @@ CASES = [
 ] + [("test_vit", "broken", 1, "none")]
 EXTRAS = {name: {"adversarial": name} for name in ("none", "pgd", "trades", "fast")}
 EXTRAS["pgd"]["adversarial_saliency"] = "clean"
-BASELINES = {"rrr": {"supervision": "rrr", "saliency_of": "log_probs"}}
+BASELINES = {name: {"supervision": name} for name in ("rrr", "sgt", "pag")}
+BASELINES["rrr"]["saliency_of"] = "log_probs"
 CASES += [("test_efficientnet_gn", "uneven", 2, extra) for extra in ("pgd", "trades", "fast", *BASELINES)]
 EXTRAS |= BASELINES
 STEPS = 20

@@ -48,8 +48,8 @@ def trainer(folder, *callbacks, bar=False):
 FAST = {"adversarial": "fast", "adversarial_start": 0.15, "adversarial_warmup_epochs": 1}
 
 
-RRR = {"supervision": "rrr", "saliency_of": "log_probs"}
-CASES = [(4, 0, {}), (6, 0, {}), (9, 0, {}), (8, 2, {}), (4, 0, FAST), (4, 0, RRR)]
+CASES = [(4, 0, {}), (6, 0, {}), (9, 0, {}), (8, 2, {}), (4, 0, FAST)]
+CASES += [(4, 0, {"supervision": name}) for name in ("rrr", "sgt", "pag")]
 
 
 class Radii(L.Callback):
