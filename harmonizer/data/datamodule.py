@@ -51,6 +51,7 @@ class ShardData(L.LightningDataModule):
         jitter: Largest relative change of brightness, contrast and saturation in training.
         mixup: Alpha of the pairwise mixing of training images and maps; 0 mixes nothing.
         interpolation: Of the images; see :class:`JointTransform`.
+        stretch: Stretch evaluation images to their own least and largest value.
         num_workers: Loading processes of one process, for each of training and validation; the batches do not depend
             on it. None takes one for each core that the process may use, at most eight.
         start_method: Of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
@@ -92,6 +93,7 @@ class ShardData(L.LightningDataModule):
         jitter: float = 0.0,
         mixup: float = 0.0,
         interpolation: str | None = None,
+        stretch: bool = False,
         num_workers: int | None = 0,
         start_method: str | None = None,
         seed: int = 0,
@@ -141,7 +143,7 @@ class ShardData(L.LightningDataModule):
             jitter=jitter,
             **geometry,
         )
-        self.eval_transform = JointTransform(self.image_size, **geometry)
+        self.eval_transform = JointTransform(self.image_size, **geometry, stretch=stretch)
         if sources:
             self.sources = parse_sources(sources, "train")
             self.val: Location = (

@@ -38,6 +38,7 @@ class JointTransform:
             ``"squash"`` both sides, ``"border"`` the longer side. The central square is taken; what it has beyond the
             image is unimportant and black, with ``"border"`` of the colour ``fill``.
         fill: Colour of borders, per channel, in [0,1].
+        stretch: Stretch the result's colours; see :func:`stretched`.
 
     Raises:
         ValueError: An argument is out of range.
@@ -56,6 +57,7 @@ class JointTransform:
         interpolation: str = "bilinear",
         crop_mode: str = "center",
         fill: Sequence[float] = (0.0, 0.0, 0.0),
+        stretch: bool = False,
     ) -> None:
         if size < 1 or not 0 <= flip <= 1 or not 0 < crop_ratio <= 2:
             raise ValueError(
@@ -79,6 +81,7 @@ class JointTransform:
         self.crop_ratio = crop_ratio
         self.interpolation = interpolation
         self.crop_mode = crop_mode
+        self.stretch = stretch
         self.fill = tuple(round(255 * value) for value in fill) if crop_mode == "border" else (0, 0, 0)
 
     def geometry(self) -> dict[str, Any]:
@@ -139,6 +142,8 @@ class JointTransform:
             importance.copy_(turned[1])
         if self.jitter:
             pixels.copy_(jitter(pixels, self.jitter, generator))
+        if self.stretch:
+            pixels.copy_(stretched(pixels))
 
     def _image(self, array: Pixels, box: Box | None) -> Tensor:
         """Return the image's pixels (3,size,size) uint8, of (H,W,3)."""
@@ -197,6 +202,21 @@ class JointTransform:
             return max(round(width / ratio), 1), max(round(height / ratio), 1)
         shorter = min(width, height)
         return int(side * width / shorter), int(side * height / shorter)
+
+
+def stretched(images: Tensor) -> Tensor:
+    """Stretch each image (...,3,H,W) to its own least and largest value, over all channels.
+
+    A constant image stays as it is.
+
+    Reference:
+        Feng, Linsley et al. 2025, code: scripts/dataset.py, where a constant image becomes NaN.
+
+    >>> stretched(torch.tensor([0.2, 0.3, 0.4]).view(1, 3, 1, 1)).flatten().round(decimals=4).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    low, high = images.amin((-3, -2, -1), keepdim=True), images.amax((-3, -2, -1), keepdim=True)
+    return torch.where(high > low, (images - low) / (high - low), images)
 
 
 def _margin(length: int, size: int) -> int:

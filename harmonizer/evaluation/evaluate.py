@@ -16,6 +16,7 @@ from harmonizer.data.convert.readers.record import Stack
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.direct.folder import Reading
 from harmonizer.data.human_map import Method
+from harmonizer.data.transforms import stretched
 from harmonizer.evaluation.alignment_summaries import agreement_of
 from harmonizer.evaluation.alignments import NULL, POOL, OtherMaps, check_scores
 from harmonizer.evaluation.checkpoint import check_own_classes
@@ -34,6 +35,8 @@ from harmonizer.results import Row
 from harmonizer.results.categories import ANIMATE
 from harmonizer.results.families import guess_family
 from harmonizer.statistics import Status
+
+FENG = "feng2025"  # the attack whose paper has a decision, a score and a stretch of the images of its own
 
 
 def evaluate(
@@ -56,7 +59,8 @@ def evaluate(
 ) -> Results:
     """Measure accuracy, perturbation tolerance, adversarial and feature alignment of a model.
 
-    The rows equal those of ``evaluate.py`` on the same images.
+    The rows equal those of ``evaluate.py`` on the same images. The attack ``feng2025`` gets each image stretched to its
+    own least and largest value, as in its paper; size and crop are those of the data.
 
     Args:
         model: Takes images in [0,1], on any device; or a name for :func:`load`.
@@ -100,9 +104,9 @@ def evaluate(
         attack,
         dict(settings),
         images,
-        decision or (ANIMATE if attack == "feng2025" else CLASSES),
+        decision or (ANIMATE if attack == FENG else CLASSES),
         None if categories is None else str(categories),
-        check_scores([*scores, *["feng2025"] * (attack == "feng2025")]),
+        check_scores([*scores, *[FENG] * (attack == FENG)]),
     )
     check_decision(protocol.decision)
     run = _Run(network, protocol, health, source)
@@ -143,6 +147,7 @@ class _Run:
         self.eps_max = float(protocol.settings.get("eps_max", 10.0))
         self.right = self.count = self.side = 0
         self.masking = MaskingReport(health) if health else None
+        self.stretch = protocol.attack == FENG
         shards = source.shards
         self.others = OtherMaps.of(shards.spread_samples(POOL)) if shards and NULL in protocol.scores else None
         self.names = shards.classes if shards else None
@@ -170,6 +175,8 @@ class _Run:
         """Measure a batch: attack what is still to be attacked, classify the rest."""
         moved = (value.to(self.device) if isinstance(value, Tensor) else value for value in batch)
         batch = Batch(*moved)  # type: ignore[arg-type]
+        if self.stretch:
+            batch = batch._replace(images=stretched(batch.images))
         wanted = len(batch.labels) if self.images is None else max(self.images - len(self.rows), 0)
         chosen = batch.part(0, wanted)
         self.side = batch.images.shape[-1]
@@ -263,7 +270,9 @@ def _summary(model: nn.Module, label: str | None, source: Images, run: _Run, out
             "skipped": 0,
             "classes": len(manifest.classes) if manifest else 1 + max(row.label for row in run.rows),
         },
-        protocol=run.protocol.described(run.decision) | {"images": len(run.rows), "data": source.digest} | repeated,
+        protocol=run.protocol.described(run.decision, stretch=run.stretch)
+        | {"images": len(run.rows), "data": source.digest}
+        | repeated,
         ceilings=manifest.ceilings if manifest else None,
         device=run.device,
         scores=run.protocol.scores,

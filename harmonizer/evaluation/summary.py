@@ -71,10 +71,15 @@ class Protocol:
         """Return the decision over the data's classes; None is between the classes."""
         return decision_of(self.decision, classes, self.categories)
 
-    def described(self, decision: Decision | None) -> dict[str, Any]:
-        """Return what a summary says of the attack and its decision."""
+    def described(self, decision: Decision | None, *, stretch: bool) -> dict[str, Any]:
+        """Return what a summary says of the attack, its decision, and whether images are stretched."""
         told = {} if decision is None else {"decision": decision.name, "decision_sha256": decision_digest(decision)}
-        return {"attack": self.attack, "settings": dict(self.settings), **told}
+        return {
+            "attack": self.attack,
+            "settings": dict(self.settings),
+            **told,
+            **({"stretch": True} if stretch else {}),
+        }
 
     def count(self, data: ShardData) -> int:
         """Return how many images of the data are measured."""
@@ -236,7 +241,7 @@ def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str
     transform, path = data.eval_transform, spec.checkpoint
     return {
         "protocol": {
-            **protocol.described(protocol.decide(data.manifest.classes)),
+            **protocol.described(protocol.decide(data.manifest.classes), stretch=transform.stretch),
             "images": protocol.count(data),
             "data": data.manifest.digest(),
             **({"sample_names": "SHARD/KEY"} if data.manifest.repeated_keys else {}),  # seeds depend on names

@@ -119,6 +119,20 @@ def test_evaluation_geometry_is_timms(mode, ratio, interpolation, shape):
     torch.testing.assert_close(ours, theirs + torch.tensor(mean)[:, None, None])
 
 
+def test_a_stretched_image_is_the_published_codes():
+    from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+    array = np.random.default_rng(0).integers(40, 200, (256, 256, 3), dtype=np.uint8)  # ClickMe's size
+    settings = {"crop_ratio": 0.875, "interpolation": "bicubic", "stretch": True}  # of attack=feng2025
+    ours, _ = JointTransform(224, **settings)(Image.fromarray(array), None, seed=0)
+    pixels = torch.from_numpy(array).permute(2, 0, 1).float() / 255  # their order: a float tensor, resize, crop
+    cropped = CenterCrop(224)(Resize(256, InterpolationMode.BICUBIC)(pixels))
+    assert torch.equal(ours, (cropped - cropped.min()) / (cropped.max() - cropped.min()))
+    assert (float(ours.min()), float(ours.max())) == (0.0, 1.0)
+    even, _ = JointTransform(8, stretch=True)(Image.new("RGB", (8, 8), (51, 51, 51)), None, seed=0)
+    assert torch.equal(even, torch.full((3, 8, 8), 0.2))  # theirs is NaN
+
+
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 def test_the_human_map_takes_the_images_geometry(mode):
     grey = np.random.default_rng(0).integers(100, 256, (180, 131), dtype=np.uint8)

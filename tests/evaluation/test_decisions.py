@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 
 import harmonizer
@@ -69,7 +71,44 @@ def test_feng2025_attacks_at_224_pixels_and_decides_two_ways(tmp_path):
     }
     assert (model["input_size"], model["interpolated_to"]) == (224, 160)
     assert (model["crop_ratio"], model["interpolation"]) == (0.875, "bicubic")
+    assert protocol["stretch"] is True  # as the data's transform says
     assert "feng2025" in summary["scores"]
+
+
+def test_feng2025_stretches_each_image_and_equals_foolbox(tmp_path):
+    foolbox = pytest.importorskip("foolbox")
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 7 * 7, 4)).eval()
+    images = 0.3 + 0.2 * torch.rand(8, 3, 16, 16)  # grey: stretched, the radius grows about five times
+    images[3:] *= torch.linspace(0.5, 1.5, 5)[:, None, None, None]
+    maps = torch.rand(8, 16, 16)
+    table = tmp_path / "mine.csv"
+    table.write_text("class,category\n0,animate\n1,animate\n2,inanimate\n3,inanimate\n")
+    low, high = (np.array([extreme(image) for image in images.numpy()]) for extreme in (np.min, np.max))
+    shown = torch.from_numpy((images.numpy() - low[:, None, None, None]) / (high - low)[:, None, None, None])
+
+    class TwoWay(nn.Module):
+        def forward(self, x):
+            logits = net(x)
+            return torch.stack([logits[:, :2].max(1).values, logits[:, 2:].max(1).values], 1)
+
+    with torch.no_grad():
+        net[-1].weight *= 20
+        net[-1].bias -= net(shown).mean(0)
+        labels = net(shown).argmax(1)
+    two_way = foolbox.PyTorchModel(TwoWay().eval(), bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.L2FMNAttack(steps=100, max_stepsize=1.0, min_stepsize=1e-5, gamma=10)
+    _, attacked, fooled = attack(two_way, shown, (labels >= 2).long(), epsilons=None)
+    settings = {"steps": 100, "categories": table, "progress": False}
+    results = harmonizer.evaluate(net, (images, labels, maps), attack="feng2025", **settings)
+    assert bool(fooled.all()) and results.summary["protocol"]["stretch"] is True
+    for i, row in enumerate(results.rows):
+        change = (attacked[i] - shown[i]).double().numpy()
+        assert row.l2 == pytest.approx(np.linalg.norm(change), rel=1e-4)
+        assert row.feng2025 == pytest.approx(spearmanr(np.abs(change.max(0)).ravel(), maps[i].ravel())[0], abs=1e-3)
+    plain = harmonizer.evaluate(net, (images, labels, maps), attack="pgd", progress=False)
+    assert "stretch" not in plain.summary["protocol"]  # of this attack only
+    np.testing.assert_array_equal(plain.examples["image"][0], images[int(plain.examples["keys"][0])])
 
 
 def test_images_are_interpolated_without_a_crop():

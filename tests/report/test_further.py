@@ -64,6 +64,7 @@ def test_columns_are_there_only_where_a_model_has_the_score(further, zoo, tmp_pa
     html = (page / "index.html").read_text()
     assert all(f"<dt>{FURTHER[name][0].short}</dt><dd>" in html for name in (*NAMES, "error_consistency"))
     assert "12800 answers of 10 people to 1280 images; people agree with each other at kappa 0.410" in html
+    assert f"<dd>{PUBLISHED}; ClickMe v2, by harmonizer.data.ceilings; published, 0.65753</dd>" in html
     assert main([str(zoo), "--out", str(tmp_path)]) == 0
     for name in ("table.md", "table.csv", "index.html", "statistics.json"):
         assert not any(score in (tmp_path / name).read_text() for score in ("onevision", "shape_bias", 'id="further"'))

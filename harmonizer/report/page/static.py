@@ -200,5 +200,6 @@ def facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str,
 def _ceilings(summaries: Sequence[Mapping[str, Any]]) -> str:
     """Return the ceilings that the alignments of these summaries are shares of."""
     blocks = [s[name] for s in summaries for name in ("adversarial_alignment", "feature_alignment") if s.get(name)]
+    blocks += [block for s in summaries for block in (s.get("scores") or {}).values()]
     sources = {str(block.get("ceiling_source", f"published, {NOISE_CEILING}")) for block in blocks}
     return "; ".join(sorted(sources)) or f"{NOISE_CEILING}"
