@@ -68,43 +68,56 @@ class Clicks:
             np.add.at(person, (points[:, 1], points[:, 0]), 1)
         return np.minimum(counts, MOST_COUNT).astype(np.uint8)
 
-    def blurred(self, diameter: int) -> NDArray[np.float64]:
-        """Return each person's count map, averaged over a disk twice: (P,H,W).
-
-        Equals ``disk_blur(counts)``, and is as fast as there are few clicks: each adds what one click becomes.
-        """
-        return self.disk_sums(diameter) / disk_area(diameter) ** 2
+    def total_counts(self) -> NDArray[np.int64]:
+        """Return the sum over people of :meth:`counts`: (H,W), without holding a map of each."""
+        total = np.zeros((self.height, self.width), np.int64)
+        for points in self.points:
+            x, y, counts = _distinct(points).T
+            total[y, x] += counts
+        return total
 
     def mean_blurred(self, diameter: int) -> NDArray[np.float64]:
-        """Return the mean over people of :meth:`blurred`: (H,W), without holding a map of each."""
-        total = sum(one.disk_sums(diameter)[0] for one in self.single())  # integers: whatever the order of people
+        """Return the mean over people of their count maps, averaged over a disk twice: (H,W)."""
+        total = disk_sum(disk_sum(torch.from_numpy(self.total_counts()), diameter), diameter)  # exact: integers
         return np.asarray(total) / (disk_area(diameter) ** 2 * len(self.points))
 
-    def mean_counts(self) -> NDArray[np.float64]:
-        """Return the mean over people of :meth:`counts`: (H,W)."""
-        total = sum(one.counts()[0].astype(np.int64) for one in self.single())
-        return np.asarray(total) / len(self.points)
+    def disk_sums(
+        self, diameter: int, rows: NDArray[np.int64] | None = None, columns: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Return the sums over a disk of the sums over a disk, of each person's count map.
 
-    def disk_sums(self, diameter: int) -> NDArray[np.int64]:
-        """Return the sums over a disk of the sums over a disk, of each person's count map: (P,H,W)."""
-        maps = np.zeros((len(self.points), self.height, self.width), np.int64)
+        Equals ``disk_sum(disk_sum(counts))``, and is as fast as there are few clicks: each adds what one click becomes.
+
+        Args:
+            diameter: Odd, in pixels.
+            rows: (R,) ascending rows of the result; None takes all.
+            columns: (C,) as ``rows``.
+
+        Returns:
+            (P,R,C), whole numbers.
+        """
+        rows = np.arange(self.height) if rows is None else rows
+        columns = np.arange(self.width) if columns is None else columns
+        maps = np.zeros((len(self.points), len(rows), len(columns)))
         reach = 2 * (diameter // 2)
         for person, points in zip(maps, self.points, strict=True):
-            places, counts = np.unique(points, axis=0, return_counts=True)
-            for (x, y), count in zip(places.tolist(), np.minimum(counts, MOST_COUNT).tolist(), strict=True):
+            for x, y, count in _distinct(points).tolist():
                 margins = (x, y, self.width - 1 - x, self.height - 1 - y)
                 stamp = _stamp(diameter, *(min(margin, diameter // 2) for margin in margins))
-                top, left = y - reach, x - reach
-                rows = slice(max(top, 0), min(y + reach + 1, self.height))
-                columns = slice(max(left, 0), min(x + reach + 1, self.width))
-                person[rows, columns] += (
-                    count * stamp[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-                )
+                down = slice(*rows.searchsorted((y - reach, y + reach + 1)))
+                across = slice(*columns.searchsorted((x - reach, x + reach + 1)))
+                person[down, across] += count * stamp[rows[down, None] - y + reach, columns[across] - x + reach]
         return maps
 
 
+def _distinct(points: Points) -> NDArray[np.int64]:
+    """Return the pixels that one person clicked, and how often: (K,3), x, y and count."""
+    codes, counts = np.unique(points.astype(np.int64) @ (1 << 32, 1), return_counts=True)
+    return np.stack([codes >> 32, codes & 0xFFFFFFFF, np.minimum(counts, MOST_COUNT)], axis=1)
+
+
 @lru_cache(maxsize=1024)
-def _stamp(diameter: int, left: int, top: int, right: int, bottom: int) -> NDArray[np.int64]:
+def _stamp(diameter: int, left: int, top: int, right: int, bottom: int) -> NDArray[np.float64]:
     """Return what one click becomes, (4r+1,4r+1), where the first disk ends at the image's border.
 
     Args:
@@ -115,13 +128,13 @@ def _stamp(diameter: int, left: int, top: int, right: int, bottom: int) -> NDArr
         bottom: As ``left``.
     """
     radius = diameter // 2
-    window = torch.zeros(4 * radius + 1, 4 * radius + 1, dtype=torch.int64)
+    window = torch.zeros(4 * radius + 1, 4 * radius + 1, dtype=torch.float64)
     window[2 * radius, 2 * radius] = 1
     disk = disk_sum(window, diameter)
     inside = torch.zeros_like(disk)
     centre = 2 * radius
     inside[centre - top : centre + bottom + 1, centre - left : centre + right + 1] = 1
-    stamp: NDArray[np.int64] = disk_sum(disk * inside, diameter).numpy()
+    stamp: NDArray[np.float64] = disk_sum(disk * inside, diameter).numpy()
     return stamp
 
 

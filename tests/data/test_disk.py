@@ -72,7 +72,7 @@ def people(rng, height, width, count=9):
 def test_clicks_become_what_blurring_their_counts_gives(height, width, diameter):
     clicks = Clicks.on_image(people(np.random.default_rng(height), height, width), height, width)
     expected = disk_blur(torch.from_numpy(clicks.counts()).double(), diameter).numpy()
-    np.testing.assert_array_equal(clicks.blurred(diameter), expected)
+    np.testing.assert_array_equal(clicks.disk_sums(diameter) / disk_area(diameter) ** 2, expected)
     np.testing.assert_allclose(clicks.mean_blurred(diameter), expected.mean(axis=0), rtol=1e-12)
 
 
@@ -81,7 +81,7 @@ def test_counts_of_clicks_on_and_off_the_image():
     clicks = Clicks.on_image(trials, 2, 4)
     np.testing.assert_array_equal(clicks.counts(), [[[0, 2, 0, 1], [0, 0, 1, 0]], [[0, 0, 0, 0], [0, 0, 0, 255]]])
     assert clicks.outside == 3
-    assert clicks.mean_counts().tolist() == [[0, 1, 0, 0.5], [0, 0, 0.5, 127.5]]
+    assert clicks.total_counts().tolist() == [[0, 2, 0, 1], [0, 0, 1, 255]]
 
 
 def test_levels_are_the_first_clicks_of_each_person():

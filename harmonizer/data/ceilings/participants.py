@@ -67,11 +67,12 @@ def participant_maps(
     if prepare in ("fel2022", "gaussian"):
         counts = torch.from_numpy(clicks.counts()).to(device, torch.float64)
         return ParticipantMaps(prepare_human_map(counts, method=prepare), 1.0)
-    # One person after the other, so that only the crops of many are held.
-    own = (one.disk_sums(kept.diameter) if prepare == "disk" else one.counts() for one in clicks.single())
-    values = torch.cat([evaluation_crop(torch.from_numpy(maps)) for maps in own])
-    unit = disk_area(kept.diameter) ** -2 if prepare == "disk" else 1.0
-    return ParticipantMaps(values.to(device, torch.float64), unit)
+    if prepare == "disk":
+        rows, columns = (pixels.numpy() for pixels in evaluation_pixels(clicks.height, clicks.width))
+        values = torch.from_numpy(clicks.disk_sums(kept.diameter, rows, columns))
+        return ParticipantMaps(values.to(device), disk_area(kept.diameter) ** -2)
+    crops = [evaluation_crop(torch.from_numpy(one.counts())) for one in clicks.single()]  # no whole map of each is held
+    return ParticipantMaps(torch.cat(crops).to(device, torch.float64), 1.0)
 
 
 def evaluation_crop(maps: Tensor, *, side: int = SIDE, crop: int = CROP) -> Tensor:
@@ -89,11 +90,16 @@ def evaluation_crop(maps: Tensor, *, side: int = SIDE, crop: int = CROP) -> Tens
     >>> evaluation_crop(torch.zeros(3, 375, 500)).shape
     torch.Size([3, 224, 224])
     """
-    height, width = maps.shape[-2:]
-    for axis, length in ((-2, height), (-1, width)):
+    rows, columns = (pixels.to(maps.device) for pixels in evaluation_pixels(*maps.shape[-2:], side=side, crop=crop))
+    return maps.index_select(-2, rows).index_select(-1, columns)
+
+
+def evaluation_pixels(height: int, width: int, *, side: int = SIDE, crop: int = CROP) -> list[Tensor]:
+    """Return the rows and the columns, (crop,) int64 each, that :func:`evaluation_crop` takes."""
+    pixels = []
+    for length in (height, width):
         resized = int(side * length / min(height, width))
-        pixels = torch.arange(length, dtype=torch.float64)[None, None]
-        chosen = F.interpolate(pixels, resized, mode="nearest-exact")[0, 0].long()
+        places = torch.arange(length, dtype=torch.float64)[None, None]
         first = round((resized - crop) / 2)
-        maps = maps.index_select(axis, chosen[first : first + crop].to(maps.device))
-    return maps
+        pixels.append(F.interpolate(places, resized, mode="nearest-exact")[0, 0, first : first + crop].long())
+    return pixels

@@ -50,5 +50,5 @@ def _read_clicks(item: Item, encoded: bytes, options: ClickOptions) -> HumanMap:
     side = options.click_size
     size = open_image(encoded, item, "the image").size if side is None else (side, side)
     clicks = read_trials(item, size, options)
-    values = clicks.mean_counts()
+    values = clicks.total_counts() / len(clicks.points)
     return HumanMap(values, float(values.max()), clicks=clicks)
