@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,40 +172,26 @@ def resolve_model(
     ckpt: str | None = None,
     model: str | None = None,
     *,
-    pretrained: bool = False,
-    weights: str | None = None,
-    ema: bool = False,
-    image_size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
     label: str | None = None,
+    image_size: int | None = None,
     seed: int = 0,
     model_args: Mapping[str, Any] | None = None,
-    trust: bool = False,
-    prompts: str | Sequence[str] | None = None,
-    class_names: str | Sequence[str] | None = None,
     probe: bool = False,
     probe_images: int = MOST_PROBE_IMAGES,
+    **given: Any,  # noqa: ANN401 - attributes of ModelSpec, which has their types
 ) -> ModelSpec:
     """Return the model that a checkpoint or a name stands for.
 
     Args:
         ckpt: File that train.py wrote, or the run folder that holds it; ``model`` takes these as well.
         model: Name, see :mod:`harmonizer.models.sources`. With a checkpoint of a model of the user's own: its code.
-        pretrained: Load published weights.
-        weights: Load the weights in this file.
-        ema: Take the moving average of a checkpoint's weights.
-        image_size: None takes the model's own.
-        mean: Per channel, of the normalisation; None takes the model's own, as for ``std``.
-        std: Per channel.
         label: None makes one of the model's name, its condition and seed.
+        image_size: None takes the model's own.
         seed: Seed of random weights.
         model_args: Arguments of the architecture, such as ``global_pool``; see :mod:`harmonizer.models.model_args`.
-        trust: Run code that a checkpoint names.
-        prompts: Of a zero-shot classifier; see :func:`harmonizer.models.clip_zoo.with_texts`, as for ``class_names``.
-        class_names: What its prompts call the classes.
         probe: Fit the last linear layer to images of the training split.
         probe_images: At most so many, drawn at random by the seed 0.
+        given: Further attributes of :class:`ModelSpec`.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
@@ -216,46 +202,29 @@ def resolve_model(
     if (ckpt is None and model is None) or (ckpt is not None and model is not None and not is_code(model)):
         got = "neither" if ckpt is None else f"both: ckpt={ckpt} and model={model}; try one of them"
         raise ValueError(f"expected either ckpt=FILE or model=NAME, got {got}")
-    if weights in ("raw", "ema"):
-        raise ValueError(f"weights=FILE takes a file; for weights={weights} write ema={str(weights == 'ema').lower()}")
-    label = None if label is None else plain_text(str(label), "label")  # a number, on the command line
-    given: dict[str, Any] = {"mean": mean, "std": std, "model_args": model_args or None, "image_size": image_size}
-    given |= {"prompts": prompts, "class_names": class_names, "probe": probe or None}
-    if ckpt is not None:
-        if set_here := {name: value for name, value in given.items() if value is not None}:
-            names = ", ".join(set_here)
-            raise ValueError(f"expected {names} with model=NAME only, got {set_here}; a checkpoint has its own")
-        return _of_checkpoint(find_checkpoint(ckpt), label, model, weights=weights, ema=ema, trust=trust)
-    if ema:
-        raise ValueError("expected ema=true with ckpt=FILE only, which holds an average where train.py kept one")
-    assert model is not None
-    architecture = resolve(model).fed(mean, std)
-    arguments = dict(model_args or {})
-    if architecture.kind != "clip" and (prompts is not None or class_names is not None):
-        raise ValueError(f"expected prompts and class_names with model=clip:NAME only, got {model}")
-    if probe and (architecture.kind == "clip" or probe_images < 1):
-        got = f"model={model} and probe_images={probe_images}"
-        raise ValueError(f"expected probe=true with a model that has a last linear layer, and probe_images, got {got}")
-    random = not (pretrained or weights or architecture.tag or architecture.weights)
-    made = model_label(model) + (f"-{Path(weights).stem}" if weights else "")
-    if random:
-        made += "-untrained" * (architecture.kind != "factory") + f"-seed-{seed}" * bool(seed)
-    made += "-probe" * probe + "".join(f"-{key}={value}" for key, value in sorted(arguments.items()))
-    return ModelSpec(
-        model,
-        image_size or model_image_size(architecture),
-        label or made,
-        architecture,
-        pretrained=pretrained,
-        weights=weights,
-        mean=mean,
-        std=std,
-        seed=seed if random else None,
-        model_args=arguments,
-        prompts=prompts,
-        class_names=class_names,
+    if probe and probe_images < 1:
+        raise ValueError(f"expected probe_images of at least 1, got {probe_images}")
+    asked = ModelSpec(
+        model or "",
+        image_size or 0,
+        "" if label is None else plain_text(str(label), "label"),  # a number, on the command line
+        seed=seed,
+        model_args=dict(model_args or {}),
         probe=probe_images if probe else 0,
+        **given,
     )
+    if asked.weights in ("raw", "ema"):
+        raise ValueError(
+            f"weights=FILE takes a file; for weights={asked.weights} write ema={str(asked.weights == 'ema').lower()}"
+        )
+    if ckpt is None:
+        return _of_name(asked)
+    of_names = {"image_size": image_size, "model_args": model_args or None, "probe": probe or None}
+    of_names |= {name: getattr(asked, name) for name in ("mean", "std", "prompts", "class_names")}
+    if set_here := {name: value for name, value in of_names.items() if value is not None}:
+        names = ", ".join(set_here)
+        raise ValueError(f"expected {names} with model=NAME only, got {set_here}; a checkpoint has its own")
+    return _of_checkpoint(find_checkpoint(ckpt), asked)
 
 
 def _is_checkpoint(name: str) -> bool:
@@ -263,27 +232,48 @@ def _is_checkpoint(name: str) -> bool:
     return name.endswith(".ckpt") or (Path(name) / BEST).is_file()
 
 
-def _of_checkpoint(
-    path: Path, label: str | None, model: str | None, *, weights: str | None, ema: bool, trust: bool
-) -> ModelSpec:
-    """Return what a checkpoint holds."""
+def _of_name(asked: ModelSpec) -> ModelSpec:
+    """Return what a name stands for; an empty label and an image size of 0 become the model's."""
+    if asked.ema:
+        raise ValueError("expected ema=true with ckpt=FILE only, which holds an average where train.py kept one")
+    architecture = resolve(asked.model).fed(asked.mean, asked.std)
+    if architecture.kind != "clip" and (asked.prompts is not None or asked.class_names is not None):
+        raise ValueError(f"expected prompts and class_names with model=clip:NAME only, got {asked.model}")
+    if asked.probe and architecture.kind == "clip":
+        raise ValueError(f"expected probe=true with a model that has a last linear layer, got model={asked.model}")
+    random = not (asked.pretrained or asked.weights or architecture.tag or architecture.weights)
+    made = model_label(asked.model) + (f"-{Path(asked.weights).stem}" if asked.weights else "")
+    if random:
+        made += "-untrained" * (architecture.kind != "factory") + f"-seed-{asked.seed}" * bool(asked.seed)
+    made += "-probe" * bool(asked.probe) + "".join(f"-{key}={value}" for key, value in sorted(asked.model_args.items()))
+    return replace(
+        asked,
+        image_size=asked.image_size or model_image_size(architecture),
+        label=asked.label or made,
+        architecture=architecture,
+        seed=asked.seed if random else None,
+    )
+
+
+def _of_checkpoint(path: Path, asked: ModelSpec) -> ModelSpec:
+    """Return what a checkpoint holds; the model of what is asked for is its code, if it is of the user's own."""
     content = read_checkpoint(path, mmap=True)
-    state_of(path, content, ema=ema)
+    state_of(path, content, ema=asked.ema)
     settings = content["hyper_parameters"]
-    name = code_of(path, settings["model"], model, trust=trust)
+    name = code_of(path, settings["model"], asked.model or None, trust=asked.trust)
     architecture = architecture_of(path, settings, name)
     trained = plain_text(condition(settings), "supervision")
     attacked = plain_text(str(settings.get("adversarial", "none")), "adversarial")  # older checkpoints have none
     trained += f"-{attacked}" * (attacked != "none")
-    made = f"{model_label(name)}-{trained}-seed-{settings['seed']}" + "-ema" * ema
-    made += f"-{Path(weights).stem}" if weights else ""
+    made = f"{model_label(name)}-{trained}-seed-{settings['seed']}" + "-ema" * asked.ema
+    made += f"-{Path(asked.weights).stem}" if asked.weights else ""
     return ModelSpec(
         name,
         settings["image_size"],
-        label or made,
+        asked.label or made,
         architecture.fed(settings.get("input_mean"), settings.get("input_std")),
         checkpoint=path,
-        weights=weights,
-        ema=ema,
-        trust=trust,
+        weights=asked.weights,
+        ema=asked.ema,
+        trust=asked.trust,
     )
