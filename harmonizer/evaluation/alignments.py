@@ -37,7 +37,7 @@ COLUMNS_OF: Mapping[str, str] = {
 OF_ATTACK = ("linsley2023", "feng2025")  # scores of the perturbation, over found images
 OF_PREDICTION = ("onevision2026", "onevision2026_topk", "onevision2026_null")
 NULL = "onevision2026_null"
-POOL = 64  # human maps that a null is drawn from
+POOL = 64  # human maps that a null is drawn from; ours, onevision draws from all of its data
 
 
 def check_scores(names: Iterable[str]) -> tuple[str, ...]:

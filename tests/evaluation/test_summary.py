@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from harmonizer.evaluation.summary import _by_mask, _replay
+from harmonizer.evaluation.summary import _by_mask, _replay, survival_radii
 from harmonizer.results import Row
-from harmonizer.statistics import AS_PUBLISHED, Status
+from harmonizer.statistics import AS_PUBLISHED, BUDGETS, Status, survival
 
 
 def row(status, has_map, label, mean_of_abs, max_of_abs, l2=math.nan):
@@ -39,3 +40,15 @@ def test_a_replay_is_marked_and_averaged_as_published(never, mean):
 
 def test_a_measurement_is_not_marked():
     assert _replay({"attack": "linsley2023", "settings": {}}, []) is None
+
+
+def test_the_survival_curve_resolves_small_radii():
+    radii = survival_radii(10.0)
+    small, large = radii[radii <= 0.5], radii[radii >= 0.5]
+    np.testing.assert_allclose(small, np.arange(51) / 100)
+    np.testing.assert_allclose(large, np.arange(5, 101) / 10)
+    assert set(BUDGETS) <= set(radii.tolist())
+    curve = survival([Status.FOUND] * 2, [0.075, 0.3], radii)
+    assert dict(zip(curve["radii"], curve["share"], strict=True))[0.07] == 1
+    assert dict(zip(curve["radii"], curve["share"], strict=True))[0.08] == 0.5
+    assert survival_radii(0.2).max() == 0.2

@@ -15,8 +15,11 @@ from harmonizer.data.ceilings.participants import participant_files, participant
 from harmonizer.data.shards.manifest import Ceilings
 from harmonizer.functional.agreement import spearman
 
-CEILING_SPLITS = 20  # random halvings of an image's participants, unless there are fewer
-MOST_ALIKE = 0.9  # rank correlation of two people's maps: far above any published (0.65753 is of the mean of many)
+# Random halvings of an image's participants, unless there are fewer, as for up to six people. The number is ours: no
+# paper gives one.
+CEILING_SPLITS = 20
+# Rank correlation of two people's maps, ours: far above any that is published (0.65753 is of the mean of many).
+MOST_ALIKE = 0.9
 DECIMALS = 6  # of what is stored: below any rounding that depends on the machine
 
 
