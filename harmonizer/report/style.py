@@ -152,7 +152,7 @@ def wrapped(text: str, width: float, size: float) -> str:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as PNG, PDF and SVG, byte for byte the same each time."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # its parts have their places now, the same ones in each file
+    figure.set_layout_engine()  # its parts have their places now, the same ones in each file
     metadata: dict[str, dict[str, str | None]] = {
         "png": {"Software": None},
         "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
