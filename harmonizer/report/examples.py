@@ -75,17 +75,16 @@ def read_examples(
     if model.results is None or not arrays:
         return {}
     data, columns = model.results.summary["data"], model.results.columns
-    rows = {str(key): i for i, key in enumerate(columns["key"])}
     categories = default_categories() if categories is None else categories
     found = {}
     for i, key in enumerate(map(str, arrays["keys"])):
         image = np.moveaxis(arrays["image"][i], 0, -1)
         change = np.moveaxis(arrays["adversarial"][i], 0, -1) - image
         label, prediction, alignment = "", "", np.nan
-        if key in rows:
-            codes = (int(columns[column][rows[key]]) for column in ("label", "prediction"))
+        if len(row := np.flatnonzero(columns["key"] == key)):
+            codes = (int(columns[column][row[0]]) for column in ("label", "prediction"))
             label, prediction = (class_name(code, data["name"], data.get("classes", 0)) for code in codes)
-            alignment = float(columns["alignment"][rows[key]])
+            alignment = float(columns["alignment"][row[0]])
         if "label" in arrays:  # later: older results do not name their classes
             label, prediction = (str(arrays[name][i]) for name in ("label", "prediction"))
         found[key] = Example(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harmonizer.report.data import Model
 from harmonizer.report.label_placement import outstanding, pareto_front, place_labels
-from harmonizer.report.style import INK, PlotOptions
+from harmonizer.report.style import INK, PlotOptions, lay_out
 
 FEW = 12  # measured models: all of so few have their names
 MOST_LABELS = 18  # of models that only stand out
@@ -41,7 +41,7 @@ def label_models(
     """Write names of models next to their points, as many as fit."""
     if not models:
         return
-    figure.draw_without_rendering()  # so that the axes have their final size
+    lay_out(figure)
     scale, size = 72 / figure.dpi, options.font_size - 2.5
 
     def on_page(data: NDArray[np.float64]) -> NDArray[np.float64]:

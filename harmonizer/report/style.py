@@ -124,6 +124,12 @@ def new_figure(width: float, height: float, *, pad: float = 0.04) -> Figure:
     return figure
 
 
+def lay_out(figure: Figure) -> None:
+    """Give a figure's axes their final places and sizes, without drawing anything."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+
+
 def mark(figure: Figure, text: str) -> None:
     """Write a warning across the top of a figure, so that it cannot travel without it."""
     figure.suptitle(wrapped(text, figure.get_figwidth(), 7.5), fontsize=7.5, color=WARNING, fontweight="bold")
@@ -151,7 +157,7 @@ def wrapped(text: str, width: float, size: float) -> str:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as PNG, PDF and SVG, byte for byte the same each time."""
-    figure.draw_without_rendering()
+    lay_out(figure)
     figure.set_layout_engine()  # its parts have their places now, the same ones in each file
     metadata: dict[str, dict[str, str | None]] = {
         "png": {"Software": None},

@@ -69,7 +69,11 @@ def parse_rows(content: bytes, name: str, *, more: bool = True) -> Columns:
         more: Whether the table may have further columns, as those of later versions; they are ignored.
     """
     try:
-        lines = list(csv.reader(io.StringIO(content.decode(), newline="")))
+        text = content.decode()
+        if '"' in text or "\r" in text:
+            lines = list(csv.reader(io.StringIO(text, newline="")))
+        else:  # a report reads hundreds of tables, and this takes a third of the time
+            lines = [line.split(",") for line in text.removesuffix("\n").split("\n")]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name}: expected a table of images as CSV in UTF-8 ({error})") from None
     header = lines[0] if lines else []
@@ -218,11 +222,11 @@ def _converted(name: str, cells: Sequence[str]) -> NDArray[Any]:
     if kind is int:
         return np.array(list(map(int, cells)), np.int64)
     if kind is float:
-        values = np.array([float(cell or "nan") for cell in cells], np.float64)
+        values = np.array(list(map(float, [cell or "nan" for cell in cells])), np.float64)
         if np.isinf(values).any():
             raise ValueError
         return values
-    if not all(map(is_name, cells)):
+    if not is_name("".join(cells)):
         raise ValueError
     return np.array(list(map(cell_text, cells)), np.str_)
 
