@@ -15,9 +15,11 @@ from PIL import Image
 from torch import nn
 from torch.func import grad_and_value, jacrev
 
+import train
 from configs.build import build
 from harmonizer.attacks.noise import Noise
 from harmonizer.data.batch import Batch
+from harmonizer.export.card import model_card
 from harmonizer.functional.supervision import activation_map_loss, mask_lowest, right_reasons_loss
 from harmonizer.models import PixelModel, build_model
 from harmonizer.models.activation_map import check_activation_map
@@ -230,6 +232,22 @@ def test_a_recipe_is_its_papers_and_names_its_run(recipe):
     trained = build(config.module, classes=["a", "b"], image_size=64).hparams
     assert (condition(trained), trained_family(trained)) == (recipe, "other supervision")
     assert condition(trained | {"harmonize": False}) == "control"
+    assert f"with the explanation supervision `{recipe}`" in model_card(dict(trained), digest="", data={}, scores=None)
+
+
+@pytest.mark.parametrize(("recipe", "error"), [("rrr", "no maps"), ("cyborg", "no maps"), ("sgt", "on"), ("pag", "on")])
+def test_supervision_without_maps_trains_on_data_without_maps(recipe, error, monkeypatch):
+    class Data:
+        def require_maps(self):
+            raise LookupError("no maps")
+
+        @property
+        def classes(self):
+            raise LookupError("on")
+
+    monkeypatch.setattr(train, "build", lambda config: Data())
+    with pytest.raises(LookupError, match=error):
+        train.fit(compose(f"recipe={recipe}"))
 
 
 @pytest.mark.parametrize("recipe", BASELINES)
