@@ -5,7 +5,6 @@ is kept in a cache, so the folder may be read-only. Training and evaluation do t
 changes (names, sizes, times) is read again.
 """
 
-import argparse
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
+from harmonizer.cli.arguments import parser_of
 from harmonizer.data.class_names import parse_classes
 from harmonizer.data.convert.readers.names import natural
 from harmonizer.data.progress import show_progress
@@ -136,10 +136,7 @@ def name_some(names: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    summary, _, rest = (__doc__ or "").partition(":")
-    parser = argparse.ArgumentParser(
-        prog="python -m harmonizer.data.adopt", description=summary + ".", epilog=rest.partition("\n\n")[2]
-    )
+    parser = parser_of("harmonizer.data.adopt", __doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--classes", metavar="imagenet|N|FILE", help="class names (default: numbers)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="of manifests (default: the user's cache)")

@@ -4,7 +4,6 @@ For the published harmonized networks of Fel et al. 2022: VGG16, ResNet50V2, Eff
 LeViT-128 and MaxViT-T. It needs h5py, and no TensorFlow.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import save_for_hf
 
 from harmonizer.cli import clear_errors
+from harmonizer.cli.arguments import parser_of
 from harmonizer.cli.console import print_rank_zero
 from harmonizer.files import file_sha256, new_folder
 from harmonizer.models.folders import CONVERTED
@@ -116,10 +116,7 @@ The published harmonized networks are those of Fel et al. 2022 ({PAPER}); that t
 @clear_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Convert as the command line says."""
-    first, _, rest = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m harmonizer.models.convert_weights", description=first.partition(":")[0] + ".", epilog=rest
-    )
+    parser = parser_of("harmonizer.models.convert_weights", __doc__)
     parser.add_argument("file", type=Path, metavar="FILE.h5")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to make")
     given = parser.parse_args(arguments)

@@ -17,6 +17,7 @@ from typing import get_args
 
 import torch
 
+from harmonizer.cli.arguments import parser_of, positive
 from harmonizer.data.ceilings.clickme_v2 import ITERATIONS, LEVELS, Score, resampled_agreement
 from harmonizer.data.ceilings.file import NAME, Agreement, note, unfinished, write_agreement
 from harmonizer.data.ceilings.participants import participant_files, participant_maps
@@ -145,26 +146,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    summary, _, rest = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m harmonizer.data.ceilings",
-        description=summary.partition(":")[0] + ".",
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("harmonizer.data.ceilings", __doc__)
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="folder of shards with participants' maps")
     add("--scores", nargs="+", choices=get_args(Score), default=list(get_args(Score)), help="default: both")
-    add("--iterations", type=_positive, default=ITERATIONS, metavar="N", help="halvings (default: %(default)s)")
-    add("--levels", type=_positive, metavar="N", help="of click counts (default: 10 for the AUC of clicks, else 1)")
+    add("--iterations", type=positive, default=ITERATIONS, metavar="N", help="halvings (default: %(default)s)")
+    add("--levels", type=positive, metavar="N", help="of click counts (default: 10 for the AUC of clicks, else 1)")
     add("--seed", type=int, default=0, metavar="N", help="of the halvings (default: %(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     return parser
-
-
-def _positive(text: str) -> int:
-    """Read a positive integer."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number

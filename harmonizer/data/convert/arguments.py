@@ -2,10 +2,12 @@
 
 import argparse
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
 import harmonizer.data.convert
+from harmonizer.cli.arguments import parser_of, positive
 from harmonizer.data.ceilings import CEILING_SPLITS
 from harmonizer.data.convert.readers.click_table import MIN_SUBJECTS, ClickOptions
 from harmonizer.data.convert.readers.images import Encoding
@@ -21,13 +23,7 @@ PREPARE_CLICKS: Preparation = "disk"  # of raw clicks: ClickMe v2's own
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    summary, _, rest = (harmonizer.data.convert.__doc__ or "").partition("\n\n")
-    described = argparse.ArgumentParser(
-        prog="python -m harmonizer.data.convert",
-        description=summary.partition(":")[0] + ".",
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    described = parser_of("harmonizer.data.convert", harmonizer.data.convert.__doc__)
     add = described.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="file, folder or http(s) address (#sha256=HEX is checked)")
     add("--out", required=True, type=Path, metavar="DIR", help="folder of shards to make; must not exist")
@@ -39,20 +35,15 @@ def parser() -> argparse.ArgumentParser:
     add("--allow-missing-map", action="store_true", help="take samples without a map where the source has maps")
     add("--stack", choices=get_args(Stack), help="what stacks (N,H,W) of maps are of, where the files do not say")
     add("--on-error", choices=("fail", "skip"), default="fail", help="skip: leave out what is unusable, and list it")
-    add("--shard-size", type=_positive, default=SAMPLES_PER_SHARD, metavar="N", help="samples (default: %(default)s)")
+    add("--shard-size", type=positive, default=SAMPLES_PER_SHARD, metavar="N", help="samples (default: %(default)s)")
     add("--encode", choices=get_args(Encoding), default="keep", help="images anew (default: as they are)")
     add("--quality", type=int, choices=range(1, 101), default=95, metavar="1..100", help="of --encode jpeg or webp")
-    add("--resize", type=_positive, metavar="PIXELS", help="shorter side of larger images")
+    add("--resize", type=positive, metavar="PIXELS", help="shorter side of larger images")
     add("--map-bits", type=int, choices=(8, 16), default=16, help="of a map's pixel (default: %(default)s)")
-    add("--ceiling-splits", type=_positive, default=CEILING_SPLITS, metavar="N", help="halvings of participants")
-    add("--workers", type=_positive, default=len(os.sched_getaffinity(0)), metavar="N", help="processes")
-    add(
-        "--cache",
-        type=Path,
-        default=cache_folder("downloads"),
-        metavar="DIR",
-        help="of downloads (default: %(default)s)",
-    )
+    add("--ceiling-splits", type=positive, default=CEILING_SPLITS, metavar="N", help="halvings of participants")
+    add("--workers", type=positive, default=len(os.sched_getaffinity(0)), metavar="N", help="processes")
+    downloads = cache_folder("downloads")
+    add("--cache", type=Path, default=downloads, metavar="DIR", help="of downloads (default: %(default)s)")
     _add_clicks(described)
     add("--restart", action="store_true", help="drop what an interrupted conversion into DIR left")
     return described
@@ -60,54 +51,27 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_clicks(described: argparse.ArgumentParser) -> None:
     """Describe the options of raw clicks and of their blur; their defaults are the published ones."""
-    default = ClickOptions()
     group = described.add_argument_group("raw clicks (a CSV with image_path, clicks, user_id) and --prepare disk")
     add = group.add_argument
     add("--images", type=Path, metavar="DIR", help="images of raw clicks, CLASS/FILE")
-    add(
-        "--min-catch",
-        type=float,
-        default=default.min_catch,
-        metavar="SHARE",
-        help="of catch trials (default: %(default)s)",
-    )
+    add("--min-catch", type=float, metavar="SHARE", help="of catch trials (default: %(default)s)")
     add("--keep-mobile", action="store_true", help="count trials on mobile devices")
     add("--keep-repeats", action="store_true", help="count all trials of a person on an image, not the first alone")
-    add(
-        "--min-clicks",
-        type=_positive,
-        default=default.min_clicks,
-        metavar="N",
-        help="of a trial (default: %(default)s)",
-    )
-    add("--max-clicks", type=_positive, metavar="N", help="of a trial, the first ones (default: all)")
-    add(
-        "--min-subjects",
-        type=_subjects,
-        default=default.min_subjects,
-        metavar="train|val|co3d|N",
-        help=f"people per image, {MIN_SUBJECTS} (default: train)",
-    )
+    add("--min-clicks", type=positive, metavar="N", help="of a trial (default: %(default)s)")
+    add("--max-clicks", type=positive, metavar="N", help="of a trial, the first ones (default: all)")
+    people = f"people per image, {MIN_SUBJECTS} (default: train)"
+    add("--min-subjects", type=_subjects, metavar="train|val|co3d|N", help=people)
     add("--click-size", type=_side, metavar="native|N", help="square that clicks are in (default: native, the image)")
-    add("--disk", type=_positive, default=DIAMETER, metavar="N", help="diameter at 256 pixels (default: %(default)s)")
-    add(
-        "--disk-most", type=_positive, default=LARGEST_DIAMETER, metavar="N", help="largest, odd (default: %(default)s)"
-    )
+    add("--disk", type=positive, metavar="N", help="diameter at 256 pixels (default: %(default)s)")
+    add("--disk-most", type=positive, metavar="N", help="largest, odd (default: %(default)s)")
+    described.set_defaults(**asdict(ClickOptions()), disk=DIAMETER, disk_most=LARGEST_DIAMETER)
 
 
 def _subjects(text: str) -> int:
     """Read a number of people, or the name of a set that has one."""
-    return MIN_SUBJECTS[text] if text in MIN_SUBJECTS else _positive(text)
+    return MIN_SUBJECTS[text] if text in MIN_SUBJECTS else positive(text)
 
 
 def _side(text: str) -> int | None:
     """Read the side of a square in pixels; None is the image's own size."""
-    return None if text == "native" else _positive(text)
-
-
-def _positive(text: str) -> int:
-    """Read a positive integer."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    return None if text == "native" else positive(text)

@@ -1,6 +1,7 @@
 """Samples in TFRecord files: ClickMe in its three layouts, and ImageNet."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from harmonizer.data.convert.readers.tfrecord import read_record
 JPEG_SIZE = 256  # pixels a side, in the layout with JPEG image and map
 RAW_SIZES = (256, 224)  # pixels a side, in the two layouts with raw float32
 JPEG_START = b"\xff\xd8\xff"
+Kind = TypeVar("Kind", bytes, int, float)
 
 
 def read_example(item: Item) -> Record:
@@ -35,16 +37,16 @@ def read_example(item: Item) -> Record:
     except ValueError as error:
         raise item.error(f"is no tf.train.Example ({error})") from None
     if "image/encoded" in features or "image/class/label" in features:
-        label = _integer(features, "image/class/label", item)
+        label = _one(features, "image/class/label", item, int)
         if not 1 <= label <= 1000:
             raise item.error(f"label {label} is out of range; ImageNet's TFRecords number them 1 to 1000")
-        return Record(_bytes(features, "image/encoded", item), label - 1)
-    image, human = _image(_bytes(features, "image", item), item), None
+        return Record(_one(features, "image/encoded", item, bytes), label - 1)
+    image, human = _image(_one(features, "image", item, bytes), item), None
     if features.get("heatmap"):
-        human = _human(_bytes(features, "heatmap", item), item)
+        human = _human(_one(features, "heatmap", item, bytes), item)
     item.check_map(human)
-    notes = {"click_count": _number(features, "click_count", item)} if features.get("click_count") else {}
-    return Record(image, _integer(features, "label", item), human, notes)
+    notes = {"click_count": _one(features, "click_count", item, float, int)} if features.get("click_count") else {}
+    return Record(image, _one(features, "label", item, int), human, notes)
 
 
 def _image(data: bytes, item: Item) -> bytes | Pixels:
@@ -74,38 +76,17 @@ def _human(data: bytes, item: Item) -> HumanMap:
     return human
 
 
-def _bytes(features: dict[str, Values], name: str, item: Item) -> bytes:
-    """Return a feature of one byte string."""
-    value = _one(features, name, item)
-    if not isinstance(value, bytes):
-        raise item.error(f"feature {name!r} is a number, expected bytes")
-    if not value:
-        raise item.error(f"feature {name!r} is empty")
-    return value
-
-
-def _integer(features: dict[str, Values], name: str, item: Item) -> int:
-    """Return a feature of one integer."""
-    value = _one(features, name, item)
-    if not isinstance(value, int):
-        raise item.error(f"feature {name!r} is {type(value).__name__}, expected an integer")
-    return value
-
-
-def _number(features: dict[str, Values], name: str, item: Item) -> float:
-    """Return a feature of one number."""
-    value = _one(features, name, item)
-    if isinstance(value, bytes):
-        raise item.error(f"feature {name!r} is bytes, expected a number")
-    return value
-
-
-def _one(features: dict[str, Values], name: str, item: Item) -> bytes | float | int:
-    """Return the only value of a feature."""
+def _one(features: dict[str, Values], name: str, item: Item, *kinds: type[Kind]) -> Kind:
+    """Return the only value of a feature, which must be of one of these kinds and not empty."""
     values = features.get(name, ())
     if not values:
         held = f"; the record holds {', '.join(sorted(features))}" if features else "; the record holds no features"
         raise item.error(f"feature {name!r} is missing{held}")
     if len(values) > 1:
         raise item.error(f"feature {name!r} has {len(values)} values, expected one")
-    return values[0]
+    value = values[0]
+    if not isinstance(value, kinds):
+        raise item.error(f"feature {name!r} is {type(value).__name__}, expected {kinds[0].__name__}")
+    if value == b"":
+        raise item.error(f"feature {name!r} is empty")
+    return value
