@@ -131,7 +131,7 @@ def load_results(folder: str | Path) -> Results:
     found = stored.load_results(Path(folder))
     columns = found.columns
     rows = [
-        Row(**{name: columns[name][i].item() for name in COLUMNS} | {"status": Status(columns["status"][i])})
+        Row(**{name: column[i].item() for name, column in columns.items()} | {"status": Status(columns["status"][i])})
         for i in range(len(columns["key"]))
     ]
     return Results(Path(folder), found.summary, rows, found.examples)

@@ -154,6 +154,8 @@ def test_scores_are_columns_of_the_saved_folder(batch, tmp_path):
     assert list(plain.columns) == list(COLUMNS) and "scores" not in plain.summary
     with pytest.raises(ValueError, match=r"expected scores among fel2022, .* got 'fel2025'"):
         harmonizer.evaluate(model, tuple(batch[:3]), attack="pgd", scores=["fel2025"], progress=False)
+    again = harmonizer.load_results(tmp_path / "mine")
+    np.testing.assert_array_equal(again.columns["onevision2026"], results.columns["onevision2026"])
 
 
 def _same(a, b):
