@@ -217,7 +217,7 @@ def test_an_activation_map_of_one_position_is_refused():
 PAPERS = {
     "rrr": {"saliency_of": "log_probs", "harmonizer_weight": 0.01},
     "sgt": {"saliency_of": "logit", "saliency_reduction": ["mean"], "masked_share": 0.5, "harmonizer_weight": 1.0},
-    "pag": {"saliency_of": "logit", "harmonizer_weight": 15.0},
+    "pag": {"saliency_of": "logit", "harmonizer_weight": 2.0},
     "cyborg": {"harmonizer_weight": 1.0},
 }
 
