@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+from tf_records import build_example, write_records
 
 from harmonizer.data.convert.cli import main
-from harmonizer.data.convert.readers.tf_example import build_example
-from harmonizer.data.convert.readers.tfrecord import write_records
 
 # An example's time limit says nothing on a busy machine.
 settings.register_profile("no deadline", deadline=None)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 from scipy.stats import spearmanr
+from tf_records import build_example, read_records, write_records
 from timm.data.imagenet_info import ImageNetInfo
 
 from harmonizer.data import prepare_human_map
 from harmonizer.data.class_names import imagenet_classes
-from harmonizer.data.convert.readers.tf_example import build_example, parse_example
-from harmonizer.data.convert.readers.tfrecord import read_records, write_records
+from harmonizer.data.convert.readers.tf_example import parse_example
 from harmonizer.data.shards.manifest import read_manifest
 
 

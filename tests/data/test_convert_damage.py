@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 import torch
+from tf_records import build_example, read_records, write_records
 
-from harmonizer.data.convert.readers.tf_example import build_example
-from harmonizer.data.convert.readers.tfrecord import masked_crc32c, read_records, write_records
+from harmonizer.data.convert.readers.tfrecord import masked_crc32c
 from harmonizer.data.shards.manifest import read_manifest
 
 RECORDS = 4

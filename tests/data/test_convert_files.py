@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import EpsImagePlugin
+from tf_records import build_example, write_records
 
 from harmonizer.data.convert.cli import main
 from harmonizer.data.convert.readers.files import MOST_BYTES
-from harmonizer.data.convert.readers.tf_example import build_example
-from harmonizer.data.convert.readers.tfrecord import masked_crc32c, write_records
+from harmonizer.data.convert.readers.tfrecord import masked_crc32c
 from harmonizer.data.image import MOST_PIXELS
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"

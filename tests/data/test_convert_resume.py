@@ -8,9 +8,8 @@ import sys
 import time
 
 import pytest
+from tf_records import build_example, read_records, write_records
 
-from harmonizer.data.convert.readers.tf_example import build_example
-from harmonizer.data.convert.readers.tfrecord import read_records, write_records
 from harmonizer.data.convert.staging import Staging
 
 

@@ -1,17 +1,15 @@
-"""Read and write TFRecord files without TensorFlow.
+"""Read TFRecord files without TensorFlow.
 
 A file is a sequence of records: length (uint64), masked CRC-32C of the length, payload, masked CRC-32C of the payload;
 integers are little-endian. What the payloads of images hold, ``harmonizer.data.convert.readers.tf_example`` reads.
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
-
-from harmonizer.files import replacing
 
 CRC_MASK_DELTA = 0xA282EAD8  # of the TFRecord format
 HEADER = struct.Struct("<QI")
@@ -87,26 +85,6 @@ def read_record(file: BinaryIO, extent: Extent, *, path: str, record: int) -> by
     if FOOTER.unpack(content[extent.length :])[0] != masked_crc32c(payload):
         raise RecordError(path, record, "wrong checksum of the data: the file is damaged")
     return payload
-
-
-def read_records(path: Path) -> Iterator[bytes]:
-    """Read all payloads of a file, in order.
-
-    Raises:
-        RecordError: A record is damaged, or the file is cut.
-    """
-    with path.open("rb") as file:
-        for record, extent in enumerate(index_records(path)):
-            yield read_record(file, extent, path=str(path), record=record)
-
-
-def write_records(path: Path, payloads: Iterable[bytes]) -> None:
-    """Write a file of records, atomically."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        for payload in payloads:
-            length = struct.pack("<Q", len(payload))
-            file.write(length + FOOTER.pack(masked_crc32c(length)))
-            file.write(payload + FOOTER.pack(masked_crc32c(payload)))
 
 
 def masked_crc32c(data: bytes) -> int:
