@@ -163,6 +163,12 @@ def npm(tmp_path_factory):
     return install
 
 
+@pytest.fixture(scope="session")
+def axe(npm):
+    """Give the script that checks a page for what keeps people from reading it."""
+    return (npm("axe-core@4.14.1") / "axe-core" / "axe.min.js").read_text()
+
+
 class Tab:
     """A page in headless Chromium, and what a reader does with it."""
 

@@ -11,13 +11,8 @@ from pypdf import PdfReader
 from harmonizer.report.page import SCRIPTS
 
 pytestmark = pytest.mark.slow
-AXE, TYPESCRIPT, PRETTIER = "axe-core@4.14.1", "typescript@5", "prettier@3.10.1"
+TYPESCRIPT, PRETTIER = "typescript@5", "prettier@3.10.1"
 MODELS = ("maxvit_tiny_tf_224.in1k", None)  # in the panel
-
-
-@pytest.fixture(scope="module")
-def axe(npm):
-    return (npm(AXE) / "axe-core" / "axe.min.js").read_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

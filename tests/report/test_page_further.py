@@ -79,6 +79,13 @@ def test_the_page_stays_as_wide_as_the_window(tab, width):
     assert "Error consistency (kappa)" in tab.text("panel")
 
 
+def test_axe_finds_no_violation(tab, axe):
+    tab.cdp("Runtime.evaluate", {"expression": axe})
+    tab.driver.set_script_timeout(120)
+    script = "axe.run(document, {resultTypes: ['violations']}).then((r) => arguments[0](r.violations))"
+    assert [(found["id"], found["help"]) for found in tab.driver.execute_async_script(script)] == []
+
+
 def test_paper_shows_every_column(tab):
     sheets = PdfReader(io.BytesIO(tab.pdf())).pages
     (table,) = [sheet for sheet in sheets if "Leaderboard" in sheet.extract_text()]
