@@ -15,6 +15,7 @@ from harmonizer.run import is_rank_zero
 
 WIDTH = 120  # columns, where there is no terminal to ask
 FIRST_LINE, LATER_LINES = 10.0, 60.0  # seconds between plain lines, where a bar would leave thousands
+REDRAWN = 0.1  # seconds between two drawings of a bar
 
 
 @functools.cache
@@ -84,6 +85,7 @@ class Bars:
             console=console(),
             expand=True,
             transient=True,
+            auto_refresh=False,  # rich's thread may draw while a line is printed, and both then move the cursor
             disable=not (shown and console().is_terminal),
         )
 
@@ -120,7 +122,7 @@ class Task:
     def begin(self) -> None:
         """Measure the rate anew."""
         self._since: tuple[float, float] | None = None
-        self._line_due = 0.0
+        self._line_due = self._due = 0.0
 
     def update(self, name: str, done: float, total: float, note: Callable[[], str] = str) -> None:
         """Show that ``done`` of ``total`` are done; the first update after :meth:`begin` starts the clock.
@@ -136,8 +138,12 @@ class Task:
             self._since, self._line_due = (now, done), now + FIRST_LINE
         cost = _cost(now - self._since[0], done - self._since[1], total - done, self._unit)
         if not self._live.disable:
+            if drawn := now >= self._due or done >= total:
+                self._due = now + REDRAWN
             self._live.note = note() or self._live.note
-            self._live.update(self._id, description=name, completed=done, total=total, cost=cost, visible=True)
+            self._live.update(
+                self._id, refresh=drawn, description=name, completed=done, total=total, cost=cost, visible=True
+            )
         elif self._shown and now >= self._line_due and done < total:
             self._line_due = now + LATER_LINES
             show_lines(": ".join(filter(None, (name, ", ".join(filter(None, (cost, note())))))))
@@ -146,7 +152,7 @@ class Task:
         """Remove the bar until the next update, and measure the rate anew."""
         self.begin()
         self._live.note = ""
-        self._live.update(self._id, visible=False)
+        self._live.update(self._id, visible=False, refresh=True)
 
 
 class _WithNote(Progress):

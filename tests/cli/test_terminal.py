@@ -1,10 +1,13 @@
 """What a person sees: in a terminal of 80 and of 120 columns, and in a log file."""
 
+import io
 import re
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from shard_data import write_folder
 from terminal import run_in_terminal
 
@@ -45,6 +48,22 @@ def test_nothing_is_overwritten_cut_or_counted_from_zero(width, tmp_path):
     assert re.search(r"^attacked \d+/10 images ", seen, re.MULTILINE)
     assert "epoch 0" not in seen
     assert "…" not in seen
+
+
+def test_no_thread_draws_a_bar_while_another_prints(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr(console, "console", lambda: Console(file=file, force_terminal=True, width=80))
+    before = threading.active_count()
+    with console.Bars() as bars:
+        task = bars.task("image")
+        task.update("attacked 1/3 images", 1, 3)
+        assert threading.active_count() == before and "attacked 1/3 images" in file.getvalue()
+        task.update("attacked 2/3 images", 2, 3)  # too soon to be drawn
+        task.update("attacked 3/3 images", 3, 3)
+        assert "attacked 2/3" not in file.getvalue() and "attacked 3/3 images" in file.getvalue()
+        monkeypatch.setattr(console.time, "monotonic", lambda: 1e9)
+        task.update("attacked 4/5 images", 4, 5)
+        assert "attacked 4/5 images" in file.getvalue()
 
 
 def test_a_log_file_gets_rare_lines_with_rate_and_time_left(monkeypatch, capsys):
