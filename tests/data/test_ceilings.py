@@ -5,15 +5,20 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 
 from harmonizer.data.ceilings import measure_ceilings, split_half_reliability
 
 
+def reliability(stack, **options):
+    return split_half_reliability(torch.from_numpy(stack).double(), **options)
+
+
 def test_two_participants_give_spearman_brown():
     stack = np.random.default_rng(0).random((2, 30, 40))
     r = spearmanr(stack[0].ravel(), stack[1].ravel()).statistic
-    assert split_half_reliability(stack) == pytest.approx(2 * r / (1 + r), rel=1e-9)
+    assert reliability(stack) == pytest.approx(2 * r / (1 + r), rel=1e-9)
 
 
 @pytest.mark.parametrize("people", [4, 5])
@@ -25,7 +30,7 @@ def test_few_participants_are_halved_in_every_way(people):
         halves = stack[list(half)].mean(axis=0).ravel(), stack[other].mean(axis=0).ravel()
         correlations.append(spearmanr(*halves).statistic)
     r = np.mean(correlations)
-    assert split_half_reliability(stack) == pytest.approx(2 * r / (1 + r), rel=1e-9)
+    assert reliability(stack) == pytest.approx(2 * r / (1 + r), rel=1e-9)
 
 
 def test_the_estimate_is_what_new_participants_give():
@@ -36,22 +41,22 @@ def test_the_estimate_is_what_new_participants_give():
     def people(count):
         return common + 2 * rng.normal(size=(count, 60, 60))
 
-    estimate = np.mean([split_half_reliability(people(12), splits=5, seed=seed) for seed in range(5)])
+    estimate = np.mean([reliability(people(12), splits=5, seed=seed) for seed in range(5)])
     fresh = [spearmanr(people(12).mean(axis=0).ravel(), people(12).mean(axis=0).ravel()).statistic for _ in range(20)]
     assert estimate == pytest.approx(np.mean(fresh), abs=0.02)
 
 
 def test_random_halvings_depend_on_the_seed_only():
     stack = np.random.default_rng(4).random((10, 8, 8))
-    assert split_half_reliability(stack, seed=1) == split_half_reliability(stack, seed=1)
-    assert split_half_reliability(stack, seed=1) != split_half_reliability(stack, seed=2)
+    assert reliability(stack, seed=1) == reliability(stack, seed=1)
+    assert reliability(stack, seed=1) != reliability(stack, seed=2)
 
 
 def test_undefined_ceilings():
-    assert math.isnan(split_half_reliability(np.random.default_rng(0).random((1, 4, 4))))
-    assert math.isnan(split_half_reliability(np.ones((3, 4, 4))))
+    assert math.isnan(reliability(np.random.default_rng(0).random((1, 4, 4))))
+    assert math.isnan(reliability(np.ones((3, 4, 4))))
     with pytest.raises(ValueError, match=r"expected a stack \(P,H,W\)"):
-        split_half_reliability(np.ones((4, 4)))
+        reliability(np.ones((4, 4)))
 
 
 def test_floor_pairs_each_image_with_the_next(tmp_path):
@@ -66,7 +71,7 @@ def test_floor_pairs_each_image_with_the_next(tmp_path):
     defined = [spearmanr(means[0], means[1]).statistic, spearmanr(means[1], means[2]).statistic]
     assert ceilings.floor == pytest.approx(np.mean(defined), abs=2e-6)
     assert ceilings.per_image["d"] is None
-    expected = [split_half_reliability(stacks[name]) for name in "abc"]
+    expected = [reliability(stacks[name]) for name in "abc"]
     assert [ceilings.per_image[name] for name in "abc"] == pytest.approx(expected, abs=1e-6)
     assert ceilings.overall == pytest.approx(np.mean(expected), abs=2e-6)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from harmonizer.data.ceilings.participants import participant_files, participant_maps
@@ -39,7 +38,7 @@ def most_ceiling(people: int) -> float:
     return people * MOST_ALIKE / (1 + (people - 1) * MOST_ALIKE)
 
 
-def split_half_reliability(stack: NDArray[np.floating], *, splits: int = CEILING_SPLITS, seed: int = 0) -> float:
+def split_half_reliability(stack: Tensor, *, splits: int = CEILING_SPLITS, seed: int = 0) -> float:
     """Estimate how well the mean map of these people would correlate with that of as many others.
 
     The participants are halved, the halves' mean maps rank-correlated over all pixels, and the mean r over halvings
@@ -47,7 +46,7 @@ def split_half_reliability(stack: NDArray[np.floating], *, splits: int = CEILING
     ``splits``; otherwise that many random ones. With an odd number, the halves differ by one.
 
     Args:
-        stack: (P,H,W), one map a participant.
+        stack: (P,H,W) float64, one map per participant; its device computes all halvings at once.
         splits: At most this many halvings.
         seed: Of the random halvings.
 
@@ -60,13 +59,27 @@ def split_half_reliability(stack: NDArray[np.floating], *, splits: int = CEILING
     Reference:
         Spearman 1910 and Brown 1910; for maps of ClickMe: Linsley et al. 2019 (arXiv 1805.08819).
 
-    >>> maps = np.arange(6.0).reshape(1, 2, 3)
-    >>> split_half_reliability(np.concatenate([maps, maps + 1]))
+    >>> maps = torch.arange(6.0).double().view(1, 2, 3)
+    >>> split_half_reliability(torch.cat([maps, maps + 1]))
     1.0
     """
     if stack.ndim != 3 or splits < 1:
-        raise ValueError(f"expected a stack (P,H,W) and splits >= 1, got {stack.shape} and {splits}")
-    return _reliability(torch.from_numpy(stack).double(), splits, seed)
+        raise ValueError(f"expected a stack (P,H,W) and splits >= 1, got {tuple(stack.shape)} and {splits}")
+    if len(stack) < 2:
+        return math.nan
+    chosen = np.zeros((2, splits, len(stack)))  # half, halving, person
+    halvings = list(_halvings(len(stack), splits, seed))
+    for number, sides in enumerate(halvings):
+        for side, people in zip(chosen, sides, strict=True):
+            side[number, people] = 1
+    weights = torch.from_numpy(chosen[:, : len(halvings)]).to(stack)
+    first, second = weights @ stack.flatten(1)  # sums: of the mean's ranks, (halvings,HW) each
+    correlations = spearman(first, second)
+    defined = correlations[correlations.isfinite()]
+    if not len(defined):
+        return math.nan
+    r = float(defined.mean())
+    return 2 * r / (1 + r) if r > -1 else -math.inf
 
 
 def measure_ceilings(
@@ -104,7 +117,7 @@ def measure_ceilings(
     for key, path in files.items():
         stack = participant_maps(path, device=device).values
         seed = int(sha256(key.encode()).hexdigest()[:16], 16)  # whatever other images there are
-        per_image[key] = _rounded(_reliability(stack, splits, seed))
+        per_image[key] = _rounded(split_half_reliability(stack, splits=splits, seed=seed))
         most += [most_ceiling(len(stack))] if per_image[key] is not None else []
         means = [*means[:1], *means[1:][-1:], stack.sum(0)]  # of the mean's ranks
         if len(means) > 1:
@@ -120,25 +133,6 @@ def measure_ceilings(
             "maps of single participants"
         )
     return Ceilings(splits, overall, _mean(map(_rounded, floors)), per_image)
-
-
-def _reliability(stack: Tensor, splits: int, seed: int) -> float:
-    """Return the reliability of the mean of a stack (P,H,W), all halvings at once on its device."""
-    if len(stack) < 2:
-        return math.nan
-    chosen = np.zeros((2, splits, len(stack)))  # half, halving, person
-    halvings = list(_halvings(len(stack), splits, seed))
-    for number, sides in enumerate(halvings):
-        for side, people in zip(chosen, sides, strict=True):
-            side[number, people] = 1
-    weights = torch.from_numpy(chosen[:, : len(halvings)]).to(stack)
-    first, second = weights @ stack.flatten(1)  # sums: of the mean's ranks, (halvings,HW) each
-    correlations = spearman(first, second)
-    defined = correlations[correlations.isfinite()]
-    if not len(defined):
-        return math.nan
-    r = float(defined.mean())
-    return 2 * r / (1 + r) if r > -1 else -math.inf
 
 
 def _halvings(people: int, splits: int, seed: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
