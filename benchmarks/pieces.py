@@ -35,6 +35,8 @@ STEPS = (  # network, pixels, batch, whether one in four is mapped, channels las
 ATTACKS = (  # network, pixels, images
     ("small_cnn", 32, 64),
     ("strided_cnn", 32, 64),
+    ("strided_cnn", 64, 16),
+    ("strided_cnn", 224, 2),
     ("resnet18", 64, 64),
     ("resnet50", 224, 4),
     ("vit_tiny_patch16_224", 224, 4),
