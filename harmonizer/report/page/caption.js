@@ -18,15 +18,14 @@ function correlationOf(counted, name) {
   const where = name ? " (" + name + ")" : "";
   if (counted.length < data.fewest)
     return "no rank correlation of " + counted.length + where + ", it takes " + data.fewest;
-  const rho = spearman(...pairOf(counted));
+  const [x, y] = [state.x, state.y].map((axis) => counted.map((model) => valueOf(model, axis)));
+  const rho = spearman(x, y);
   if (!known(rho)) return "no rank correlation" + where + ": a score is the same for all";
   const found = statisticsOf(counted);
   const more = found && known(found.low) ? " " + interval(found.low, found.high, 3) : "";
   const p = found && known(found.p) ? ", p " + pValue(found.p) : "";
   return "Spearman ρ = " + show(rho, 3) + more + p + ", n = " + counted.length + where;
 }
-/** @param {Model[]} counted @returns {[number[], number[]]} */
-const pairOf = (counted) => [counted.map((m) => valueOf(m, state.x)), counted.map((m) => valueOf(m, state.y))];
 
 /** Whether an accuracy is not the table's. @param {Model} model */
 const ownAccuracy = (model) => model.ownAccuracy && [state.x, state.y].includes("accuracy");

@@ -75,14 +75,12 @@ function examplesOf(model) {
   const times = data.magnification === 1 ? "attacked" : "attacked, × " + data.magnification;
   /** @type {[Layer, string][]} */
   const layers = [["image", "image"], ["people", "where people look"], ["attacked", times], ["map", "attack map"]]; // prettier-ignore
-  return model.examples.flatMap((example) => [
-    html("p", { class: "quiet" }, example.key + ": " + outcome(example)),
-    html(
-      "div",
-      { class: "pictures" },
-      layers.map(([layer, told]) => html("figure", {}, cell(example, layer, told), html("figcaption", {}, told))),
-    ),
-  ]);
+  return model.examples.flatMap((example) => {
+    const figure = (/** @type {[Layer, string]} */ [layer, told]) =>
+      html("figure", {}, cell(example, layer, told), html("figcaption", {}, told));
+    const head = html("p", { class: "quiet" }, example.key + ": " + outcome(example));
+    return [head, html("div", { class: "pictures" }, layers.map(figure))];
+  });
 }
 /** @param {Example} example */
 function outcome({ label, predicted, radius, alignment }) {
@@ -105,13 +103,8 @@ function fillGrid() {
       cell(example, layer, layer + (attack ? " of the attack" : ""), times, state.shared === "1"),
       attack && html("span", {}, outcome(example)),
     ]);
-    const head = html("th", { scope: "row" }, name);
-    return html(
-      "tr",
-      {},
-      head,
-      cells.map((content) => html("td", {}, content)),
-    );
+    const places = cells.map((content) => html("td", {}, content));
+    return html("tr", {}, html("th", { scope: "row" }, name), places);
   };
   const first = data.grid[0].examples;
   const attacks = data.grid.map(({ model, examples }) =>

@@ -7,11 +7,12 @@
 /** @typedef {{name: string, protocol: string}} Source */
 /** @typedef {{key: string, image: number, human: number, change: number, map: number, amount: number, radius: number,
  *    alignment: Value, label: string, predicted: string, category: string}} Example */
-/** @typedef {{edges: number[], counts: number[], censored: number}} Histogram */
+/** @typedef {{last: number, counts: number[], censored: number}} Histogram of radii from 0 to the last */
+/** @typedef {{last: number, shares: number[]}} Survival at radii from 0 to the last */
 /** @typedef {{index: number, name: string, architecture: string, family: string, source: string, measured?: boolean,
  *    hollow?: boolean, masked?: boolean, counted?: boolean, own?: boolean, named?: boolean, ownAccuracy?: string, control?: number,
  *    scores: Record<string, Score>, reasons?: string[], counts?: number[], median?: Score, histogram?: Histogram,
- *    survival?: [number[], number[]], parameters?: number, input?: number, training?: string,
+ *    survival?: Survival, parameters?: number, input?: number, training?: string,
  *    examples: Example[]}} Model */
 /** @typedef {{x: string, y: string, source?: string, group: string, rho: Value, p: Value, n: number, low: Value, high: Value}} Rho */
 /** @typedef {{a: number, b: number, keys: string[], values: Record<string, Value[][]>,

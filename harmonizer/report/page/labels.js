@@ -99,10 +99,7 @@ const drawLabels = (labels) =>
   labels.flatMap(({ point, text, left, top, width, far }) => {
     const end = [Math.min(Math.max(point.x, left), left + width), point.y < top ? top : top + LABEL_HEIGHT];
     const style = "name" + (point.model.measured || point.model.own ? "" : " light");
-    const name = svg(
-      "text",
-      { class: style, x: left, y: top + LABEL_HEIGHT - 3, "data-model": point.model.index },
-      text,
-    );
+    const place = { x: left, y: top + LABEL_HEIGHT - 3, "data-model": point.model.index };
+    const name = svg("text", { class: style, ...place }, text);
     return [far && line("leader", point.x, point.y, end[0], end[1]), name];
   });

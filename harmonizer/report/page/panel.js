@@ -21,10 +21,9 @@ const smallPlot = (told, ...children) => {
 };
 
 /** @param {Model} model @param {Histogram} histogram */
-function histogramOf(model, { edges, counts, censored }) {
-  const width = edges[1] - edges[0];
-  const last = edges[edges.length - 1];
-  const across = [edges[0], last + (censored ? 2.5 * width : 0)];
+function histogramOf(model, { last, counts, censored }) {
+  const width = last / counts.length;
+  const across = [0, last + (censored ? 2.5 * width : 0)];
   const title = "radius (L2)" + (censored ? "; green: never fooled" : "");
   const { group, sx, sy, bottom } = smallAxes(SMALL, across, [0, Math.max(...counts, censored, 1)], title);
   /** @param {number} from @param {number} count @param {string} style */
@@ -33,19 +32,20 @@ function histogramOf(model, { edges, counts, censored }) {
     const place = { x: left + 0.5, width: Math.max(0.5, right - left - 1), y: sy(count), height: bottom - sy(count) };
     return svg("rect", { class: style, ...place }, svg("title", {}, count + " images"));
   };
-  const bars = counts.map((count, i) => bar(edges[i], count, "fill"));
+  const bars = counts.map((count, i) => bar(i * width, count, "fill"));
   if (censored) bars.push(bar(last + width, censored, "fill censored"));
   return smallPlot("Histogram of the smallest radii that fool " + model.name, group, bars);
 }
 
-/** Images still correct against the radius. @param {[number[], number[]]} curve @param {[number[], number[]]} [other] */
+/** Images still correct against the radius. @param {Survival} curve @param {Survival} [other] */
 function survivalOf(curve, other) {
-  const last = Math.max(...curve[0], ...(other ? other[0] : []));
+  const last = Math.max(curve.last, other ? other.last : 0);
   const { group, sx, sy } = smallAxes(SMALL, [0, last], [0, 100], "radius (L2)");
-  /** Nothing changes beyond the last radius. @param {[number[], number[]]} curve @param {string} style */
-  const path = ([xs, ys], style) => {
-    const y = (/** @type {number} */ i) => sy(100 * ys[Math.min(i, ys.length - 1)]).toFixed(1);
-    return svg("path", { class: style, d: "M" + [...xs, last].map((x, i) => sx(x).toFixed(1) + "," + y(i)).join("L") });
+  /** Nothing changes beyond the last radius. @param {Survival} curve @param {string} style */
+  const path = (curve, style) => {
+    const step = curve.last / (curve.shares.length - 1);
+    const places = curve.shares.map((share, i) => sx(i * step).toFixed(1) + "," + sy(100 * share).toFixed(1));
+    return svg("path", { class: style, d: "M" + places.join("L") + "H" + sx(last).toFixed(1) });
   };
   const told = "Share of images still correct against the radius";
   return smallPlot(told, group, other && path(other, "curve second"), path(curve, "curve"));

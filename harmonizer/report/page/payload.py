@@ -107,7 +107,7 @@ def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
         "reasons": [str(reason) for reason in (summary.get("health") or {}).get("reasons", [])],
         "counts": [tolerance[f"n_{status}"] for status in STATUSES],
         "median": [middle[key] for key in ("value", "low", "high", "n")],
-        "survival": [radii.tolist(), survival_of(model, radii)[0].tolist()] if counted else None,
+        "survival": {"last": float(radii[-1]), "shares": survival_of(model, radii)[0].tolist()} if counted else None,
         "histogram": _histogram(model),
         "parameters": summary["model"]["parameters"],
         "input": summary["model"]["input_size"],
@@ -128,7 +128,7 @@ def _histogram(model: Model) -> dict[str, Any]:
     radii = columns[RADIUS][columns["status"] == Status.FOUND]
     counts, edges = np.histogram(radii, BINS, (0, float(radii.max()) if len(radii) and radii.max() > 0 else 1))
     return {
-        "edges": edges.tolist(),
+        "last": float(edges[-1]),
         "counts": counts.tolist(),
         "censored": int((columns["status"] == Status.CENSORED).sum()),
     }

@@ -56,16 +56,11 @@ function draw() {
   labels = state.names === "1" ? placeLabels(inside, box, path) : [];
   const clip = svg("rect", { x: left, y: top, width: right - left, height: bottom - top });
   const inFrame = { "clip-path": "url(#clip)" };
-  const marks = [
-    errorBars(sx, sy),
-    lines.flatMap((arrow) => arrow.marks),
-    points.flatMap(markersOf),
-    drawLabels(labels),
-  ];
+  const marks = [errorBars(sx, sy), lines.flatMap((arrow) => arrow.marks), points.flatMap(markersOf)];
   plot.replaceChildren(
     svg("defs", {}, svg("clipPath", { id: "clip" }, clip)),
     axesOf(box, sx, sy),
-    svg("g", inFrame, marks.flat()),
+    svg("g", inFrame, marks.flat(), drawLabels(labels)),
     svg("g", { id: "over", ...inFrame }),
   );
   highlight();
@@ -100,10 +95,8 @@ function errorBars(sx, sy) {
     if (!model.counted) return [];
     const style = "bar " + familyClass(model.family) + (model.measured ? " measured" : "") + fade(model);
     const [across, up] = [ends(model, state.x).map(sx), ends(model, state.y).map(sy)];
-    return [
-      across.length > 0 && line(style, across[0], y, across[1], y),
-      up.length > 0 && line(style, x, up[0], x, up[1]),
-    ];
+    const width = across.length > 0 && line(style, across[0], y, across[1], y);
+    return [width, up.length > 0 && line(style, x, up[0], x, up[1])];
   });
 }
 

@@ -17,9 +17,8 @@ function summary(model) {
   const told = (axis) => {
     const { short, digits } = data.axes[axis];
     const score = model.scores[axis] || [];
-    return (
-      short + ": " + plusMinus(score, digits) + (known(score[2]) ? " " + interval(score[2], score[3], digits) : "")
-    );
+    const ends = known(score[2]) ? " " + interval(score[2], score[3], digits) : "";
+    return short + ": " + plusMinus(score, digits) + ends;
   };
   const n = (model.scores.tolerance || [])[4];
   return [

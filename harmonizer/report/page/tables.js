@@ -68,20 +68,17 @@ function fillTable() {
   const by = state.sort.length ? state.sort : /** @type {Columns} */ ([["tolerance", false]]);
   sortRows(table, by);
   const ranked = axes.find((axis) => axis === by[0][0]) || "tolerance";
-  /** @type {Map<Model, number>} */
-  const ranks = new Map();
-  for (const source of data.sources) {
-    const values = models.filter((m) => m.source === source.name && known(valueOf(m, ranked)));
-    for (const model of values)
-      ranks.set(model, 1 + values.filter((other) => valueOf(other, ranked) > valueOf(model, ranked)).length);
-  }
+  const values = models.map((model) => valueOf(model, ranked));
+  /** @param {Model} model */
+  const rank = ({ index, source }) =>
+    1 + models.filter((m, i) => m.source === source && values[i] > values[index]).length;
   let count = 0;
   for (const row of all("tbody tr", table)) {
     const model = models[+(row.dataset.model || 0)];
     row.hidden = !isShown(model) || !matches(model);
     row.classList.toggle("mine", Boolean(model.own));
     count += +!row.hidden;
-    all("td", row)[0].textContent = ranks.has(model) ? String(ranks.get(model)) : "–";
+    all("td", row)[0].textContent = known(values[model.index]) ? String(rank(model)) : "–";
   }
   const protocols = data.sources.length > 1 ? ", within each protocol" : "";
   byId("count").textContent =
