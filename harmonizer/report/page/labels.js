@@ -5,6 +5,7 @@
 /** @typedef {{point: Point, text: string, left: number, top: number, width: number, far: boolean}} Label */
 const LABEL_HEIGHT = 12;
 const MOST_LABELS = 24;
+const MOST_ARROWS = 8; // up to so many, the head of each is named, far from it if need be
 const NEARER = 2; // pixels by which a label's own marker is nearer than another's
 const SIDES = [[1, -0.7], [1, 0.7], [-1, -0.7], [-1, 0.7], [1, 0], [-1, 0], [0, -1], [0, 1]]; // prettier-ignore
 const pen = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
@@ -15,7 +16,9 @@ function worthNaming(points) {
   const matching = points.filter(({ model }) => matches(model));
   const must = matching.filter(({ model }) => model === state.selected || model === state.focused);
   if (state.query && matching.length <= MOST_LABELS) must.push(...matching);
-  must.push(...matching.filter(({ model }) => model.own || model.named || model.control !== undefined));
+  const heads = matching.filter(({ model }) => model.control !== undefined);
+  must.push(...matching.filter(({ model }) => model.own || model.named));
+  if (heads.length <= MOST_ARROWS) must.push(...heads);
   const [byX, byY] = [[...matching].sort((a, b) => a.x - b.x), [...matching].sort((a, b) => a.y - b.y)];
   const extremes = [byY[0], byX[byX.length - 1], byY[byY.length - 1], byX[0]];
   const better = (/** @type {Point} */ q, /** @type {Point} */ p) =>
@@ -24,7 +27,7 @@ function worthNaming(points) {
   const far = new Map(matching.map((point) => [point, clearance(point, points)]));
   const apart = [...matching].sort((a, b) => (far.get(b) || 0) - (far.get(a) || 0)).slice(0, 12);
   const few = matching.length <= MOST_LABELS ? matching : [];
-  const chosen = new Set([...must, ...extremes.filter(Boolean), ...front, ...few, ...apart]);
+  const chosen = new Set([...must, ...extremes.filter(Boolean), ...front, ...few, ...heads, ...apart]);
   return [[...chosen].slice(0, Math.max(must.length, 60)), Math.min(new Set(must).size, MOST_LABELS)];
 }
 /** Squared distance to the third nearest point. @param {Point} point @param {Point[]} points */
