@@ -1,13 +1,18 @@
 """The table of recipes from the configs: ``python -m configs.table``; ``--write`` puts it into docs/recipes.md."""
 
+import re
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "recipes.md"
 START, END = "<!-- recipes: python -m configs.table --write -->\n", "<!-- end of recipes -->"
-RECIPES = ("fel2022", "fel2022_original", "pseudo2023", "modern")  # in the order of their years
+RECIPES = ("fel2022", "fel2022_original", "pseudo2023", "modern", "joint")  # in the order of their years
 FROM_DATA = "the data's"  # what a recipe leaves to the data config
+BASE = re.compile(r"^defaults: \[(\w+), _self_\]", re.MULTILINE)  # the recipe whose settings a recipe takes over
+DEFAULT = re.compile(
+    r"^(\w+): \$\{oc\.select:recipe\.\1,([^}]*)\}", re.MULTILINE
+)  # what it leaves to configs/train.yaml
 
 
 def read_recipe(name: str) -> dict[str, tuple[str, str]]:
@@ -15,10 +20,13 @@ def read_recipe(name: str) -> dict[str, tuple[str, str]]:
 
     >>> read_recipe("fel2022")["levels"][0]
     '5'
+    >>> read_recipe("joint")["saliency_of"][0]
+    'log_odds'
     """
-    settings = {}
-    for line in (HERE / "recipe" / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith(("#", " ")):
+    text = (HERE / "recipe" / f"{name}.yaml").read_text(encoding="utf-8")
+    settings = {key: pair for base in BASE.findall(text) for key, pair in read_recipe(base).items()}
+    for line in text.splitlines():
+        if line and not line.startswith(("#", " ", "defaults:")):
             key, _, rest = line.partition(": ")
             value, _, source = rest.partition(" # ")
             settings[key] = (value.strip(), source.strip())
@@ -29,13 +37,15 @@ def read_recipe(name: str) -> dict[str, tuple[str, str]]:
 def table() -> str:
     """Write a column a recipe and a line a setting; what is not ``fel2022``'s stands in bold, with its source."""
     recipes = {name: read_recipe(name) for name in RECIPES}
+    defaults = dict(DEFAULT.findall((HERE / "train.yaml").read_text(encoding="utf-8")))
     keys = list(dict.fromkeys(key for settings in recipes.values() for key in settings))
     lines = [f"| setting | {' | '.join(f'`{name}`' for name in RECIPES)} |", f"|---|{'---|' * len(RECIPES)}"]
     for key in keys:
         cells = []
         for settings in recipes.values():
-            value, source = settings.get(key, (FROM_DATA, ""))
-            same = value == recipes["fel2022"].get(key, (FROM_DATA, ""))[0]
+            missing = (defaults.get(key, FROM_DATA), "")
+            value, source = settings.get(key, missing)
+            same = value == recipes["fel2022"].get(key, missing)[0]
             shown = value if value == FROM_DATA else f"`{value}`"
             note = f" ({source.replace('|', '/')})" if source and (not same or settings is recipes["fel2022"]) else ""
             cells.append(f"{shown if same else f'**{shown}**'}{note}")
