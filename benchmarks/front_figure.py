@@ -24,14 +24,14 @@ AXES = (
 COLORS = {"fel2022": "#56B4E9", "modern": "#009E73", "joint": "#009E73", "": "#595959"}
 MARKERS = {"pgd": "D", "fast": "^", "trades": "s", "": "o"}
 OTHER = "#CC79A7"  # of recipes that are neither
-PLAIN = ("control", *(name for name in MARKERS if name))  # how the names of recipes without maps begin
+PLAIN = ("control", "late", *(name for name in MARKERS if name))  # how the names of recipes without maps begin
 SIZE = 6.5  # points
 
 
 def draw(recipes: Mapping[str, Seeds]) -> Figure:
     """Draw one mark per recipe, the mean over seeds, with thin bars from the lowest seed to the highest."""
     with styled():
-        figure = new_figure(11.0, 9.0)
+        figure = new_figure(11.0, 9.0, pad=0.12)
         panels = figure.subplots(2, 2)
         for column, (axes, title) in enumerate(zip(panels.flat, AXES, strict=True), start=1):
             for name, seeds in recipes.items():
