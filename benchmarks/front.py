@@ -45,6 +45,7 @@ POINTS = {
     "modern-pgd-1": MODERN + PGD + "1",
     "modern-pgd-0.5-clean": MODERN + PGD + "0.5 adversarial_saliency=clean",
     "modern-fast-0.5": MODERN + FAST + "0.5",
+    "late-fast-0.5": FAST + "0.5 " + LATE,
     "modern-late-fast-0.5": MODERN + FAST + "0.5 " + LATE,
     "modern-late-pgd-0.5": MODERN + PGD + "0.5 " + LATE,
     "modern-fast-1": MODERN + FAST + "1",

@@ -45,7 +45,7 @@ def draw(recipes: Mapping[str, Seeds]) -> Figure:
         figure.legend(handles=_legend(recipes), loc="outside lower center", ncols=8)
         figure.draw_without_rendering()  # so that the axes have their final size
         for column, axes in enumerate(panels.flat, start=1):
-            _name(axes, recipes, np.array([np.mean(seeds, axis=0)[[0, column]] for seeds in recipes.values()]))
+            _name(axes, list(recipes), [np.array(seeds)[:, [0, column]] for seeds in recipes.values()])
     return figure
 
 
@@ -82,14 +82,23 @@ def _legend(recipes: Mapping[str, Seeds]) -> list[Line2D]:
     ]
 
 
-def _name(axes: Axes, recipes: Mapping[str, Seeds], values: NDArray[np.float64]) -> None:
-    """Write the recipes' names next to their marks (N,2), where they cover nothing."""
+def _name(axes: Axes, names: Sequence[str], seeds: Sequence[NDArray[np.float64]]) -> None:
+    """Write the recipes' names next to their marks, the means over seeds (S,2), where they cover nothing."""
     scale = 72 / axes.figure.dpi
-    points = np.asarray(axes.transData.transform(values)) * scale
+
+    def on_page(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(axes.transData.transform(values)) * scale
+
+    values = np.array([one.mean(0) for one in seeds])
+    ends = [(one.mean(0), one.min(0), one.max(0)) for one in seeds if len(one) > 1]
+    bars = [[(low[0], y), (high[0], y)] for (_, y), low, high in ends]
+    bars += [[(x, low[1]), (x, high[1])] for (x, _), low, high in ends]
+    lines = [on_page(np.array(bar)) for bar in bars]
+    points = on_page(values)
     left, bottom, right, top = (float(edge) * scale for edge in axes.bbox.extents)
-    names = list(recipes)
     sizes = [(0.56 * SIZE * len(name), 1.2 * SIZE) for name in names]  # a letter is about 0.56 of its size wide
-    for label in place_labels(points, range(len(names)), sizes, (left, bottom, right, top), must=len(names)):
+    bounds = (left, bottom, right, top)
+    for label in place_labels(points, range(len(names)), sizes, bounds, lines=lines, must=len(names)):
         line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
         axes.annotate(
             names[label.index],
