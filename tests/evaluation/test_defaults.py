@@ -22,7 +22,7 @@ from harmonizer.functional.agreement import IOU_LEVELS
 from harmonizer.functional.sixteen import CATEGORIES, IMAGENET
 from harmonizer.statistics import BUDGETS, NOISE_CEILING
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FENG = yaml.safe_load((ROOT / "configs/attack/feng2025.yaml").read_text())
 CONVERT = vars(parser().parse_args(["clicks.csv", "--out", "shards"]))
 
