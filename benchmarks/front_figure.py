@@ -66,7 +66,7 @@ def marker(name: str) -> str:
 
 def _legend(recipes: Mapping[str, Seeds]) -> list[Line2D]:
     """Explain the colours and markers that are there."""
-    colors = {"": "no human maps", OTHER: "other use of maps"}
+    colors = {"": "no human maps", OTHER: "other supervision"}
     used = {color(name): next(part for part in COLORS if part in name) for name in recipes}
     handles = [
         Line2D(
