@@ -62,10 +62,6 @@ class Example:
         """The attacked image with its perturbation magnified."""
         return np.clip(self.image + magnification * self.change, 0, 1)
 
-    def overlaid(self) -> Pictures:
-        """The image, darkened where people do not look."""
-        return overlay(self.image, scaled(self.human))
-
 
 def read_examples(
     model: Model, most: int | None = None, categories: Mapping[str, str] | None = None
@@ -114,14 +110,6 @@ def relative(heat: Pictures) -> Pictures:
     """Scale a map >= 0 so that 0 is 0 and :data:`TIMES_MEAN` times its mean is 1: one scale for people and attacks."""
     mean = heat.mean()
     return np.clip(heat / (TIMES_MEAN * mean), 0, 1) if mean > 0 else np.zeros_like(heat)
-
-
-def overlay(image: Pictures, heat: Pictures) -> Pictures:
-    """Keep an image's colours where a map is high, and darken and grey it elsewhere."""
-    grey = image.mean(2, keepdims=True)
-    weight = heat[..., None] ** 0.7
-    blended: Pictures = weight * image + (1 - weight) * (0.35 * grey)
-    return blended
 
 
 def magnification_for(examples: Sequence[Example]) -> int:
