@@ -53,11 +53,6 @@ class Example:
         change: Pictures = self.change.mean(2)
         return np.abs(change)
 
-    @property
-    def attack_map(self) -> Pictures:
-        """The attack map on its own scale; see :func:`scaled`."""
-        return scaled(self.perturbation)
-
     def attacked(self, magnification: float) -> Pictures:
         """The attacked image with its perturbation magnified."""
         return np.clip(self.image + magnification * self.change, 0, 1)
