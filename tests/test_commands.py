@@ -212,7 +212,7 @@ BAD = [
     ),
     (f"train.py --model test_resnet {DATA} harmonize=maybe", "expected harmonize true or false, got maybe"),
     (f"train.py --model test_resnet {DATA} recipe.optimzer=sgd", "did you mean recipe.optimizer=sgd?"),
-    (f"train.py --model test_resnet {DATA} recipe=nosuch", "expected recipe of fel2022"),
+    (f"train.py --model test_resnet {DATA} recipe=nosuch", "expected recipe of cyborg, fel2022, "),
     (f"train.py --model test_resnet {DATA} recipe.lr=abc", "expected recipe.lr to be a number, got 'abc'"),
     (f"train.py --model test_resnet {DATA} --seed abc", "expected seed to be a whole number, got 'abc'"),
     (f"train.py --model test_resnet {DATA} --seed true", "expected seed to be a whole number, got True"),

@@ -238,7 +238,9 @@ class HarmonizerModule(L.LightningModule):
         """Return the radius of the attack at this step."""
         settings, warmup = self.loss_settings, self.loss_settings.adversarial_warmup_epochs
         updates = self._updates(settings.adversarial_start + warmup)
-        step = self.global_step - round(settings.adversarial_start * updates * (self.trainer.max_epochs or 0))
+        step = self.global_step
+        if settings.adversarial_start > 0:
+            step -= round(settings.adversarial_start * updates * (self.trainer.max_epochs or 0))
         if step < 0:
             return 0.0
         return warmed_up(step, value=settings.adversarial_eps, warmup_epochs=warmup, updates_per_epoch=updates)

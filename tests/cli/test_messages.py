@@ -30,7 +30,7 @@ SLIPS = [
     ("evaluate", "--experiment demo_par", "did you mean train.py experiment=demo_pair?"),
     ("train", "--data imagenet", "got 'imagenet'; try --data folder data.folder=FOLDER for data of your own"),
     ("evaluate", "--data imagenet", "got 'imagenet'; try --data folder data.folder=FOLDER for data of your own"),
-    ("train", "--recipe fel2023", "expected recipe of fel2022, "),
+    ("train", "--recipe fel2023", "expected recipe of cyborg, fel2022, "),
     ("train", "--trainer dpp", "try trainer=ddp"),
     ("train", "--logger wandbb", "try logger=wandb"),
     ("train", "--attack ddm", "try attack=ddn or attack=foolbox:NAME"),

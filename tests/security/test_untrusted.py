@@ -162,7 +162,7 @@ def test_what_is_no_file_is_not_opened(tmp_path, made):
 
 
 def check(field, value):
-    schema._check({field: value}, {field: str}, "summary", "model")
+    schema.check_fields({field: value}, {field: str}, "summary", "model")
 
 
 def test_a_results_archive_that_would_grow_is_refused(tmp_path, monkeypatch):
