@@ -76,7 +76,8 @@ def main() -> None:
     for seed in options.seeds:
         for name in () if options.table else options.names or POINTS:
             run(name, seed, options)
-    points = {folder.name: load_results(folder) for folder in sorted((options.out / "results").glob("*-seed-*"))}
+    measured = sorted((options.out / "results").glob("[!.]*-seed-*/summary.json"))
+    points = {path.parent.name: load_results(path.parent) for path in measured}
     if not points:
         parser.error(f"expected results in {options.out / 'results'}, found none; run without --table")
     print(table(points))
