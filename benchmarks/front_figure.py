@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from harmonizer.report.label_placement import place_labels
+from harmonizer.report.model_labels import draw_label
 from harmonizer.report.style import FAINT, INK, new_figure, styled
 
 Seeds = Sequence[Sequence[float]]
@@ -99,13 +100,5 @@ def _name(axes: Axes, names: Sequence[str], seeds: Sequence[NDArray[np.float64]]
     sizes = [(0.56 * SIZE * len(name), 1.2 * SIZE) for name in names]  # a letter is about 0.56 of its size wide
     bounds = (left, bottom, right, top)
     for label in place_labels(points, range(len(names)), sizes, bounds, lines=lines, must=len(names)):
-        line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
-        axes.annotate(
-            names[label.index],
-            values[label.index],
-            (label.x - points[label.index, 0], label.y - points[label.index, 1]),
-            textcoords="offset points",
-            fontsize=SIZE,
-            va="bottom",
-            arrowprops=line if label.leader else None,
-        ).set_in_layout(False)
+        i = label.index
+        draw_label(axes, names[i], label, points[i], values[i], fontsize=SIZE)

@@ -10,9 +10,8 @@ START, END = "<!-- recipes: python -m configs.table --write -->\n", "<!-- end of
 RECIPES = ("fel2022", "fel2022_original", "pseudo2023", "modern", "joint")  # in the order of their years
 FROM_DATA = "the data's"  # what a recipe leaves to the data config
 BASE = re.compile(r"^defaults: \[(\w+), _self_\]", re.MULTILINE)  # the recipe whose settings a recipe takes over
-DEFAULT = re.compile(
-    r"^(\w+): \$\{oc\.select:recipe\.\1,([^}]*)\}", re.MULTILINE
-)  # what it leaves to configs/train.yaml
+# What a recipe leaves to configs/train.yaml.
+DEFAULT = re.compile(r"^(\w+): \$\{oc\.select:recipe\.\1,([^}]*)\}", re.MULTILINE)
 
 
 def read_recipe(name: str) -> dict[str, tuple[str, str]]:

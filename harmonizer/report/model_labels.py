@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,11 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from harmonizer.report.data import Model
-from harmonizer.report.label_placement import outstanding, pareto_front, place_labels
+from harmonizer.report.label_placement import Label, outstanding, pareto_front, place_labels
 from harmonizer.report.style import INK, PlotOptions, lay_out
 
 FEW = 12  # measured models: all of so few have their names
 MOST_LABELS = 18  # of models that only stand out
+Point = NDArray[np.float64]
 Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -55,19 +57,23 @@ def label_models(
     bars = [end for model in models[:FEW] if model.results is not None for end in _error_bars(model, *keys)]
     lines = [on_page(np.array(ends)) for ends in [*arrows, *bars]]
     for label in place_labels(points, order, sizes, (left, bottom, right, top), lines=lines, must=must):
-        leader = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
-        axes.annotate(
-            names[label.index],
-            values[label.index],
-            (label.x - points[label.index, 0], label.y - points[label.index, 1]),
-            textcoords="offset points",
-            fontsize=size,
-            parse_math=False,
-            color=INK if models[label.index].results is not None else "#555555",
-            va="bottom",
-            arrowprops=leader if label.leader else None,
-            zorder=6,
-        ).set_in_layout(False)
+        i = label.index
+        color = INK if models[i].results is not None else "#555555"
+        draw_label(axes, names[i], label, points[i], values[i], fontsize=size, color=color, parse_math=False, zorder=6)
+
+
+def draw_label(axes: Axes, text: str, label: Label, point: Point, value: Point, **style: Any) -> None:  # noqa: ANN401 - matplotlib's
+    """Write text where its label was placed for a point (2,) of the page that has a value (2,) on the axes."""
+    line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
+    axes.annotate(
+        text,
+        tuple(value),
+        (label.x - point[0], label.y - point[1]),
+        textcoords="offset points",
+        va="bottom",
+        arrowprops=line if label.leader else None,
+        **style,
+    ).set_in_layout(False)
 
 
 def _to_label(
