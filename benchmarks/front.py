@@ -106,17 +106,14 @@ def budget(words: list[str], passes: float) -> list[str]:
     names = {field.name for field in fields(LossSettings)}
     settings = LossSettings(**{str(name): value for name, value in config.module.items() if name in names})
     mapped = 1 if settings.supervision in WITHOUT_MAPS else MAPPED
+    mapped /= config.harmonize_every
     clean = settings.adversarial_start
-    steps = (
-        passes
-        * IMAGES
-        / BATCH
-        / sum(
-            share * of_images * step_passes(part, harmonize=harmonize)
-            for share, part in ((clean, replace(settings, adversarial="none")), (1 - clean, settings))
-            for of_images, harmonize in ((mapped, bool(config.harmonize)), (1 - mapped, False))
-        )
+    cost = sum(
+        share * of_images * step_passes(part, harmonize=harmonize)
+        for share, part in ((clean, replace(settings, adversarial="none")), (1 - clean, settings))
+        for of_images, harmonize in ((mapped, bool(config.harmonize)), (1 - mapped, False))
     )
+    steps = passes * IMAGES / BATCH / cost
     epochs = math.ceil(steps * BATCH / IMAGES)
     warmup = f"recipe.warmup_epochs={epochs / 6:.3f}"  # a sixth of the training, as in the demo pair
     return [f"recipe.epochs={epochs}", f"budget.steps_per_epoch={round(steps / epochs)}", warmup]

@@ -40,6 +40,8 @@ ADDED = {  # settings of the module that runs of earlier versions lack, as they 
     "adversarial_warmup_epochs": 0,
     "adversarial_saliency": None,
     "trades_beta": 6.0,
+    "restart": 1.0,
+    "restart_rate": 0.5,
 }
 RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
 OLD_MODULE = "harmonizer.module.HarmonizerModule"  # of runs of version 0.1, which have no mark

@@ -133,7 +133,10 @@ def build_schedule(optimizer: Optimizer, settings: OptimSettings, *, epochs: int
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched=settings.schedule,
-        num_epochs=epochs,
+        num_epochs=settings.restart * epochs,  # type: ignore[arg-type]  # a fraction is fine
+        cycle_limit=1 + (settings.restart < 1),
+        cycle_mul=1 / settings.restart - 1 or 1.0,  # the second cycle's length in units of the first
+        cycle_decay=settings.restart_rate,
         warmup_epochs=settings.warmup_epochs,  # type: ignore[arg-type]  # a fraction is fine
         warmup_lr=0.0,
         decay_epochs=settings.decay_epochs,

@@ -141,6 +141,8 @@ class OptimSettings:
         decay_epochs: Epochs after which a ``step`` schedule decays, again and again.
         milestones: Epochs at which a ``multistep`` schedule decays.
         decay_rate: Factor of a ``step`` or ``multistep`` schedule.
+        restart: Share of the training after which a ``cosine`` schedule starts anew, without a warm-up; 1 for never.
+        restart_rate: Share of ``lr`` at which it starts anew.
 
     Raises:
         TypeError: A value is of the wrong kind; the message names it, as for the next.
@@ -158,6 +160,8 @@ class OptimSettings:
     decay_epochs: NotNegative = 30.0
     milestones: Sequence[int] = ()
     decay_rate: NotNegative = 0.1
+    restart: UpToOne = 1.0
+    restart_rate: Positive = 0.5
 
     def __post_init__(self) -> None:
         """Check all values."""
