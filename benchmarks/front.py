@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,11 +107,13 @@ def budget(words: list[str], passes: float) -> list[str]:
     names = {field.name for field in fields(LossSettings)}
     settings = LossSettings(**{str(name): value for name, value in config.module.items() if name in names})
     mapped = 1 if settings.supervision in WITHOUT_MAPS else MAPPED
-    mapped /= config.harmonize_every
-    clean = settings.adversarial_start
+    mapped /= settings.harmonize_every
+    starts = settings.harmonizer_start, settings.adversarial_start
+    cuts = sorted({0.0, *starts, 1.0})
     cost = sum(
-        share * of_images * step_passes(part, harmonize=harmonize)
-        for share, part in ((clean, replace(settings, adversarial="none")), (1 - clean, settings))
+        (end - begin) * of_images * step_passes(part, harmonize=harmonize and begin >= starts[0])
+        for begin, end in pairwise(cuts)
+        for part in [settings if begin >= starts[1] else replace(settings, adversarial="none")]
         for of_images, harmonize in ((mapped, bool(config.harmonize)), (1 - mapped, False))
     )
     steps = passes * IMAGES / BATCH / cost

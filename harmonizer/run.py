@@ -32,6 +32,7 @@ RENAMED = {"window": "shuffle_window_shards"}  # settings of data that version 0
 ADDED = {  # settings of the module that runs of earlier versions lack, as they trained
     "supervision": "harmonizer",
     "masked_share": 0.5,
+    "harmonizer_start": 0.0,
     "adversarial": "none",
     "adversarial_eps": 0.5,
     "adversarial_steps": None,

@@ -155,8 +155,9 @@ class HarmonizerModule(L.LightningModule):
         check_epochs(trainer.max_epochs, optim.schedule)
         warmups = [(optim, "warmup_epochs"), (loss, "harmonizer_warmup_epochs"), (loss, "adversarial_warmup_epochs")]
         check_warmup(trainer.max_epochs or -1, **{name: getattr(part, name) for part, name in warmups})
-        if loss.adversarial_start and (trainer.max_epochs or -1) < 0:
-            raise ValueError("expected a number of epochs with adversarial_start, got no bound; try recipe.epochs=6")
+        for name in ("adversarial_start", "harmonizer_start"):
+            if getattr(loss, name) and (trainer.max_epochs or -1) < 0:
+                raise ValueError(f"expected a number of epochs with {name}, got no bound; try recipe.epochs=6")
         if self.hparams["harmonize"] and loss.supervision == "harmonizer":
             check_levels(loss.levels, self.hparams["image_size"])
         clip = trainer.gradient_clip_val
@@ -224,30 +225,20 @@ class HarmonizerModule(L.LightningModule):
     def _factor(self) -> float:
         """Return lambda at this step."""
         settings = self.loss_settings
-        if not self.hparams["harmonize"]:
+        if not self.hparams["harmonize"] or self.global_step % settings.harmonize_every:
             return 0.0
-        return warmed_up(
-            self.global_step,
-            value=settings.harmonizer_weight,
-            every=settings.harmonize_every,
-            warmup_epochs=settings.harmonizer_warmup_epochs,
-            updates_per_epoch=self._updates(settings.harmonizer_warmup_epochs),
-        )
+        return self._risen(settings.harmonizer_weight, settings.harmonizer_start, settings.harmonizer_warmup_epochs)
 
     def _eps(self) -> float:
         """Return the radius of the attack at this step."""
-        settings, warmup = self.loss_settings, self.loss_settings.adversarial_warmup_epochs
-        updates = self._updates(settings.adversarial_start + warmup)
-        step = self.global_step
-        if settings.adversarial_start > 0:
-            step -= round(settings.adversarial_start * updates * (self.trainer.max_epochs or 0))
-        if step < 0:
-            return 0.0
-        return warmed_up(step, value=settings.adversarial_eps, warmup_epochs=warmup, updates_per_epoch=updates)
+        settings = self.loss_settings
+        return self._risen(settings.adversarial_eps, settings.adversarial_start, settings.adversarial_warmup_epochs)
 
-    def _updates(self, warmup_epochs: float) -> int:
-        """Return the optimiser steps of an epoch, where a warm-up needs to know."""
-        return updates_per_epoch(self.trainer) if warmup_epochs else 1
+    def _risen(self, value: float, start: float, warmup_epochs: float) -> float:
+        """Return a value that is 0 in the first share ``start`` of the training, and then rises, at this step."""
+        updates = updates_per_epoch(self.trainer) if start or warmup_epochs else 1
+        first = round(start * updates * (self.trainer.max_epochs or 0)) if start else 0
+        return warmed_up(self.global_step - first, value=value, warmup_epochs=warmup_epochs, updates_per_epoch=updates)
 
     def on_validation_start(self) -> None:
         """Give all processes the running statistics of the first one.

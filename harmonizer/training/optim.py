@@ -148,24 +148,19 @@ def build_schedule(optimizer: Optimizer, settings: OptimSettings, *, epochs: int
     return scheduler
 
 
-def warmed_up(
-    step: int, *, value: float, every: int = 1, warmup_epochs: float = 0.0, updates_per_epoch: int = 1
-) -> float:
+def warmed_up(step: int, *, value: float, warmup_epochs: float = 0.0, updates_per_epoch: int = 1) -> float:
     """Return lambda, or the radius of the attack, at an optimiser step: it rises linearly from 0 during the warm-up.
 
     Args:
-        step: Optimiser step, from 0.
+        step: Optimiser step from the value's start; 0 is returned before it.
         value: The value after the warm-up.
-        every: Return 0 except at every n-th step. The value is not raised to make up for the others.
         warmup_epochs: May be a fraction.
         updates_per_epoch: Optimiser steps in an epoch.
 
-    >>> [warmed_up(step, value=2.0, warmup_epochs=1, updates_per_epoch=4) for step in range(6)]
-    [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]
-    >>> [warmed_up(step, value=2.0, every=3) for step in range(4)]
-    [2.0, 0.0, 0.0, 2.0]
+    >>> [warmed_up(step, value=2.0, warmup_epochs=1, updates_per_epoch=4) for step in range(-1, 6)]
+    [0.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.0]
     """
-    if step % every:
+    if step < 0:
         return 0.0
     warm = warmup_epochs * updates_per_epoch
     return value * min(1.0, step / warm) if warm > 0 else value

@@ -34,7 +34,8 @@ class LossSettings:
             maps (Boyd et al. 2023); see :mod:`harmonizer.functional.supervision`.
         masked_share: Share of the pixels that ``"sgt"`` masks.
         harmonizer_weight: Factor lambda of that loss.
-        harmonizer_warmup_epochs: Lambda rises from 0 during these epochs; may be a fraction.
+        harmonizer_start: Share of the training that comes before that loss, with lambda 0, which costs less.
+        harmonizer_warmup_epochs: Lambda rises from 0 during these epochs, from then on; may be a fraction.
         harmonize_every: Add the loss at every n-th optimiser step only.
         saliency_batch: ``"joint"`` runs all samples of a batch together, as published; ``"split"`` lets only those
             with a map pay for the saliency; ``"auto"`` splits where that changes nothing, that is where samples do
@@ -72,6 +73,7 @@ class LossSettings:
     supervision: SupervisionName = "harmonizer"
     masked_share: UpToOne = 0.5
     harmonizer_weight: NotNegative = 1.0
+    harmonizer_start: BelowOne = 0.0
     harmonizer_warmup_epochs: NotNegative = 0.0
     harmonize_every: Count = 1
     saliency_batch: Literal["auto", "joint", "split"] = "auto"
