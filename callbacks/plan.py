@@ -75,9 +75,11 @@ class TrainingPlan(L.Callback):
     def _model(self, module: HarmonizerModule) -> str:
         settings = module.hparams
         loss, kind = module.loss_settings, condition(settings)
-        kind += f" (lambda {loss.harmonizer_weight:g})" if settings["harmonize"] else ""
+        if settings["harmonize"]:
+            kind += f" (lambda {loss.harmonizer_weight:g}{_after(loss.harmonizer_start)})"
         if loss.adversarial != "none":
-            kind += f", adversarial by {loss.adversarial} (L2 {loss.adversarial_eps:g}, steps {loss.attack_steps})"
+            attack = f"L2 {loss.adversarial_eps:g}, steps {loss.attack_steps}{_after(loss.adversarial_start)}"
+            kind += f", adversarial by {loss.adversarial} ({attack})"
         start = f"from {settings['weights']}" if settings["weights"] else "from published weights"
         start = start if settings["weights"] or settings["pretrained"] else "from scratch"
         return f"{settings['model']}, {parameters(module)}, {kind}, {start}"
@@ -90,6 +92,15 @@ class TrainingPlan(L.Callback):
         lr = scaled_lr(settings.lr, settings.lr_batch, data.batch_size * trainer.world_size * steps)
         rate = f"{settings.optimizer}, lr {lr:g} ({settings.schedule})"
         return f"{self.recipe or 'of your own'}: {rate}, {trainer.max_epochs} epochs of {batches}"
+
+
+def _after(start: float) -> str:
+    """Say when a loss or an attack starts, where that is not at once.
+
+    >>> _after(0.7), _after(0.0)
+    (', after 70 % of the steps', '')
+    """
+    return f", after {100 * start:g} % of the steps" if start else ""
 
 
 def evaluation_facts(

@@ -5,6 +5,7 @@ import inspect
 import operator
 import re
 import types
+from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import instantiate
@@ -17,18 +18,39 @@ OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a re
 OmegaConf.register_new_resolver("label", model_label, replace=True)  # for the run folder
 
 STARTS = "mse", "relative_mse"  # level metric from scratch, and in its place from trained weights
+FINE = 10  # by which the default learning rate is divided where a training starts from trained weights
 
 
-def start_metric(metric: str, pretrained: bool, weights: str | None) -> str:
+def start_metric(metric: str, *start: Any) -> str:  # noqa: ANN401 - see _trained
     """Return the level metric of a training: free of the saliency's scale where it starts from trained weights.
 
-    >>> [start_metric("mse", False, None), start_metric("mse", True, None), start_metric("cosine", True, None)]
-    ['mse', 'relative_mse', 'cosine']
+    >>> starts = (False, None, "resnet50"), (True, None, "resnet50"), (False, None, "hf-hub:ORG/NAME")
+    >>> [start_metric("mse", *start) for start in starts], start_metric("cosine", True, None, "resnet50")
+    (['mse', 'relative_mse', 'relative_mse'], 'cosine')
     """
-    return STARTS[1] if metric == STARTS[0] and (pretrained or weights) else metric
+    return STARTS[1] if metric == STARTS[0] and _trained(*start) else metric
 
 
-OmegaConf.register_new_resolver("start_metric", start_metric, replace=True)
+def start_rate(rate: float, *start: Any) -> float:  # noqa: ANN401 - see _trained
+    """Return the default learning rate of a training: a tenth where it starts from trained weights.
+
+    >>> start_rate(0.5, False, None, "resnet50"), start_rate(0.5, False, "FILE.pth", "resnet50")
+    (0.5, 0.05)
+    """
+    return rate / FINE if _trained(*start) else rate
+
+
+def _trained(pretrained: bool, weights: str | None, model: str) -> bool:
+    """Return whether a training starts from trained weights, by its settings or by its model's name."""
+    if pretrained or weights or not (":" in model or Path(model).is_dir()):
+        return bool(pretrained or weights)
+    from harmonizer.models.sources import brings_weights  # which loads torch
+
+    return brings_weights(model)
+
+
+for resolver in (start_metric, start_rate):
+    OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 OWN = ("harmonizer.", "callbacks.")  # whose annotations are true
 SOURCE = re.compile(r"\$\{(?:oc\.select:|start_metric:\$\{)?([a-z_.]+)[,}]")  # of a value that is another setting's

@@ -22,6 +22,8 @@ from harmonizer.models.architecture import Architecture
 from harmonizer.models.hub import fetch_folder
 
 WEIGHTS_ALONE = (".safetensors", ".pth", ".pt", ".bin", ".h5")
+TAGGED = "torchvision", "clip"  # prefixes of names that may have a tag, .TAG, of their weights
+FOLDERS = "hf-hub", "hf_hub", "local-dir"  # prefixes of folders, which have weights
 Resolver = Callable[[str], Architecture]
 
 
@@ -59,6 +61,19 @@ def resolve(name: str | Architecture | None) -> Architecture:
         return folders.resolve(Path(name), name)
     _refuse_path(name)
     return timm_zoo.resolve(name)
+
+
+def brings_weights(name: str) -> bool:
+    """Return whether a model of this name comes with trained weights; of own code that is not known: False.
+
+    >>> [brings_weights(name) for name in ("resnet50.a1_in1k", "torchvision:resnet18.DEFAULT", "hf-hub:ORG/NAME")]
+    [False, True, True]
+    """
+    prefix, _, rest = name.partition(":")
+    if prefix in TAGGED:
+        return "." in rest
+    folder = "/" in name or not timm_zoo.is_known(name)  # as resolve reads it
+    return prefix in FOLDERS or (folder and not factories.is_code(name) and Path(name).is_dir())
 
 
 def resolve_by_name(name: str) -> Architecture:

@@ -1,5 +1,6 @@
 """A run that stops and goes on equals one that does not, bit for bit."""
 
+import math
 import time
 
 import lightning as L
@@ -24,7 +25,7 @@ def build(folder, workers=0, **loss):
         folder, model="test_vit", image_size=32, batch_size=8, crop_ratio=1.0, flip=0.5, num_workers=workers, seed=3
     )
     settings = {"harmonize": True, "warmup_epochs": 1, "seed": 3, "levels": 3}
-    return HarmonizerModule("test_vit", CLASSES, 32, **settings, **loss), data
+    return HarmonizerModule("test_vit", CLASSES, 32, **(settings | loss)), data
 
 
 class Stop(L.Callback):
@@ -50,20 +51,41 @@ FAST = {"adversarial": "fast", "adversarial_start": 0.15, "adversarial_warmup_ep
 
 CASES = [(4, 0, {}), (6, 0, {}), (9, 0, {}), (8, 2, {}), (4, 0, FAST)]
 CASES += [(4, 0, {"supervision": name}) for name in ("rrr", "sgt", "pag")]
+LATE = {"harmonizer_start": 0.5, "adversarial": "fast", "adversarial_start": 0.5, "restart": 0.5, "lr": 0.01}
+CASES += [(8, 0, LATE), (11, 0, LATE)]  # before and after the start
 
 
-class Radii(L.Callback):
+class Steps(L.Callback):
+    """Keep radius, lambda and learning rate of all steps."""
+
     def __init__(self):
-        self.radii = []
+        self.radii, self.factors, self.rates = [], [], []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.radii.append(pl_module._eps())
+        self.factors.append(pl_module._factor())
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def test_the_attack_starts_late_and_grows(folder, tmp_path):
     module, data = build(folder, 0, adversarial="pgd", adversarial_start=0.5, adversarial_warmup_epochs=0.5)
-    trainer(tmp_path, seen := Radii()).fit(module, data)
+    trainer(tmp_path, seen := Steps()).fit(module, data)
     assert seen.radii == pytest.approx([0.0] * 10 + [0.5 / 3, 1 / 3] + [0.5] * 6)
+    assert seen.factors == [1.0] * 18
+
+
+def test_the_harmonizer_starts_late_and_lambda_grows(folder, tmp_path):
+    module, data = build(folder, 0, harmonizer_weight=3.0, harmonizer_start=0.5, harmonizer_warmup_epochs=0.5)
+    trainer(tmp_path, seen := Steps()).fit(module, data)
+    assert seen.factors == pytest.approx([0.0] * 10 + [1.0, 2.0] + [3.0] * 6)
+    assert module.measured["harmonizer_loss"] > 0
+
+
+def test_the_rate_starts_anew(folder, tmp_path):
+    module, data = build(folder, 0, warmup_epochs=0, lr=0.01, restart=2 / 3, restart_rate=0.4)
+    trainer(tmp_path, seen := Steps()).fit(module, data)
+    halves = [0.5 + 0.5 * math.cos(math.pi * step / steps) for steps in (12, 6) for step in range(steps)]
+    assert seen.rates == pytest.approx([0.01 * half for half in halves[:12]] + [0.004 * half for half in halves[12:]])
 
 
 @pytest.mark.parametrize(("step", "workers", "loss"), CASES)

@@ -112,3 +112,15 @@ def test_a_message_names_the_key_that_was_typed(word, message):
 )
 def test_training_from_weights_compares_maps_by_relative_error(words, metric):
     assert module_config(*words).level_metric == metric
+
+
+@pytest.mark.parametrize("data", ["demo", "folder", "mixed"])
+def test_training_from_weights_has_a_tenth_of_the_rate(data, tmp_path):
+    scratch = module_config(f"data={data}").lr
+    names = f"model={tmp_path}", "model=torchvision:resnet18.DEFAULT", "model=hf-hub:ORG/NAME"
+    for words in (["pretrained=true"], ["weights=FILE.pth"], *([name] for name in names)):
+        config = module_config(f"data={data}", *words)
+        assert (config.lr, config.level_metric) == (pytest.approx(scratch / 10), "relative_mse")
+        assert module_config(f"data={data}", *words, "recipe.lr=0.02").lr == 0.02
+    assert module_config(f"data={data}", "model=torchvision:resnet18").lr == scratch
+    assert module_config("recipe=modern", "pretrained=true").lr == pytest.approx(0.0006)
