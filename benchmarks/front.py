@@ -35,7 +35,7 @@ POINTS = {
     "control": "",
     "fel2022": "harmonize=true",
     "modern": MODERN,
-    **{name: f"harmonize=true recipe={name}" for name in ("rrr", "sgt", "pag", "cyborg")},
+    **{name: f"harmonize=true recipe={name}" for name in ("joint", "rrr", "sgt", "pag", "cyborg")},
     "pgd-0.25": PGD + "0.25",
     "pgd-0.5": PGD + "0.5",
     "pgd-1": PGD + "1",
