@@ -14,7 +14,8 @@ from harmonizer.data.convert.arguments import PREPARE, PREPARE_CLICKS, parser
 from harmonizer.data.convert.job import Job, Options, Report
 from harmonizer.data.convert.maps import PARTICIPANTS, Disk, describe_maps
 from harmonizer.data.convert.readers.click_table import ClickOptions
-from harmonizer.data.convert.readers.discover import Found, find, fingerprint
+from harmonizer.data.convert.readers.discover import find, fingerprint
+from harmonizer.data.convert.readers.record import Found
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.convert.staging import Staging
 from harmonizer.data.convert.workers import run_jobs

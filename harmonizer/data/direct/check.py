@@ -13,8 +13,7 @@ from typing import Any
 from harmonizer.data.ceilings import measure_ceilings
 from harmonizer.data.convert.job import Converted, Options, convert_record
 from harmonizer.data.convert.maps import describe_maps, write_participants
-from harmonizer.data.convert.readers.discover import Found
-from harmonizer.data.convert.readers.record import Item, Record
+from harmonizer.data.convert.readers.record import Found, Item, Record
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.dataset import OnError
 from harmonizer.data.human_map import RAW_SIZE, SIZE, Method

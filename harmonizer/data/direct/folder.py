@@ -11,9 +11,9 @@ from typing import get_args
 from harmonizer.cli.console import print_rank_zero
 from harmonizer.data.class_names import parse_classes
 from harmonizer.data.convert.job import Options
-from harmonizer.data.convert.readers.discover import Found, find, fingerprint
+from harmonizer.data.convert.readers.discover import find, fingerprint
 from harmonizer.data.convert.readers.dispatch import read
-from harmonizer.data.convert.readers.record import Item, Record, Stack
+from harmonizer.data.convert.readers.record import Found, Item, Record, Stack
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.dataset import DamagedSample, OnError
 from harmonizer.data.direct.check import check_samples, choose_preparation, convert, encoded

@@ -10,9 +10,7 @@ import numpy as np
 
 from harmonizer.data.class_names import describe_order, name_classes, number_names
 from harmonizer.data.convert.readers.arrays import decode_map, to_map, to_pixels
-from harmonizer.data.convert.readers.discover import Found
-from harmonizer.data.convert.readers.files import read_file
-from harmonizer.data.convert.readers.record import HumanMap, Item, Pixels, Record
+from harmonizer.data.convert.readers.record import Found, HumanMap, Item, Pixels, Record
 from harmonizer.untrusted import parse_json, safe_name, shortened
 
 COLUMNS = ("image", "label", "map")
@@ -155,10 +153,7 @@ class DatasetSplit:
         """Return an encoded image; None for an array."""
         if isinstance(content, Mapping) and content.keys() == {"bytes", "path"}:
             if content["bytes"] is None and not self.from_disk and content["path"]:
-                try:
-                    return read_file(Path(content["path"]))
-                except (OSError, ValueError) as error:
-                    raise item.error(f"cannot read {content['path']} ({getattr(error, 'strerror', error)})") from None
+                return item.read(Path(content["path"]), content["path"])
             content = content["bytes"]
         if isinstance(content, bytes):
             return content

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harmonizer.data.convert.readers.files import MOST_BYTES, check_arrays, read_file
+from harmonizer.data.convert.readers.files import MOST_BYTES, check_arrays
 from harmonizer.data.convert.readers.hdf5 import read_dataset
 from harmonizer.data.convert.readers.images import IMAGE_SUFFIXES, open_image
 from harmonizer.data.convert.readers.record import HumanMap, Item, Pixels, Record, Stack
@@ -51,11 +51,7 @@ def read_map(path: Path, item: Item) -> HumanMap:
         RecordError: The file is missing, damaged or no map.
     """
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        try:
-            encoded = read_file(path)
-        except (OSError, ValueError) as error:
-            raise item.error(f"cannot read the map {path} ({getattr(error, 'strerror', error)})") from None
-        return decode_map(encoded, item)
+        return decode_map(item.read(path, f"the map {path}"), item)
     if item.member is not None:
         try:
             return to_map(read_dataset(path, item.member), item)

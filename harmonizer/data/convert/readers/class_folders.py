@@ -5,15 +5,12 @@ from pathlib import Path
 from harmonizer.data.class_names import name_classes, number_folders
 from harmonizer.data.convert.readers.map_files import MapFiles, find_maps
 from harmonizer.data.convert.readers.names import make_key
-from harmonizer.data.convert.readers.record import Item
-from harmonizer.data.convert.readers.tfrecord import RecordError
+from harmonizer.data.convert.readers.record import Found, Item
 
 SPLITS = {"train", "val", "valid", "validation", "test"}
 
 
-def find_images(
-    folder: Path, files: list[Path], classes: tuple[str, ...] | None, maps: Path | None, notes: list[str]
-) -> tuple[list[Item], list[RecordError], tuple[str, ...]]:
+def find_images(folder: Path, files: list[Path], classes: tuple[str, ...] | None, maps: Path | None) -> Found:
     """List the images of a folder with one subfolder per class.
 
     Args:
@@ -21,10 +18,6 @@ def find_images(
         files: Its images.
         classes: Class names; None takes the subfolders'.
         maps: Where their maps are (:func:`find_maps`).
-        notes: What is passed over is added.
-
-    Returns:
-        Samples, problems, and class names.
 
     Raises:
         FileNotFoundError: There is no folder of maps.
@@ -43,7 +36,7 @@ def find_images(
     except ValueError as error:
         raise ValueError(f"{folder}/{error}") from None
     empty = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
-    empty = [path for path in empty if path.name not in found]
+    empty, notes = [path for path in empty if path.name not in found], []
     if empty:
         notes.append(f"{folder}: {len(empty)} folders hold no image and are no classes; first {empty[0]}")
     of_maps = MapFiles() if maps is None else find_maps(maps)
@@ -62,4 +55,4 @@ def find_images(
     ]
     if unused := of_maps.unused(matched):
         notes.append(f"{maps}: {len(unused)} maps belong to no image; first {unused[0].member or unused[0].path}")
-    return items, of_maps.problems, names
+    return Found(items, of_maps.problems, names, notes)

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +19,8 @@ from harmonizer.data.convert.readers.click_table import (
     scan,
 )
 from harmonizer.data.convert.readers.names import make_key
-from harmonizer.data.convert.readers.record import Item
+from harmonizer.data.convert.readers.record import Found, Item
 from harmonizer.data.convert.readers.tfrecord import RecordError
-
-
-class FoundClicks(NamedTuple):
-    """What a table of clicks holds.
-
-    Attributes:
-        items: One per image.
-        problems: Lines that cannot be read, and images that are not there.
-        classes: Class names.
-        filtered: What does not count, with how many and why.
-    """
-
-    items: list[Item]
-    problems: list[RecordError]
-    classes: tuple[str, ...]
-    filtered: list[RecordError]
 
 
 def is_click_table(path: Path) -> bool:
@@ -48,7 +31,7 @@ def is_click_table(path: Path) -> bool:
 
 def find_clicks(
     path: Path, images: Path | None, options: ClickOptions, classes: tuple[str, ...] | None = None
-) -> FoundClicks:
+) -> Found:
     """List the images of a table of clicks; the clicks themselves are read again, image by image.
 
     Args:
@@ -87,7 +70,7 @@ def find_clicks(
         raise ValueError(f"{path}: {error}") from None
     items = [item._replace(label=labels[name.partition("/")[0]]) for item, name in zip(items, names, strict=True)]
     filtered = [RecordError(str(path), None, f"{count} {what}") for what, count in trials.filtered.items() if count]
-    return FoundClicks(items, problems, found, filtered)
+    return Found(items, problems, found, filtered=filtered)
 
 
 def read_trials(item: Item, size: tuple[int, int], options: ClickOptions) -> Clicks:

@@ -1,7 +1,6 @@
 """List the samples of sources without reading them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,30 +8,11 @@ from harmonizer.data.class_names import describe_order, imagenet_classes
 from harmonizer.data.convert.readers.class_folders import find_images
 from harmonizer.data.convert.readers.click_table import ClickOptions
 from harmonizer.data.convert.readers.clicks import find_clicks, is_click_table
-from harmonizer.data.convert.readers.listing import TFRECORD_SUFFIX, list_source
+from harmonizer.data.convert.readers.listing import TFRECORD_SUFFIX, Listing, list_source
 from harmonizer.data.convert.readers.names import make_key, with_unique_keys
-from harmonizer.data.convert.readers.record import Item
+from harmonizer.data.convert.readers.record import Found, Item
 from harmonizer.data.convert.readers.table import read_table
 from harmonizer.data.convert.readers.tfrecord import RecordError, index_records
-
-
-@dataclass
-class Found:
-    """Samples of all sources, in order.
-
-    Attributes:
-        items: What can be read.
-        problems: What cannot, as seen so far.
-        classes: Class names.
-        notes: The order of the classes and what was passed over, in words.
-        filtered: Trials of raw clicks that do not count, with how many and why; they are no problems.
-    """
-
-    items: list[Item] = field(default_factory=list)
-    problems: list[RecordError] = field(default_factory=list)
-    classes: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)
-    filtered: list[RecordError] = field(default_factory=list)
 
 
 def find(
@@ -61,12 +41,15 @@ def find(
     _refuse_repeated(sources)
     found = Found()
     for source in sources:
-        items, problems, names = _find_source(source, classes, maps, images, clicks or ClickOptions(), found)
-        if found.classes not in ((), names):
+        listing = list_source(source)
+        one = _find_source(source, listing, classes, maps, images, clicks or ClickOptions())
+        if found.classes not in ((), one.classes):
             raise ValueError(f"{source} has other classes than the sources before it; name all of them with --classes")
-        found.classes = names
-        found.items += [item._replace(wants_map=item.wants_map and not allow_missing_map) for item in items]
-        found.problems += problems
+        found.classes = one.classes
+        found.items += [item._replace(wants_map=item.wants_map and not allow_missing_map) for item in one.items]
+        found.problems += listing.problems + one.problems
+        found.notes += listing.notes + one.notes
+        found.filtered += one.filtered
     before = [item.key for item in found.items]
     found.items = list(with_unique_keys(found.items))
     renamed = [(key, item.key) for key, item in zip(before, found.items, strict=True) if item.key != key]
@@ -78,41 +61,35 @@ def find(
 
 def _find_source(
     source: Path,
+    listing: Listing,
     classes: tuple[str, ...] | None,
     maps: Path | None,
     images: Path | None,
     clicks: ClickOptions,
-    found: Found,
-) -> tuple[list[Item], list[RecordError], tuple[str, ...]]:
-    """List one source's samples, problems and classes; add to the notes, and to what is filtered, of ``found``."""
-    kind, members, problems, passed_over = list_source(source)
-    found.notes += passed_over
+) -> Found:
+    """List the samples of one source's files."""
+    kind, members = listing.kind, listing.files
     if kind == "image":
         if not source.is_dir():
             raise ValueError(f"{source} is a single image without a label; give its folder, or a CSV table")
-        items, of_maps, names = find_images(source, members, classes, maps, found.notes)
-        return items, problems + of_maps, names
+        return find_images(source, members, classes, maps)
     if maps is not None:
         raise ValueError(f"--maps goes with folders of images; {source} holds {kind} files")
     if kind == "table":
         if len(members) > 1:
             raise ValueError(f"{source} holds {len(members)} tables; give them one by one")
         if is_click_table(members[0]):
-            of_clicks = find_clicks(members[0], images, clicks, classes)
-            found.filtered += of_clicks.filtered
-            return of_clicks.items, problems + of_clicks.problems, of_clicks.classes
-        items, of_rows, names = read_table(members[0], classes)
-        return items, problems + of_rows, names
-    names = classes or imagenet_classes()
+            return find_clicks(members[0], images, clicks, classes)
+        return read_table(members[0], classes)
+    found = Found(classes=classes or imagenet_classes())
     if kind == "array":
         relative = [file.relative_to(source) if source.is_dir() else Path(file.name) for file in members]
         pairs = zip(members, relative, strict=True)
-        items = [Item("arrays", make_key(name), str(file), wants_map=True) for file, name in pairs]
-        return items, problems, names
-    records = Found(problems=problems)
+        found.items = [Item("arrays", make_key(name), str(file), wants_map=True) for file, name in pairs]
+        return found
     for file in members:
-        _index(file, records)
-    return records.items, records.problems, names
+        _index(file, found)
+    return found
 
 
 def _refuse_repeated(sources: Sequence[Path]) -> None:

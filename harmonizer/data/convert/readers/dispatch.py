@@ -6,7 +6,6 @@ from harmonizer.data.convert.readers.arrays import read_arrays, read_map
 from harmonizer.data.convert.readers.click_table import ClickOptions
 from harmonizer.data.convert.readers.clicks import read_trials
 from harmonizer.data.convert.readers.examples import read_example
-from harmonizer.data.convert.readers.files import read_file
 from harmonizer.data.convert.readers.images import open_image
 from harmonizer.data.convert.readers.record import HumanMap, Item, Record
 
@@ -32,10 +31,7 @@ def _read_image_file(item: Item, clicks: ClickOptions) -> Record:
     """Read an image file, and its map's or its clicks."""
     assert item.label is not None
     path = Path(item.image or item.file)
-    try:
-        encoded = read_file(path)
-    except (OSError, ValueError) as error:
-        raise item.error(f"cannot read {path.name} ({getattr(error, 'strerror', error)})") from None
+    encoded = item.read(path, path.name)
     if not encoded:
         raise item.error(f"{path.name} is empty" if item.image else "the file is empty")
     if item.kind == "clicks":

@@ -29,17 +29,6 @@ def check_file(path: Path) -> None:
         raise ValueError(f"it has {status.st_size} bytes, expected at most {MOST_BYTES}")
 
 
-def read_file(path: Path) -> bytes:
-    """Return a file's bytes.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: As :func:`check_file`.
-    """
-    check_file(path)
-    return path.read_bytes()
-
-
 def check_arrays(path: Path) -> None:
     """Check what an NPY, NPZ or ``.pth`` file announces before any of it is loaded.
 

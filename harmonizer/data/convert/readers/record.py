@@ -1,12 +1,14 @@
 """One sample of a source: where it is, and what it holds."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harmonizer.data.clicks import Clicks
+from harmonizer.data.convert.readers.files import check_file
 from harmonizer.data.convert.readers.tfrecord import Extent, RecordError
 
 Kind = Literal["example", "image", "arrays", "clicks"]
@@ -47,6 +49,18 @@ class Item(NamedTuple):
     def error(self, reason: str) -> RecordError:
         """Return an error that names this sample."""
         return RecordError(self.file, self.record, reason)
+
+    def read(self, path: Path, name: str) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            RecordError: It cannot be read (:func:`check_file`); the message calls it ``name``.
+        """
+        try:
+            check_file(path)
+            return path.read_bytes()
+        except (OSError, ValueError) as error:
+            raise self.error(f"cannot read {name} ({getattr(error, 'strerror', error)})") from None
 
     def check_map(self, human: "HumanMap | None") -> None:
         """Refuse a sample without a map, unless that is allowed."""
@@ -92,6 +106,25 @@ class HumanMap:
         if None not in (self.meaning, said) and self.meaning != said:
             raise item.error(f"the file says that its stack is of {self.meaning}, got --stack {said}")
         return self.stack if (self.meaning or said) == "participants" else None
+
+
+@dataclass
+class Found:
+    """Samples of sources, in order.
+
+    Attributes:
+        items: What can be read.
+        problems: What cannot, as seen so far.
+        classes: Class names.
+        notes: The order of the classes and what was passed over, in words.
+        filtered: Trials of raw clicks that do not count, with how many and why; they are no problems.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    problems: list[RecordError] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    filtered: list[RecordError] = field(default_factory=list)
 
 
 @dataclass

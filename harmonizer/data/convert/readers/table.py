@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harmonizer.data.class_names import name_classes, number_names
 from harmonizer.data.convert.readers.names import make_key
-from harmonizer.data.convert.readers.record import Item
+from harmonizer.data.convert.readers.record import Found, Item
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.untrusted import shortened
 
@@ -16,22 +16,19 @@ COLUMNS = ("image", "label", "map")
 LIKE_A_MAP = r"(^|[^a-z])(heat)?maps?([^a-z]|$)|saliency|clickme"
 
 
-def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item], list[RecordError], tuple[str, ...]]:
+def read_table(path: Path, classes: tuple[str, ...] | None) -> Found:
     """List a table's samples; paths are relative to the table's folder, and may not lead out of it.
 
     Args:
         path: CSV with a header: ``image``, ``label`` (number or class name) and, where there are maps, ``map``.
         classes: Class names; None takes them from the labels, which must then be names.
 
-    Returns:
-        Samples, problems, and class names.
-
     Raises:
         ValueError: A column is missing or named otherwise, or there are no class names.
     """
     columns, rows = _read(path)
     if not columns:
-        return [], [RecordError(str(path), None, "the file is empty")], classes or ()
+        return Found(problems=[RecordError(str(path), None, "the file is empty")], classes=classes or ())
     missing = sorted({"image", "label"} - set(columns))
     if missing:
         raise ValueError(
@@ -69,7 +66,7 @@ def read_table(path: Path, classes: tuple[str, ...] | None) -> tuple[list[Item],
             continue
         key = make_key(Path(row["image"]))
         items.append(Item("image", key, str(path), line, image=image, label=label, human=human, wants_map=has_maps))
-    return items, problems, classes
+    return Found(items, problems, classes)
 
 
 def _read(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
