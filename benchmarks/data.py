@@ -19,11 +19,12 @@ import torch
 import torchvision
 from kornia.constants import DataKey
 from PIL import Image
+from torch.utils.data import default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from harmonizer.data import prepare_human_map
-from harmonizer.data.dataset import SampleIndex, ShardDataset, collate
+from harmonizer.data.dataset import SampleIndex, ShardDataset
 from harmonizer.data.image import decode_image, decode_rgb
 from harmonizer.data.loader import TrainLoader
 from harmonizer.data.mixture import Mixture, Part
@@ -90,7 +91,7 @@ def stages(place: Path, interpolation: str) -> dict[str, Run]:
             transform.write(*pair, seed=seed, pixels=pixels, importance=importance) for seed, pair in enumerate(decoded)
         ],
         "collate (copy; the pipeline writes in place)": lambda: [
-            collate(items) for _ in range(0, len(folder), len(items))
+            default_collate(items) for _ in range(0, len(folder), len(items))
         ],
         "whole pipeline": lambda: [None for _ in loader],
     }

@@ -75,6 +75,12 @@ def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> 
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def cache_folder(name: str) -> Path:
+    """Return a folder in the user's cache, by the XDG convention; it need not exist."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "harmonizer" / name
+
+
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes."""
     with path.open("rb") as file:

@@ -59,6 +59,11 @@ def is_rank_zero() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def model_label(name: str) -> str:
     """Return what tables, figures and folders call a model.
 

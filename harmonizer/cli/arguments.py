@@ -12,7 +12,7 @@ def parser_of(module: str, doc: str | None) -> argparse.ArgumentParser:
     summary, _, rest = (doc or "").partition("\n\n")
     return argparse.ArgumentParser(
         prog=f"python -m {module}",
-        description=summary.partition(":")[0] + ".",
+        description=summary.partition(":")[0].removesuffix(".") + ".",
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

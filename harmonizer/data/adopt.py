@@ -17,10 +17,10 @@ from harmonizer.cli.arguments import parser_of
 from harmonizer.data.class_names import parse_classes
 from harmonizer.data.convert.readers.names import natural
 from harmonizer.data.progress import show_progress
-from harmonizer.data.shards.cache import cache_folder
 from harmonizer.data.shards.manifest import NAME, Manifest, read_manifest, write_manifest
 from harmonizer.data.shards.tar_index import any_repeated
 from harmonizer.data.shards.validate import ShardReport, validate_shard
+from harmonizer.files import cache_folder
 from harmonizer.untrusted import MOST_CLASSES, is_name, shortened
 
 log = logging.getLogger(__name__)

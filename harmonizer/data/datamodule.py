@@ -1,6 +1,5 @@
 """The data module: training and validation shards, of one folder or of several mixed, split over processes."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from harmonizer.data.shards.remote import GIGABYTE, RemoteCache
 from harmonizer.data.shards.sources import Source, open_manifests, parse_sources
 from harmonizer.data.transforms import JointTransform
 from harmonizer.models import Architecture, evaluation_geometry, model_image_size
+from harmonizer.run import usable_cores
 
 MOST_WORKERS = 8  # of a process, unless it is told a number
 
@@ -122,7 +122,7 @@ class ShardData(L.LightningDataModule):
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.eval_batch_size = eval_batch_size
-        num_workers = min(_cores(), MOST_WORKERS) if num_workers is None else num_workers
+        num_workers = min(usable_cores(), MOST_WORKERS) if num_workers is None else num_workers
         self.workers: dict[str, Any] = {"num_workers": num_workers, "start_method": start_method}
         self.seed = seed
         self.on_error = on_error
@@ -218,12 +218,9 @@ class ShardData(L.LightningDataModule):
         Raises:
             ValueError: None of the training samples has one.
         """
-        shards = [shard for manifest in self._manifests()[1:] for shard in manifest.shards]
-        if not any(shard.maps for shard in shards):
-            locations, samples = (
-                ", ".join(str(source.location) for source in self.sources),
-                sum(s.samples for s in shards),
-            )
+        training = self.training()
+        if not any(shard.maps for _, manifest in training for shard in manifest.shards):
+            locations, samples = ", ".join(place for place, _ in training), sum(found.samples for _, found in training)
             raise ValueError(
                 f"expected human maps to harmonize with, but none of the {samples} samples in {locations} has one; "
                 "convert them with --maps, or leave out --harmonize"
@@ -231,9 +228,7 @@ class ShardData(L.LightningDataModule):
 
     def training(self) -> list[tuple[str, Manifest]]:
         """Return each training folder with its manifest."""
-        return [
-            (str(source.location), found) for source, found in zip(self.sources, self._manifests()[1:], strict=True)
-        ]
+        return [(str(source.location), found) for source, found in self._opened()]
 
     def digests(self) -> dict[str, str]:
         """Return the sha256 of each training folder's manifest, by the folder."""
@@ -245,29 +240,22 @@ class ShardData(L.LightningDataModule):
             self._training = open_manifests([self.val, *(source.location for source in self.sources)], self._opener)
         return self._training
 
+    def _opened(self) -> list[tuple[Source, Manifest]]:
+        """Return each source with its manifest."""
+        return list(zip(self.sources, self._manifests()[1:], strict=True))
+
     def _training_folders(self) -> list[SampleFolder]:
         """Return the opened training folders."""
-        return [
-            self._opener.folder(source.location, manifest)
-            for source, manifest in zip(self.sources, self._manifests()[1:], strict=True)
-        ]
+        return [self._opener.folder(source.location, manifest) for source, manifest in self._opened()]
 
     def _mixture(self) -> Mixture:
         """Return which samples the epochs hold."""
-        parts = [
-            Part([shard.samples for shard in manifest.shards], source.weight)
-            for source, manifest in zip(self.sources, self._manifests()[1:], strict=True)
-        ]
+        parts = [Part([shard.samples for shard in found.shards], source.weight) for source, found in self._opened()]
         return Mixture(parts, seed=self.seed, shuffle_window_shards=self.shuffle_window_shards, repeat=self.repeat)
 
     def _place(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes, both known in the main process."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-
-def _cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def demo_data(**settings: object) -> ShardData:

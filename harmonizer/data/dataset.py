@@ -156,17 +156,6 @@ class ShardDataset(Dataset[Item]):
         return label, human is not None, f"{sample.shard}/{sample.key}" if len(self.folders) > 1 else sample.name
 
 
-def collate(items: Sequence[Item]) -> Batch:
-    """Stack items into a batch."""
-    return Batch(
-        images=torch.stack([item.image for item in items]),
-        labels=torch.tensor([item.label for item in items]),
-        human_map=torch.stack([item.human_map for item in items]),
-        has_map=torch.tensor([item.has_map for item in items]),
-        keys=[item.key for item in items],
-    )
-
-
 def _find_image(sample: RawSample) -> str:
     """Return the extension of the sample's image."""
     for extension in IMAGE_EXTENSIONS:

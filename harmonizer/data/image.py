@@ -5,13 +5,9 @@ import struct
 import warnings
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
-
-try:
-    import simplejpeg
-except ImportError:
-    simplejpeg = None
 
 SHARD_FORMATS = ("JPEG", "PNG", "WEBP")  # Pillow's names; nothing else is tried, for some readers start programs
 SOURCE_FORMATS = (*SHARD_FORMATS, "BMP", "GIF", "TIFF", "PPM")  # what the converter takes
@@ -40,13 +36,12 @@ Pixels = NDArray[np.uint8]
 def decode_rgb(encoded: bytes) -> Pixels:
     """Decode an image of 8 bits a channel to RGB, (H,W,3), upright.
 
-    JPEG goes through simplejpeg where that is installed: it gives Pillow's pixels (both take libjpeg-turbo's accurate
-    DCT), faster.
+    JPEG goes through simplejpeg: it gives Pillow's pixels (both take libjpeg-turbo's accurate DCT), faster.
 
     Raises:
         ValueError: As :func:`decode_image`, or the image has more bits.
     """
-    if simplejpeg is not None and _is_plain_jpeg(encoded):
+    if _is_plain_jpeg(encoded):
         try:
             pixels: Pixels = simplejpeg.decode_jpeg(encoded)
             return pixels

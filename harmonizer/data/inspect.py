@@ -4,7 +4,6 @@ Everything is read and decoded. Counts, sizes, classes, human maps and all probl
 with the maps overlaid is drawn. Exit status: 0 in order; 1 problems; 2 wrong usage.
 """
 
-import argparse
 import os
 import sys
 from collections import Counter
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from harmonizer.cli.arguments import parser_of
 from harmonizer.data.adopt import find_shards, name_some
 from harmonizer.data.progress import show_progress
 from harmonizer.data.shards.manifest import NAME, Manifest, read_manifest
@@ -128,9 +128,7 @@ def describe(manifest: Manifest | None, reports: Sequence[ShardReport]) -> Itera
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m harmonizer.data.inspect", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = parser_of("harmonizer.data.inspect", __doc__)
     parser.add_argument("location", type=Path, metavar="FOLDER_OR_SHARD")
     parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), metavar="PNG", help="(%(default)s)")
     parser.add_argument("--images", type=int, default=24, metavar="N", help="on the sheet; 0 draws none (%(default)s)")

@@ -72,7 +72,11 @@ class BatchLoader(DataLoader[Any]):
                 if self.skipped <= NAMED:
                     log.warning("skipped: %s%s", problem, "; more are counted only" * (self.skipped == NAMED))
             if isinstance(self.batch_sampler, EvaluationBatches):
-                _note_names(batch.keys, names, self.dataset)
+                for name in batch.keys:  # metrics and results would take two images for one
+                    if name in names:
+                        place = self.dataset.folders[0].location  # type: ignore[attr-defined]
+                        raise ValueError(f"two samples of {place} are named {name!r}; {REPEATED}")
+                    names.add(name)
             if batch.keys:
                 yield batch
             else:
@@ -149,18 +153,6 @@ class TrainLoader(BatchLoader):
     def _lost(self, problems: list[str]) -> None:
         """Refuse to train with fewer steps than on the other processes."""
         raise ValueError(f"no sample of a whole batch can be used; the first: {problems[0]}")
-
-
-def _note_names(batch: list[str], names: set[str], dataset: Any) -> None:  # noqa: ANN401 - torch calls it so
-    """Add the names of an evaluation's images to those before.
-
-    Raises:
-        ValueError: One comes again: metrics and results would take two images for one.
-    """
-    for name in batch:
-        if name in names:
-            raise ValueError(f"two samples of {dataset.folders[0].location} are named {name!r}; {REPEATED}")
-        names.add(name)
 
 
 def _as_loaded(loaded: Any) -> Any:  # noqa: ANN401 - a LoadedBatch; the data set has collated it already

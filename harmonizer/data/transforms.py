@@ -191,7 +191,8 @@ class JointTransform:
             square = Image.new(image.mode, (self.size, self.size), fill)
             square.paste(image, (-left, -top))
             return square
-        return _crop(image, (left, top, left + self.size, top + self.size))
+        box = (left, top, left + self.size, top + self.size)
+        return image if box == (0, 0, *image.size) else image.crop(box)
 
     def _resized(self, width: int, height: int, side: int) -> tuple[int, int]:
         """Return the width and height to which the evaluation geometry resizes an image."""
@@ -230,11 +231,6 @@ def map_values(picture: Image.Image) -> NDArray[np.float32]:
     largest = 255 if values.dtype == np.uint8 else 65535
     scaled: NDArray[np.float32] = np.divide(values, np.float32(largest), dtype=np.float32)
     return scaled
-
-
-def _crop(picture: Image.Image, box: Box) -> Image.Image:
-    """Crop, or return the image itself when all of it is wanted."""
-    return picture if box == (0, 0, *picture.size) else picture.crop(box)
 
 
 def _resize(picture: Image.Image, width: int, height: int, resampling: Image.Resampling) -> Image.Image:

@@ -7,7 +7,6 @@ trial, rt, object_response, category, condition and imagename, one row per trial
 name, as there (``..._dog10-bird2.png``), and by its condition where several have one of that name.
 """
 
-import argparse
 import csv
 import hashlib
 import json
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 from harmonizer.cli import clear_errors
+from harmonizer.cli.arguments import parser_of
 from harmonizer.data.image import decode_rgb
 from harmonizer.data.transforms import JointTransform
 from harmonizer.evaluation.load import load
@@ -235,9 +235,7 @@ def _rows(
 @clear_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m harmonizer.evaluation.behaviour", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = parser_of("harmonizer.evaluation.behaviour", __doc__)
     parser.add_argument("model", help="any name of docs/models.md with ImageNet's 1000 classes")
     parser.add_argument("--pretrained", action="store_true", help="with its published weights")
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="searched with its subfolders")

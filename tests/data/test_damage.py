@@ -13,7 +13,7 @@ from harmonizer.data.dataset import SampleIndex, ShardDataset
 from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches
 from harmonizer.data.shards.reader import ShardFolder
-from harmonizer.data.shards.tar_index import index_shard
+from harmonizer.data.shards.tar_index import read_contents
 from harmonizer.data.transforms import JointTransform
 
 KEY = "s00009"  # the damaged sample, the second of shard 000001.tar
@@ -175,7 +175,7 @@ def test_names_of_every_tar_dialect(tmp_path):
                 archive.addfile(info, io.BytesIO(bytes([number]) * info.size))
         found = {
             f"{sample.key}.{extension}": tuple(place)
-            for sample in index_shard(path)
+            for sample in read_contents(path).samples
             for extension, place in sample.members.items()
         }
         with tarfile.open(path) as archive:

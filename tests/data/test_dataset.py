@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from shard_data import CLASSES, png, sample, write_folder
 
-from harmonizer.data.dataset import SampleIndex, ShardDataset, collate
+from harmonizer.data.dataset import SampleIndex, ShardDataset
 from harmonizer.data.shards.writer import write_shards
 from harmonizer.data.transforms import JointTransform
 
@@ -45,7 +45,7 @@ def test_samples_come_back_as_they_were_written(folder):
             np.testing.assert_allclose(item.human_map, values / 255, atol=1e-7)
         else:
             assert not item.human_map.any()
-    batch = collate([dataset[SampleIndex(i, 0)] for i in range(3)])
+    batch = dataset.__getitems__([SampleIndex(i, 0) for i in range(3)]).batch
     assert batch.images.shape == (3, 3, 32, 32)
     assert batch.has_map.tolist() == [False, True, True]
 

@@ -13,7 +13,7 @@ from harmonizer.data.loader import BatchLoader
 from harmonizer.data.sampling import EvaluationBatches
 from harmonizer.data.shards.manifest import NAME, Manifest, Shard, read_manifest, write_manifest
 from harmonizer.data.shards.reader import ShardFolder
-from harmonizer.data.shards.tar_index import index_shard
+from harmonizer.data.shards.tar_index import read_contents
 from harmonizer.data.shards.writer import write_shard, write_shards
 
 KEYS = st.sampled_from(["a", "b", "C", "c", "d/a", "0.tar/a", "\N{SNOWMAN}"])
@@ -38,7 +38,7 @@ def test_each_sample_is_found_exactly_once_or_named(tmp_path_factory, shards):
     if twice:
         with pytest.raises(ValueError, match=twice):
             for path in find_shards(folder):
-                index_shard(path)
+                read_contents(path)
         with pytest.raises(ValueError, match="twice"):
             adopted(folder)
         assert any("twice" in problem for problem in inspect(folder)[2])
@@ -57,7 +57,7 @@ def test_each_sample_is_found_exactly_once_or_named(tmp_path_factory, shards):
 def test_two_images_in_lower_and_upper_case_are_one_name(tmp_path):
     write_tar(tmp_path / "x.tar", [*members("a", 0), entry("a.PNG", IMAGE)])
     with pytest.raises(ValueError, match=r"x\.tar holds 'a\.PNG' twice"):
-        index_shard(tmp_path / "x.tar")
+        read_contents(tmp_path / "x.tar")
 
 
 def test_a_sample_twice_ends_the_loader_despite_the_manifest(tmp_path):

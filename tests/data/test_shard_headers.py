@@ -16,7 +16,7 @@ from harmonizer.data.loader import BatchLoader
 from harmonizer.data.sampling import EvaluationBatches
 from harmonizer.data.shards.manifest import NAME
 from harmonizer.data.shards.reader import ShardFolder
-from harmonizer.data.shards.tar_index import index_shard, read_contents
+from harmonizer.data.shards.tar_index import read_contents
 
 
 def broken(size=None, *, name=b"a.png", kind=b"0", content=b""):
@@ -70,7 +70,7 @@ def test_headers_that_lie_are_errors_that_name_the_shard(name, tmp_path):
     path = tmp_path / "x.tar"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="shard") as error:
-        index_shard(path)
+        read_contents(path)
     assert str(path) in str(error.value) and message in str(error.value)
     assert message in inspect(tmp_path)[2][0]
 
@@ -95,12 +95,12 @@ def test_a_long_name_before_a_long_link_stays(tmp_path):
     path = tmp_path / "x.tar"
     parts = (broken(kind=b"L", content=b"name.png")[:-1024], broken(kind=b"K", content=b"target")[:-1024], broken())
     path.write_bytes(b"".join(parts))
-    assert [sample.key for sample in index_shard(path)] == ["name"]
+    assert [sample.key for sample in read_contents(path).samples] == ["name"]
 
 
 def test_what_is_no_file_is_refused_and_not_opened(tmp_path):
     os.mkfifo(tmp_path / "x.tar")
-    for use in (index_shard, lambda path: inspect(path), lambda path: adopted(path.parent)):
+    for use in (read_contents, lambda path: inspect(path), lambda path: adopted(path.parent)):
         with pytest.raises(OSError, match=r"x\.tar is a FIFO; expected a regular file"):
             use(tmp_path / "x.tar")
     (tmp_path / "y").mkdir()
@@ -108,7 +108,7 @@ def test_what_is_no_file_is_refused_and_not_opened(tmp_path):
     with pytest.raises(OSError, match=r"x\.tar is a device; expected a regular file"):
         adopted(tmp_path / "y")
     with pytest.raises(OSError, match="is a folder"):
-        index_shard(tmp_path / "y")
+        read_contents(tmp_path / "y")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("absent.json")], ids=["pipe", "link"])

@@ -59,42 +59,31 @@ def measure_agreement(
         levels = LEVELS if score == "auc" and not any(path.suffix == ".npy" for path in files.values()) else 1
     settings = {"kind": KIND, "score": score, "iterations": iterations, "levels": levels, "seed": seed}
     keys = list(files)
-    with unfinished(folder, settings | {"images": _digest(keys)}) as (known, file):
+    over_levels = partial(_over_levels, score=score, iterations=iterations, levels=levels, device=device)
+    with unfinished(folder, settings | {"images": sha256("\n".join(keys).encode()).hexdigest()}) as (known, file):
         for index, key in enumerate(keys):
             if key not in known:
-                other = keys[_another(index, len(keys), seed, key)] if len(keys) > 1 else None
-                found = [
-                    _over_levels(files[key], None, score, iterations, levels, _seed(seed, key, "ceiling"), device),
-                    math.nan
-                    if other is None
-                    else _over_levels(
-                        files[key], files[other], score, iterations, levels, _seed(seed, key, "floor"), device
-                    ),
-                ]
-                known[key] = note(file, key, *found)
+                ceiling, floor = over_levels(files[key], None, seed=_seed(seed, key, "ceiling")), math.nan
+                if len(keys) > 1:
+                    drawn = random.Random(_seed(seed, key, "other")).randrange(len(keys) - 1)
+                    other = keys[drawn + (drawn >= index)]
+                    floor = over_levels(files[key], files[other], seed=_seed(seed, key, "floor"))
+                known[key] = note(file, key, ceiling, floor)
             advance(1)
-    return Agreement(
-        KIND,
-        score,
-        iterations,
-        levels,
-        seed,
-        {key: known[key][0] for key in keys},
-        {key: known[key][1] for key in keys},
-    )
+    ceilings, floors = ({key: known[key][side] for key in keys} for side in (0, 1))
+    return Agreement(KIND, score, iterations, levels, seed, ceilings, floors)
 
 
 def _over_levels(
-    own: Path, other: Path | None, score: Score, iterations: int, levels: int, seed: int, device: torch.device | str
+    own: Path, other: Path | None, *, score: Score, iterations: int, levels: int, seed: int, device: torch.device | str
 ) -> float:
     """Return the mean agreement over the levels of click counts."""
     read = partial(participant_maps, prepare="disk", device=device)
     found = []
     for level in range(levels):
         step = None if levels == 1 else (level, levels)
-        maps = [None if path is None else read(path, level=step) for path in (own, other)]
-        assert maps[0] is not None
-        found.append(resampled_agreement(maps[0], maps[1], score=score, iterations=iterations, seed=seed))
+        against = None if other is None else read(other, level=step)
+        found.append(resampled_agreement(read(own, level=step), against, score=score, iterations=iterations, seed=seed))
     return sum(found) / len(found)
 
 
@@ -103,32 +92,14 @@ def _seed(seed: int, key: str, what: str) -> int:
     return int(sha256(f"{seed} {what} {key}".encode()).hexdigest()[:15], 16)
 
 
-def _another(index: int, count: int, seed: int, key: str) -> int:
-    """Return the number of a random other image."""
-    drawn = random.Random(_seed(seed, key, "other")).randrange(count - 1)
-    return drawn + (drawn >= index)
-
-
-def _digest(keys: Sequence[str]) -> str:
-    """Return what identifies a set of images."""
-    return sha256("\n".join(keys).encode()).hexdigest()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     given = _parser().parse_args(arguments)
     try:
         for score in given.scores:
             with show_progress() as progress, progress.task(f"measuring {score}") as advance:
-                measured = measure_agreement(
-                    given.folder,
-                    score=score,
-                    iterations=given.iterations,
-                    levels=given.levels,
-                    seed=given.seed,
-                    device=given.device,
-                    advance=advance,
-                )
+                settings = {name: getattr(given, name) for name in ("iterations", "levels", "seed", "device")}
+                measured = measure_agreement(given.folder, score=score, advance=advance, **settings)
             write_agreement(given.folder, measured)
             sys.stdout.write(
                 f"{KIND} {score}: ceiling {measured.ceiling:.4f}, floor {measured.floor:.4f}, "

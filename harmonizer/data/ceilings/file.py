@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from harmonizer.data.shards.manifest import check_ceilings, stored_ceiling
 from harmonizer.files import atomic_write
-from harmonizer.untrusted import parse_json, shortened
+from harmonizer.untrusted import parse_json
 
 NAME = "ceilings.json"
 VERSION = 1
-DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def write_agreement(folder: Path, measured: Agreement) -> None:
     """Add ceilings to a folder's file, in place of those of the same kind and score."""
     known = [old for old in read_agreements(folder) if (old.kind, old.score) != (measured.kind, measured.score)]
     listed = sorted([*known, measured], key=lambda one: (one.kind, one.score))
-    entries = [{"ceiling": _number(one.ceiling), "floor": _number(one.floor)} | asdict(one) for one in listed]
+    entries = [
+        {"ceiling": stored_ceiling(one.ceiling), "floor": stored_ceiling(one.floor)} | asdict(one) for one in listed
+    ]
     atomic_write(folder / NAME, json.dumps({"version": VERSION, "agreements": entries}, indent=1) + "\n")
 
 
@@ -105,7 +107,7 @@ def unfinished(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[dict[st
 
 def note(file: IO[str], key: str, ceiling: float, floor: float) -> tuple[float | None, float | None]:
     """Add an image to the file of an unfinished measurement; return what is stored."""
-    stored = _number(ceiling), _number(floor)
+    stored = stored_ceiling(ceiling), stored_ceiling(floor)
     file.write(json.dumps([key, *stored]) + "\n")
     file.flush()
     return stored
@@ -113,25 +115,11 @@ def note(file: IO[str], key: str, ceiling: float, floor: float) -> tuple[float |
 
 def _parse(entry: dict[str, Any]) -> Agreement:
     """Return ceilings whose values are numbers."""
-    for name in ("ceilings", "floors"):
-        for value in entry[name].values():
-            is_number = isinstance(value, float | int) and not isinstance(value, bool)
-            if value is not None and not (is_number and math.isfinite(value)):
-                raise TypeError(f"{name} hold {shortened(value)}, expected numbers")
-    return Agreement(
-        kind=str(entry["kind"]),
-        score=str(entry["score"]),
-        iterations=int(entry["iterations"]),
-        levels=int(entry["levels"]),
-        seed=int(entry["seed"]),
-        ceilings=entry["ceilings"],
-        floors=entry["floors"],
-    )
-
-
-def _number(value: float) -> float | None:
-    """Return what is stored: None for a value that is not defined."""
-    return round(value, DECIMALS) if math.isfinite(value) else None
+    values = {name: entry[name] for name in ("ceilings", "floors")}
+    for of_one in values.values():
+        check_ceilings(of_one.values())
+    kind, score = (str(entry[name]) for name in ("kind", "score"))
+    return Agreement(kind, score, *(int(entry[name]) for name in ("iterations", "levels", "seed")), **values)
 
 
 def _mean(values: dict[str, float | None]) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harmonizer.data.ceilings.participants import participant_files, participant_maps
-from harmonizer.data.shards.manifest import Ceilings
+from harmonizer.data.shards.manifest import DECIMALS, Ceilings, stored_ceiling
 from harmonizer.functional.agreement import spearman
 
 # Random halvings of an image's participants, unless there are fewer, as for up to six people. The number is ours: no
@@ -19,7 +19,6 @@ from harmonizer.functional.agreement import spearman
 CEILING_SPLITS = 20
 # Rank correlation of two people's maps, ours: far above any that is published (0.65753 is of the mean of many).
 MOST_ALIKE = 0.9
-DECIMALS = 6  # of what is stored: below any rounding that depends on the machine
 
 
 class CeilingError(ValueError):
@@ -117,7 +116,7 @@ def measure_ceilings(
     for key, path in files.items():
         stack = participant_maps(path, device=device).values
         seed = int(sha256(key.encode()).hexdigest()[:16], 16)  # whatever other images there are
-        per_image[key] = _rounded(split_half_reliability(stack, splits=splits, seed=seed))
+        per_image[key] = stored_ceiling(split_half_reliability(stack, splits=splits, seed=seed))
         most += [most_ceiling(len(stack))] if per_image[key] is not None else []
         means = [*means[:1], *means[1:][-1:], stack.sum(0)]  # of the mean's ranks
         if len(means) > 1:
@@ -132,7 +131,7 @@ def measure_ceilings(
             f"expected at most {allowed:.4f} of so many people; try --stack thresholds or mean, if they are not "
             "maps of single participants"
         )
-    return Ceilings(splits, overall, _mean(map(_rounded, floors)), per_image)
+    return Ceilings(splits, overall, _mean(map(stored_ceiling, floors)), per_image)
 
 
 def _halvings(people: int, splits: int, seed: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
@@ -155,11 +154,6 @@ def _correlate(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape:
         return math.nan
     return float(spearman(a[None], b[None]))
-
-
-def _rounded(value: float) -> float | None:
-    """Return what is stored: None for a value that is not defined."""
-    return round(value, DECIMALS) if math.isfinite(value) else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -1,7 +1,6 @@
 """The options of the converter."""
 
 import argparse
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
@@ -14,7 +13,8 @@ from harmonizer.data.convert.readers.images import Encoding
 from harmonizer.data.convert.readers.record import Stack
 from harmonizer.data.disk import DIAMETER, LARGEST_DIAMETER
 from harmonizer.data.human_map import Preparation
-from harmonizer.data.shards.cache import cache_folder
+from harmonizer.files import cache_folder
+from harmonizer.run import usable_cores
 
 SAMPLES_PER_SHARD = 1000
 PREPARE: Preparation = "fel2022"
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--resize", type=positive, metavar="PIXELS", help="shorter side of larger images")
     add("--map-bits", type=int, choices=(8, 16), default=16, help="of a map's pixel (default: %(default)s)")
     add("--ceiling-splits", type=positive, default=CEILING_SPLITS, metavar="N", help="halvings of participants")
-    add("--workers", type=positive, default=len(os.sched_getaffinity(0)), metavar="N", help="processes")
+    add("--workers", type=positive, default=usable_cores(), metavar="N", help="processes")
     downloads = cache_folder("downloads")
     add("--cache", type=Path, default=downloads, metavar="DIR", help="of downloads (default: %(default)s)")
     _add_clicks(described)

@@ -86,9 +86,9 @@ class Converted(NamedTuple):
     """
 
     sample: dict[str, Any]
-    participants: Values | KeptClicks | None
-    kept_map: bool
-    turned: bool
+    participants: Values | KeptClicks | None = None
+    kept_map: bool = False
+    turned: bool = False
     outside: int = 0
 
 
@@ -110,7 +110,7 @@ def _samples(job: Job, folder: Path, options: Options, report: Report) -> Iterat
     """Yield the usable samples, and note the others."""
     for item in job.items:
         try:
-            converted = convert_item(item, options)
+            converted = convert_record(read(item, options.clicks), item, options)
         except RecordError as error:
             if options.on_error == "fail":
                 raise
@@ -124,23 +124,17 @@ def _samples(job: Job, folder: Path, options: Options, report: Report) -> Iterat
         yield converted.sample
 
 
-def convert_item(item: Item, options: Options) -> Converted:
-    """Convert one sample.
+def convert_record(record: Record, item: Item, options: Options) -> Converted:
+    """Convert one sample that has been read.
 
     Raises:
         RecordError: The sample cannot be used.
     """
-    return convert_record(read(item, options.clicks), item, options)
-
-
-def convert_record(record: Record, item: Item, options: Options) -> Converted:
-    """Convert one sample that has been read; errors as those of :func:`convert_item`."""
     if not 0 <= record.label < options.classes:
         raise item.error(f"label {record.label} is out of range; there are {options.classes} classes")
     image = encode_image(record.image, item, encoding=options.encoding, quality=options.quality, resize=options.resize)
     sample: dict[str, Any] = {"__key__": item.key, image.extension: image.content, LABEL: record.label}
-    human, prepared = record.human, None
-    notes = dict(record.notes)
+    converted, human, notes = Converted(sample, turned=image.turned), record.human, dict(record.notes)
     if human is not None:
         rows, columns = human.values.shape
         if not same_shape(image.size, (columns, rows)):
@@ -150,9 +144,8 @@ def convert_record(record: Record, item: Item, options: Options) -> Converted:
         sample[HEATMAP] = encode_map(prepared.values, prepared.full_scale, options.map_bits)
         if prepared.full_scale not in (255.0, 65535.0):
             notes["heatmap_white"] = prepared.full_scale
+        outside = 0 if human.clicks is None else human.clicks.outside
+        converted = converted._replace(participants=prepared.participants, kept_map=prepared.kept, outside=outside)
     if notes:
         sample["json"] = json.dumps(notes, sort_keys=True).encode()
-    outside = 0 if human is None or human.clicks is None else human.clicks.outside
-    if prepared is None:
-        return Converted(sample, None, False, image.turned)
-    return Converted(sample, prepared.participants, prepared.kept, image.turned, outside)
+    return converted

@@ -5,7 +5,6 @@ one is on a mobile device, and now and then somebody clicks once only or comes b
 ``python -m harmonizer.data.demo.raw_clicks DIR`` writes them.
 """
 
-import argparse
 import csv
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from harmonizer.cli.arguments import parser_of
 from harmonizer.data.demo.render import paint
 from harmonizer.data.demo.shapes import SHAPES
 from harmonizer.data.demo.textures import TEXTURES
@@ -88,7 +88,7 @@ def _trials(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m harmonizer.data.demo.raw_clicks", description=__doc__)
+    parser = parser_of("harmonizer.data.demo.raw_clicks", __doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder to make")
     parser.add_argument("--images", type=int, default=30, metavar="N", help="default: %(default)s")
     parser.add_argument("--people", type=int, default=40, metavar="N", help="per image (default: %(default)s)")

@@ -54,7 +54,8 @@ def paint(shape: str, texture: str | None, rng: np.random.Generator) -> Painting
     place = _Place.choose(drawing, radius, rng)
     coverage = _rasterize([(place(points), float(adds)) for points, adds in drawing.body])
     picture, hue = _background(texture, rng)
-    _lay_object(picture, coverage, _marks(drawing, place), hue, rng)
+    marks = _rasterize([(place(points), tone) for points, tone in drawing.marks])  # (H,W) in [-1,1]
+    _lay_object(picture, coverage, marks, hue, rng)
     picture += 0.012 * rng.standard_normal(picture.shape, dtype=np.float32)  # grain of a photograph
     image = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
     focus = place(np.array(drawing.focus))
@@ -89,11 +90,6 @@ def _rasterize(polygons: list[tuple[Points, float]]) -> Field:
     for points, value in polygons:
         draw.polygon((points * FINE - 0.5).ravel().tolist(), fill=value)
     return np.asarray(canvas.reduce(FINE))
-
-
-def _marks(drawing: Drawing, place: _Place) -> Field:
-    """Return the tone of the object's marks, (H,W) in [-1,1]."""
-    return _rasterize([(place(points), tone) for points, tone in drawing.marks])
 
 
 def _background(texture: str | None, rng: np.random.Generator) -> tuple[Field, float]:

@@ -1,6 +1,5 @@
 """Check samples that are read as they are: each is converted in memory once, before anything is measured."""
 
-import functools
 import hashlib
 import os
 from collections import Counter
@@ -66,7 +65,13 @@ def check_samples(
         progress.task(f"reading {location}", total=total) as advance,
         ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool,
     ):
-        tried = functools.partial(_tried, read, options)
+
+        def tried(item: Item) -> Converted | RecordError:
+            try:
+                return convert_record(read(item), item, options)
+            except RecordError as error:
+                return error
+
         try:
             for item, result in zip(found.items, pool.map(tried, found.items), strict=True):
                 advance(1)
@@ -90,25 +95,6 @@ def check_samples(
     return Manifest(
         found.classes, describe_maps(maps, kept, options.prepare), (shard,), ceilings=ceilings
     ), not problems
-
-
-def _tried(read: Callable[[Item], Record], options: Options, item: Item) -> Converted | RecordError:
-    """Convert a sample, or return why that cannot be done."""
-    try:
-        return convert(item, read, options)
-    except RecordError as error:
-        return error
-
-
-def convert(entry: Item | RecordError, read: Callable[[Item], Record], options: Options) -> Converted:
-    """Return a sample as a shard would hold it.
-
-    Raises:
-        RecordError: It cannot be used.
-    """
-    if isinstance(entry, RecordError):
-        raise entry
-    return convert_record(read(entry), entry, options)
 
 
 def encoded(value: Any) -> bytes:  # noqa: ANN401 - bytes, a label or a key

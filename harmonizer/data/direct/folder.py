@@ -10,20 +10,20 @@ from typing import get_args
 
 from harmonizer.cli.console import print_rank_zero
 from harmonizer.data.class_names import parse_classes
-from harmonizer.data.convert.job import Options
+from harmonizer.data.convert.job import Options, convert_record
 from harmonizer.data.convert.readers.discover import find, fingerprint
 from harmonizer.data.convert.readers.dispatch import read
 from harmonizer.data.convert.readers.record import Found, Item, Record, Stack
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.dataset import DamagedSample, OnError
-from harmonizer.data.direct.check import check_samples, choose_preparation, convert, encoded
+from harmonizer.data.direct.check import check_samples, choose_preparation, encoded
 from harmonizer.data.direct.huggingface import DatasetSplit, is_saved_dataset, open_saved
 from harmonizer.data.direct.layout import Location, images_and_maps
 from harmonizer.data.human_map import Method
-from harmonizer.data.shards.cache import cache_folder
 from harmonizer.data.shards.manifest import NAME, Manifest, read_manifest, write_manifest
 from harmonizer.data.shards.reader import RawSample
 from harmonizer.data.shards.tar_index import ROLES
+from harmonizer.files import cache_folder
 from harmonizer.untrusted import plain_text
 
 VERSION = 1  # of what a sample becomes: another one is checked again
@@ -94,7 +94,9 @@ class DirectFolder:
         """
         entry = self._entries[number]
         try:
-            sample = convert(entry, self._read, self._options).sample
+            if isinstance(entry, RecordError):
+                raise entry
+            sample = convert_record(self._read(entry), entry, self._options).sample
         except RecordError as error:
             raise DamagedSample(in_settings(error)) from None
         members = {name: encoded(value) for name, value in sample.items() if name in ROLES}

@@ -10,7 +10,7 @@ import numpy as np
 
 from harmonizer.data.class_names import describe_order, name_classes, number_names
 from harmonizer.data.convert.readers.arrays import decode_map, to_map, to_pixels
-from harmonizer.data.convert.readers.record import Found, HumanMap, Item, Pixels, Record
+from harmonizer.data.convert.readers.record import Found, Item, Record
 from harmonizer.untrusted import parse_json, safe_name, shortened
 
 COLUMNS = ("image", "label", "map")
@@ -138,19 +138,14 @@ class DatasetSplit:
         if item.label is None:
             raise item.error(f"label is {shortened(row['label'])}, expected an integer or a class name")
         content = row.get("map")
-        human = None if content is None else self._map(content, item)
-        return Record(self._image(row["image"], item), item.label, human)
+        human, image = None, self._content(row["image"], item, "image")
+        if content is not None:
+            found = self._content(content, item, "map")
+            human = decode_map(found, item) if isinstance(found, bytes) else to_map(found, item)
+        return Record(image if isinstance(image, bytes) else to_pixels(image, item), item.label, human)
 
-    def _image(self, content: object, item: Item) -> bytes | Pixels:
-        encoded = self._encoded(content, item, "image")
-        return to_pixels(self._array(content, item, "image"), item) if encoded is None else encoded
-
-    def _map(self, content: object, item: Item) -> HumanMap:
-        encoded = self._encoded(content, item, "map")
-        return to_map(self._array(content, item, "map"), item) if encoded is None else decode_map(encoded, item)
-
-    def _encoded(self, content: object, item: Item, column: str) -> bytes | None:
-        """Return an encoded image; None for an array."""
+    def _content(self, content: object, item: Item, column: str) -> Any:  # noqa: ANN401 - bytes or an array
+        """Return an encoded image, or nested lists as an array; whole numbers from 0 to 255 are 8-bit pixels."""
         if isinstance(content, Mapping) and content.keys() == {"bytes", "path"}:
             if content["bytes"] is None and not self.from_disk and content["path"]:
                 return item.read(Path(content["path"]), content["path"])
@@ -159,10 +154,6 @@ class DatasetSplit:
             return content
         if content is None or isinstance(content, str | Mapping):
             raise item.error(f"{column} is {shortened(content)}, expected an image or an array; try cast_column")
-        return None
-
-    def _array(self, content: object, item: Item, column: str) -> Any:  # noqa: ANN401 - an array
-        """Return nested lists as an array; whole numbers from 0 to 255 are 8-bit pixels."""
         try:
             array = np.asarray(content)
         except ValueError as error:

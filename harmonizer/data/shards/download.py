@@ -106,7 +106,9 @@ def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
         OSError: The transfer broke off; what came is kept.
         ValueError: All came, and it is not what the server announced.
     """
-    start, request = _resume_point(part), urllib.request.Request(address)
+    start, request = 0, urllib.request.Request(address)
+    if part.is_file() and _version(_headers(part)):
+        start = part.stat().st_size
     if start:
         request.add_header("Range", f"bytes={start}-")
         request.add_header("If-Range", _version(_headers(part)))
@@ -140,11 +142,6 @@ def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
         part.unlink()
         _state(part).unlink()
         raise ValueError(f"{address}: what was received is not what the server announced; run the command again")
-
-
-def _resume_point(part: Path) -> int:
-    """Return how many bytes are there of a file that can be gone on with."""
-    return part.stat().st_size if part.is_file() and _version(_headers(part)) else 0
 
 
 def _total(headers: dict[str, str], start: int) -> int | None:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_origin
@@ -16,6 +17,7 @@ NAME = "manifest.json"
 VERSION = 1
 MOST_SAMPLES = 10**8  # of a shard
 MOST_SHARDS = 10**6
+DECIMALS = 6  # of a ceiling that is stored: below any rounding that depends on the machine
 
 
 @dataclass(frozen=True)
@@ -170,11 +172,21 @@ def parse_shard(content: object) -> Shard:
 def _ceilings(content: object) -> Ceilings:
     """Return ceilings when all of them are numbers."""
     ceilings = Ceilings(**_checked(Ceilings, content))
-    for value in (ceilings.overall, *ceilings.per_image.values()):
+    check_ceilings([ceilings.overall, *ceilings.per_image.values()])
+    return ceilings
+
+
+def check_ceilings(values: Iterable[object]) -> None:
+    """Raise a TypeError unless all values are finite numbers, or None."""
+    for value in values:
         is_number = isinstance(value, float | int) and not isinstance(value, bool)
         if value is not None and not (is_number and math.isfinite(value)):
             raise TypeError(f"a ceiling is {shortened(value)}, expected a number")
-    return ceilings
+
+
+def stored_ceiling(value: float) -> float | None:
+    """Return what is stored of a ceiling: None for a value that is not defined."""
+    return round(value, DECIMALS) if math.isfinite(value) else None
 
 
 def _checked(kind: type, content: object) -> dict[str, Any]:

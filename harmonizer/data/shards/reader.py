@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -16,7 +16,7 @@ from harmonizer.data.adopt import load_manifest
 from harmonizer.data.shards.manifest import NAME, Manifest, Shard, parse_manifest
 from harmonizer.data.shards.remote import RemoteCache, is_remote
 from harmonizer.data.shards.tar import check_regular
-from harmonizer.data.shards.tar_index import ROLES, Sample, any_repeated, index_shard
+from harmonizer.data.shards.tar_index import ROLES, any_repeated, read_contents
 from harmonizer.files import file_sha256
 
 T = TypeVar("T")
@@ -188,11 +188,7 @@ def _read_index(path: str, expected: Shard) -> ShardIndex:
 @lru_cache(KEPT_INDEXES)
 def _index_once(path: str, expected: Shard, state: tuple[int, ...]) -> ShardIndex:
     """Index a shard whose size, time and inode are these."""
-    return _index_of(index_shard(Path(path), expected))
-
-
-def _index_of(samples: Sequence[Sample]) -> ShardIndex:
-    """Put the locations of samples into arrays."""
+    samples = read_contents(Path(path), expected).samples
     locations = np.full((len(samples), len(ROLES), 2), -1, np.int64)
     for row, sample in zip(locations, samples, strict=True):
         for column, role in enumerate(ROLES):

@@ -16,9 +16,8 @@ from urllib.parse import quote
 
 import fsspec
 
-from harmonizer.data.shards.cache import cache_folder
 from harmonizer.data.shards.download import fetch, is_url
-from harmonizer.files import file_sha256
+from harmonizer.files import cache_folder, file_sha256
 from harmonizer.untrusted import inside, safe_name, shortened
 
 GIGABYTE = 10**9

@@ -44,11 +44,6 @@ class Contents(NamedTuple):
     passed_over: list[str]
 
 
-def index_shard(path: Path, expected: Shard | None = None) -> list[Sample]:
-    """List a shard's samples, in order; arguments and errors as those of :func:`read_contents`."""
-    return read_contents(path, expected).samples
-
-
 def read_contents(path: Path, expected: Shard | None = None) -> Contents:
     """List a shard's samples, and the members that belong to none.
 

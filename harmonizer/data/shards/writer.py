@@ -1,7 +1,5 @@
 """Write folders of WebDataset shards: tar files of samples, and a manifest that counts them."""
 
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import webdataset
 
 from harmonizer.data.shards.manifest import Manifest, Shard, write_manifest
-from harmonizer.files import file_sha256, replacing
+from harmonizer.files import file_sha256, new_folder, replacing
 from harmonizer.untrusted import is_name
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -47,11 +45,8 @@ def write_shards(
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; remove it or name another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with new_folder(folder) as temporary:
+        temporary.mkdir(parents=True)
         shards: list[Shard] = []
         pending: list[Mapping[str, Any]] = []
         keys: set[str] = set()
@@ -65,9 +60,6 @@ def write_shards(
             shards.append(write_shard(temporary / shard_name(len(shards)), pending))
         manifest = Manifest(classes=classes, maps=maps, shards=tuple(shards))
         write_manifest(temporary, manifest)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return manifest
 
 

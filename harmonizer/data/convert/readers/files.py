@@ -44,18 +44,12 @@ def check_arrays(path: Path) -> None:
             size = _announced(file)
         else:
             with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                size = sum(member.file_size for member in members)
-                if size <= MOST_BYTES:
-                    size = sum(max(member.file_size, _announced_in(archive, member)) for member in members)
+                size = sum(member.file_size for member in archive.infolist())
+                for member in archive.infolist() if size <= MOST_BYTES else ():
+                    with archive.open(member) as inner:
+                        size += max(_announced(inner) - member.file_size, 0)
     if size > MOST_BYTES:
         raise ValueError(f"its arrays have {size} bytes, expected at most {MOST_BYTES}")
-
-
-def _announced_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
-    """Return how many bytes an archive's array has, by its header."""
-    with archive.open(member) as file:
-        return _announced(file)
 
 
 def _announced(file: IO[bytes]) -> int:
