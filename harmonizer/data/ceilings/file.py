@@ -118,8 +118,8 @@ def _parse(entry: dict[str, Any]) -> Agreement:
     values = {name: entry[name] for name in ("ceilings", "floors")}
     for of_one in values.values():
         check_ceilings(of_one.values())
-    kind, score = (str(entry[name]) for name in ("kind", "score"))
-    return Agreement(kind, score, *(int(entry[name]) for name in ("iterations", "levels", "seed")), **values)
+    iterations, levels, seed = (int(entry[name]) for name in ("iterations", "levels", "seed"))
+    return Agreement(str(entry["kind"]), str(entry["score"]), iterations, levels, seed, **values)
 
 
 def _mean(values: dict[str, float | None]) -> float:

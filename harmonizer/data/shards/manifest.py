@@ -176,7 +176,7 @@ def _ceilings(content: object) -> Ceilings:
     return ceilings
 
 
-def check_ceilings(values: Iterable[object]) -> None:
+def check_ceilings(values: Iterable[Any]) -> None:
     """Raise a TypeError unless all values are finite numbers, or None."""
     for value in values:
         is_number = isinstance(value, float | int) and not isinstance(value, bool)
