@@ -1,10 +1,9 @@
 """Write an evaluation's results folder."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import numpy as np
@@ -117,14 +116,16 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         trainer.strategy.barrier()
         self.work.start()
         progress.rows |= self.work.rows
-        progress.examples |= {key: _tensors(example) for key, example in self.work.examples.items()}
+        for key, kept in self.work.examples.items():
+            tensors = {name: torch.from_numpy(array) if array.ndim else array.item() for name, array in kept.items()}
+            progress.examples[key] = tensors
         progress.eps_max = self.work.state.get("eps_max", progress.eps_max)
         progress.health = self.work.state.get("health")
         self._before, self._began = self.work.state.get("seconds", 0.0), time.monotonic()
         if self.report is None and trainer.is_global_zero:
-            kept = f", {len(self.work.rows)} of {progress.total} images are there already" if self.work.rows else ""
+            there = f", {len(self.work.rows)} of {progress.total} images are there already" if self.work.rows else ""
             facts = evaluation_facts(trainer, pl_module, progress, self.spec, self.data_name)
-            show_facts(facts | {"results": f"{self.folder}{kept}"})
+            show_facts(facts | {"results": f"{self.folder}{there}"})
 
     def on_images_attacked(self, trainer: L.Trainer, done: int, progress: Progress) -> None:
         """Report how far the measurement is."""
@@ -182,8 +183,3 @@ class ResultsWriter(L.Callback, EvaluationHooks):
 
     def _seconds(self) -> float:
         return self._before + time.monotonic() - self._began
-
-
-def _tensors(example: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a kept example into tensors again."""
-    return {name: torch.from_numpy(array) if array.ndim else array.item() for name, array in example.items()}

@@ -58,9 +58,5 @@ class ScoreTable(L.Callback):
 
 
 def _cell(value: float, style: str) -> str:
-    """Write a score down, as a dash where no image has it.
-
-    >>> _cell(0.5, "{:.1%}"), _cell(math.nan, "{:.1%}")
-    ('50.0%', '-')
-    """
+    """Write a score down, as a dash where no image has it."""
     return "-" if math.isnan(value) else style.format(value)

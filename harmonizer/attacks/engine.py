@@ -189,7 +189,9 @@ class Engine:
     def _in_batches(self, run: Callable[[slice], tuple[Tensor, ...]], inputs: Tensor) -> list[Tensor]:
         rows = len(inputs)
         if self.batch_size is None:
-            self.batch_size = _cached_rows(inputs) if inputs.device.type == "cpu" else max(rows, 1)
+            low, high = CPU_ROWS  # a pass's activations then stay in a CPU's caches, roughly
+            cached = min(max(CPU_VALUES // max(inputs[:1].numel(), 1), low), high)
+            self.batch_size = cached if inputs.device.type == "cpu" else max(rows, 1)
         parts: list[tuple[Tensor, ...]] = []
         start = 0
         while start < rows:
@@ -199,7 +201,8 @@ class Engine:
                 parts.append(run(slice(start, stop)))
                 start = stop
             except RuntimeError as error:
-                if stop - start <= 1 or not _out_of_memory(error):
+                out_of_memory = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+                if stop - start <= 1 or not out_of_memory:
                     raise
                 self.batch_size = (stop - start) // 2
                 log.warning("out of memory with %d images at once; going on with %d", stop - start, self.batch_size)
@@ -228,13 +231,3 @@ def _channels_last_weights(model: nn.Module) -> Iterator[None]:
     finally:
         for weight, values in zip(weights, before, strict=True):
             weight.data = values
-
-
-def _cached_rows(inputs: Tensor) -> int:
-    """Return how many rows of ``inputs`` (n,C,H,W) make a pass whose activations stay in a CPU's caches, roughly."""
-    low, high = CPU_ROWS
-    return min(max(CPU_VALUES // max(inputs[:1].numel(), 1), low), high)
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

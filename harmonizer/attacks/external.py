@@ -126,14 +126,17 @@ def _search(
     def search(
         net: Engine, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
     ) -> Finding:
-        _check(name, attack, settings)
+        known = inspect.signature(attack).parameters
+        for setting in settings:
+            if setting not in known:
+                raise ValueError(f"expected settings of {name} among {list(known)}, got {setting!r}")
         return _through_verdict(net, images, labels, partial(run, settings), eps_max, as_found=as_found)
 
     return search
 
 
 def _through_verdict(
-    net: Engine, images: Tensor, labels: Tensor, run: Run, eps_max: float, *, as_found: bool = False
+    net: Engine, images: Tensor, labels: Tensor, run: Run, eps_max: float, *, as_found: bool
 ) -> Finding:
     """Run a library's attack; ``as_found`` keeps its perturbations, which are else pulled back to the boundary."""
     everything = torch.arange(len(images), device=images.device)
@@ -191,10 +194,3 @@ def _member(module: Any, name: str, library: str) -> Callable[..., Any]:  # noqa
         raise ValueError(f"expected an attack of {library} among {', '.join(known)}; got {name!r}{hint}")
     found: Callable[..., Any] = attack
     return found
-
-
-def _check(name: str, attack: Callable[..., Any], settings: Settings) -> None:
-    known = inspect.signature(attack).parameters
-    for setting in settings:
-        if setting not in known:
-            raise ValueError(f"expected settings of {name} among {list(known)}, got {setting!r}")

@@ -135,13 +135,10 @@ def finalize(
 def _shorten(
     net: Engine, images: Tensor, labels: Tensor, clean: Tensor, offset: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Search the line through the perturbation for its shortest fooling point.
+    """Search the line through the perturbation for its shortest fooling point: images, answers, and whether they fool.
 
     Regula falsi with the Illinois rule (an end that stays twice has its value halved): superlinear where the lead is
     smooth, and never outside the bracket.
-
-    Returns:
-        Attacked images (n,3,H,W), the model's answers (n,) and whether they are wrong, (n,) bool.
     """
 
     def at(share: Tensor, part: Tensor) -> tuple[Tensor, Tensor, Tensor]:

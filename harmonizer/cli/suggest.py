@@ -128,7 +128,8 @@ def nearest_settings(key: str, program: str) -> list[str]:
     if special := SPECIAL.get(program, {}).get(last):
         return [special]
     by_name: dict[str, list[str]] = {}
-    for name in sorted(known, key=_rank):
+    tops = {name: name.partition(".")[0] if "." in name else "" for name in known}
+    for name in sorted(known, key=lambda name: (FIRST.index(tops[name]) if tops[name] in FIRST else len(FIRST), name)):
         by_name.setdefault(name.rpartition(".")[2], []).append(name)
     if last in by_name:
         return by_name[last][:1]
@@ -186,8 +187,3 @@ def _settings(content: Mapping[str, Any], prefix: str) -> Iterator[str]:
         yield f"{prefix}{name}"
         if isinstance(value, Mapping):
             yield from _settings(value, f"{prefix}{name}.")
-
-
-def _rank(name: str) -> tuple[int, str]:
-    top = name.partition(".")[0] if "." in name else ""
-    return (FIRST.index(top) if top in FIRST else len(FIRST), name)

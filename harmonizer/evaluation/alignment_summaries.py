@@ -54,14 +54,10 @@ def scores_by_name(
             continue
         own = agreement.ceilings if agreement else ceilings.per_image if ceilings else {}
         values = [getattr(row, column) for row in counted]
-        reached = [_number(own.get(row.key)) for row in counted]
+        reached = [math.nan if (top := own.get(row.key)) is None else top for row in counted]
         shares = [value / top if top > 0 else math.nan for value, top in zip(values, reached, strict=True)]
         found[name] = alignment_summary(values, ceilings=reached if own else None) | {
             "ceiling_source": CLICKME_V2 if agreement else ceiling_source(ceilings),
             "mean_of_ratios": mean_summary(shares),
         }
     return found
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

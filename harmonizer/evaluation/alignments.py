@@ -14,7 +14,7 @@ name                 rank correlation of the human map with
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 from zlib import crc32
 
 import torch
@@ -127,5 +127,4 @@ def _at_side(maps: Tensor) -> Tensor:
     """Resize maps (B,H,W) to ``SIDE`` pixels, bilinearly."""
     if maps.shape[1:] == (SIDE, SIDE):
         return maps
-    resized: Any = F.interpolate(maps[:, None], (SIDE, SIDE), mode="bilinear", align_corners=False)[:, 0]
-    return resized  # type: ignore[no-any-return]
+    return F.interpolate(maps[:, None], (SIDE, SIDE), mode="bilinear", align_corners=False)[:, 0]

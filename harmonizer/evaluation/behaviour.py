@@ -29,6 +29,7 @@ from harmonizer.files import atomic_write, file_sha256
 from harmonizer.functional.sixteen import CATEGORIES, sixteen_class_decision
 from harmonizer.models import PixelModel, evaluation_geometry, weights_digest
 from harmonizer.results import ANSWERS, BEHAVIOUR, text_cell
+from harmonizer.results.folder import encoded
 from harmonizer.statistics import error_consistency, shape_bias
 from harmonizer.untrusted import shortened
 
@@ -259,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.out.mkdir(parents=True, exist_ok=True)
         lines = "".join(",".join(row) + "\n" for row in _rows(given.model, answers, images, trials))
         atomic_write(given.out / ANSWERS, lines)
-        atomic_write(given.out / BEHAVIOUR, json.dumps(_plain(found), indent=1) + "\n")
+        atomic_write(given.out / BEHAVIOUR, json.dumps(encoded(found), indent=1) + "\n")
     return 0
 
 
@@ -267,13 +268,6 @@ def _shown(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{value['shape_bias']:.3f} ({value['n_shape']} by shape, {value['n_texture']} by texture)"
     return f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Replace NaN, which JSON lacks."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 if __name__ == "__main__":

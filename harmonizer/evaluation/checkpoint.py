@@ -119,12 +119,7 @@ def state_of(path: Path, content: Mapping[str, Any], *, ema: bool) -> dict[str, 
 
 
 def _check_shapes(source: Architecture, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Check that the weights are those of the model, so that it takes no more memory than they do.
-
-    Raises:
-        TypeError: One is missing or has another shape.
-        ValueError: There is no such model.
-    """
+    """Check that the weights are those of the model, so that it takes no more memory than they do."""
     size, rows = settings["image_size"], len(settings["classes"])
     shapes = backbone_shapes(source, num_classes=rows, image_size=size, model_args=settings.get("model_args"))
     for name, shape in (shapes or {}).items():
@@ -135,11 +130,7 @@ def _check_shapes(source: Architecture, settings: Mapping[str, Any], state: Mapp
 
 
 def _check_settings(path: Path, settings: Mapping[Any, Any]) -> None:
-    """Check kinds and limits of a checkpoint's hyper-parameters: they are data until then.
-
-    Raises:
-        ValueError: One is of another kind or out of range; the message names it.
-    """
+    """Check kinds and limits of a checkpoint's hyper-parameters: they are data until then."""
     for name, kind in KINDS.items():
         value = settings[name]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

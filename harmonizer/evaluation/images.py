@@ -163,12 +163,7 @@ def _numbered(batches: Iterable[Any]) -> Iterator[Batch]:
 
 
 def _batch(parts: Any, first: int) -> Batch:  # noqa: ANN401 - two or three tensors or arrays
-    """Return a batch of (images, labels) or (images, labels, maps); its images are numbered from ``first``.
-
-    Raises:
-        TypeError: It is something else.
-        ValueError: Shapes do not fit each other, or images are not in [0,1].
-    """
+    """Return a batch of (images, labels) or (images, labels, maps); its images are numbered from ``first``."""
     if not isinstance(parts, tuple | list) or len(parts) not in (2, 3) or not all(map(_is_array, parts[:2])):
         raise TypeError(f"expected batches (images, labels) or (images, labels, maps), got {type(parts).__name__}")
     images, labels = torch.as_tensor(parts[0]), torch.as_tensor(parts[1])

@@ -42,6 +42,7 @@ from harmonizer.training.module import HarmonizerModule
 # networks are (the median of a pretrained EfficientNet-Lite0 is near 0.08). Both are ours: the papers show no curve.
 RADII = 101
 SMALL_RADII = np.linspace(0, 0.5, 51)
+OF_MODEL = ("model", "classes", "pretrained")  # settings of a training that name the model itself
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def summarise(
             "weights_sha256": weights_digest(module.model),
             "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         },
-        training=_training(settings) if trained else None,
+        training={name: settings[name] for name in settings if name not in OF_MODEL} if trained else None,
         data={
             "name": data_name,
             "manifest_sha256": manifest.digest(),
@@ -262,11 +263,6 @@ def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str
             **transform.geometry(),
         },
     }
-
-
-def _training(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the model was trained, without what names the model itself."""
-    return {name: value for name, value in settings.items() if name not in ("model", "classes", "pretrained")}
 
 
 def _by_mask(rows: Sequence[Row]) -> dict[str, Any]:

@@ -62,11 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _plugin(options: Mapping[str, str], write: Callable[[Mapping[str, str]], Path]) -> Path:
-    """Write the plug-in folder around the exported model; return it.
-
-    Raises:
-        ValueError: Another option does not go with it, or the model is code of the user's own.
-    """
+    """Write the plug-in folder around the exported model; return it."""
     excluded = next((name for name in ("out", "push") if name in options), None)
     if excluded is not None:
         raise ValueError(f"expected brainscore=DIR without {excluded}; it holds the exported model in DIR/weights")
@@ -107,11 +103,7 @@ def _of_name(options: Mapping[str, str]) -> Path:
 
 
 def _value(name: str, text: str, kinds: tuple[type, ...]) -> Any:  # noqa: ANN401 - one of the kinds
-    """Return the value of a setting.
-
-    Raises:
-        ValueError: It is of another kind.
-    """
+    """Return the value of a setting."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:

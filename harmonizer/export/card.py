@@ -34,6 +34,7 @@ def model_card(
     is_timm = not is_code(name) and not name.startswith("torchvision:") if built is None else built.kind == "timm"
     count = settings.get("num_classes") or len(settings["classes"])
     head = {} if built is None else built.head_details
+    recipe = {name: value for name, value in settings.items() if name not in ("model", "classes", "image_size")}
     lines = [
         "---",
         *(["library_name: timm"] if is_timm else []),
@@ -52,7 +53,7 @@ def model_card(
         *(f"* {key}: `{json.dumps(value)}`" for key, value in head.items()),
         *(f"* training data {name}: manifest sha256 `{value}`" for name, value in data.items()),
         "",
-        *_recipe(settings),
+        *(["## Recipe", "", "```json", json.dumps(recipe, indent=1), "```", ""] if "harmonize" in settings else []),
         "## Citation",
         "",
         "```bibtex",
@@ -81,30 +82,16 @@ def _origin(settings: Mapping[str, Any]) -> list[str]:
     return [f"# {settings['model']}, {kind}", "", trained]
 
 
-def _recipe(settings: Mapping[str, Any]) -> list[str]:
-    """Return how the model was trained here, if it was."""
-    if "harmonize" not in settings:
-        return []
-    recipe = {name: value for name, value in settings.items() if name not in ("model", "classes", "image_size")}
-    return ["## Recipe", "", "```json", json.dumps(recipe, indent=1), "```", ""]
-
-
 def _how_to_load(name: str, built: Architecture | None) -> list[str]:
     """Return lines of Markdown with the Python that loads the folder."""
     lines = ["import timm", 'model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()']
     if is_code(name):
-        lines = ["import harmonizer", f'model = harmonizer.load("{name}", weights="THIS_FOLDER"{_given(built)})']
+        # A folder is not read for the arguments of a function of the user's own.
+        given = f", model_args={dict(built.model_args)!r}" if built is not None and built.model_args else ""
+        lines = ["import harmonizer", f'model = harmonizer.load("{name}", weights="THIS_FOLDER"{given})']
     elif name.startswith("torchvision:") or (built is not None and built.kind != "timm"):
         lines = ["import harmonizer", 'model = harmonizer.load("THIS_FOLDER")  # takes images in [0,1]']
     return ["```python", *lines, "```"]
-
-
-def _given(built: Architecture | None) -> str:
-    """Return the arguments that a function of the user's own needs again: its folder is not read for them."""
-    if built is None:
-        return ""
-    given = {"model_args": dict(built.model_args)} if built.model_args else {}
-    return "".join(f", {name}={value!r}" for name, value in given.items())
 
 
 def _score_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -45,11 +45,13 @@ def export(
         FileExistsError: ``out`` exists.
         ValueError: The checkpoint is damaged or has no such weights, or the results are of other weights.
     """
-    if out.exists():
-        raise FileExistsError(f"{out} exists; choose another place with out=DIR")
     module = restore(ckpt, ema=ema, model=model, trust=trust)
-    source = f"{ckpt}{' (ema=true)' * ema}"
-    return _write(module.model, dict(module.hparams), out, results, source=source, data=_digests(ckpt))
+    trained = read_checkpoint(ckpt, mmap=True).get("data_sha256", {})
+    if not isinstance(trained, Mapping):
+        raise ValueError(f"{ckpt}: expected data_sha256 to name folders, got {shortened(trained)}")
+    where, source = f"{ckpt}: data_sha256", f"{ckpt}{' (ema=true)' * ema}"
+    data = {plain_text(name, where, most=4096): plain_text(value, where) for name, value in trained.items()}
+    return _write(module.model, dict(module.hparams), out, results, source=source, data=data)
 
 
 def export_model(model: PixelModel, out: Path, *, name: str, origin: str, results: Path | None = None) -> Path:
@@ -132,12 +134,3 @@ def _write_model(model: PixelModel, settings: Mapping[str, Any], folder: Path) -
         **labels,
     }
     (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-
-
-def _digests(ckpt: Path) -> dict[str, str]:
-    """Return the sha256 of the manifests that a checkpoint names, by folder."""
-    data = read_checkpoint(ckpt, mmap=True).get("data_sha256", {})
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{ckpt}: expected data_sha256 to name folders, got {shortened(data)}")
-    where = f"{ckpt}: data_sha256"
-    return {plain_text(name, where, most=4096): plain_text(value, where) for name, value in data.items()}

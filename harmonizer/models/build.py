@@ -166,11 +166,7 @@ def _state(architecture: Architecture, weights: str | None, pretrained: bool) ->
 
 
 def _size(architecture: Architecture) -> int:
-    """Return the input size that a name says.
-
-    Raises:
-        ValueError: It says none.
-    """
+    """Return the input size that a name says."""
     if architecture.size is None:
         raise ValueError(
             f"{architecture.name} does not say its input size; give image_size=PIXELS (data.image_size=PIXELS in "

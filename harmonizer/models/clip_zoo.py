@@ -154,7 +154,8 @@ def build(
             model = clip.create_model(name, pretrained=architecture.tag, force_image_size=image_size).eval()
     except (OSError, RuntimeError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise ValueError(f"open_clip cannot build clip:{name}{_dot(architecture.tag)}: {reason}") from error
+        tag = f".{architecture.tag}" if architecture.tag else ""
+        raise ValueError(f"open_clip cannot build clip:{name}{tag}: {reason}") from error
     if state is not None and TEXTS in state[1]:
         rows = len(state[1][TEXTS])
         if num_classes not in (None, rows):
@@ -191,11 +192,7 @@ def _encoded(clip: Any, model: Any, architecture: Architecture) -> Tensor:  # no
 
 
 def _open_clip() -> Any:  # noqa: ANN401 - a module without types
-    """Import open_clip, which is an extra.
-
-    Raises:
-        ValueError: It is not installed.
-    """
+    """Import open_clip, which is an extra."""
     try:
         import open_clip
     except ImportError as error:
@@ -226,7 +223,3 @@ def _lines(given: str | Path | Sequence[str], setting: str) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"{setting}={given}: expected a list, or a file with one per line")
     return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-
-
-def _dot(tag: str | None) -> str:
-    return f".{tag}" if tag else ""

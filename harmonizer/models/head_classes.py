@@ -3,7 +3,6 @@
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -47,19 +46,13 @@ def head_classes(weights: str | Path) -> list[str] | None:
     """
     path = weights_file(weights)
     try:
-        names = _of_export(path) if path.suffix == ".safetensors" else _of_checkpoint(path)
+        if path.suffix == ".safetensors":
+            found, key = parse_json(path.with_name("config.json").read_text()), "label_names"
+        else:
+            check_zip(path)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            found, key = content.get("hyper_parameters") if isinstance(content, dict) else None, "classes"
     except (OSError, ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError):
         return None
+    names = found.get(key) if isinstance(found, dict) else None
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
-
-
-def _of_export(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    content = parse_json(path.with_name("config.json").read_text())
-    return content.get("label_names") if isinstance(content, dict) else None
-
-
-def _of_checkpoint(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    check_zip(path)
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    settings = content.get("hyper_parameters") if isinstance(content, dict) else None
-    return settings.get("classes") if isinstance(settings, dict) else None

@@ -64,7 +64,8 @@ def fit_probe(
     l2, loss, found = STRENGTHS[0], float("inf"), None
     for lower in STRENGTHS:  # from the easiest fit, each from the one before
         found = _fit(features[~held_out], labels[~held_out], classes, lower, found)
-        now = float(F.cross_entropy(_logits(features[held_out], found), labels[held_out]))
+        logits = features[held_out] @ found[:, :-1].T + found[:, -1]
+        now = float(F.cross_entropy(logits, labels[held_out]))
         if now >= loss:
             break
         l2, loss = lower, now
@@ -147,8 +148,3 @@ def _fit(features: Tensor, labels: Tensor, classes: int, l2: float, start: Tenso
     options = {"gtol": TOLERANCE, "ftol": 0.0, "maxiter": STEPS, "maxfun": 2 * STEPS}
     found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
     return torch.from_numpy(found.x).to(features.device).reshape(shape)
-
-
-def _logits(features: Tensor, weights: Tensor) -> Tensor:
-    """Return the logits (N,K) of features (N,D) by :func:`_fit`'s weights."""
-    return features @ weights[:, :-1].T + weights[:, -1]

@@ -47,8 +47,7 @@ def resolve(name: str | Architecture | None) -> Architecture:
     prefixes: dict[str, Resolver] = {
         "torchvision": torchvision_zoo.resolve,
         "clip": clip_zoo.resolve,
-        "hf-hub": lambda repository: folders.resolve(fetch_folder(repository), name),
-        "hf_hub": lambda repository: folders.resolve(fetch_folder(repository), name),
+        **dict.fromkeys(("hf-hub", "hf_hub"), lambda repository: folders.resolve(fetch_folder(repository), name)),
         "local-dir": lambda folder: folders.resolve(Path(folder), name),
     }
     if prefix in prefixes:
@@ -87,12 +86,7 @@ def resolve_by_name(name: str) -> Architecture:
 
 
 def _refuse_path(name: str) -> None:
-    """Raise for what looks like a path, and say what such a file is for.
-
-    Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: It is a file that names no architecture.
-    """
+    """Raise for what looks like a path, and say what such a file is for."""
     path = Path(name)
     if path.suffix == ".ckpt":
         raise ValueError(

@@ -1,7 +1,7 @@
 """timm's models: what their names stand for, and how they are built."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -83,10 +83,14 @@ def build(
     arguments = checked_model_args(name, model_args)
     # Only models with a fixed input size take one; the others follow their input.
     size: dict[str, Any] = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
-    source = None if weights is None else _source(config, weights[1])
+    source: dict[str, Any] | None = None  # tells timm to take these weights, with the number of classes of their head
     loading: AbstractContextManager[None] = cache_only_when_offline() if pretrained else nullcontext()
     if weights is not None:
-        loading = loading_all_but_head(*weights, _heads(config))
+        heads = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
+        state = weights[1]  # models for distillation have two heads
+        sizes = [len(state[f"{head}.weight"]) for head in heads if f"{head}.weight" in state]
+        source = {"state_dict": state, "num_classes": sizes[0] if sizes else 0, "label_offset": 0}
+        loading = loading_all_but_head(*weights, heads)
     try:
         with loading:
             model: Any = timm.create_model(
@@ -112,14 +116,3 @@ def _own_config(name: str) -> PretrainedCfg:
     config = timm.get_pretrained_cfg(name)
     assert config is not None
     return config
-
-
-def _heads(config: PretrainedCfg) -> Sequence[str]:
-    """Return the names of the classifier's layers; models for distillation have two."""
-    return [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
-
-
-def _source(config: PretrainedCfg, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return what tells timm to take these weights, with the number of classes of the head among them."""
-    sizes = [len(state[f"{head}.weight"]) for head in _heads(config) if f"{head}.weight" in state]
-    return {"state_dict": state, "num_classes": sizes[0] if sizes else 0, "label_offset": 0}

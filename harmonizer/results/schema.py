@@ -74,8 +74,10 @@ def check_summary(summary: Mapping[str, Any], name: str) -> None:
     present = {field: kind for field, kind in OPTIONAL.items() if summary.get(field, ...) is not None}
     if (scores := summary.get("scores")) is not None:
         named = scores.items() if isinstance(scores, Mapping) else ()
-        kinds = {score: _ALIGNMENT | (_RATIOS if _has_ratios(block) else {}) for score, block in named}
-        present["scores"] = kinds or dict
+        ratios = {
+            name for name, block in named if isinstance(block, Mapping) and block.get("mean_of_ratios") is not None
+        }
+        present["scores"] = {name: _ALIGNMENT | (_RATIOS if name in ratios else {}) for name, _ in named} or dict
     check_fields(summary, SCHEMA | present, name)
     if summary["model"]["input_size"] < 1:
         raise ValueError(f"{name}, field model.input_size: expected at least 1 pixel, got 0; measure again")
@@ -189,7 +191,9 @@ def check_fields(content: Any, schema: Any, name: str, field: str = "") -> None:
     if not isinstance(schema, dict):
         wrong = not isinstance(content, schema) or (isinstance(content, bool) and schema is not bool)
         unfit = schema is TEXT and not wrong and (len(content) > LONGEST or NO_TEXT.search(content))
-        if wrong or unfit or (schema in (COUNT, NUMBER) and _beyond(content)) or (schema is COUNT and content < 0):
+        # Of the integers, those that no column and no float of ours can hold.
+        beyond = schema in (COUNT, NUMBER) and isinstance(content, int) and not -(2**63) <= content < 2**63
+        if wrong or unfit or beyond or (schema is COUNT and content < 0):
             expected = {
                 NUMBER: "a number",
                 COUNT: "a count >= 0",
@@ -207,13 +211,3 @@ def check_fields(content: Any, schema: Any, name: str, field: str = "") -> None:
         if key not in content:
             raise ValueError(f"{name}, field {path}: missing; measure again")
         check_fields(content[key], kind, name, path)
-
-
-def _has_ratios(score: object) -> bool:
-    """Return whether a score by name has a mean of ratios too."""
-    return isinstance(score, Mapping) and score.get("mean_of_ratios") is not None
-
-
-def _beyond(number: float) -> bool:
-    """Return whether a number is an integer that no column or float of ours can hold."""
-    return isinstance(number, int) and not -(2**63) <= number < 2**63

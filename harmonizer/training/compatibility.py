@@ -58,14 +58,11 @@ def check_compatible(
             "sync_batchnorm does not go with harmonize: SyncBatchNorm has no second derivative; leave "
             "trainer.sync_batchnorm out (statistics are then each process's own), or choose a model without BatchNorm"
         )
-    if module._compiler_ctx is not None or any(_compiled(part) for part in module.modules()):
+    parts = list(module.modules())
+    compiled = any(isinstance(part, torch._dynamo.eval_frame.OptimizedModule) for part in parts)
+    compiled = compiled or any(getattr(part, "_compiled_call_impl", None) is not None for part in parts)
+    if compiled or module._compiler_ctx is not None:
         raise ValueError(
             "torch.compile does not go with harmonize: compiled code has no second derivative; train without it "
             "(evaluation may compile)"
         )
-
-
-def _compiled(module: nn.Module) -> bool:
-    """Tell whether torch.compile has wrapped a module."""
-    wrapped = isinstance(module, torch._dynamo.eval_frame.OptimizedModule)
-    return wrapped or getattr(module, "_compiled_call_impl", None) is not None

@@ -73,7 +73,10 @@ def to_timm(file: KerasFile, arch: Architecture, model: nn.Module) -> dict[str, 
         if target is None or shape is None or target in state:
             raise ValueError(f"{file.path}: {arch.keras} has no weights {shortened(name)}, or has them under two names")
         state[target] = _laid_out(file, name, array, shape)
-    state = _joined(state)
+    for name in [name for name in state if ".query." in name]:  # timm has the three in one
+        parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+        if all(part in state for part in parts):
+            state[name.replace(".query.", ".qkv.")] = torch.cat([state.pop(part) for part in parts])
     for copy, source in arch.copies.items():
         taken = [name for name in state if name.startswith(f"{source}.")]
         state |= {copy + name.removeprefix(source): state[name].clone() for name in taken}
@@ -133,14 +136,7 @@ def _shape(own: Mapping[str, Tensor], target: str) -> tuple[int, ...] | None:
 
 
 def _laid_out(file: KerasFile, name: str, array: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401 - h5py's
-    """Return an array in timm's layout.
-
-    Args:
-        file: For messages.
-        name: Keras's.
-        array: Dataset; it is read when its shape is right.
-        shape: timm's.
-    """
+    """Return an array in timm's layout; it is read when its shape is right."""
     kind = name.rpartition("/")[2]
     expected = [shape]
     if kind.endswith("kernel"):
@@ -162,15 +158,6 @@ def _laid_out(file: KerasFile, name: str, array: Any, shape: tuple[int, ...]) ->
         # LeViT: (N,heads); MaxViT: query minus key, where timm has key minus query.
         value = value.T if len(shape) == 2 else value.reshape(shape).flip(1, 2)
     return value.contiguous()
-
-
-def _joined(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Join query, key and value, as timm has them."""
-    for name in [name for name in state if ".query." in name]:
-        parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
-        if all(part in state for part in parts):
-            state[name.replace(".query.", ".qkv.")] = torch.cat([state.pop(part) for part in parts])
-    return state
 
 
 def _layers(config: Any) -> Iterator[tuple[object, Mapping[str, Any]]]:  # noqa: ANN401 - JSON
