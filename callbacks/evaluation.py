@@ -9,15 +9,11 @@ import lightning as L
 import torch
 
 from callbacks.hooks import EvaluationHooks, Progress
-from harmonizer.attacks import AttackResult, Decision, check_attack
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import REPEATED
-from harmonizer.evaluation.alignments import NULL, POOL, OtherMaps, check_scores
-from harmonizer.evaluation.decision import CLASSES, check_decision
-from harmonizer.evaluation.examples import keep_examples
+from harmonizer.evaluation.decision import CLASSES
 from harmonizer.evaluation.masking import MaskingReport
-from harmonizer.evaluation.measure import images_at_once, measure_batch
 from harmonizer.evaluation.scores import scores_of
 from harmonizer.evaluation.summary import Outcome, Protocol
 from harmonizer.results import Row
@@ -69,16 +65,8 @@ class Evaluation(L.Callback):
         for name, value in {"every_n_epochs": every_n_epochs, "health": health}.items():
             if value < 0:
                 raise ValueError(f"expected {name} of at least 0, got {value}")
-        check_decision(decision)
-        self.protocol = Protocol(
-            attack,
-            dict(settings or {}),
-            images,
-            decision,
-            categories,
-            check_scores([scores] if isinstance(scores, str) else scores),
-        )
-        check_attack(attack, self.protocol.settings)  # now, not after the first epochs
+        names = (scores,) if isinstance(scores, str) else tuple(scores)
+        self.protocol = Protocol(attack, dict(settings or {}), images, decision, categories, names)
         self.every_n_epochs = every_n_epochs
         self.at_once = at_once
         self.health = health
@@ -86,10 +74,7 @@ class Evaluation(L.Callback):
         self._seen = 0
         self._began = 0.0
         self._rows: list[Row] = []
-        self._masking: MaskingReport | None = None  # until the report is made
         self._skipped = 0
-        self._decision: Decision | None = None
-        self._others: OtherMaps | None = None
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin, where an evaluation is due."""
@@ -102,11 +87,9 @@ class Evaluation(L.Callback):
         self._progress = Progress(self.protocol, total, self.at_once, eps_max=eps_max)
         for callback in _listeners(trainer):
             callback.on_evaluation_start(trainer, pl_module, self._progress)
-        self._decision = self.protocol.decide(data_of(trainer).classes)
-        if NULL in self.protocol.scores:
-            self._others = OtherMaps.of(data_of(trainer).spread_samples(POOL))
-        examined = self.health and trainer.is_global_zero and self._progress.health is None
-        self._masking = MaskingReport(self.health) if examined else None
+        self._progress.prepare(data_of(trainer).classes, data_of(trainer))
+        if self.health and trainer.is_global_zero and self._progress.health is None:
+            self._progress.masking = MaskingReport(self.health)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, *_: object
@@ -116,22 +99,20 @@ class Evaluation(L.Callback):
         if progress is None:
             return
         assert isinstance(pl_module, HarmonizerModule)
+
+        def attacked(done: int) -> None:
+            for callback in _listeners(trainer):
+                callback.on_images_attacked(trainer, done * trainer.world_size, progress)
+
         chosen = self._chosen(trainer, batch)
-        size = self.at_once or images_at_once(pl_module.device, len(chosen.labels))
-        for start in range(0, len(chosen.labels), size):
-            part = chosen.part(start, start + size)
-            rows = self._measure(trainer, pl_module, part)
-            progress.rows |= {row.key: row for row in rows}
+        for _, rows in progress.measure(pl_module.model, chosen, pl_module.device, attacked):
             self._tell(trainer, pl_module, rows)
-            if self._masking is not None:
-                self._masking.collect(part, rows, self._decision)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Examine the gradients, in the first process, and log the scores; every process takes part."""
         if self._progress is None:
             return
-        if self._masking is not None:
-            self._examine(trainer, pl_module)
+        self._examine(trainer, pl_module)
         data = data_of(trainer)
         self._rows, self._skipped = _gathered(self._progress.rows, data.skipped)
         ceilings = data.manifest.ceilings
@@ -163,10 +144,7 @@ class Evaluation(L.Callback):
         return trainer.state.fn != "fit" or epoch == trainer.max_epochs or epoch % self.every_n_epochs == 0
 
     def _chosen(self, trainer: L.Trainer, batch: Batch) -> Batch:
-        """Return the part of this process's next batch that is measured.
-
-        Process r reads samples r, r + world, ... (:class:`harmonizer.data.sampling.EvaluationBatches`).
-        """
+        """Return the part of this process's next batch that is measured; see ``EvaluationBatches``."""
         count = len(batch.labels)
         if self.protocol.images is not None:
             quota = len(range(trainer.global_rank, self.protocol.images, trainer.world_size))
@@ -174,46 +152,19 @@ class Evaluation(L.Callback):
         self._seen += len(batch.labels)
         return batch.part(0, count)
 
-    def _measure(self, trainer: L.Trainer, module: HarmonizerModule, batch: Batch) -> list[Row]:
-        """Measure images; those that an interrupted evaluation attacked are not attacked again."""
-        progress = self._progress
-        assert progress is not None
-        known = [progress.rows[key] for key in batch.keys if key in progress.rows]
-        before = len(progress.rows)
-
-        def attacked(done: int, _: int = 0) -> None:
-            for callback in _listeners(trainer):
-                callback.on_images_attacked(trainer, (before + done) * trainer.world_size, progress)
-
-        def keep(result: AttackResult) -> None:
-            progress.eps_max = result.eps_max
-            keep_examples(progress.examples, batch, result)
-
-        whole = len(known) == len(batch.keys)  # else all of them again: the same batch gives the same bits
-        return measure_batch(
-            module.model,
-            batch,
-            self.protocol.attack,
-            decision=self._decision,
-            scores=self.protocol.scores,
-            others=self._others,
-            known=known if whole else None,
-            on_attack=keep,
-            progress=attacked,
-            **self.protocol.settings,
-        )
-
     def _examine(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Make the gradient-masking report; all rows are kept by then."""
-        progress, masking = self._progress, self._masking
-        assert progress is not None and masking is not None and isinstance(module, HarmonizerModule)
+        """Make the gradient-masking report, where there is to be one; all rows are kept by then."""
+        progress = self._progress
+        assert progress is not None and isinstance(module, HarmonizerModule)
+        if progress.masking is None:
+            return
 
         def examined(done: int, total: int) -> None:
             for callback in _listeners(trainer):
                 callback.on_gradients_examined(trainer, done, total)
 
-        progress.health = masking.make(module.model, progress.rows.values(), examined)
-        self._masking = None
+        progress.health = progress.masking.make(module.model, progress.rows.values(), examined)
+        progress.masking = None
         self._tell(trainer, module, [])
 
     def _tell(self, trainer: L.Trainer, module: L.LightningModule, rows: list[Row]) -> None:

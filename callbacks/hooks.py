@@ -1,36 +1,12 @@
 """Hooks of an evaluation, which any callback may have in addition to Lightning's own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import lightning as L
 
-from harmonizer.evaluation.summary import Outcome, Protocol
+from harmonizer.evaluation.progress import Progress as Progress
+from harmonizer.evaluation.summary import Outcome
 from harmonizer.results import Row
-
-
-@dataclass
-class Progress:
-    """An evaluation while it runs, in this process.
-
-    Attributes:
-        protocol: How images are measured.
-        total: Images to measure, over all processes.
-        at_once: Images attacked in one call; None takes what the device can use.
-        rows: Per image, by key, so far; those that are there when it starts are not attacked again.
-        examples: The first found images that have a map, by key: image, human map, adversarial and label.
-        eps_max: Largest radius that the attack searches.
-        health: The gradient-masking report, as plain values; None before it is made.
-    """
-
-    protocol: Protocol
-    total: int
-    at_once: int | None = None
-    rows: dict[str, Row] = field(default_factory=dict)
-    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
-    eps_max: float = 10.0
-    health: dict[str, Any] | None = None
 
 
 class EvaluationHooks:

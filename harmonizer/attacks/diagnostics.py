@@ -140,21 +140,19 @@ def gradient_masking_report(
     steps = torch.finfo(again.dtype).eps * again.abs().amax(1)
     usable = is_usable(gradient)
     cosine = (unit(gradient)[0] * unit(low_gradient)[0]).flatten(1).sum(1)[usable]
-    values = {
-        "silent_margin": _share(~usable),
-        "silent_cross_entropy": _share(~is_usable(ce_gradient)),
-        "cross_entropy_ratio": _median_ratio(by_cross_entropy, base),
-        "random_within": _share(at_random <= radii.clamp(max=eps_max)),
-        "random_ratio": _median_ratio(at_random, radii),
-        "effort_ratio": _median_ratio(torch.minimum(effort, base), base),
-        "bf16_cosine": float(cosine.median()) if len(cosine) else float("nan"),
-        "repeat_difference": float((again - logits).abs().max() / scale(logits).max().clamp_min(1e-30)),
-        "failed": _share(plain.status == Status.FAILED),
-        "resolution": float((steps / (-margin_of(y)(again, slice(None))).clamp_min(1e-30)).median()),
-    }
-    flagged = {name: sentence.format(values[name]) for name, wrong, sentence in SIGNS if wrong(values[name])}
-    reasons = tuple(UNFOUND[name] if values[name] == 0 and name in UNFOUND else flagged[name] for name in flagged)
-    return GradientMaskingReport(n=len(rows), **values, masked=bool(reasons), reasons=reasons)
+    return _report(
+        n=len(rows),
+        silent_margin=_share(~usable),
+        silent_cross_entropy=_share(~is_usable(ce_gradient)),
+        cross_entropy_ratio=_median_ratio(by_cross_entropy, base),
+        random_within=_share(at_random <= radii.clamp(max=eps_max)),
+        random_ratio=_median_ratio(at_random, radii),
+        effort_ratio=_median_ratio(torch.minimum(effort, base), base),
+        bf16_cosine=float(cosine.median()) if len(cosine) else float("nan"),
+        repeat_difference=float((again - logits).abs().max() / scale(logits).max().clamp_min(1e-30)),
+        failed=_share(plain.status == Status.FAILED),
+        resolution=float((steps / (-margin_of(y)(again, slice(None))).clamp_min(1e-30)).median()),
+    )
 
 
 def _random_radius(net: Engine, images: Tensor, labels: Tensor, radius: Tensor, noise: Noise) -> Tensor:
@@ -199,3 +197,9 @@ UNFOUND = {
     "cross_entropy_ratio": "the cross-entropy finds perturbations where the margin finds none",
     "effort_ratio": "more steps and restarts find perturbations where fewer find none",
 }
+
+
+def _report(*, n: int, **values: float) -> GradientMaskingReport:
+    flagged = {name: sentence.format(values[name]) for name, wrong, sentence in SIGNS if wrong(values[name])}
+    reasons = tuple(UNFOUND[name] if values[name] == 0 and name in UNFOUND else flagged[name] for name in flagged)
+    return GradientMaskingReport(n=n, **values, masked=bool(reasons), reasons=reasons)

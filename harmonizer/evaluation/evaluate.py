@@ -1,14 +1,13 @@
 """Measure a model in Python: ``harmonizer.evaluate``."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harmonizer.attacks import AttackResult, Decision, check_attack
 from harmonizer.attacks.engine import frozen
 from harmonizer.cli.console import Bars
 from harmonizer.data.batch import Batch
@@ -18,20 +17,18 @@ from harmonizer.data.direct.folder import Reading
 from harmonizer.data.human_map import Method
 from harmonizer.data.transforms import stretched
 from harmonizer.evaluation.alignment_summaries import agreement_of
-from harmonizer.evaluation.alignments import NULL, POOL, OtherMaps, check_scores
 from harmonizer.evaluation.checkpoint import check_own_classes
-from harmonizer.evaluation.decision import CLASSES, check_decision
-from harmonizer.evaluation.examples import Examples, keep_examples, stack_examples
+from harmonizer.evaluation.decision import CLASSES
+from harmonizer.evaluation.examples import stack_examples
 from harmonizer.evaluation.images import Images, images_of
 from harmonizer.evaluation.load import device_of, load
 from harmonizer.evaluation.masking import MaskingReport
-from harmonizer.evaluation.measure import images_at_once, measure_batch
+from harmonizer.evaluation.progress import Progress
 from harmonizer.evaluation.results import Results
 from harmonizer.evaluation.summary import Outcome, Protocol, assemble
 from harmonizer.models import Architecture, PixelModel, shown, weights_digest
 from harmonizer.models.logits import Caller
 from harmonizer.models.trial import warn_of_probabilities
-from harmonizer.results import Row
 from harmonizer.results.categories import ANIMATE
 from harmonizer.results.families import guess_family
 from harmonizer.statistics import Status
@@ -98,17 +95,15 @@ def evaluate(
     if images is not None and images < 1:
         raise ValueError(f"expected images >= 1, got {images}")
     network = load(model) if isinstance(model, str | Path) else model
-    check_attack(attack, settings)
-    source = images_of(data, network, Reading(maps, classes, prepare, stack))
     protocol = Protocol(
         attack,
         dict(settings),
         images,
         decision or (ANIMATE if attack == FENG else CLASSES),
         None if categories is None else str(categories),
-        check_scores([*scores, *[FENG] * (attack == FENG)]),
+        (*scores, *[FENG] * (attack == FENG)),
     )
-    check_decision(protocol.decision)
+    source = images_of(data, network, Reading(maps, classes, prepare, stack))
     run = _Run(network, protocol, health, source)
     if source.shards is not None:
         run.check_classes(source.shards)
@@ -117,41 +112,29 @@ def evaluate(
     with Bars(shown=progress) as bars:
         task = bars.task("image")
         for batch in source.batches:
-            run.take(batch, source, lambda done: task.update(f"attacked {done}/{total} images", done, total or done))
-            if images is not None and len(run.rows) >= images and source.total is None:
+            run.take(batch, lambda done: task.update(f"attacked {done}/{total} images", done, total or done))
+            if images is not None and len(run.found.rows) >= images and source.total is None:
                 break
-    report = run.examine()
-    if not run.rows:
+    found, rows = run.found, list(run.found.rows.values())
+    report = None if found.masking is None else found.masking.make(network, rows, lambda done, total: None)
+    if not rows:
         raise ValueError("expected at least one image, got none")
-    outcome = Outcome(
-        rows=run.rows,
-        accuracy=run.right / run.count,
-        eps_max=run.eps_max,
-        health=report,
-        seconds=time.monotonic() - start,
-    )
+    outcome = Outcome(rows, run.right / run.count, found.eps_max, health=report, seconds=time.monotonic() - start)
     summary = _summary(network, label, source, run, outcome)
     shown = summary["model"]["label"]
-    return Results(Path(shown), summary, run.rows, stack_examples(network, run.examples, device_of(network)) or {})
+    return Results(Path(shown), summary, rows, stack_examples(network, found.examples, run.device) or {})
 
 
 class _Run:
     """An evaluation while it runs."""
 
     def __init__(self, model: nn.Module, protocol: Protocol, health: int, source: Images) -> None:
-        self.model, self.protocol, self.images = model, protocol, protocol.images
-        self.device = device_of(model)
-        self.rows: list[Row] = []
-        self.keys: set[str] = set()
-        self.examples: Examples = {}
-        self.eps_max = float(protocol.settings.get("eps_max", 10.0))
+        self.model, self.device, self.source = model, device_of(model), source
+        eps_max = float(protocol.settings.get("eps_max", 10.0))
+        self.found = Progress(protocol, source.total or 0, eps_max=eps_max)
+        self.found.masking = MaskingReport(health) if health else None
         self.right = self.count = self.side = 0
-        self.masking = MaskingReport(health) if health else None
         self.stretch = protocol.attack == FENG
-        shards = source.shards
-        self.others = OtherMaps.of(shards.spread_samples(POOL)) if shards and NULL in protocol.scores else None
-        self.names = shards.classes if shards else None
-        self.decision: Decision | None = None
 
     def check_classes(self, data: ShardData) -> None:
         """Refuse images whose classes are not as many as the model's, or not those that it is known to return.
@@ -171,64 +154,27 @@ class _Run:
         if isinstance(architecture, Architecture):
             check_own_classes(architecture.name, architecture, data.classes)
 
-    def take(self, batch: Batch, source: Images, show: Any) -> None:  # noqa: ANN401 - called with a number of images
+    def take(self, batch: Batch, show: Callable[[int], None]) -> None:
         """Measure a batch: attack what is still to be attacked, classify the rest."""
         moved = (value.to(self.device) if isinstance(value, Tensor) else value for value in batch)
         batch = Batch(*moved)  # type: ignore[arg-type]
         if self.stretch:
             batch = batch._replace(images=stretched(batch.images))
-        wanted = len(batch.labels) if self.images is None else max(self.images - len(self.rows), 0)
-        chosen = batch.part(0, wanted)
+        found, images, shards = self.found, self.found.protocol.images, self.source.shards
+        chosen = batch.part(0, len(batch.labels) if images is None else max(images - len(found.rows), 0))
         self.side = batch.images.shape[-1]
-        if not self.rows:
-            warn_of_probabilities(self._logits(batch.images[:2]), type(self.model).__name__)
-        if self.decision is None and self.protocol.decision != CLASSES:
-            self.decision = self.protocol.decide(self._class_names(batch))
-        size = images_at_once(self.device, len(chosen.labels))
-        for start in range(0, len(chosen.labels), size):
-            part = chosen.part(start, start + size)
-            self._attack(part, show)
-            source.seen(part)
-        rest = batch.part(len(chosen.labels), len(batch.labels))
-        if len(rest.labels) and source.total is not None:
-            self._count(self._logits(rest.images).argmax(1) == rest.labels)
-
-    def examine(self) -> dict[str, Any] | None:
-        """Return the gradient-masking report."""
-        return None if self.masking is None else self.masking.make(self.model, self.rows, lambda done, total: None)
-
-    def _attack(self, part: Batch, show: Any) -> None:  # noqa: ANN401 - called with a number of images
-        before = len(self.rows)
-
-        def keep(result: AttackResult) -> None:
-            self.eps_max = result.eps_max
-            keep_examples(self.examples, part, result)
-
-        rows = measure_batch(
-            self.model,
-            part,
-            self.protocol.attack,
-            decision=self.decision,
-            scores=self.protocol.scores,
-            others=self.others,
-            on_attack=keep,
-            progress=lambda done, _: show(before + done),
-            **self.protocol.settings,
-        )
-        twice = [row.key for row in rows if row.key in self.keys]
-        if twice:
+        if not found.rows:
+            logits = self._logits(batch.images[:2])
+            warn_of_probabilities(logits, type(self.model).__name__)
+            found.prepare(shards.classes if shards else tuple(map(str, range(logits.shape[1]))), shards)
+        if twice := [key for i, key in enumerate(chosen.keys) if key in found.rows or key in chosen.keys[:i]]:
             raise ValueError(f"two images are named {twice[0]!r}; expected each name once")
-        self.keys.update(row.key for row in rows)
-        self.rows += rows
-        self._count(torch.tensor([row.status != Status.WRONG for row in rows]))
-        if self.masking is not None:
-            self.masking.collect(part, rows, self.decision)
-
-    def _class_names(self, batch: Batch) -> Sequence[str]:
-        """Return the data's classes; those of tensors are as many as the model has logits."""
-        if self.names is None:
-            self.names = tuple(map(str, range(self._logits(batch.images[:1]).shape[1])))
-        return self.names
+        for part, rows in found.measure(self.model, chosen, self.device, show):
+            self.source.seen(part)
+            self._count(torch.tensor([row.status != Status.WRONG for row in rows]))
+        rest = batch.part(len(chosen.labels), len(batch.labels))
+        if len(rest.labels) and self.source.total is not None:
+            self._count(self._logits(rest.images).argmax(1) == rest.labels)
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return the logits (B,K) of images (B,3,H,W), in evaluation mode."""
@@ -268,13 +214,13 @@ def _summary(model: nn.Module, label: str | None, source: Images, run: _Run, out
             "manifest_sha256": source.digest,
             "samples": run.count,
             "skipped": 0,
-            "classes": len(manifest.classes) if manifest else 1 + max(row.label for row in run.rows),
+            "classes": len(manifest.classes) if manifest else 1 + max(row.label for row in outcome.rows),
         },
-        protocol=run.protocol.described(run.decision, stretch=run.stretch)
-        | {"images": len(run.rows), "data": source.digest}
+        protocol=run.found.protocol.described(run.found.decision, stretch=run.stretch)
+        | {"images": len(outcome.rows), "data": source.digest}
         | repeated,
         ceilings=manifest.ceilings if manifest else None,
         device=run.device,
-        scores=run.protocol.scores,
+        scores=run.found.protocol.scores,
         agreement=agreement_of(source.shards) if source.shards else None,
     )

@@ -12,12 +12,13 @@ import torchvision
 from numpy.typing import NDArray
 
 import harmonizer
-from harmonizer.attacks import Decision
+from harmonizer.attacks import Decision, check_attack
 from harmonizer.data.ceilings.file import Agreement
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Ceilings
 from harmonizer.evaluation.alignment_summaries import agreement_of, alignment_of, scores_by_name
-from harmonizer.evaluation.decision import CLASSES, decision_digest, decision_of, protocol_name
+from harmonizer.evaluation.alignments import check_scores
+from harmonizer.evaluation.decision import CLASSES, check_decision, decision_digest, decision_of, protocol_name
 from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.fast import fast_mode
 from harmonizer.files import file_sha256
@@ -56,6 +57,10 @@ class Protocol:
         decision: What the attack has to change: ``"classes"`` or ``"animate"``.
         categories: Table of the classes' categories, for the latter.
         scores: Names of further alignment scores.
+
+    Raises:
+        ValueError: There is no such attack, setting, decision or score.
+        ImportError: The attack's library is not installed.
     """
 
     attack: str
@@ -64,6 +69,11 @@ class Protocol:
     decision: str = CLASSES
     categories: str | None = None
     scores: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_attack(self.attack, self.settings)
+        check_decision(self.decision)
+        object.__setattr__(self, "scores", check_scores(self.scores))
 
     @property
     def name(self) -> str:
