@@ -1,7 +1,6 @@
 """``last.ckpt``: written at intervals, at the end of each epoch and at signals; a stopped run exits with a code."""
 
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,9 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
-from callbacks.interrupt import take_signals
+from callbacks.interrupt import StopAtSignal
 from harmonizer.run import LAST, PREVIOUS
-from harmonizer.signals import Signals
 from harmonizer.training.checkpoint_io import read_checkpoint, write_checkpoint
-from harmonizer.training.module import HarmonizerModule
 from harmonizer.untrusted import inside
 
 GO_ON, SAVE, STOP = 0, 1, 2  # what the processes agree on after a step; STOP + n stops at signal n
@@ -55,7 +52,7 @@ class BestCheckpoint(ModelCheckpoint):
         return str(inside(Path(str(self.dirpath)), Path(str(path)).name)) if path else ""
 
 
-class LastCheckpoint(Checkpoint):
+class LastCheckpoint(StopAtSignal, Checkpoint):
     """Keep ``last.ckpt``, from which the same command resumes, and ``last-previous.ckpt``.
 
     A checkpoint is taken between two optimiser steps or at the end of an epoch, never inside a validation: these are
@@ -74,17 +71,16 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, folder: str | Path, *, minutes: float = 10.0) -> None:
         if minutes <= 0:
             raise ValueError(f"expected checkpoint_minutes > 0, got {minutes}")
+        super().__init__(folder)
         self.path = Path(folder) / LAST
         self.minutes = minutes
-        self.signals = Signals()
         self.saved_at = 0.0
         self.saved_step: int | None = None
-        self._watch = ExitStack()  # of the model's passes
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take the signals."""
         if stage == "fit":
-            take_signals(trainer, self.signals)
+            super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -104,19 +100,9 @@ class LastCheckpoint(Checkpoint):
             self._leave(decision - STOP, f" at step {trainer.global_step}")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Watch the model's passes: an attack takes many."""
-        assert isinstance(pl_module, HarmonizerModule)
-
-        def look(*_: object) -> None:
-            if self.signals.number:
-                self._leave(self.signals.number, f" in the validation at step {trainer.global_step}")
-
+        """Watch the model's passes."""
         if trainer.state.fn == "fit":
-            self._watch.callback(pl_module.model.register_forward_pre_hook(look).remove)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remove the hook."""
-        self._watch.close()
+            super().on_validation_start(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save."""
@@ -130,10 +116,9 @@ class LastCheckpoint(Checkpoint):
         self.signals.give_back()
         self.signals.stop(f" after the last step; the run in {self.path.parent} is complete")
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
-        self._watch.close()
-        self.signals.give_back()
+    def _look(self, trainer: L.Trainer) -> None:
+        if self.signals.number:
+            self._leave(self.signals.number, f" in the validation at step {trainer.global_step}")
 
     def _wish(self, *, before_validation: bool) -> int:
         """Return what this process wants after a step."""

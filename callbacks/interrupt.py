@@ -9,12 +9,6 @@ from harmonizer.signals import Signals
 from harmonizer.training.module import HarmonizerModule
 
 
-def take_signals(trainer: L.Trainer, signals: Signals) -> None:
-    """Install handlers that stay: Lightning's own would take part in a collective inside a handler, and hang."""
-    signals.take()
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-
-
 class StopAtSignal(L.Callback):
     """End an evaluation at the model's next pass once a signal has come; an attack takes many passes.
 
@@ -30,13 +24,14 @@ class StopAtSignal(L.Callback):
         self._watch = ExitStack()  # of the model's passes
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Take the signals."""
-        take_signals(trainer, self.signals)
+        """Install handlers that stay: Lightning's own would take part in a collective inside a handler, and hang."""
+        self.signals.take()
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Watch the model's passes."""
+        """Watch the model's passes: an attack takes many."""
         assert isinstance(pl_module, HarmonizerModule)
-        self._watch.callback(pl_module.model.register_forward_pre_hook(self._look).remove)
+        self._watch.callback(pl_module.model.register_forward_pre_hook(lambda *_: self._look(trainer)).remove)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let what is complete be written."""
@@ -52,5 +47,5 @@ class StopAtSignal(L.Callback):
         self._watch.close()
         self.signals.give_back()
 
-    def _look(self, *_: object) -> None:
+    def _look(self, trainer: L.Trainer) -> None:
         self.signals.stop(f"; {self.results} keeps the images measured so far: rerun the same command to resume")

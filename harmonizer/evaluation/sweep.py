@@ -1,4 +1,4 @@
-"""The loop over models."""
+"""The loop over models, and what it shows: how far models and images are, and a table at the end."""
 
 import gc
 import time
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from rich.table import Table
 
-from harmonizer.cli.console import duration
+from harmonizer.cli.console import Bars, duration, print_results_next, show_lines, show_table
 from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.evaluation.sweep_failures import Failures, device_is_lost
 from harmonizer.evaluation.sweep_list import Entry
-from harmonizer.evaluation.sweep_progress import SweepProgress
 from harmonizer.results import lock_results
 
 DONE, BEFORE, FAILED, BUSY = "done", "done before", "failed", "busy elsewhere"
@@ -83,7 +83,7 @@ def _one(
     failures: Failures,
     resolve_model: Callable[..., ModelSpec],
     measure: Measure,
-    progress: SweepProgress,
+    progress: "SweepProgress",
 ) -> tuple[str, str, str]:
     """Measure one model, unless another process holds it; return its name, how it ended, and details."""
     name, start = entry.name, time.monotonic()
@@ -101,7 +101,7 @@ def _one(
 
 
 def _measured(
-    spec: ModelSpec, entry: Entry, failures: Failures, measure: Measure, progress: SweepProgress, start: float
+    spec: ModelSpec, entry: Entry, failures: Failures, measure: Measure, progress: "SweepProgress", start: float
 ) -> tuple[str, str]:
     """Measure a model whose place this process owns; a failure is recorded before the place is given back."""
     if reason := failures.failed_in_other_process(spec.label):
@@ -120,3 +120,56 @@ def _measured(
             torch.cuda.empty_cache()
     failures.forget(spec.label)
     return (BEFORE, "") if folder is None else (DONE, duration(time.monotonic() - start))
+
+
+class SweepProgress:
+    """Bars in a terminal; in a log file a line per model and one line per minute inside a model.
+
+    Args:
+        models: How many there are.
+    """
+
+    def __init__(self, models: int) -> None:
+        self.models = models
+        self.over = 0  # models done, failed or measured by other processes
+        self.measured = 0  # models measured here
+        self.start = time.monotonic()
+        self.name = ""
+        self.bars = Bars()
+        self._images = self.bars.task("image")
+
+    def __enter__(self) -> "SweepProgress":
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def begin(self, name: str) -> None:
+        """Show which model comes next."""
+        self.name = name
+        self._images.hide()
+
+    def images(self, done: int, total: int) -> None:
+        """Show how many of the present model's images are measured."""
+        place = f"[{self.over + 1}/{self.models}]"
+        self._images.update(f"{place} attacked {done}/{total} images", done, total, lambda: self.name)
+
+    def end(self, name: str, state: str, detail: str = "") -> None:
+        """Show how a model ended, and details."""
+        self.over += 1
+        self._images.hide()
+        left = ""
+        self.measured += state == "done"
+        if self.measured and self.over < self.models:
+            seconds = (time.monotonic() - self.start) / self.measured * (self.models - self.over)
+            left = f"; {self.models - self.over} left, about {duration(seconds)}"
+        show_lines(f"[{self.over}/{self.models}] {name}: {state}{' - ' * bool(detail)}{detail}{left}")
+
+    def table(self, outcomes: Sequence[tuple[str, str, str]], where: str) -> None:
+        """Print the table of all models: name, how it ended, detail; failed ones last."""
+        table = Table("model", "state", "reason")
+        for name, state, detail in sorted(outcomes, key=lambda outcome: outcome[1] == "failed"):
+            table.add_row(name, state, detail, style="red" if state == "failed" else None)
+        show_table(table)
+        print_results_next(where)

@@ -5,7 +5,6 @@ measures it. timm loads its own models by ``timm.create_model("local-dir:DIR", p
 by ``checkpoint_path=``.
 """
 
-from harmonizer.export.folder import export, export_model
-from harmonizer.export.hub import push
+from harmonizer.export.folder import export, export_model, push
 
 __all__ = ["export", "export_model", "push"]

@@ -1,4 +1,4 @@
-"""Write a model's weights and the description that its name needs."""
+"""Write a model's weights and the description that its name needs; upload them."""
 
 import json
 from collections.abc import Mapping
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from safetensors.torch import save_model
 from timm.models import save_for_hf
 
@@ -16,7 +18,7 @@ from harmonizer.models import PixelModel, shown, weights_digest
 from harmonizer.models.architecture import OWN
 from harmonizer.results import load_results
 from harmonizer.training.checkpoint_io import read_checkpoint
-from harmonizer.untrusted import plain_text, shortened
+from harmonizer.untrusted import LONGEST_TEXT, plain_text, shortened
 
 
 def export(
@@ -134,3 +136,25 @@ def _write_model(model: PixelModel, settings: Mapping[str, Any], folder: Path) -
         **labels,
     }
     (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload an exported folder to the Hugging Face Hub, with the token of ``hf auth login``; return its address.
+
+    Args:
+        folder: Made by :func:`export`.
+        repository: ``ORG/NAME``; made, private, where there is none.
+
+    Raises:
+        ValueError: The name is malformed, or the Hub refuses it or cannot be reached.
+    """
+    api = HfApi()
+    try:
+        if repository.count("/") != 1:
+            raise ValueError(f"expected ORG/NAME, got {repository}")
+        address = api.create_repo(repository, private=True, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repository, commit_message="Model, config and card")
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:LONGEST_TEXT]
+        raise ValueError(f"cannot push {folder} to {repository}: {reason}; it is still there") from None
+    return str(address)

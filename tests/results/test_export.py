@@ -114,7 +114,7 @@ def test_a_folder_is_pushed_to_the_hub(checkpoint, tmp_path, monkeypatch, capsys
         def upload_folder(self, *, folder_path, repo_id, commit_message):
             asked.append(("upload", repo_id, sorted(path.name for path in folder_path.iterdir())))
 
-    monkeypatch.setattr("harmonizer.export.hub.HfApi", Hub)
+    monkeypatch.setattr("harmonizer.export.folder.HfApi", Hub)
     main([f"ckpt={checkpoint}", f"out={tmp_path / 'model'}", "push=org/net"])
     assert capsys.readouterr().out.endswith("pushed: https://hub/org/net\n")
     files = ["README.md", "config.json", "model.safetensors"]
