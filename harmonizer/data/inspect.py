@@ -24,11 +24,7 @@ FEW = 5  # classes or sizes
 
 
 def inspect(location: Path, *, decode: bool = True) -> tuple[Manifest | None, list[ShardReport], list[str]]:
-    """Read a folder of shards, or one shard.
-
-    Args:
-        location: Folder or tar file; a manifest beside it is compared.
-        decode: Decode all images.
+    """Read a folder of shards, or one shard, and compare them with the manifest beside it.
 
     Returns:
         The manifest, if there is one; what each shard holds; and all problems.

@@ -86,10 +86,6 @@ class Mixture:
     def order(self, epoch: int, count: int) -> tuple[Numbers, Numbers]:
         """Return the samples of an epoch.
 
-        Args:
-            epoch: From 0.
-            count: How many.
-
         Returns:
             (count,) numbers, and how often each has come before in this epoch.
         """

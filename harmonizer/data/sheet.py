@@ -24,14 +24,7 @@ COLOURS = "inferno"
 
 
 def draw_sheet(samples: Sequence[Sample], classes: Sequence[str], path: Path, *, columns: int = 4) -> None:
-    """Draw samples, each as the image and, next to it, the image coloured by its human map, and write a PNG.
-
-    Args:
-        samples: What to draw; what cannot be decoded becomes an empty cell.
-        classes: Class names.
-        path: Of the PNG, written atomically.
-        columns: Samples per row.
-    """
+    """Draw samples as a PNG: each image and, next to it, the image coloured by its human map, empty where damaged."""
     columns = max(min(columns, len(samples)), 1)
     rows, wide, tall = -(-len(samples) // columns), 2 * CELL + GAP, CELL + CAPTION + GAP
     sheet = Image.new("RGB", (columns * wide + GAP, rows * tall + GAP + CAPTION), "white")

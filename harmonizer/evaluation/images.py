@@ -49,12 +49,7 @@ class Images:
 
 
 def images_of(data: Any, model: torch.nn.Module, reading: Reading | None = None) -> Images:  # noqa: ANN401 - see below
-    """Return images in batches.
-
-    Args:
-        data: See :func:`harmonizer.evaluate`.
-        model: For the size and the preparation of images that are read from files.
-        reading: How images are read that are not shards.
+    """Return images in batches; ``data`` as for :func:`harmonizer.evaluate`.
 
     Raises:
         TypeError: It is something else.

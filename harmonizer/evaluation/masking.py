@@ -46,11 +46,6 @@ class MaskingReport:
 
         It costs at most ``SHARE`` of the passes that the attacks of ``rows`` took, but examines one image at least.
 
-        Args:
-            model: As for :func:`harmonizer.attacks.minimal_radius`.
-            rows: The rows of the evaluation.
-            progress: Called with (work done, work).
-
         Returns:
             The report, as plain values, with ``flat_images``.
         """

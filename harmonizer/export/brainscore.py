@@ -95,11 +95,7 @@ FILES = {"__init__.py": INIT, "model.py": MODEL, "test.py": TEST, "requirements.
 
 
 def write_plugin(out: Path, write_model: Callable[[Path], Path]) -> Path:
-    """Write a plug-in; the folder appears whole or not at all.
-
-    Args:
-        out: Folder to make. Its name is the model's identifier on Brain-Score.
-        write_model: Exports the model to the folder that it is given.
+    """Write a plug-in, named after its folder; the folder appears whole or not at all.
 
     Returns:
         ``out``.

@@ -16,10 +16,6 @@ def check_head_classes(weights: str | Path, classes: Sequence[str]) -> None:
 
     A head for another number of classes is not loaded. One for other classes is a start for training, which is said.
 
-    Args:
-        weights: File or folder, as :func:`harmonizer.models.weights.read_weights` takes it.
-        classes: Class names of the data.
-
     Raises:
         ValueError: The classes are the same in another order, or others where the head is not trained again.
     """

@@ -16,11 +16,6 @@ WHOLE = (torch.int64, torch.int32, torch.bool)  # counters, indices and masks
 def check_weights(weights: Mapping[Any, Any], path: Path, *, finite: bool = True) -> None:
     """Check that weights from a file are finite floats, and what counts or indexes whole numbers.
 
-    Args:
-        weights: By name.
-        path: For messages.
-        finite: Look at the values, too.
-
     Raises:
         ValueError: One is none; the message names it.
     """

@@ -96,11 +96,6 @@ def loading_all_but_head(path: str | Path, weights: Mapping[str, Tensor], heads:
 
     timm takes whatever fits by name, and does not return what did: this looks on while it calls ``load_state_dict``.
 
-    Args:
-        path: The file, for the messages.
-        weights: What :func:`read_weights` read.
-        heads: Names of the classifier's layers.
-
     Raises:
         ValueError: A parameter or running statistic is missing, has another shape, or is no float.
     """
@@ -122,11 +117,6 @@ def load_all_but_head(model: nn.Module, path: str | Path, weights: Mapping[str, 
 
     The head is the last linear layer or convolution with weights. It is skipped where the file has none, or one for
     another number of classes.
-
-    Args:
-        model: To load into.
-        path: The file, for messages.
-        weights: What :func:`read_weights` read.
 
     Raises:
         ValueError: A parameter or running statistic besides the head's is missing, has another shape, or is no float.

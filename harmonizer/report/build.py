@@ -163,10 +163,6 @@ def build_report(
 def build_replay(results: Sequence[Path], out: Path) -> Report:
     """Write the replay of the 2023 figures: one figure and one text; nothing else, so that nothing is mixed up.
 
-    Args:
-        results: Results folders, or folders of them, with each model under both protocols.
-        out: Folder to write; made if it is not there.
-
     Raises:
         FileNotFoundError: Something to read is not there.
         ValueError: A model lacks one of the protocols, or something to read is damaged; the message names it.

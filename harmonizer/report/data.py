@@ -149,11 +149,6 @@ def comparable(
 
     Tables, figures, statistics and the web page all ask this function, so that all correlations are over the same
     models; a figure that draws others shows them grey.
-
-    Args:
-        models: All of them.
-        axes: The scores.
-        value: Returns a model's score, NaN where it has none.
     """
     scores = {id(model): {axis: value(model, axis) for axis in axes} for model in models}
     had = {(model.source, axis) for model in models for axis, score in scores[id(model)].items() if not np.isnan(score)}

@@ -103,15 +103,7 @@ def qualitative_grid(
 
 
 def _draw(figure: Figure, row: Row, place: tuple[float, float], size: float, heads: Sequence[Example]) -> None:
-    """Draw a row of images (H,W,3) or maps (H,W) in [0,1] at a height, with its name to the left.
-
-    Args:
-        figure: Of a known size.
-        row: To draw.
-        place: Lower edge and side of each image, in inches.
-        size: Size of the text in points.
-        heads: Examples whose classes stand over the images, which are boxed in the colours of their categories.
-    """
+    """Draw a row at a ``place``, lower edge and side in inches, with its name to the left and ``heads`` over it."""
     bottom, cell = place
     width, height = figure.get_size_inches()
     for i, picture in enumerate(row.pictures):

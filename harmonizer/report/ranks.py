@@ -79,11 +79,6 @@ def ranks(models: Sequence[Model], sources: Sequence[Source], own: Sequence[Mode
 
     Own results and a published table share a ranking only when the table names its attack, and decision and head are
     the same; their images may differ, which the report says.
-
-    Args:
-        models: All of them.
-        sources: Of the models' scores.
-        own: The models to rank.
     """
     measure = {source.name: source.measure or source.name for source in sources}
     measured = {model.source for model in models if model.results is not None}

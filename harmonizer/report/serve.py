@@ -28,11 +28,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 def report_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
-    """Make a server of a report's folder on the loopback; the caller runs and closes it.
-
-    Args:
-        folder: With an ``index.html``.
-        port: 0 for a free one.
+    """Make a server of a report's folder on the loopback; the caller runs and closes it. Port 0 takes a free one.
 
     Raises:
         FileNotFoundError: The folder holds no report.

@@ -92,11 +92,6 @@ def check_summary(summary: Mapping[str, Any], name: str) -> None:
 def check_examples(examples: Mapping[str, NDArray[Any]], name: str, fields: Sequence[str] = ARRAYS) -> None:
     """Check the arrays of a few attacked images.
 
-    Args:
-        examples: The arrays.
-        name: Of the file.
-        fields: Arrays that must be there.
-
     Raises:
         ValueError: An array is missing, of the wrong shape or kind, or not finite; the message names it.
     """

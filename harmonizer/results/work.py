@@ -31,12 +31,7 @@ Example = Mapping[str, NDArray[Any]]
 
 @contextmanager
 def lock_results(results: Path, model: str, *, ranks: bool = False) -> Iterator[None]:
-    """Lock a model's place in a results folder inside a ``with`` block; see :func:`harmonizer.files.locked`.
-
-    Args:
-        results: Folder of results folders.
-        model: Label of the model.
-        ranks: The process may be one of several of a distributed evaluation: the first one holds the lock for all.
+    """Lock a model's place in a results folder inside a ``with`` block; the first of its ``ranks`` holds it for all.
 
     Raises:
         BlockingIOError: Another process holds the lock.

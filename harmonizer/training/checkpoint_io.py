@@ -50,9 +50,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path, *, previous: Path |
 def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint to the CPU after checking its sums; nothing in it is unpickled or run.
 
-    Args:
-        path: File that :func:`write_checkpoint` or Lightning wrote.
-        mmap: Leave the tensors on the disk until they are used.
+    ``mmap`` leaves the tensors on the disk until they are used.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -97,9 +95,6 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
     """Return the checkpoint that a run goes on from: the newest valid one.
 
     A damaged one is named on standard error and put aside, so that no later save takes it for the one before.
-
-    Args:
-        folder: Of the run.
 
     Returns:
         None where there is no checkpoint.

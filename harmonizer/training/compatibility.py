@@ -13,12 +13,6 @@ def check_compatible(
 ) -> None:
     """Raise where a training would fail later, or go on and be wrong.
 
-    Args:
-        trainer: Before a fit, or at its start, when wrappers of the module can be seen as well.
-        module: To be trained.
-        harmonize: The harmonizer loss, which differentiates twice, is part of the training.
-        adversarial: Images are attacked, which differentiates before the loss's own backward pass.
-
     Raises:
         ValueError: The combination is not supported; the message says why and what to do.
     """

@@ -114,12 +114,7 @@ def check_epochs(epochs: object, schedule: str) -> int:
 
 
 def check_warmup(epochs: int, **warmups: float) -> None:
-    """Raise a ValueError where a warm-up is longer than the training, which would never reach its rate or its lambda.
-
-    Args:
-        epochs: Epochs of the training; -1 for no bound.
-        **warmups: Epochs of each warm-up, by the name of its setting.
-    """
+    """Raise a ValueError where a warm-up is longer than the training, and would never reach its rate or lambda."""
     for name, length in warmups.items():
         if 0 <= epochs < length:
             raise ValueError(

@@ -10,11 +10,7 @@ from harmonizer.fast import set_fast
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Switch autocast off, for arithmetic that must be done in float32 at least.
-
-    Args:
-        device: Whose autocast.
-    """
+    """Switch autocast off, for arithmetic that must be done in float32 at least."""
     context: AbstractContextManager[None] = torch.autocast(device.type, enabled=False)
     return context
 

@@ -79,11 +79,7 @@ def read_agreements(folder: Path) -> list[Agreement]:
 
 @contextmanager
 def unfinished(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[dict[str, tuple[Any, Any]], IO[str]]]:
-    """Keep what is measured, image by image, so that an interrupted measurement continues.
-
-    Args:
-        folder: Of the shards.
-        settings: What makes two measurements the same.
+    """Keep what is measured, image by image, so that an interrupted one of the same settings continues.
 
     Yields:
         Ceiling and floor by key, as far as they are known, and the file to which a line is added for each image

@@ -66,14 +66,7 @@ def describe_maps(maps: int, kept: int, method: Preparation, disk: Disk | None =
 
 
 def prepare_map(human: HumanMap, item: Item, method: Preparation, *, stack: Stack | None, disk: Disk) -> PreparedMap:
-    """Prepare a map.
-
-    Args:
-        human: As read.
-        item: Named in messages.
-        method: How.
-        stack: What a stack is of, where the file does not say.
-        disk: Of the method ``"disk"``.
+    """Prepare a map; ``stack`` is what a stack is of, where the file does not say.
 
     Raises:
         RecordError: The map has a size that the method does not take, or is a stack of unknown meaning.

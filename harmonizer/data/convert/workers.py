@@ -17,13 +17,7 @@ AHEAD = 2  # jobs a worker that are handed out before earlier ones are done
 
 
 def run_jobs(jobs: Iterable[Job], folder: Path, options: Options, *, workers: int) -> Iterator[tuple[Job, Report]]:
-    """Convert, and yield jobs as they are done, in no fixed order.
-
-    Args:
-        jobs: What to convert.
-        folder: Where the shards go.
-        options: How.
-        workers: Processes; one worker is this process.
+    """Convert, and yield jobs as they are done, in no fixed order; one worker is this process.
 
     Raises:
         RecordError: A sample cannot be used, and the options say to fail.

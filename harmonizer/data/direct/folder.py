@@ -106,11 +106,6 @@ class DirectFolder:
 def open_direct(location: Location, reading: Reading, *, on_error: OnError = "fail") -> DirectFolder:
     """Open images as they are; each is read and checked once, and what they are is kept in the user's cache.
 
-    Args:
-        location: Folder, table or split of a dataset.
-        reading: How they are read.
-        on_error: Whether a sample that cannot be used is an error; otherwise it is counted when it is read.
-
     Raises:
         FileNotFoundError: There is no such folder of maps.
         ImportError: A dataset of Hugging Face without its package.

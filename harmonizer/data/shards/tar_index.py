@@ -45,11 +45,7 @@ class Contents(NamedTuple):
 
 
 def read_contents(path: Path, expected: Shard | None = None) -> Contents:
-    """List a shard's samples, and the members that belong to none.
-
-    Args:
-        path: A tar file.
-        expected: What the manifest says of it.
+    """List a shard's samples, and the members that belong to none; ``expected`` is the manifest's entry.
 
     Raises:
         FileNotFoundError: There is no such file.

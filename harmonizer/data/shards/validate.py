@@ -50,12 +50,7 @@ class ShardReport:
 
 
 def validate_shard(path: Path, *, decode: bool, classes: int | None = None) -> ShardReport:
-    """Read a shard.
-
-    Args:
-        path: A tar file.
-        decode: Decode all images, which finds the damaged ones.
-        classes: How many there are, where that is known.
+    """Read a shard; decoding its images finds the damaged ones.
 
     Raises:
         FileNotFoundError, OSError: There is no such file, or it is not a regular one.

@@ -57,11 +57,6 @@ def count_classes(file: KerasFile, arch: Architecture, head: str) -> int:
 def to_timm(file: KerasFile, arch: Architecture, model: nn.Module) -> dict[str, Tensor]:
     """Return the state of a timm model with the weights of a file.
 
-    Args:
-        file: Open, from :func:`harmonizer.models.keras.open_weights`.
-        arch: What :func:`find_architecture` found.
-        model: timm's model, with as many classes as the file's.
-
     Raises:
         ValueError: A weight is missing, given twice, not in the model, or of another shape; the message names it.
     """

@@ -106,10 +106,6 @@ def read_header(file: BinaryIO) -> list[str]:
 def scan(path: Path, options: ClickOptions) -> tuple[Trials, list[RecordError]]:
     """Read a table once.
 
-    Args:
-        path: CSV with a header.
-        options: Which trials count.
-
     Returns:
         The trials that count so far, and the lines that cannot be read.
 

@@ -13,10 +13,6 @@ from harmonizer.data.convert.readers.record import HumanMap, Item, Record
 def read(item: Item, clicks: ClickOptions | None = None) -> Record:
     """Read a sample.
 
-    Args:
-        item: Which.
-        clicks: Which trials of raw clicks count; None takes the published defaults.
-
     Raises:
         RecordError: It cannot be used; the message names file, record and reason.
     """

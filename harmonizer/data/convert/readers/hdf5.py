@@ -20,10 +20,7 @@ LONGEST_PATH = 4096  # bytes
 
 
 def list_maps(path: Path) -> Iterator[tuple[str, str]]:
-    """List the maps of a file.
-
-    Args:
-        path: HDF5 file of ClickMe v2.
+    """List the maps of a file of ClickMe v2.
 
     Yields:
         Each map's name in the file, and the path of its image; the name again where there is no path.

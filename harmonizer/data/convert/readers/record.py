@@ -87,11 +87,7 @@ class HumanMap:
     clicks: Clicks | None = None
 
     def participants(self, item: Item, said: Stack | None) -> Values | None:
-        """Return the maps of single participants (P,H,W), where there are several.
-
-        Args:
-            item: Named in messages.
-            said: What the user says that stacks are of.
+        """Return the maps of single participants (P,H,W), where there are several; ``said`` is the user's word.
 
         Raises:
             RecordError: Nothing tells what the stack is of, or file and user say different things.

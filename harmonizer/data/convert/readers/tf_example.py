@@ -11,10 +11,7 @@ MOST_NUMBERS = 1 << 22  # bytes of a list: as Python numbers it takes up to 36 t
 
 
 def parse_example(payload: bytes) -> dict[str, Values]:
-    r"""Read a serialised ``tf.train.Example``.
-
-    Args:
-        payload: The protobuf message. Lists of numbers may be packed or not; unknown fields are passed over.
+    r"""Read a serialised ``tf.train.Example``; lists may be packed or not, and unknown fields are passed over.
 
     Returns:
         The features by name; a feature without a value is an empty tuple.
