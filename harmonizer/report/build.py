@@ -37,7 +37,6 @@ from harmonizer.report.style import DEFAULT_OPTIONS, PlotOptions, mark, save, st
 from harmonizer.report.survival import MOST_NAMES, survival_curves
 from harmonizer.report.tables import (
     comma_separated,
-    insert_table,
     inserted,
     latex,
     markdown,
@@ -139,15 +138,16 @@ def build_report(
         "index.html": page,
     }
     table = texts["comparisons.md" if comparisons else "table.md"]
-    if insert is not None:
-        inserted(insert, table)  # raises what is wrong with it
+    written = None if insert is None else inserted(insert, table)  # raises what is wrong with it
     marked = any(attack_of(model) == AS_PUBLISHED for model in models)
     with styled(options.font_size):
         figures = list(_figures(models, sources, in_grid, found, titles, options, known))
         out.mkdir(parents=True, exist_ok=True)  # only now: nothing is written when something is wrong
         for name, _, caption in figures:
             texts |= caption_files(name, f"{caption} This figure {MARK}." if marked else caption)
-        files = [_write(out / name, text) for name, text in texts.items()]
+        files = [out / name for name in texts]
+        for path, text in zip(files, texts.values(), strict=True):
+            atomic_write(path, text)
         with Bars() as bars:
             task = bars.task("figure")
             for i, (name, figure, _) in enumerate(figures):
@@ -155,8 +155,8 @@ def build_report(
                 if marked:
                     mark(figure, MARK)
                 files += save(figure, out / name)
-    if insert is not None:
-        insert_table(insert, table)
+    if insert is not None and written is not None:
+        atomic_write(insert, written)
     return Report(files, notes, model_table(models, AXES))
 
 
@@ -173,7 +173,8 @@ def build_replay(results: Sequence[Path], out: Path) -> Report:
         figure = replay_figure(pairs)
         out.mkdir(parents=True, exist_ok=True)
         files = save(figure, out / "replay")
-    return Report([_write(out / "replay.md", text), *files], [])
+    atomic_write(out / "replay.md", text)
+    return Report([out / "replay.md", *files], [])
 
 
 def read_models(
@@ -231,11 +232,8 @@ def _models(some: Collection[str]) -> str:
 def _warning(sources: Sequence[Source]) -> str:
     """Return a warning where scores of several protocols are shown together."""
     names = ", ".join(source.name for source in sources)
-    return (
-        f"Scores of {len(sources)} protocols ({names}): only compare models of the same one."
-        if len(sources) > 1
-        else ""
-    )
+    text = f"Scores of {len(sources)} protocols ({names}): only compare models of the same one."
+    return text if len(sources) > 1 else ""
 
 
 def _figures(
@@ -268,9 +266,3 @@ def _json(records: Sequence[dict[str, Any]]) -> str:
         for record in records
     ]
     return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, text: str) -> Path:
-    """Write a file whole or not at all."""
-    atomic_write(path, text)
-    return path

@@ -13,6 +13,7 @@ from harmonizer.cli.console import Bars
 from harmonizer.report.sources import DECISION, Source, measured_sources, source_key
 from harmonizer.results import Results, load_results
 from harmonizer.results.families import FAMILIES, guess_family, trained_family
+from harmonizer.results.rows import Columns
 from harmonizer.statistics import NOISE_CEILING
 
 Z95 = 1.959964  # half width of a normal 95 % interval, in standard errors
@@ -105,6 +106,13 @@ class Model:
     def value(self, axis: str) -> float:
         """Return a score's value, NaN when it was not measured."""
         return self.scores[axis].value if axis in self.scores else np.nan
+
+    @property
+    def columns(self) -> Columns:
+        """The per-image rows of a measured model."""
+        if self.results is None:
+            raise ValueError(f"expected a model with per-image results, {self.name!r} has none")
+        return self.results.columns
 
     @property
     def masked(self) -> bool:

@@ -1,6 +1,6 @@
 """Where own models stand among the others of their protocol."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,8 +82,10 @@ def ranks(models: Sequence[Model], sources: Sequence[Source], own: Sequence[Mode
     """
     measure = {source.name: source.measure or source.name for source in sources}
     measured = {model.source for model in models if model.results is not None}
+    # Published tables of the attack of an own model, on the same decision and head.
+    alike = {own: {s for s in measure.keys() - measured if measure[s] == measure[own]} for own in measured}
     for model in own:
-        mates = [m for m in models if m.source == model.source or _joins(m, model, measure, measured)]
+        mates = [m for m in models if m.source == model.source or m.source in alike.get(model.source, ())]
         table = next((m.source for m in mates if m.source != model.source), model.source)
         for axis in RANKED:
             value = model.value(axis)
@@ -94,8 +96,3 @@ def ranks(models: Sequence[Model], sources: Sequence[Source], own: Sequence[Mode
             better = [m for m in ordered if m.value(axis) > value]
             worse = ordered[len(better) :]
             yield Rank(model, axis, len(better) + 1, len(others) + 1, better[-NEIGHBOURS:], worse[:NEIGHBOURS], table)
-
-
-def _joins(other: Model, own: Model, measure: Mapping[str, object], measured: set[str]) -> bool:
-    """Return whether a published model was measured by the attack of an own one, on the same decision and head."""
-    return other.source not in measured and own.source in measured and measure[other.source] == measure[own.source]

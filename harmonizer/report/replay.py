@@ -12,7 +12,6 @@ from harmonizer.report.sensitivity import attack_of
 from harmonizer.report.style import COLORS, FAINT, INK, WARNING, mark, new_figure
 from harmonizer.report.tables import correlation_text
 from harmonizer.results import RADIUS
-from harmonizer.results.rows import Columns
 from harmonizer.statistics import AS_PUBLISHED, Status, as_published_summary, mean_summary, rank_correlation
 
 CORRECTED = "linsley2023"  # preferred among the other attacks that a model was measured with
@@ -47,15 +46,18 @@ class Replayed:
 
     def average(self, never_fooled: str | None = None) -> dict[str, Any]:
         """Average the published radii the published way, or with another treatment of never-fooled images."""
-        rows = columns_of(self.published)
+        rows = self.published.columns
         chosen = never_fooled or self.never_fooled
         return as_published_summary(rows["status"], rows[RADIUS], rows["label"], never_fooled=chosen)
 
     def scores(self, panel: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return a score with its interval under the corrected and under the published protocol."""
         if panel == "alignment":
-            first, second = (columns_of(model) for model in (self.corrected, self.published))
-            return _alignment(first), _alignment(second)
+            first, second = (
+                mean_summary(model.columns["alignment"][model.columns["status"] == Status.FOUND])
+                for model in (self.corrected, self.published)
+            )
+            return first, second
         assert self.corrected.results is not None
         return self.corrected.results.summary["tolerance"]["restricted_mean"], self.average()
 
@@ -131,29 +133,18 @@ def replay_figure(pairs: Sequence[Replayed]) -> Figure:
     return figure
 
 
-def columns_of(model: Model) -> Columns:
-    """Return a measured model's per-image rows."""
-    assert model.results is not None
-    return model.results.columns
-
-
 def share_correct(model: Model) -> float:
     """Return the share of images that were classified correctly before the attack."""
-    return float((columns_of(model)["status"] != Status.WRONG).mean())
+    return float((model.columns["status"] != Status.WRONG).mean())
 
 
 def _small_print(pair: Replayed) -> str:
     """Say what the published average did with the images that it could not place."""
-    made, failed = pair.average(), int((columns_of(pair.published)["status"] == Status.FAILED).sum())
+    made, failed = pair.average(), int((pair.published.columns["status"] == Status.FAILED).sum())
     kept = "counted at 10" if pair.never_fooled == "counted" else "dropped"
     parts = [f"{made['n_never_fooled']} never fooled, {kept}"] if made["n_never_fooled"] else []
     parts += [f"{failed} failed, {made['n_nan_fooled']} of them published as fooled"] if failed else []
     return "\n".join(parts) or "every image fooled"
-
-
-def _alignment(columns: Columns) -> dict[str, Any]:
-    """Average the alignment of the images that were fooled."""
-    return mean_summary(columns["alignment"][columns["status"] == Status.FOUND])
 
 
 def _protocol(model: Model) -> dict[str, Any]:

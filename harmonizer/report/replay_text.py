@@ -9,7 +9,6 @@ from harmonizer.report.replay import (
     TITLE,
     Replayed,
     agreement,
-    columns_of,
     share_correct,
 )
 from harmonizer.report.tables import correlation_text, escaped, estimate
@@ -38,10 +37,7 @@ def replay_markdown(pairs: Sequence[Replayed]) -> str:
             escaped(str(pair.corrected.name)),
             *(_shown(score["mean"]) for score in (first, second)),
             f"{made['n_never_fooled']} {pair.never_fooled}",
-            *(
-                str(int((columns_of(model)["status"] == Status.FAILED).sum()))
-                for model in (pair.corrected, pair.published)
-            ),
+            *(str(int((model.columns["status"] == Status.FAILED).sum())) for model in (pair.corrected, pair.published)),
             str(made["n_nan_fooled"]),
             str(second["n"]),
             *(_shown(score["mean"]) for score in (third, fourth)),
@@ -78,7 +74,7 @@ def _defects(pairs: Sequence[Replayed]) -> list[tuple[str, str]]:
 def _addition(pairs: Sequence[Replayed]) -> str:
     radii, budgets = [], []
     for pair in pairs:
-        rows = columns_of(pair.published)
+        rows = pair.published.columns
         found = rows["status"] == Status.FOUND
         radii.append(rows[RADIUS][found])
         budgets.append(rows["eps"][found])
@@ -126,7 +122,7 @@ def _scaling(pairs: Sequence[Replayed]) -> str:
 def _zero_gradients(pairs: Sequence[Replayed]) -> str:
     parts = []
     for pair in pairs:
-        rows, made = columns_of(pair.published), pair.average()
+        rows, made = pair.published.columns, pair.average()
         failed = int((rows["status"] == Status.FAILED).sum())
         if failed:
             proper = rows[RADIUS][rows["status"] == Status.FOUND]

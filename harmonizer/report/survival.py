@@ -10,7 +10,6 @@ from harmonizer.report.data import Model
 from harmonizer.report.style import COLORS, DEFAULT_OPTIONS, FAINT, NARROW, PlotOptions, new_figure
 from harmonizer.results import RADIUS
 from harmonizer.results.families import FAMILIES
-from harmonizer.results.rows import Columns
 from harmonizer.statistics import Status, proportion, survival
 
 ASPECT = 0.56  # height over width
@@ -54,21 +53,14 @@ def survival_curves(models: Sequence[Model], options: PlotOptions = DEFAULT_OPTI
 
 def survival_of(model: Model, radii: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
     """Return the share of a measured model's images still correct at radii, from its rows, and their number."""
-    columns = _columns(model)
+    columns = model.columns
     curve = survival(columns["status"], columns[RADIUS], radii)
     return np.array(curve["share"]), curve["n"]
 
 
 def last_radius(model: Model) -> float:
     """Return the radius up to which a measured model's curve is worth drawing: the largest found, and a little more."""
-    columns = _columns(model)
+    columns = model.columns
     found = columns[RADIUS][columns["status"] == Status.FOUND]
     searched = float(model.results.summary["protocol"]["eps_max"]) if model.results else 1.0
     return min(float(1.05 * found.max()), searched) if len(found) and found.max() > 0 else searched
-
-
-def _columns(model: Model) -> Columns:
-    """Return the per-image rows of a measured model."""
-    if model.results is None:
-        raise ValueError(f"expected a model with per-image results, {model.name!r} has none")
-    return model.results.columns

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from harmonizer.files import atomic_write
 from harmonizer.report.data import AXES, Axis, Model, Score, comparable
 from harmonizer.report.further import further_axes
 from harmonizer.report.paired import Comparison
@@ -215,25 +214,13 @@ def pairs_markdown(comparisons: list[Comparison]) -> str:
             for key, axis in axes.items()
         ]
         difference = pair.differences.get("tolerance")
-        cells.insert(2, _difference(difference) if difference else NONE)
+        told = NONE
+        if difference:
+            interval = estimate(difference["mean"], difference["low"], difference["high"], sign="+")
+            told = f"{interval}, n = {difference['n']}"
+        cells.insert(2, told)
         lines.append([f"{escaped(pair.a.name)} → {escaped(pair.b.name)}", *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _difference(found: Mapping[str, Any]) -> str:
-    """Show a paired difference, its interval as far as it has one, and its number of images."""
-    return f"{estimate(found['mean'], found['low'], found['high'], sign='+')}, n = {found['n']}"
-
-
-def insert_table(path: Path, table: str) -> None:
-    """Replace what lies between the marks of a Markdown file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It does not have the two marks once.
-    """
-    text = inserted(path, table)
-    atomic_write(path, text)
 
 
 def inserted(path: Path, table: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from harmonizer.report.__main__ import main
 from harmonizer.report.build import read_models
 from harmonizer.report.paired import compare, default_pairs
-from harmonizer.report.tables import BEGIN, END, comma_separated, insert_table, pairs_markdown
+from harmonizer.report.tables import BEGIN, END, comma_separated, inserted, pairs_markdown
 
 
 def test_a_row_holds_both_models_and_their_paired_difference(zoo):
@@ -34,7 +34,7 @@ def test_only_what_is_between_the_marks_changes(zoo, tmp_path):
     once = page.read_text()
     table = (tmp_path / "out" / "comparisons.md").read_text()
     assert once == f"# Title\n{BEGIN}\n\n{table}\n{END}\nbelow\n"
-    insert_table(page, table)
+    page.write_text(inserted(page, table))
     assert page.read_text() == once
 
 
@@ -72,10 +72,10 @@ def test_a_document_without_the_marks_is_left_alone(tmp_path, text):
     page = tmp_path / "README.md"
     page.write_text(text)
     with pytest.raises(ValueError, match=r"README\.md: expected <!-- results -->"):
-        insert_table(page, "table")
+        inserted(page, "table")
     assert page.read_text() == text
     with pytest.raises(FileNotFoundError, match="no Markdown file"):
-        insert_table(tmp_path / "nowhere.md", "table")
+        inserted(tmp_path / "nowhere.md", "table")
 
 
 def test_a_head_that_was_made_for_the_data_is_shown(zoo, tmp_path):
