@@ -28,12 +28,7 @@ class Evaluation(L.Callback):
     the rows.
 
     Args:
-        attack: Name, as :func:`harmonizer.attacks.minimal_radius` takes it.
-        settings: Settings of the attack.
-        images: How many of the first validation images, over all processes; None takes all.
-        decision: What the attack has to change: ``"classes"`` or ``"animate"``.
-        categories: Table of the classes' categories, for the latter.
-        scores: Names of further alignment scores, of :mod:`harmonizer.evaluation.alignments`.
+        attack: As the next five of :class:`harmonizer.evaluation.summary.Protocol`; images are over all processes.
         every_n_epochs: In training, measure after every n-th epoch; 0 never. The last epoch is always measured, unless
             it is 0.
         at_once: Images attacked in one call, after which their rows can be kept; None takes a batch, and fewer on a

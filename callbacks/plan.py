@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import lightning as L
-import torch
 
 from callbacks.evaluation import Evaluation, data_of
 from callbacks.hooks import Progress
@@ -13,6 +12,7 @@ from harmonizer.cli.programs import program
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Manifest
 from harmonizer.evaluation.model_spec import ModelSpec
+from harmonizer.evaluation.summary import device_name
 from harmonizer.models.factories import is_code
 from harmonizer.results.families import condition
 from harmonizer.run import BEST, LAST
@@ -124,8 +124,7 @@ def parameters(module: HarmonizerModule) -> str:
 
 
 def _device(trainer: L.Trainer) -> str:
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    name = device_name(trainer.strategy.root_device)
     return f"{name}, {trainer.world_size} process{'es' * (trainer.world_size > 1)}, precision {trainer.precision}"
 
 

@@ -17,11 +17,10 @@ from harmonizer.data.direct.layout import Location, find_split
 from harmonizer.data.human_map import Method
 from harmonizer.data.loader import BatchLoader, TrainLoader
 from harmonizer.data.mixture import Mixture, Part
-from harmonizer.data.opener import Opener, exists
+from harmonizer.data.opener import Opener, Source, exists, open_manifests, parse_sources
 from harmonizer.data.sampling import EvaluationBatches, TrainBatches, count_steps
 from harmonizer.data.shards.manifest import Manifest
 from harmonizer.data.shards.remote import GIGABYTE, RemoteCache
-from harmonizer.data.shards.sources import Source, open_manifests, parse_sources
 from harmonizer.data.transforms import JointTransform
 from harmonizer.models import Architecture, evaluation_geometry, model_image_size
 from harmonizer.run import usable_cores

@@ -142,7 +142,11 @@ class ShardDataset(Dataset[Item]):
         folder = self.folders[which]
         sample = folder.read(at.sample - ([0, *self._ends][which]))
         label = _label(sample, len(folder.manifest.classes))
-        image = _decode(sample, _find_image(sample), decode_rgb)
+        extension = next((extension for extension in IMAGE_EXTENSIONS if extension in sample.members), None)
+        if extension is None:
+            expected = f"expected one of {', '.join(IMAGE_EXTENSIONS)}"
+            raise DamagedSample(f"{sample} has no image, {has(sample.members)}; {expected}")
+        image = _decode(sample, extension, decode_rgb)
         human = _decode(sample, HEATMAP, decode_image) if HEATMAP in sample.members else None
         if human is not None and human.mode not in MAP_MODES:
             raise DamagedSample(f"{sample}: its human map has mode {human.mode}, expected 8- or 16-bit grey")
@@ -154,14 +158,6 @@ class ShardDataset(Dataset[Item]):
         except ValueError as error:
             raise DamagedSample(f"{sample}: {error}") from None
         return label, human is not None, f"{sample.shard}/{sample.key}" if len(self.folders) > 1 else sample.name
-
-
-def _find_image(sample: RawSample) -> str:
-    """Return the extension of the sample's image."""
-    for extension in IMAGE_EXTENSIONS:
-        if extension in sample.members:
-            return extension
-    raise DamagedSample(f"{sample} has no image, {has(sample.members)}; expected one of {', '.join(IMAGE_EXTENSIONS)}")
 
 
 def _decode(sample: RawSample, extension: str, decoder: Callable[[bytes], T]) -> T:

@@ -43,16 +43,9 @@ class ModelSpec:
         label: For tables and figures.
         architecture: What the name stands for; None looks it up.
         checkpoint: Path of its checkpoint; None for other models.
-        pretrained: Published weights are loaded.
-        weights: File of weights to load.
-        ema: Take the moving average of a checkpoint's weights.
-        mean: Per channel, of the normalisation; None takes the model's own, as for ``std``.
-        std: Per channel.
+        pretrained: As the others that are not named here, a setting of :func:`harmonizer.load`.
         seed: Seed of random weights; None for all others.
-        model_args: Arguments of the architecture; a checkpoint has its own.
         trust: Run code that the checkpoint names.
-        prompts: Of a zero-shot classifier; see :func:`harmonizer.models.clip_zoo.with_texts`, as for ``class_names``.
-        class_names: What its prompts call the classes.
         probe: Images of the training split that the last linear layer is fitted to, at most; 0 keeps the model's own.
     """
 
@@ -182,22 +175,15 @@ def resolve_model(
 ) -> ModelSpec:
     """Return the model that a checkpoint or a name stands for.
 
-    Args:
-        ckpt: File that train.py wrote, or the run folder that holds it; ``model`` takes these as well.
-        model: Name, see :mod:`harmonizer.models.sources`. With a checkpoint of a model of the user's own: its code.
-        label: None makes one of the model's name, its condition and seed.
-        image_size: None takes the model's own.
-        seed: Seed of random weights.
-        model_args: Arguments of the architecture, such as ``global_pool``; see :mod:`harmonizer.models.model_args`.
-        probe: Fit the last linear layer to images of the training split.
-        probe_images: At most so many, drawn at random by the seed 0.
-        given: Further attributes of :class:`ModelSpec`.
+    ``ckpt`` is a file of train.py or its run folder, which ``model`` takes as well; with a checkpoint of a model of the
+    user's own, ``model`` is its code. The others are attributes of :class:`ModelSpec`; ``probe`` fits the last linear
+    layer to at most ``probe_images`` of the training split, drawn at random by the seed 0.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
         ValueError: Neither or both are given, the checkpoint is not usable, or there is no such model.
     """
-    if ckpt is None and model is not None and _is_checkpoint(model):
+    if ckpt is None and model is not None and is_checkpoint(model):
         ckpt, model = model, None
     if (ckpt is None and model is None) or (ckpt is not None and model is not None and not is_code(model)):
         got = "neither" if ckpt is None else f"both: ckpt={ckpt} and model={model}; try one of them"
@@ -227,7 +213,7 @@ def resolve_model(
     return _of_checkpoint(find_checkpoint(ckpt), asked)
 
 
-def _is_checkpoint(name: str) -> bool:
+def is_checkpoint(name: str) -> bool:
     """Return whether a name is a checkpoint's path, or that of a run folder."""
     return name.endswith(".ckpt") or (Path(name) / BEST).is_file()
 

@@ -230,7 +230,7 @@ def assemble(
             **{name: version(name) for name in ("timm", "lightning")},
             "python": platform.python_version(),
         },
-        "device": _device(device),
+        "device": device_name(device),
         "fast": fast_mode(),
         "created": creation_time(),
     }
@@ -292,6 +292,6 @@ def _replay(protocol: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any] 
     return {"warning": "a replay of a protocol with known defects: not a measurement", "tolerance": average}
 
 
-def _device(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """Name a device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

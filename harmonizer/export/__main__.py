@@ -10,11 +10,10 @@ import yaml
 from harmonizer.cli import clear_errors, translate, unquoted
 from harmonizer.evaluation.checkpoint import find_checkpoint
 from harmonizer.evaluation.load import load
-from harmonizer.evaluation.model_spec import resolve_model
+from harmonizer.evaluation.model_spec import is_checkpoint, resolve_model
 from harmonizer.export import export, export_model, push
 from harmonizer.export.brainscore import write_plugin
 from harmonizer.models.factories import is_code
-from harmonizer.run import BEST
 
 OPTIONS = ("ckpt", "out", "ema", "results", "model", "trust", "push", "brainscore")
 VALUES: dict[str, tuple[type, ...]] = {  # of names
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.get("weights") in ("raw", "ema"):
         raise ValueError(f"weights={options['weights']} is now ema={str(options['weights'] == 'ema').lower()}")
     named = "ckpt" not in options and "model" in options
-    if named and (options["model"].endswith(".ckpt") or (Path(options["model"]) / BEST).is_file()):
+    if named and is_checkpoint(options["model"]):
         options["ckpt"], named = options.pop("model"), False
     known = {*OPTIONS, *VALUES, *TEXTS} - {"ckpt", "ema", "trust"} if named else set(OPTIONS)
     unknown = [name for name in options if name not in known and not (named and name.startswith("model_args."))]

@@ -92,9 +92,10 @@ def harmonizer_loss(
     target = human_cut / (human_max + human_epsilon) * (saliency_max + saliency_epsilon)
     saliency_pyramid = gaussian_pyramid(saliency_cut, levels)
     target_pyramid = gaussian_pyramid(target, levels)
-    errors = [
-        _over_mapped(error_of(*pair), has_map.bool()) for pair in zip(saliency_pyramid, target_pyramid, strict=True)
-    ]
+    errors = []
+    for pair in zip(saliency_pyramid, target_pyramid, strict=True):
+        error = error_of(*pair)  # (B,...), samples without a map count 0
+        errors.append(torch.where(has_map.bool().reshape(-1, *[1] * (error.ndim - 1)), error, 0.0).mean())
     return torch.stack(errors).mean()
 
 
@@ -114,8 +115,3 @@ def keep_top(maps: Tensor, share: float) -> Tensor:
     flat = maps.detach().flatten(1)
     threshold = flat.topk(max(1, round(share * flat.shape[1])), dim=1).values[:, -1]
     return torch.where(maps >= threshold[:, None, None], maps, 0.0)
-
-
-def _over_mapped(errors: Tensor, has_map: Tensor) -> Tensor:
-    """Average errors (B,...) over all samples, those without a map counting 0."""
-    return torch.where(has_map.reshape(-1, *[1] * (errors.ndim - 1)), errors, 0.0).mean()

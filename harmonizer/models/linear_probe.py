@@ -109,7 +109,9 @@ def _features(
                 before = len(got)
                 logits = Caller(model)(images.to(model.mean.device))
                 seen = got[before:]
-                if len(seen) != 1 or seen[0].ndim != 2 or not _are_of(head, seen[0], logits):
+                own = F.linear(seen[0], head.weight, head.bias) if len(seen) == 1 and seen[0].ndim == 2 else None
+                same = own is not None and own.shape == logits.shape
+                if own is None or not same or not torch.allclose(own.to(logits.dtype), logits, rtol=1e-3, atol=1e-4):
                     raise ValueError(
                         f"expected the logits of {name} to be those of its last linear layer, to fit a probe in it; "
                         "write a function whose model ends in one"
@@ -121,12 +123,6 @@ def _features(
     if not got:
         return torch.zeros(0, head.in_features), torch.zeros(0, dtype=torch.int64)
     return torch.cat(got).clone(), torch.cat(labels).clone()
-
-
-def _are_of(head: nn.Linear, features: Tensor, logits: Tensor) -> bool:
-    """Return whether logits (B,K) are the head's of features (B,D)."""
-    own = F.linear(features, head.weight, head.bias)
-    return own.shape == logits.shape and torch.allclose(own.to(logits.dtype), logits, rtol=1e-3, atol=1e-4)
 
 
 def _fit(features: Tensor, labels: Tensor, classes: int, l2: float, start: Tensor | None) -> Tensor:

@@ -42,7 +42,9 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
     """
     lines, comments = _read(path, EXTERNAL)
     told = _told(path, comments)
-    source, images = _source(path, told), _images(path, told)
+    if not told.get("images", "0").isdecimal():
+        raise ValueError(f"{path}: expected a number after # images:, got {told['images']!r}")
+    source, images = _source(path, told), int(told.get("images", 0))  # 0 when it does not say
     models: dict[str, Model] = {}
     for number, line in lines:
         name = line["model"]
@@ -113,13 +115,6 @@ def _told(path: Path, comments: Sequence[str]) -> dict[str, str]:
         key, text = (key, text.strip()) if known else ("citation", comment)
         told[key] = " ".join(filter(None, [told.get(key), text]))
     return KNOWN.get(path.stem, {}) | told
-
-
-def _images(path: Path, told: Mapping[str, str]) -> int:
-    """Return how many images a table's scores are means over; 0 when it does not say."""
-    if not told.get("images", "0").isdecimal():
-        raise ValueError(f"{path}: expected a number after # images:, got {told['images']!r}")
-    return int(told.get("images", 0))
 
 
 def _source(path: Path, told: Mapping[str, str]) -> Source:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields
-from pathlib import Path
 
 from harmonizer.data.ceilings import CeilingError, measure_ceilings
 from harmonizer.data.class_names import parse_classes
@@ -106,7 +105,11 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
             found.filtered.append(RecordError(given.sources[0], None, f"{outside} clicks outside of their image"))
             sys.stdout.write(f"not counted: {found.filtered[-1]}\n")
         if skipped or found.filtered:
-            _write_skipped(staging.data / SKIPPED, [*skipped, *found.filtered])
+            with (staging.data / SKIPPED).open("w", newline="") as file:
+                rows = [(error.path, error.record, error.reason) for error in (*skipped, *found.filtered)]
+                csv.writer(file).writerows(
+                    map(text_cell, map(str, row)) for row in [("file", "record", "reason"), *rows]
+                )
         staging.publish(manifest)
     turned = sum(report.turned for report in reports)
     if turned:
@@ -139,14 +142,6 @@ def _run(
             reports[job.number] = report
             advance(len(job.items))
     return [reports[number] for number in range(len(parts))]
-
-
-def _write_skipped(path: Path, skipped: Sequence[RecordError]) -> None:
-    """List what was left out, and why."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("file", "record", "reason"))
-        writer.writerows(map(text_cell, map(str, (error.path, error.record, error.reason))) for error in skipped)
 
 
 def _complain(message: str, status: int = 1) -> int:

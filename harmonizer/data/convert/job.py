@@ -21,17 +21,10 @@ from harmonizer.data.shards.writer import HEATMAP, LABEL, shard_name, write_shar
 
 @dataclass(frozen=True)
 class Options:
-    """How samples are written.
+    """How samples are written, by the command's options of these names (:mod:`harmonizer.data.convert.arguments`).
 
     Attributes:
         classes: How many there are.
-        prepare: How human maps are prepared.
-        map_bits: Of a map's pixel, 8 or 16.
-        encoding: Of images; ``"keep"`` leaves what shards can hold as it is.
-        quality: Of JPEG and WebP that are encoded anew.
-        resize: Shorter side in pixels of larger images.
-        on_error: Whether a sample that cannot be used ends the conversion, or is skipped and listed.
-        stack: What stacks of maps are of, where the files do not say.
         clicks: Which trials of raw clicks count.
         disk: Of the preparation ``"disk"``.
     """
@@ -75,15 +68,7 @@ class Report:
 
 
 class Converted(NamedTuple):
-    """A sample for a shard.
-
-    Attributes:
-        sample: As shards have it.
-        participants: What is kept of single people, if there are several.
-        kept_map: Whether its map was kept as it was though preparation was asked for.
-        turned: Whether its image was shown upright by its EXIF orientation.
-        outside: Clicks outside of the image.
-    """
+    """A sample as shards have it, what is kept of single people if there are several, and what a report counts."""
 
     sample: dict[str, Any]
     participants: Values | KeptClicks | None = None

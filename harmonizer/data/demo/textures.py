@@ -54,7 +54,9 @@ def bricks(u: Field, v: Field, rng: np.random.Generator) -> Field:
     row = np.floor(v / height)
     shifted = u + row % 2 * length / 2
     joint = np.minimum(length / 2 - np.abs(_cell(shifted, length)), height / 2 - np.abs(_cell(v, height)))
-    return _edge(joint - 0.8) * (0.65 + 0.35 * _tile(np.floor(shifted / length), row, rng))
+    tones = rng.random((16, 16), dtype=np.float32)
+    tone: Field = tones[row.astype(int) % 16, np.floor(shifted / length).astype(int) % 16]
+    return _edge(joint - 0.8) * (0.65 + 0.35 * tone)
 
 
 def scales(u: Field, v: Field, rng: np.random.Generator) -> Field:
@@ -135,10 +137,3 @@ def _edge(inside: Field) -> Field:
     """Turn a signed distance in pixels into coverage."""
     coverage: Field = np.clip(inside + 0.5, 0, 1)
     return coverage
-
-
-def _tile(column: Field, row: Field, rng: np.random.Generator) -> Field:
-    """Return a random value in [0,1] for each tile."""
-    table = rng.random((16, 16), dtype=np.float32)
-    tone: Field = table[row.astype(int) % 16, column.astype(int) % 16]
-    return tone

@@ -33,12 +33,6 @@ VERSION = 1  # of what a sample becomes: another one is checked again
 class Reading:
     """How images that are not shards are read, by the converter's options of these names; None takes what fits.
 
-    Attributes:
-        maps: Folder of human maps, one per image under the same relative name.
-        classes: ``imagenet``, a number of classes, or a text file with one name per line.
-        prepare: How human maps are prepared; None takes fel2022 for maps of ClickMe's sizes and none for others.
-        stack: What stacks of maps are of.
-
     Raises:
         ValueError: There is no such preparation or stack.
     """

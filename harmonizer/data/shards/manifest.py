@@ -134,11 +134,13 @@ def parse_manifest(text: bytes, path: str) -> Manifest:
         files = Counter(shard.file for shard in shards)
         if repeated := [file for file, count in files.items() if count > 1]:
             raise TypeError(f"the shard {repeated[0]!r} is listed twice")
+        ceilings = Ceilings(**_checked(Ceilings, content["ceilings"])) if "ceilings" in content else None
+        check_ceilings([] if ceilings is None else [ceilings.overall, *ceilings.per_image.values()])
         return Manifest(
             classes=tuple(plain_text(name, "classes") for name in content["classes"]),
             maps="" if content["maps"] == "" else plain_text(content["maps"], "maps"),  # earlier versions left it empty
             shards=shards,
-            ceilings=_ceilings(content["ceilings"]) if "ceilings" in content else None,
+            ceilings=ceilings,
             repeated_keys=content.get("repeated_keys", False),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -167,13 +169,6 @@ def parse_shard(content: object) -> Shard:
     if not 0 <= shard.maps <= shard.samples <= MOST_SAMPLES:
         raise ValueError(f"{shard.file} has {shard.maps} maps of {shard.samples} samples")
     return shard
-
-
-def _ceilings(content: object) -> Ceilings:
-    """Return ceilings when all of them are numbers."""
-    ceilings = Ceilings(**_checked(Ceilings, content))
-    check_ceilings([ceilings.overall, *ceilings.per_image.values()])
-    return ceilings
 
 
 def check_ceilings(values: Iterable[Any]) -> None:

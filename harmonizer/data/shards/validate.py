@@ -64,7 +64,8 @@ def validate_shard(path: Path, *, decode: bool, classes: int | None = None) -> S
     report = ShardReport(Shard(path.name, len(samples), maps, file_sha256(path)), path.stat().st_size, samples)
     report.passed_over = passed_over
     with path.open("rb") as file:
-        if not _has_end(file, report.size):
+        file.seek(max(report.size - len(TAR_END), 0))
+        if file.read() != TAR_END:
             report.problems.append(f"{path} does not end as tar files do: it is cut short; copy or write it again")
         for sample in samples:
             report.ignored.update(sample.members.keys() - KNOWN - {image_extension(sample)})
@@ -87,12 +88,6 @@ def read_member(sample: Sample, extension: str, file: BinaryIO) -> bytes:
 def image_extension(sample: Sample) -> str | None:
     """Return the extension of a sample's image."""
     return next((extension for extension in IMAGE_EXTENSIONS if extension in sample.members), None)
-
-
-def _has_end(file: BinaryIO, size: int) -> bool:
-    """Tell whether a tar file ends with empty blocks."""
-    file.seek(max(size - len(TAR_END), 0))
-    return file.read() == TAR_END
 
 
 def _check_label(sample: Sample, file: BinaryIO, classes: int | None, report: ShardReport) -> Iterator[str]:

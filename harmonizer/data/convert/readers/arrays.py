@@ -91,7 +91,13 @@ def to_map(array: NDArray[Any], item: Item, meaning: Stack | None = None) -> Hum
     stack = values if array.ndim == 3 and len(array) > 1 else None
     if values.ndim == 3:
         values = values.mean(axis=0)
-    return HumanMap(values, full_scale or _full_scale(float(values.max())), stack, meaning)
+    if (
+        full_scale is None
+    ):  # a float map is relative to 1 or 255, if its values make use of that, or else to its maximum
+        largest = float(values.max())
+        used = (scale for scale in (1.0, 255.0) if scale * COARSEST <= largest <= scale)
+        full_scale = next(used, largest or 1.0)
+    return HumanMap(values, full_scale, stack, meaning)
 
 
 def _meaning(name: str) -> Stack | None:
@@ -116,14 +122,6 @@ def to_pixels(array: NDArray[Any], item: Item) -> Pixels:
         raise item.error(f"the image's values go from {low:g} to {high:g}, expected [0,255] or [0,1]: not normalised")
     scale = 255 if array.dtype.kind == "f" and high <= 1 else 1
     return np.rint(array.astype(np.float64) * scale).astype(np.uint8)
-
-
-def _full_scale(largest: float) -> float:
-    """Return what a float map is relative to: 1 or 255, if its values make use of that, or else its maximum."""
-    for scale in (1.0, 255.0):
-        if scale * COARSEST <= largest <= scale:
-            return scale
-    return largest or 1.0
 
 
 def _load(path: Path, item: Item) -> Any:  # noqa: ANN401 - arrays, tensors or a mapping of them

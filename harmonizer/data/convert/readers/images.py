@@ -60,7 +60,9 @@ def encode_image(
     Raises:
         RecordError: The image cannot be decoded, or has 16 bits or floats a channel.
     """
-    picture = _decode(image, item)
+    picture = open_image(image, item, "the image") if isinstance(image, bytes) else Image.fromarray(image)
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        raise item.error(f"the image has mode {picture.mode}, expected 8 bits a channel")
     turned = ORIENTATION in picture.info
     old = picture.format if picture.format in EXTENSIONS else LOSSLESS
     kind = old if encoding == "keep" else encoding.upper()
@@ -78,13 +80,3 @@ def encode_image(
     else:
         picture.save(buffer, kind, quality=quality)
     return EncodedImage(EXTENSIONS[kind], buffer.getvalue(), picture.size, turned)
-
-
-def _decode(image: bytes | Pixels, item: Item) -> Image.Image:
-    """Return the image, which must have 8 bits a channel."""
-    if not isinstance(image, bytes):
-        return Image.fromarray(image)
-    picture = open_image(image, item, "the image")
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-        raise item.error(f"the image has mode {picture.mode}, expected 8 bits a channel")
-    return picture
