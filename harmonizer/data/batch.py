@@ -7,25 +7,17 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Images with their labels and human maps.
+    """Images with their labels and human maps."""
 
-    Attributes:
-        images: (B,3,H,W) float32 in [0,1].
-        labels: (B,) int64 in [0,K).
-        human_map: (B,H,W) float32 >= 0; zero where there is no map.
-        has_map: (B,) bool.
-        keys: B sample names, unique within a data set: the key, with its shard where keys repeat, and with folder and
-            shard where training mixes several folders.
-        mixup_labels: (B,) int64 labels of the samples mixed in; None without mixup.
-        mixup_lam: (B,) float32 share of the sample that ``labels`` and ``keys`` name; None without mixup.
-    """
-
-    images: Tensor
-    labels: Tensor
-    human_map: Tensor
-    has_map: Tensor
+    images: Tensor  # (B,3,H,W) float32 in [0,1]
+    labels: Tensor  # (B,) int64 in [0,K)
+    human_map: Tensor  # (B,H,W) float32 >= 0; zero where there is no map
+    has_map: Tensor  # (B,) bool
+    # B sample names, unique within a data set: the key, with its shard where keys repeat, and with folder and shard
+    # where training mixes several folders
     keys: list[str]
-    mixup_labels: Tensor | None = None
+    mixup_labels: Tensor | None = None  # (B,) int64 labels of the samples mixed in; None without mixup
+    # (B,) float32 share of the sample that `labels` and `keys` name; None without mixup
     mixup_lam: Tensor | None = None
 
     @classmethod

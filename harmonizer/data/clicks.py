@@ -23,19 +23,13 @@ SUFFIX = ".clicks.npz"
 
 @dataclass(frozen=True)
 class Clicks:
-    """The clicks of several people on one image.
+    """The clicks of several people on one image."""
 
-    Attributes:
-        points: One (N,2) per person: x and y in pixels from the upper left corner, in the order of clicking; N >= 1.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        outside: Clicks that lay outside of the image, which are not among ``points``.
-    """
-
+    # one (N,2) per person: x and y in pixels from the upper left corner, in the order of clicking; N >= 1
     points: Sequence[Points]
-    height: int
-    width: int
-    outside: int = 0
+    height: int  # of the image, in pixels
+    width: int  # of the image, in pixels
+    outside: int = 0  # clicks that lay outside of the image, which are not among `points`
 
     @classmethod
     def on_image(cls, trials: Sequence[Points], height: int, width: int) -> "Clicks":
@@ -139,17 +133,11 @@ def _stamp(diameter: int, left: int, top: int, right: int, bottom: int) -> NDArr
 
 
 class KeptClicks(NamedTuple):
-    """People's clicks on an image, as a conversion keeps them.
+    """People's clicks on an image, as a conversion keeps them."""
 
-    Attributes:
-        clicks: All of them.
-        prepare: How the conversion prepared the mean map.
-        diameter: Of the disk for this image, in pixels.
-    """
-
-    clicks: Clicks
-    prepare: Preparation
-    diameter: int
+    clicks: Clicks  # all of them
+    prepare: Preparation  # how the conversion prepared the mean map
+    diameter: int  # of the disk for this image, in pixels
 
 
 def write_clicks(path: Path, kept: KeptClicks) -> None:

@@ -10,15 +10,10 @@ Numbers = NDArray[np.int64]
 
 
 class Part(NamedTuple):
-    """One source of a mixture.
+    """One source of a mixture."""
 
-    Attributes:
-        shards: Samples in each of its shards.
-        weight: Its share of an epoch, relative to the other parts'.
-    """
-
-    shards: Sequence[int]
-    weight: float = 1.0
+    shards: Sequence[int]  # samples in each of its shards
+    weight: float = 1.0  # its share of an epoch, relative to the other parts'
 
 
 class Mixture:

@@ -89,15 +89,10 @@ def exists(location: Location) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of shards and its share of an epoch.
+    """A folder of shards and its share of an epoch."""
 
-    Attributes:
-        location: Path or address.
-        weight: Relative to the other sources'.
-    """
-
-    location: Location
-    weight: float
+    location: Location  # path or address
+    weight: float  # relative to the other sources'
 
 
 def parse_sources(sources: Mapping[str, Any] | Sequence[Any], split: str) -> list[Source]:

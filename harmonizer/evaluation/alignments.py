@@ -55,15 +55,10 @@ def check_scores(names: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class OtherMaps:
-    """Human maps to compare saliency with by chance.
+    """Human maps to compare saliency with by chance."""
 
-    Attributes:
-        maps: (P,H,W).
-        labels: (P,) int64.
-    """
-
-    maps: Tensor
-    labels: Tensor
+    maps: Tensor  # (P,H,W)
+    labels: Tensor  # (P,) int64
 
     @classmethod
     def of(cls, batch: Batch) -> Self:

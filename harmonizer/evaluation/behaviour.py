@@ -40,19 +40,12 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Trial:
-    """One answer.
+    """One answer."""
 
-    Attributes:
-        subject: Who answered.
-        image: Condition, and the end of the image's name.
-        category: The image's own.
-        response: The answer, ``na`` for none.
-    """
-
-    subject: str
-    image: tuple[str, str]
-    category: str
-    response: str
+    subject: str  # who answered
+    image: tuple[str, str]  # condition, and the end of the image's name
+    category: str  # the image's own
+    response: str  # the answer, `na` for none
 
     @property
     def right(self) -> bool:

@@ -21,19 +21,12 @@ CHUNK = 64  # images of tensors in one batch
 
 @dataclass
 class Images:
-    """Batches with what a summary says of them.
+    """Batches with what a summary says of them."""
 
-    Attributes:
-        batches: To iterate over, once.
-        name: Of the data.
-        total: How many images there are; None where that is not known before the end.
-        shards: The data module that they come from; None for others.
-    """
-
-    batches: Iterable[Batch]
-    name: str = "own images"
-    total: int | None = None
-    shards: ShardData | None = None
+    batches: Iterable[Batch]  # to iterate over, once
+    name: str = "own images"  # of the data
+    total: int | None = None  # how many images there are; None where that is not known before the end
+    shards: ShardData | None = None  # the data module that they come from; None for others
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def seen(self, batch: Batch) -> None:
@@ -78,19 +71,12 @@ def images_of(data: Any, model: torch.nn.Module, reading: Reading | None = None)
 
 @dataclass
 class ProbeImages:
-    """What a probe is fitted to.
+    """What a probe is fitted to."""
 
-    Attributes:
-        batches: Of images (B,3,H,W) and labels (B,).
-        count: How many classes the labels are of.
-        classes: Their names; None where the images are given without.
-        digests: sha256 of the manifests of the training split, or of the images that were given.
-    """
-
-    batches: Iterable[tuple[Tensor, Tensor]]
-    count: int
-    classes: tuple[str, ...] | None
-    digests: list[str]
+    batches: Iterable[tuple[Tensor, Tensor]]  # of images (B,3,H,W) and labels (B,)
+    count: int  # how many classes the labels are of
+    classes: tuple[str, ...] | None  # their names; None where the images are given without
+    digests: list[str]  # sha256 of the manifests of the training split, or of the images that were given
 
 
 def probe_images(data: Any, architecture: Architecture | None, size: int, most: int) -> ProbeImages:  # noqa: ANN401 - see below

@@ -35,35 +35,24 @@ MOST_PROBE_IMAGES = 50_000  # that a probe is fitted to, where nothing else is s
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model to measure, before its data are known.
+    """A model to measure, before its data are known."""
 
-    Attributes:
-        model: Its name; see :mod:`harmonizer.models.sources`.
-        image_size: Input height and width in pixels.
-        label: For tables and figures.
-        architecture: What the name stands for; None looks it up.
-        checkpoint: Path of its checkpoint; None for other models.
-        pretrained: As the others that are not named here, a setting of :func:`harmonizer.load`.
-        seed: Seed of random weights; None for all others.
-        trust: Run code that the checkpoint names.
-        probe: Images of the training split that the last linear layer is fitted to, at most; 0 keeps the model's own.
-    """
-
-    model: str
-    image_size: int
-    label: str
-    architecture: Architecture | None = None
-    checkpoint: Path | None = None
-    pretrained: bool = False
+    model: str  # its name; see `sources`
+    image_size: int  # input height and width in pixels
+    label: str  # for tables and figures
+    architecture: Architecture | None = None  # what the name stands for; None looks it up
+    checkpoint: Path | None = None  # path of its checkpoint; None for other models
+    pretrained: bool = False  # as the others that are not named here, a setting of `load`
     weights: str | None = None
     ema: bool = False
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
-    seed: int | None = None
+    seed: int | None = None  # seed of random weights; None for all others
     model_args: Mapping[str, Any] = field(default_factory=dict)
-    trust: bool = False
+    trust: bool = False  # run code that the checkpoint names
     prompts: str | Sequence[str] | None = None
     class_names: str | Sequence[str] | None = None
+    # images of the training split that the last linear layer is fitted to, at most; 0 keeps the model's own
     probe: int = 0
 
     @property

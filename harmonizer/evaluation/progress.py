@@ -20,31 +20,20 @@ from harmonizer.results import Row
 
 @dataclass
 class Progress:
-    """An evaluation while it runs, in this process.
+    """An evaluation while it runs, in this process."""
 
-    Attributes:
-        protocol: How images are measured.
-        total: Images to measure, over all processes.
-        at_once: Images attacked in one call; None takes what the device can use.
-        rows: Per image, by key, so far; those that are there when it starts are not attacked again.
-        examples: The first found images that have a map, by key: image, human map, adversarial and label.
-        eps_max: Largest radius that the attack searches.
-        health: The gradient-masking report, as plain values; None before it is made.
-        masking: Collects images for that report; None makes none.
-        decision: Between superclasses; None is between the classes.
-        others: Human maps of other images, for scores that need them.
-    """
-
-    protocol: Protocol
-    total: int
-    at_once: int | None = None
+    protocol: Protocol  # how images are measured
+    total: int  # images to measure, over all processes
+    at_once: int | None = None  # images attacked in one call; None takes what the device can use
+    # per image, by key, so far; those that are there when it starts are not attacked again
     rows: dict[str, Row] = field(default_factory=dict)
+    # the first found images that have a map, by key: image, human map, adversarial and label
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
-    eps_max: float = 10.0
-    health: dict[str, Any] | None = None
-    masking: MaskingReport | None = None
-    decision: Decision | None = None
-    others: OtherMaps | None = None
+    eps_max: float = 10.0  # largest radius that the attack searches
+    health: dict[str, Any] | None = None  # the gradient-masking report, as plain values; None before it is made
+    masking: MaskingReport | None = None  # collects images for that report; None makes none
+    decision: Decision | None = None  # between superclasses; None is between the classes
+    others: OtherMaps | None = None  # human maps of other images, for scores that need them
 
     def prepare(self, classes: Sequence[str], data: ShardData | None) -> None:
         """Set what depends on the data: the decision over its classes, and human maps of other images."""

@@ -50,25 +50,17 @@ OF_MODEL = ("model", "classes", "pretrained")  # settings of a training that nam
 class Protocol:
     """How images are measured.
 
-    Attributes:
-        attack: Name of the attack.
-        settings: Settings of the attack.
-        images: How many of the first validation images; None takes all.
-        decision: What the attack has to change: ``"classes"`` or ``"animate"``.
-        categories: Table of the classes' categories, for the latter.
-        scores: Names of further alignment scores.
-
     Raises:
         ValueError: There is no such attack, setting, decision or score.
         ImportError: The attack's library is not installed.
     """
 
-    attack: str
-    settings: Mapping[str, Any]
-    images: int | None = None
-    decision: str = CLASSES
-    categories: str | None = None
-    scores: tuple[str, ...] = ()
+    attack: str  # name of the attack
+    settings: Mapping[str, Any]  # settings of the attack
+    images: int | None = None  # how many of the first validation images; None takes all
+    decision: str = CLASSES  # what the attack has to change: `"classes"` or `"animate"`
+    categories: str | None = None  # table of the classes' categories, for the latter
+    scores: tuple[str, ...] = ()  # names of further alignment scores
 
     def __post_init__(self) -> None:
         check_attack(self.attack, self.settings)
@@ -102,23 +94,14 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an evaluation found.
+    """What an evaluation found."""
 
-    Attributes:
-        rows: Rows of all processes, one per image, sorted by key.
-        accuracy: Over all samples.
-        eps_max: Largest radius that the attack searched.
-        skipped: Damaged samples that were skipped, over all processes.
-        health: The gradient-masking report, as plain values; None where there is none.
-        seconds: That the measurement took.
-    """
-
-    rows: Sequence[Row]
-    accuracy: float
-    eps_max: float
-    skipped: int = 0
-    health: Mapping[str, Any] | None = None
-    seconds: float = 0.0
+    rows: Sequence[Row]  # rows of all processes, one per image, sorted by key
+    accuracy: float  # over all samples
+    eps_max: float  # largest radius that the attack searched
+    skipped: int = 0  # damaged samples that were skipped, over all processes
+    health: Mapping[str, Any] | None = None  # the gradient-masking report, as plain values; None where there is none
+    seconds: float = 0.0  # that the measurement took
 
 
 def summarise(

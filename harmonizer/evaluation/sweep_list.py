@@ -27,15 +27,10 @@ MOST_BYTES = 10**7  # of a list
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of a sweep.
+    """One model of a sweep."""
 
-    Attributes:
-        settings: ``model`` or ``ckpt`` and the other settings of the item, for evaluate.py.
-        family: For figures; None takes it from its training or guesses it from its name.
-    """
-
-    settings: Mapping[str, Any]
-    family: str | None = None
+    settings: Mapping[str, Any]  # `model` or `ckpt` and the other settings of the item, for evaluate.py
+    family: str | None = None  # for figures; None takes it from its training or guesses it from its name
 
     @property
     def name(self) -> str:

@@ -16,41 +16,24 @@ AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and std of a model that ta
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network without its weights, and the images that it takes.
+    """A network without its weights, and the images that it takes."""
 
-    Attributes:
-        kind: Who builds it.
-        name: For the builder: timm's, torchvision's or open_clip's name, or ``FILE.py:FUNCTION``.
-        mean: Per channel, in [0,1] units.
-        std: Per channel, in [0,1] units.
-        size: Input height and width in pixels; None where the name does not say.
-        crop_ratio: timm's ``crop_pct``.
-        interpolation: One of the transforms' ``INTERPOLATIONS``.
-        crop_mode: One of ``CROP_MODES``; see :class:`harmonizer.data.transforms.JointTransform`.
-        num_classes: Size of the model's own head; None where the name does not say.
-        classes: Class names in the model's order; None where the name does not say.
-        model_args: Arguments that belong to the name.
-        tag: torchvision's or open_clip's name of the weights that belong to the name.
-        weights: Folder of the weights that belong to the name.
-        head: Where the logits come from, one of :data:`HEADS`.
-        head_details: How the head was made, as plain values: the prompts and class names of a zero-shot classifier, the
-            images and the L2 strength of a probe.
-    """
-
-    kind: Kind
-    name: str
-    mean: tuple[float, ...] = AS_IT_IS[0]
-    std: tuple[float, ...] = AS_IT_IS[1]
-    size: int | None = None
-    crop_ratio: float = 1.0
-    interpolation: str = "bilinear"
-    crop_mode: str = "center"
-    num_classes: int | None = None
-    classes: tuple[str, ...] | None = None
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    tag: str | None = None
-    weights: str | None = None
-    head: str = OWN
+    kind: Kind  # who builds it
+    name: str  # for the builder: timm's, torchvision's or open_clip's name, or `FILE.py:FUNCTION`
+    mean: tuple[float, ...] = AS_IT_IS[0]  # per channel, in [0,1] units
+    std: tuple[float, ...] = AS_IT_IS[1]  # per channel, in [0,1] units
+    size: int | None = None  # input height and width in pixels; None where the name does not say
+    crop_ratio: float = 1.0  # timm's `crop_pct`
+    interpolation: str = "bilinear"  # one of the transforms' `INTERPOLATIONS`
+    crop_mode: str = "center"  # one of `CROP_MODES`; see `JointTransform`
+    num_classes: int | None = None  # size of the model's own head; None where the name does not say
+    classes: tuple[str, ...] | None = None  # class names in the model's order; None where the name does not say
+    model_args: Mapping[str, Any] = field(default_factory=dict)  # arguments that belong to the name
+    tag: str | None = None  # torchvision's or open_clip's name of the weights that belong to the name
+    weights: str | None = None  # folder of the weights that belong to the name
+    head: str = OWN  # where the logits come from, one of `HEADS`
+    # how the head was made, as plain values: the prompts and class names of a zero-shot classifier, the images and the
+    # L2 strength of a probe
     head_details: Mapping[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:

@@ -58,16 +58,11 @@ SCATTERS = {
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        files: In the order of writing.
-        notes: What the reader of the report should know about it.
-        table: Cells of the table of models with the scores that all have, header first; empty for a replay.
-    """
-
-    files: list[Path]
-    notes: list[str]
+    files: list[Path]  # in the order of writing
+    notes: list[str]  # what the reader of the report should know about it
+    # cells of the table of models with the scores that all have, header first; empty for a replay
     table: list[list[str]] = field(default_factory=list)
 
 

@@ -21,21 +21,13 @@ Z95 = 1.959964  # half width of a normal 95 % interval, in standard errors
 
 @dataclass(frozen=True)
 class Score:
-    """A number with its uncertainty; NaN where something is not known.
+    """A number with its uncertainty; NaN where something is not known."""
 
-    Attributes:
-        value: In the units of its axis.
-        se: Standard error over images.
-        low: Lower end of the 95 % interval.
-        high: Upper end.
-        n: Images it is an average over; 0 when not known.
-    """
-
-    value: float
-    se: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-    n: int = 0
+    value: float  # in the units of its axis
+    se: float = np.nan  # standard error over images
+    low: float = np.nan  # lower end of the 95 % interval
+    high: float = np.nan  # upper end
+    n: int = 0  # images it is an average over; 0 when not known
 
     @classmethod
     def of(cls, summary: Mapping[str, Any], name: str, scale: float = 1.0) -> "Score":
@@ -51,17 +43,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Axis:
-    """A score that a figure can show.
+    """A score that a figure can show."""
 
-    Attributes:
-        title: With its unit, for an axis.
-        short: For a column of a table.
-        digits: After the point.
-    """
-
-    title: str
-    short: str
-    digits: int
+    title: str  # with its unit, for an axis
+    short: str  # for a column of a table
+    digits: int  # after the point
 
 
 AXES = {
@@ -80,27 +66,18 @@ CORRELATED = ("accuracy", "tolerance", "alignment")
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the table and one point of a figure.
+    """One row of the table and one point of a figure."""
 
-    Attributes:
-        name: Shown; unique within its source.
-        architecture: timm's name.
-        family: One of ``FAMILIES``.
-        source: Who measured it, and how: points of different sources are not measured alike.
-        scores: By the keys of :data:`AXES` and :data:`RMS`; what was not measured is not there.
-        control: Name of the model that differs only in not being harmonized, if that is in the report.
-        results: Its results folder, when it was measured here.
-        own_accuracy: Whether its accuracy is its own, measured here or of its own table, although a table of accuracies
-            was given: that has no row for it.
-    """
-
-    name: str
-    architecture: str
-    family: str
-    source: str
+    name: str  # shown; unique within its source
+    architecture: str  # timm's name
+    family: str  # one of `FAMILIES`
+    source: str  # who measured it, and how: points of different sources are not measured alike
+    # by the keys of `AXES` and `RMS`; what was not measured is not there
     scores: Mapping[str, Score] = field(default_factory=dict)
-    control: str | None = None
-    results: Results | None = None
+    control: str | None = None  # name of the model that differs only in not being harmonized, if that is in the report
+    results: Results | None = None  # its results folder, when it was measured here
+    # whether its accuracy is its own, measured here or of its own table, although a table of accuracies was given: that
+    # has no row for it
     own_accuracy: bool = False
 
     def value(self, axis: str) -> float:

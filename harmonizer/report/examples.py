@@ -21,31 +21,18 @@ TIMES_MEAN = 6.0  # at this multiple of its mean a map has the last colour of th
 
 @dataclass(frozen=True)
 class Example:
-    """One attacked image.
+    """One attacked image."""
 
-    Attributes:
-        key: The sample's name.
-        data: Digest of the data set that has it: other data may have another image of that name.
-        image: (H,W,3) in [0,1].
-        human: (H,W) human map, >= 0.
-        change: (H,W,3) adversarial - image.
-        radius: L2 norm of the change.
-        label: Name of the image's class.
-        prediction: Name of the class that the attacked image is taken for.
-        category: "animate" or "inanimate"; empty when it is not known.
-        alignment: Spearman correlation of perturbation and human map; NaN when not known.
-    """
-
-    key: str
-    data: str
-    image: Pictures
-    human: Pictures
-    change: Pictures
-    radius: float
-    label: str = ""
-    prediction: str = ""
-    category: str = ""
-    alignment: float = np.nan
+    key: str  # the sample's name
+    data: str  # digest of the data set that has it: other data may have another image of that name
+    image: Pictures  # (H,W,3) in [0,1]
+    human: Pictures  # (H,W) human map, >= 0
+    change: Pictures  # (H,W,3) adversarial - image
+    radius: float  # L2 norm of the change
+    label: str = ""  # name of the image's class
+    prediction: str = ""  # name of the class that the attacked image is taken for
+    category: str = ""  # "animate" or "inanimate"; empty when it is not known
+    alignment: float = np.nan  # Spearman correlation of perturbation and human map; NaN when not known
 
     @property
     def perturbation(self) -> Pictures:

@@ -33,19 +33,12 @@ RENDERINGS: Mapping[str, Callable[[Pictures], Pictures]] = {"shared": relative, 
 
 
 class Row(NamedTuple):
-    """A row of the grid.
+    """A row of the grid."""
 
-    Attributes:
-        name: To the left.
-        color: Of the name.
-        pictures: (H,W,3) or (H,W) in [0,1].
-        texts: Under the images, of equally many lines each.
-    """
-
-    name: str
-    color: str
-    pictures: Sequence[Pictures]
-    texts: Sequence[str] = ()
+    name: str  # to the left
+    color: str  # of the name
+    pictures: Sequence[Pictures]  # (H,W,3) or (H,W) in [0,1]
+    texts: Sequence[str] = ()  # under the images, of equally many lines each
 
 
 def qualitative_grid(

@@ -15,25 +15,15 @@ MOST_OWN = 4  # models ranked without being asked for
 
 @dataclass(frozen=True)
 class Rank:
-    """An own model's place in one score.
+    """An own model's place in one score."""
 
-    Attributes:
-        model: The own model.
-        axis: The score.
-        rank: From 1, the best; equal scores share the better rank.
-        of: Number of models ranked, the own one among them.
-        better: The next better models, the best first.
-        worse: The next worse ones, the best first.
-        protocol: Name of the protocol it is ranked within.
-    """
-
-    model: Model
-    axis: str
-    rank: int
-    of: int
-    better: Sequence[Model]
-    worse: Sequence[Model]
-    protocol: str
+    model: Model  # the own model
+    axis: str  # the score
+    rank: int  # from 1, the best; equal scores share the better rank
+    of: int  # number of models ranked, the own one among them
+    better: Sequence[Model]  # the next better models, the best first
+    worse: Sequence[Model]  # the next worse ones, the best first
+    protocol: str  # name of the protocol it is ranked within
 
     @property
     def text(self) -> str:

@@ -24,15 +24,10 @@ SHIFT = 0.13  # of the two protocols from a model's row, in rows
 
 @dataclass(frozen=True)
 class Replayed:
-    """One model under both protocols.
+    """One model under both protocols."""
 
-    Attributes:
-        corrected: As measured with the corrected protocol, or another attack.
-        published: As measured with the published one.
-    """
-
-    corrected: Model
-    published: Model
+    corrected: Model  # as measured with the corrected protocol, or another attack
+    published: Model  # as measured with the published one
 
     @property
     def never_fooled(self) -> str:

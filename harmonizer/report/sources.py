@@ -17,19 +17,13 @@ MOST_TOLD = 3  # details in a name
 
 @dataclass(frozen=True)
 class Source:
-    """Where scores come from: a published table, or one protocol and kind of head measured here.
+    """Where scores come from: a published table, or one protocol and kind of head measured here."""
 
-    Attributes:
-        name: Shown.
-        citation: What to cite for it.
-        protocol: How it was measured, in words: attack, budget, images, software.
-        measure: Attack, decision and head, as far as they are known: models of two sources are ranked together only
-            when theirs are equal.
-    """
-
-    name: str
-    citation: str
-    protocol: str
+    name: str  # shown
+    citation: str  # what to cite for it
+    protocol: str  # how it was measured, in words: attack, budget, images, software
+    # attack, decision and head, as far as they are known: models of two sources are ranked together only when theirs
+    # are equal
     measure: tuple[str, ...] = ()
 
 

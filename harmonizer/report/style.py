@@ -70,40 +70,24 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """How to draw.
+    """How to draw."""
 
-    Attributes:
-        title: Title of the page.
-        bars: Error bars, "interval" (95 %) or "se".
-        log: Use a logarithmic axis for the tolerance.
-        grid: Models of the grid of examples; see :func:`harmonizer.report.examples.choose_models`.
-        images: Images of the grid; see :func:`harmonizer.report.examples.shared_keys`.
-        mask: How the perturbation's channels become the map that alignment compares; see
-            :func:`harmonizer.functional.attack_map`.
-        labels: Models whose names every scatter shows.
-        width: Width of each figure in inches.
-        font_size: Size of the text in points.
-        headline: State the rank correlation above each scatter; captions state it in any case.
-        map_scale: Scale of the maps in the grid: "shared" by people and attacks, or each its "own".
-        attacked: Show the attacked images in the grid too, their perturbations magnified.
-        own: Models that the page ranks among the others and highlights, in place of those trained here.
-        address: Where the folder will be served, for link previews.
-    """
-
-    title: str = "Perturbation tolerance and adversarial alignment"
-    bars: str = "interval"
-    log: bool = False
-    grid: Sequence[str] = ()
-    images: Sequence[str] = ()
+    title: str = "Perturbation tolerance and adversarial alignment"  # title of the page
+    bars: str = "interval"  # error bars, "interval" (95 %) or "se"
+    log: bool = False  # use a logarithmic axis for the tolerance
+    grid: Sequence[str] = ()  # models of the grid of examples; see `choose_models`
+    images: Sequence[str] = ()  # images of the grid; see `shared_keys`
+    # how the perturbation's channels become the map that alignment compares; see `attack_map`
     mask: str = "abs_of_mean"
-    labels: Sequence[str] = ()
-    width: float = 7.2
-    font_size: float = 9.0
-    headline: bool = True
-    map_scale: str = "shared"
-    attacked: bool = False
+    labels: Sequence[str] = ()  # models whose names every scatter shows
+    width: float = 7.2  # width of each figure in inches
+    font_size: float = 9.0  # size of the text in points
+    headline: bool = True  # state the rank correlation above each scatter; captions state it in any case
+    map_scale: str = "shared"  # scale of the maps in the grid: "shared" by people and attacks, or each its "own"
+    attacked: bool = False  # show the attacked images in the grid too, their perturbations magnified
+    # models that the page ranks among the others and highlights, in place of those trained here
     own: Sequence[str] = ()
-    address: str = ""
+    address: str = ""  # where the folder will be served, for link previews
 
 
 DEFAULT_OPTIONS = PlotOptions()

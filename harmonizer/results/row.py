@@ -16,55 +16,36 @@ class Row:
     """What an evaluation found on one image; its fields are the columns of ``images.csv``, in their order.
 
     The scores from ``feng2025`` on are columns only where they were asked for (``EXTRA``).
-
-    Attributes:
-        key: The sample's name in its data set.
-        label: Class.
-        prediction: Class of the adversarial image; without one, of the clean image.
-        status: Outcome of the attack.
-        eps: Budget at which the attack fooled the model; NaN unless found, as the next three.
-        l2: L2 norm of the perturbation in [0,1] pixel units.
-        rms: ``l2 / sqrt(3 H W)``.
-        linf: Largest absolute difference.
-        alignment: Spearman correlation of attack map and human map; NaN unless found and with a map.
-        feature_alignment: Spearman correlation of saliency and human map; NaN without a map.
-        forwards: Forward passes of the attack.
-        backwards: Backward passes of the attack.
-        alignment_mean_of_abs: As ``alignment``, with the perturbation's channels reduced another way; see
-            :func:`harmonizer.functional.attack_map`, as for the next two.
-        alignment_max_of_abs: Likewise.
-        alignment_l2: Likewise.
-        feng2025: As ``alignment``, of the absolute value of the largest channel.
-        onevision2026: Spearman correlation of the predicted class's blurred saliency with the human map.
-        onevision2026_topk: As ``onevision2026``, of as many pixels as people marked.
-        onevision2026_null: As ``onevision2026``, with the human map of an image of another class.
-        has_map: The image has a human map; not a column.
-        dice: Dice of the top pixels of saliency and human map; not a column.
-        iou: Intersection over union likewise; not a column.
     """
 
-    key: str
-    label: int
-    prediction: int
-    status: Status
-    eps: float = math.nan
-    l2: float = math.nan
-    rms: float = math.nan
-    linf: float = math.nan
-    alignment: float = math.nan
-    feature_alignment: float = math.nan
-    forwards: int = 0
-    backwards: int = 0
+    key: str  # the sample's name in its data set
+    label: int  # class
+    prediction: int  # class of the adversarial image; without one, of the clean image
+    status: Status  # outcome of the attack
+    eps: float = math.nan  # budget at which the attack fooled the model; NaN unless found, as the next three
+    l2: float = math.nan  # L2 norm of the perturbation in [0,1] pixel units
+    rms: float = math.nan  # `l2 / sqrt(3 H W)`
+    linf: float = math.nan  # largest absolute difference
+    alignment: float = math.nan  # Spearman correlation of attack map and human map; NaN unless found and with a map
+    feature_alignment: float = math.nan  # Spearman correlation of saliency and human map; NaN without a map
+    forwards: int = 0  # forward passes of the attack
+    backwards: int = 0  # backward passes of the attack
+    # as `alignment`, with the perturbation's channels reduced another way; see `attack_map`, as for the next two
     alignment_mean_of_abs: float = math.nan
-    alignment_max_of_abs: float = math.nan
-    alignment_l2: float = math.nan
+    alignment_max_of_abs: float = math.nan  # likewise
+    alignment_l2: float = math.nan  # likewise
+    # as `alignment`, of the absolute value of the largest channel
     feng2025: float = field(default=math.nan, metadata=_ASKED)
+    # Spearman correlation of the predicted class's blurred saliency with the human map
     onevision2026: float = field(default=math.nan, metadata=_ASKED)
+    # as `onevision2026`, of as many pixels as people marked
     onevision2026_topk: float = field(default=math.nan, metadata=_ASKED)
+    # as `onevision2026`, with the human map of an image of another class
     onevision2026_null: float = field(default=math.nan, metadata=_ASKED)
-    has_map: bool = field(default=False, metadata=_KEPT)
+    has_map: bool = field(default=False, metadata=_KEPT)  # the image has a human map; not a column
+    # Dice of the top pixels of saliency and human map; not a column
     dice: float = field(default=math.nan, metadata=_KEPT)
-    iou: float = field(default=math.nan, metadata=_KEPT)
+    iou: float = field(default=math.nan, metadata=_KEPT)  # intersection over union likewise; not a column
 
     @property
     def aligned(self) -> bool:

@@ -32,17 +32,12 @@ Objective = Callable[[Tensor], Tensor]
 
 
 class Passes(NamedTuple):
-    """What the loss of a batch is made of.
+    """What the loss of a batch is made of."""
 
-    Attributes:
-        logits: (B,K) of the cross-entropy: at the adversarial images, of TRADES at the clean ones.
-        gradient: (B,3,H,W) with a graph, at the clean or the adversarial images; None without the harmonizer loss.
-        attacked: (B,K) logits at the adversarial images of TRADES; None otherwise.
-    """
-
-    logits: Tensor
+    logits: Tensor  # (B,K) of the cross-entropy: at the adversarial images, of TRADES at the clean ones
+    # (B,3,H,W) with a graph, at the clean or the adversarial images; None without the harmonizer loss
     gradient: Tensor | None = None
-    attacked: Tensor | None = None
+    attacked: Tensor | None = None  # (B,K) logits at the adversarial images of TRADES; None otherwise
 
 
 def perturb(

@@ -18,25 +18,15 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Agreement:
-    """Ceilings and floors of one kind.
+    """Ceilings and floors of one kind."""
 
-    Attributes:
-        kind: How they were measured, such as ``"clickme_v2"``.
-        score: What compares two maps: ``"spearman"`` or ``"auc"``.
-        iterations: Halvings per image.
-        levels: Of click counts, over which it is averaged; 1 is all clicks.
-        seed: Of the halvings.
-        ceilings: By key; None where it is not defined.
-        floors: By key, each with another image's people.
-    """
-
-    kind: str
-    score: str
-    iterations: int
-    levels: int
-    seed: int
-    ceilings: dict[str, float | None]
-    floors: dict[str, float | None]
+    kind: str  # how they were measured, such as `"clickme_v2"`
+    score: str  # what compares two maps: `"spearman"` or `"auc"`
+    iterations: int  # halvings per image
+    levels: int  # of click counts, over which it is averaged; 1 is all clicks
+    seed: int  # of the halvings
+    ceilings: dict[str, float | None]  # by key; None where it is not defined
+    floors: dict[str, float | None]  # by key, each with another image's people
 
     @property
     def ceiling(self) -> float:

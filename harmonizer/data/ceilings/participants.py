@@ -17,15 +17,10 @@ CROP = 224  # pixels a side of the central crop; as published (center_crop)
 
 
 class ParticipantMaps(NamedTuple):
-    """Maps of several people for one image.
+    """Maps of several people for one image."""
 
-    Attributes:
-        values: (P,H,W) float64; whole numbers of ``unit`` for clicks, so that sums of them tie exactly.
-        unit: What the values are to be multiplied by.
-    """
-
-    values: Tensor
-    unit: float
+    values: Tensor  # (P,H,W) float64; whole numbers of `unit` for clicks, so that sums of them tie exactly
+    unit: float  # what the values are to be multiplied by
 
 
 def participant_files(folder: Path) -> dict[str, Path]:

@@ -21,15 +21,9 @@ from harmonizer.data.shards.writer import HEATMAP, LABEL, shard_name, write_shar
 
 @dataclass(frozen=True)
 class Options:
-    """How samples are written, by the command's options of these names (:mod:`harmonizer.data.convert.arguments`).
+    """How samples are written, by the command's options of these names (:mod:`harmonizer.data.convert.arguments`)."""
 
-    Attributes:
-        classes: How many there are.
-        clicks: Which trials of raw clicks count.
-        disk: Of the preparation ``"disk"``.
-    """
-
-    classes: int
+    classes: int  # how many there are
     prepare: Preparation = "fel2022"
     map_bits: Literal[8, 16] = 16
     encoding: Encoding = "keep"
@@ -37,8 +31,8 @@ class Options:
     resize: int | None = None
     on_error: Literal["fail", "skip"] = "fail"
     stack: Stack | None = None
-    clicks: ClickOptions = field(default_factory=ClickOptions)
-    disk: Disk = field(default_factory=Disk)
+    clicks: ClickOptions = field(default_factory=ClickOptions)  # which trials of raw clicks count
+    disk: Disk = field(default_factory=Disk)  # of the preparation `"disk"`
 
 
 class Job(NamedTuple):
@@ -50,21 +44,14 @@ class Job(NamedTuple):
 
 @dataclass
 class Report:
-    """What became of a job.
+    """What became of a job."""
 
-    Attributes:
-        shard: What was written; without samples there is no file.
-        problems: (file, record, reason) of what was left out.
-        kept_maps: How many maps had the size of prepared ones already, and were kept as they were.
-        turned: How many images are shown upright by their EXIF orientation.
-        outside: How many clicks lay outside of their image, and did not count.
-    """
-
-    shard: Shard
+    shard: Shard  # what was written; without samples there is no file
+    # (file, record, reason) of what was left out
     problems: list[tuple[str, int | None, str]] = field(default_factory=list)
-    kept_maps: int = 0
-    turned: int = 0
-    outside: int = 0
+    kept_maps: int = 0  # how many maps had the size of prepared ones already, and were kept as they were
+    turned: int = 0  # how many images are shown upright by their EXIF orientation
+    outside: int = 0  # how many clicks lay outside of their image, and did not count
 
 
 class Converted(NamedTuple):

@@ -24,15 +24,10 @@ PREPARED: dict[Preparation, str] = {
 
 
 class Disk(NamedTuple):
-    """The disk of ``--prepare disk``.
+    """The disk of ``--prepare disk``."""
 
-    Attributes:
-        diameter: In pixels, of an image with a shorter side of 256.
-        most: Largest diameter in pixels, odd.
-    """
-
-    diameter: int = DIAMETER
-    most: int = LARGEST_DIAMETER
+    diameter: int = DIAMETER  # in pixels, of an image with a shorter side of 256
+    most: int = LARGEST_DIAMETER  # largest diameter in pixels, odd
 
     def of(self, shape: tuple[int, ...]) -> int:
         """Return the diameter in pixels for maps (...,H,W)."""
@@ -40,19 +35,12 @@ class Disk(NamedTuple):
 
 
 class PreparedMap(NamedTuple):
-    """A map for a shard.
+    """A map for a shard."""
 
-    Attributes:
-        values: (H,W).
-        full_scale: The value that becomes white.
-        kept: Whether it was kept as it was though preparation was asked for.
-        participants: What is kept of single people: prepared maps (P,H,W), or their clicks.
-    """
-
-    values: Values
-    full_scale: float
-    kept: bool
-    participants: Values | KeptClicks | None
+    values: Values  # (H,W)
+    full_scale: float  # the value that becomes white
+    kept: bool  # whether it was kept as it was though preparation was asked for
+    participants: Values | KeptClicks | None  # what is kept of single people: prepared maps (P,H,W), or their clicks
 
 
 def describe_maps(maps: int, kept: int, method: Preparation, disk: Disk | None = None) -> str:

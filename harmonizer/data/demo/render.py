@@ -24,17 +24,11 @@ Colour = NDArray[np.float32]
 
 
 class Painting(NamedTuple):
-    """One image.
+    """One image."""
 
-    Attributes:
-        image: (H,W,3) uint8.
-        human: (H,W) uint8, the importance map; its maximum is 255.
-        coverage: (H,W) float32, the object's share of each pixel.
-    """
-
-    image: NDArray[np.uint8]
-    human: NDArray[np.uint8]
-    coverage: Field
+    image: NDArray[np.uint8]  # (H,W,3) uint8
+    human: NDArray[np.uint8]  # (H,W) uint8, the importance map; its maximum is 255
+    coverage: Field  # (H,W) float32, the object's share of each pixel
 
 
 def paint(shape: str, texture: str | None, rng: np.random.Generator) -> Painting:

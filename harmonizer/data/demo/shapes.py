@@ -12,16 +12,13 @@ Points = NDArray[np.float64]
 
 @dataclass
 class Drawing:
-    """An object's parts.
+    """An object's parts."""
 
-    Attributes:
-        body: Polygons that make the silhouette, each with whether it adds to it or cuts a hole.
-        marks: Polygons on the body, each with its tone from -1 (dark) to 1 (light).
-        focus: (x,y) of the parts that tell this object from the others: where people look first.
-    """
-
+    # polygons that make the silhouette, each with whether it adds to it or cuts a hole
     body: list[tuple[Points, bool]] = field(default_factory=list)
+    # polygons on the body, each with its tone from -1 (dark) to 1 (light)
     marks: list[tuple[Points, float]] = field(default_factory=list)
+    # (x,y) of the parts that tell this object from the others: where people look first
     focus: list[tuple[float, float]] = field(default_factory=list)
 
 

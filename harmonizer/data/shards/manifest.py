@@ -22,35 +22,22 @@ DECIMALS = 6  # of a ceiling that is stored: below any rounding that depends on 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar file of a folder.
+    """One tar file of a folder."""
 
-    Attributes:
-        file: Name within the folder.
-        samples: Samples in it.
-        maps: Samples with a human map in it.
-        sha256: Of the file's bytes.
-    """
-
-    file: str
-    samples: int
-    maps: int
-    sha256: str
+    file: str  # name within the folder
+    samples: int  # samples in it
+    maps: int  # samples with a human map in it
+    sha256: str  # of the file's bytes
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """How well people agree, from the maps of single participants.
+    """How well people agree, from the maps of single participants."""
 
-    Attributes:
-        splits: Random halvings of an image's participants.
-        overall: Mean over images; None where no image has one.
-        floor: The same correlation for mismatched images.
-        per_image: Split-half reliability, stepped up by Spearman-Brown, by key; None where it is not defined.
-    """
-
-    splits: int
-    overall: float | None
-    floor: float | None
+    splits: int  # random halvings of an image's participants
+    overall: float | None  # mean over images; None where no image has one
+    floor: float | None  # the same correlation for mismatched images
+    # split-half reliability, stepped up by Spearman-Brown, by key; None where it is not defined
     per_image: dict[str, float | None]
 
     def of(self, key: str) -> float:
@@ -62,23 +49,14 @@ class Ceilings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a shard folder holds.
+    """What a shard folder holds."""
 
-    Attributes:
-        classes: Class names; label i is ``classes[i]``.
-        maps: How the human maps were prepared, in words.
-        shards: Its tar files, in reading order.
-        version: Of this format.
-        ceilings: Where the maps of single participants are known.
-        repeated_keys: Whether a key occurs in more than one shard. Then a sample is named by shard and key.
-    """
-
-    classes: tuple[str, ...]
-    maps: str
-    shards: tuple[Shard, ...]
-    version: int = VERSION
-    ceilings: Ceilings | None = None
-    repeated_keys: bool = False
+    classes: tuple[str, ...]  # class names; label i is `classes[i]`
+    maps: str  # how the human maps were prepared, in words
+    shards: tuple[Shard, ...]  # its tar files, in reading order
+    version: int = VERSION  # of this format
+    ceilings: Ceilings | None = None  # where the maps of single participants are known
+    repeated_keys: bool = False  # whether a key occurs in more than one shard. Then a sample is named by shard and key
 
     @property
     def samples(self) -> int:

@@ -25,19 +25,12 @@ KEPT_INDEXES = 10_000  # shards whose indexes a process keeps
 
 
 class RawSample(NamedTuple):
-    """One sample as it lies in its shard.
+    """One sample as it lies in its shard."""
 
-    Attributes:
-        key: Of the sample, in its shard.
-        name: Of the sample, in its folder: the key, or ``SHARD/KEY`` where keys are repeated.
-        shard: That holds it.
-        members: Their bytes by extension, those of :data:`ROLES` only.
-    """
-
-    key: str
-    name: str
-    shard: str
-    members: dict[str, bytes]
+    key: str  # of the sample, in its shard
+    name: str  # of the sample, in its folder: the key, or `SHARD/KEY` where keys are repeated
+    shard: str  # that holds it
+    members: dict[str, bytes]  # their bytes by extension, those of `ROLES` only
 
     def __str__(self) -> str:
         return f"sample {self.key!r} of {self.shard}"
@@ -45,15 +38,10 @@ class RawSample(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Where the samples of one shard lie, as arrays: a folder may have millions, and workers get a copy.
+    """Where the samples of one shard lie, as arrays: a folder may have millions, and workers get a copy."""
 
-    Attributes:
-        keys: (N,) bytes.
-        locations: (N,len(ROLES),2) int64 offset and size; size -1 where there is no such member.
-    """
-
-    keys: NDArray[np.bytes_]
-    locations: NDArray[np.int64]
+    keys: NDArray[np.bytes_]  # (N,) bytes
+    locations: NDArray[np.int64]  # (N,len(ROLES),2) int64 offset and size; size -1 where there is no such member
 
 
 class ShardFolder:

@@ -18,29 +18,19 @@ ROLES = (*IMAGE_EXTENSIONS, LABEL, HEATMAP)  # the members that are read
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample of a shard.
+    """One sample of a shard."""
 
-    Attributes:
-        shard: Path of the tar file.
-        key: Name of its members up to the first dot.
-        members: By extension, for example ``"heatmap.png"``.
-    """
-
-    shard: Path
-    key: str
-    members: dict[str, Member]
+    shard: Path  # the tar file
+    key: str  # name of its members up to the first dot
+    members: dict[str, Member]  # by extension, for example `"heatmap.png"`
 
 
 class Contents(NamedTuple):
-    """What a shard holds.
+    """What a shard holds."""
 
-    Attributes:
-        samples: In order.
-        passed_over: Names of what belongs to no sample: folders, hidden files (macOS writes ``._a.jpg`` with
-            each ``a.jpg``), files without an extension, links under other names than samples have.
-    """
-
-    samples: list[Sample]
+    samples: list[Sample]  # in order
+    # names of what belongs to no sample: folders, hidden files (macOS writes `._a.jpg` with each `a.jpg`), files
+    # without an extension, links under other names than samples have
     passed_over: list[str]
 
 

@@ -20,33 +20,21 @@ KNOWN = {LABEL, HEATMAP, "json"}  # and the first of the images
 
 @dataclass
 class ShardReport:
-    """What a shard holds.
+    """What a shard holds."""
 
-    Attributes:
-        shard: Its entry for a manifest.
-        size: Of the file, in bytes.
-        samples: Where they are.
-        labels: How often each occurs.
-        images: How often each (width, height) occurs; empty unless images were decoded.
-        heatmaps: The same of the human maps.
-        turned: Images and maps with an EXIF orientation that was undone; 0 unless images were decoded.
-        ignored: How often each extension occurs that the loader does not read.
-        passed_over: Names of members that belong to no sample.
-        dotted: Names of images that are not read for a dot in them.
-        problems: What is wrong, in words that name file and sample.
-    """
-
-    shard: Shard
-    size: int
-    samples: list[Sample] = field(default_factory=list)
-    labels: Counter[int] = field(default_factory=Counter)
+    shard: Shard  # its entry for a manifest
+    size: int  # of the file, in bytes
+    samples: list[Sample] = field(default_factory=list)  # where they are
+    labels: Counter[int] = field(default_factory=Counter)  # how often each occurs
+    # how often each (width, height) occurs; empty unless images were decoded
     images: Counter[tuple[int, int]] = field(default_factory=Counter)
-    heatmaps: Counter[tuple[int, int]] = field(default_factory=Counter)
-    turned: int = 0
+    heatmaps: Counter[tuple[int, int]] = field(default_factory=Counter)  # the same of the human maps
+    turned: int = 0  # images and maps with an EXIF orientation that was undone; 0 unless images were decoded
+    # how often each extension occurs that the loader does not read
     ignored: Counter[str] = field(default_factory=Counter)
-    passed_over: list[str] = field(default_factory=list)
-    dotted: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)  # names of members that belong to no sample
+    dotted: list[str] = field(default_factory=list)  # names of images that are not read for a dot in them
+    problems: list[str] = field(default_factory=list)  # what is wrong, in words that name file and sample
 
 
 def validate_shard(path: Path, *, decode: bool, classes: int | None = None) -> ShardReport:

@@ -12,19 +12,12 @@ from functools import partial
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
-    """One network in both libraries.
+    """One network in both libraries."""
 
-    Attributes:
-        keras: Keras's class and its package.
-        timm: Name of the equal model.
-        rules: Modules by layers; see above.
-        copies: Modules of timm's that take the weights of another module.
-    """
-
-    keras: str
-    timm: str
-    rules: Mapping[str, str]
-    copies: Mapping[str, str] = field(default_factory=dict)
+    keras: str  # Keras's class and its package
+    timm: str  # name of the equal model
+    rules: Mapping[str, str]  # modules by layers; see above
+    copies: Mapping[str, str] = field(default_factory=dict)  # modules of timm's that take the weights of another module
 
     def module(self, layer: str) -> str | None:
         r"""Return the module for a layer; None where there is none.

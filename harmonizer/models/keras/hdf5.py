@@ -18,17 +18,11 @@ FLOATS = ("f2", "f4", "f8")
 
 @dataclass(frozen=True)
 class KerasFile:
-    """What a file holds; the arrays are read only when they are asked for.
+    """What a file holds; the arrays are read only when they are asked for."""
 
-    Attributes:
-        path: The file.
-        weights: Datasets by Keras's name, such as ``conv1_conv/kernel``.
-        config: ``model_config`` of a whole model; None in a file of weights alone.
-    """
-
-    path: Path
-    weights: dict[str, "h5py.Dataset"]
-    config: Any
+    path: Path  # the file
+    weights: dict[str, "h5py.Dataset"]  # datasets by Keras's name, such as `conv1_conv/kernel`
+    config: Any  # `model_config` of a whole model; None in a file of weights alone
 
 
 @contextmanager

@@ -29,25 +29,16 @@ LONGEST_LINE = 1 << 24  # bytes
 
 @dataclass(frozen=True)
 class ClickOptions:
-    """Which trials count. The defaults are those of serre-lab/human_clickme_data_processing, e6f9a76.
+    """Which trials count. The defaults are those of serre-lab/human_clickme_data_processing, e6f9a76."""
 
-    Attributes:
-        min_catch: Least score of the person on catch trials (catch_thresh), where the table has it.
-        keep_mobile: Keep trials on mobile devices (not filter_mobile), where the table tells.
-        keep_repeats: Keep all trials of a person on an image, not the first alone (not filter_duplicates).
-        min_clicks: Fewest clicks of a trial (more than min_clicks there, which is 1).
-        max_clicks: Clicks of a trial that are kept, from the first; None keeps all, as max_clicks of 1,000,000 does.
-        min_subjects: Fewest people of an image (min_subjects: 1 for training, 5 for validation, 6 for CO3D).
-        click_size: Pixels a side of the square that clicks are in (image_shape); None is the image's own size
-            (metadata_file).
-    """
-
-    min_catch: float = 0.95
-    keep_mobile: bool = False
-    keep_repeats: bool = False
-    min_clicks: int = 2
+    min_catch: float = 0.95  # least score of the person on catch trials (catch_thresh), where the table has it
+    keep_mobile: bool = False  # keep trials on mobile devices (not filter_mobile), where the table tells
+    keep_repeats: bool = False  # keep all trials of a person on an image, not the first alone (not filter_duplicates)
+    min_clicks: int = 2  # fewest clicks of a trial (more than min_clicks there, which is 1)
+    # clicks of a trial that are kept, from the first; None keeps all, as max_clicks of 1,000,000 does
     max_clicks: int | None = None
-    min_subjects: int = 1
+    min_subjects: int = 1  # fewest people of an image (min_subjects: 1 for training, 5 for validation, 6 for CO3D)
+    # pixels a side of the square that clicks are in (image_shape); None is the image's own size (metadata_file)
     click_size: int | None = None
 
 
@@ -56,27 +47,17 @@ MIN_SUBJECTS = {"train": 1, "val": 5, "co3d": 6}  # min_subjects in the same cod
 
 @dataclass
 class Trials:
-    """The trials of a table, in its order, after the filters that look at one trial alone.
+    """The trials of a table, in its order, after the filters that look at one trial alone."""
 
-    Attributes:
-        images: Numbers of images by name, ``CLASS/FILE``.
-        people: Numbers of people by their identifier.
-        image: Number of the image, per trial.
-        person: Number of the person, per trial.
-        clicks: How many there are, per trial.
-        offset: Where the line begins in the file, in bytes, per trial.
-        when: Time, per trial, where the table has it.
-        filtered: How many trials, clicks or images do not count, by reason.
-    """
-
-    images: dict[str, int] = field(default_factory=dict)
-    people: dict[str, int] = field(default_factory=dict)
-    image: "array[int]" = field(default_factory=lambda: array("q"))
-    person: "array[int]" = field(default_factory=lambda: array("q"))
-    clicks: "array[int]" = field(default_factory=lambda: array("q"))
+    images: dict[str, int] = field(default_factory=dict)  # numbers of images by name, `CLASS/FILE`
+    people: dict[str, int] = field(default_factory=dict)  # numbers of people by their identifier
+    image: "array[int]" = field(default_factory=lambda: array("q"))  # number of the image, per trial
+    person: "array[int]" = field(default_factory=lambda: array("q"))  # number of the person, per trial
+    clicks: "array[int]" = field(default_factory=lambda: array("q"))  # how many there are, per trial
+    # where the line begins in the file, in bytes, per trial
     offset: "array[int]" = field(default_factory=lambda: array("q"))
-    when: "array[float]" = field(default_factory=lambda: array("d"))
-    filtered: Counter[str] = field(default_factory=Counter)
+    when: "array[float]" = field(default_factory=lambda: array("d"))  # time, per trial, where the table has it
+    filtered: Counter[str] = field(default_factory=Counter)  # how many trials, clicks or images do not count, by reason
 
 
 class Lines(Iterator[str]):

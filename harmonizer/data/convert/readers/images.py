@@ -15,19 +15,12 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 
 class EncodedImage(NamedTuple):
-    """An image as a shard has it.
+    """An image as a shard has it."""
 
-    Attributes:
-        extension: Of its member.
-        content: The encoded image.
-        size: Width and height as viewers show it.
-        turned: Whether it was shown upright by its EXIF orientation.
-    """
-
-    extension: str
-    content: bytes
-    size: tuple[int, int]
-    turned: bool
+    extension: str  # of its member
+    content: bytes  # the encoded image
+    size: tuple[int, int]  # width and height as viewers show it
+    turned: bool  # whether it was shown upright by its EXIF orientation
 
 
 def open_image(encoded: bytes, item: Item, name: str, *, header_only: bool = False) -> Image.Image:

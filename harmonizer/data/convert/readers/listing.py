@@ -19,19 +19,12 @@ UNPACK = "unpack it and give the folder (shards need no conversion: python -m ha
 
 
 class Listing(NamedTuple):
-    """What a source holds.
+    """What a source holds."""
 
-    Attributes:
-        kind: Of its files: TFRecord, array, image or table.
-        files: That can be read, in order.
-        problems: What cannot.
-        notes: What is passed over, in words.
-    """
-
-    kind: str
-    files: list[Path]
-    problems: list[RecordError]
-    notes: list[str]
+    kind: str  # of its files: TFRecord, array, image or table
+    files: list[Path]  # that can be read, in order
+    problems: list[RecordError]  # what cannot
+    notes: list[str]  # what is passed over, in words
 
 
 def list_source(source: Path) -> Listing:

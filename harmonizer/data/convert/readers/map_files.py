@@ -22,17 +22,12 @@ class MapFile(NamedTuple):
 
 @dataclass
 class MapFiles:
-    """Maps by the names of their images.
+    """Maps by the names of their images."""
 
-    Attributes:
-        by_name: By ``CLASS/IMAGE`` without suffix.
-        by_flat_name: By ``CLASS_IMAGE``, with and without the image's suffix, as ClickMe v2 names files.
-        problems: What cannot be taken.
-    """
-
-    by_name: dict[str, MapFile] = field(default_factory=dict)
+    by_name: dict[str, MapFile] = field(default_factory=dict)  # by `CLASS/IMAGE` without suffix
+    # by `CLASS_IMAGE`, with and without the image's suffix, as ClickMe v2 names files
     by_flat_name: dict[str, MapFile] = field(default_factory=dict)
-    problems: list[RecordError] = field(default_factory=list)
+    problems: list[RecordError] = field(default_factory=list)  # what cannot be taken
 
     def match(self, images: Sequence[Path]) -> list[MapFile | None]:
         """Return the map of each image, ``CLASS/IMAGE.SUFFIX``.

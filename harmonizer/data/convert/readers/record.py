@@ -18,33 +18,19 @@ Values = NDArray[np.float64]
 
 
 class Item(NamedTuple):
-    """Where a sample is; small, because there can be millions.
+    """Where a sample is; small, because there can be millions."""
 
-    Attributes:
-        kind: Which reader it takes.
-        key: Its name in the shards, unique among all sources and fit for a file name.
-        file: The file that messages name.
-        record: Its number in the file (of a table: the line), where there are several.
-        extent: Of a TFRecord's payload.
-        image: Path of the image where ``file`` is not it.
-        label: Where the sample itself does not say.
-        human: Path of its map, where that is a file of its own.
-        member: Name of the map in that file, where it holds those of many.
-        wants_map: A sample without a map is an error.
-        trials: Of raw clicks: where the lines of its trials begin in the file, int64 each.
-    """
-
-    kind: Kind
-    key: str
-    file: str
-    record: int | None = None
-    extent: Extent | None = None
-    image: str | None = None
-    label: int | None = None
-    human: str | None = None
-    wants_map: bool = False
-    trials: bytes = b""
-    member: str | None = None
+    kind: Kind  # which reader it takes
+    key: str  # its name in the shards, unique among all sources and fit for a file name
+    file: str  # the file that messages name
+    record: int | None = None  # its number in the file (of a table: the line), where there are several
+    extent: Extent | None = None  # of a TFRecord's payload
+    image: str | None = None  # path of the image where `file` is not it
+    label: int | None = None  # where the sample itself does not say
+    human: str | None = None  # path of its map, where that is a file of its own
+    wants_map: bool = False  # a sample without a map is an error
+    trials: bytes = b""  # of raw clicks: where the lines of its trials begin in the file, int64 each
+    member: str | None = None  # name of the map in that file, where it holds those of many
 
     def error(self, reason: str) -> RecordError:
         """Return an error that names this sample."""
@@ -70,21 +56,13 @@ class Item(NamedTuple):
 
 @dataclass
 class HumanMap:
-    """A human map before its preparation.
+    """A human map before its preparation."""
 
-    Attributes:
-        values: (H,W) >= 0; the mean where there are several.
-        full_scale: The value that becomes white: 255 for 8-bit maps, for instance.
-        stack: (P,H,W), the single maps, where there are several.
-        meaning: What the stack is of, where the file says so.
-        clicks: The clicks that the map is the mean of, where they are known.
-    """
-
-    values: Values
-    full_scale: float
-    stack: Values | None = None
-    meaning: Stack | None = None
-    clicks: Clicks | None = None
+    values: Values  # (H,W) >= 0; the mean where there are several
+    full_scale: float  # the value that becomes white: 255 for 8-bit maps, for instance
+    stack: Values | None = None  # (P,H,W), the single maps, where there are several
+    meaning: Stack | None = None  # what the stack is of, where the file says so
+    clicks: Clicks | None = None  # the clicks that the map is the mean of, where they are known
 
     def participants(self, item: Item, said: Stack | None) -> Values | None:
         """Return the maps of single participants (P,H,W), where there are several; ``said`` is the user's word.
@@ -106,20 +84,13 @@ class HumanMap:
 
 @dataclass
 class Found:
-    """Samples of sources, in order.
+    """Samples of sources, in order."""
 
-    Attributes:
-        items: What can be read.
-        problems: What cannot, as seen so far.
-        classes: Class names.
-        notes: The order of the classes and what was passed over, in words.
-        filtered: Trials of raw clicks that do not count, with how many and why; they are no problems.
-    """
-
-    items: list[Item] = field(default_factory=list)
-    problems: list[RecordError] = field(default_factory=list)
-    classes: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)  # what can be read
+    problems: list[RecordError] = field(default_factory=list)  # what cannot, as seen so far
+    classes: tuple[str, ...] = ()  # class names
+    notes: list[str] = field(default_factory=list)  # the order of the classes and what was passed over, in words
+    # trials of raw clicks that do not count, with how many and why; they are no problems
     filtered: list[RecordError] = field(default_factory=list)
 
 

@@ -11,19 +11,12 @@ SPECIAL = "is a pipe, socket or device, not a file"
 
 
 class Entry(NamedTuple):
-    """Something in a folder.
+    """Something in a folder."""
 
-    Attributes:
-        path: Where it is.
-        problem: Why it is not taken; None for a file that is.
-        is_file: Whether it is a file, or leads to one; False of folders and of what leads nowhere.
-        hidden: Whether it is passed over for its name.
-    """
-
-    path: Path
-    problem: str | None = None
-    is_file: bool = True
-    hidden: bool = False
+    path: Path  # where it is
+    problem: str | None = None  # why it is not taken; None for a file that is
+    is_file: bool = True  # whether it is a file, or leads to one; False of folders and of what leads nowhere
+    hidden: bool = False  # whether it is passed over for its name
 
 
 def walk(folder: Path) -> Iterator[Entry]:
