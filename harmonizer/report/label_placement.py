@@ -60,7 +60,7 @@ def place_labels(
     for rank, (index, size) in enumerate(zip(candidates, sizes, strict=True)):
         best, best_cost = None, np.inf
         for box, cost in _places(points[index], size, bounds):
-            if _overlap(taken, box).any() or _contained(box, leaders).any():
+            if cost >= best_cost or _overlap(taken, box).any() or _contained(box, leaders).any():
                 continue
             leader = not _names_its_own(points, index, box)
             line = np.linspace(points[index], _closest(box, points[index]), 12)[2:-1]

@@ -38,7 +38,7 @@ class Comparison:
     def most_changed(self, score: str) -> list[int]:
         """Return the images with the largest decrease, then those with the largest increase, the extremes outside."""
         difference = self.values[score][1] - self.values[score][0]
-        order = [int(i) for i in np.argsort(difference, kind="stable") if not np.isnan(difference[i])]
+        order: list[int] = np.argsort(difference, kind="stable")[: np.count_nonzero(~np.isnan(difference))].tolist()
         if len(order) <= MOST_CHANGED:
             return order
         return order[: MOST_CHANGED // 2] + order[-(MOST_CHANGED // 2) :]

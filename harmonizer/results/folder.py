@@ -48,8 +48,9 @@ class Results:
         """The per-image rows as arrays, read and checked against the summary on first use."""
         path = self.folder / IMAGES
         columns = read_rows(path)
-        for code, status in enumerate(STATUSES):
-            rows, expected = int((columns["status"] == code).sum()), self.summary["tolerance"][f"n_{status}"]
+        counts = np.bincount(columns["status"], minlength=len(STATUSES)).tolist()
+        for rows, status in zip(counts, STATUSES, strict=True):
+            expected = self.summary["tolerance"][f"n_{status}"]
             if rows != expected:
                 raise ValueError(
                     f"{path}: expected {expected} {status} images as in {SUMMARY}, got {rows}; measure again"

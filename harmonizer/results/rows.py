@@ -21,6 +21,7 @@ from harmonizer.statistics import STATUSES
 from harmonizer.untrusted import is_name, shortened
 
 Columns = dict[str, NDArray[Any]]
+CODES = {word: code for code, word in enumerate(STATUSES)}
 AnyRow = Row | Mapping[str, Any]
 
 
@@ -89,8 +90,8 @@ def parse_rows(content: bytes, name: str, *, more: bool = True) -> Columns:
     cells = dict(zip(header, values, strict=True))
     columns = {column: _column(name, column, cells[column]) for column in known}
     columns |= {column: np.full(len(columns["key"]), np.nan) for column in COLUMNS if column not in known}
-    keys, counts = np.unique(columns["key"], return_counts=True)
-    if (counts > 1).any():
+    if len(set(columns["key"].tolist())) < len(columns["key"]):
+        keys, counts = np.unique(columns["key"], return_counts=True)
         raise ValueError(f"{name}: expected every key once, got {str(keys[counts > 1][0])!r} more than once")
     return columns
 
@@ -218,11 +219,11 @@ def _converted(name: str, cells: Sequence[str]) -> NDArray[Any]:
     """Convert cells; ValueError or OverflowError when one is wrong."""
     kind = COLUMNS.get(name, float)
     if name == "status":
-        return np.array([STATUSES.index(cell) for cell in cells], np.int64)
+        return np.array([CODES.get(cell, "") for cell in cells], np.int64)
     if kind is int:
-        return np.array(list(map(int, cells)), np.int64)
+        return np.array(cells, np.int64)
     if kind is float:
-        values = np.array(list(map(float, [cell or "nan" for cell in cells])), np.float64)
+        values = np.array([cell or "nan" for cell in cells], np.float64)
         if np.isinf(values).any():
             raise ValueError
         return values

@@ -174,7 +174,7 @@ def _rank_of_draws(values: Array) -> Callable[[NDArray[np.int64]], Array]:
     place[order] = np.cumsum(new) - 1
 
     def ranks(counts: NDArray[np.int64]) -> Array:
-        drawn = np.add.reduceat(counts[:, order], first, axis=1)
-        return np.asarray((np.cumsum(drawn, axis=1) - (drawn - 1) / 2)[:, place])
+        drawn = np.add.reduceat(counts.take(order, 1), first, axis=1)
+        return np.asarray((np.cumsum(drawn, axis=1) - (drawn - 1) / 2).take(place, 1))
 
     return ranks

@@ -117,7 +117,7 @@ def mean_summary(values: ArrayLike, *, resamples: int = 2000, seed: int = 0, cei
     defined = values[~np.isnan(values)]
     mean = float(defined.mean()) if len(defined) else np.nan
     se = float(defined.std(ddof=1) / len(defined) ** 0.5) if len(defined) > 1 else np.nan
-    low, high = interval(bootstrap(lambda index: defined[index].mean(1), len(defined), resamples, seed))
+    low, high = interval(bootstrap(lambda index: defined.take(index).mean(1), len(defined), resamples, seed))
     summary = {"mean": mean, "se": se, "low": low, "high": high, "n": len(defined)}
     summary["n_undefined"] = len(values) - len(defined)
     if ceiling is None:

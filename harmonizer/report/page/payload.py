@@ -1,7 +1,7 @@
 """What the page's script is given, as plain JSON values."""
 
-import json
 from collections.abc import Mapping, Sequence
+from math import isfinite, isnan
 from typing import Any
 
 import matplotlib
@@ -175,11 +175,10 @@ def _comparison(pair: Comparison, index: Mapping[int, int]) -> dict[str, Any]:
     }
 
 
-def _plain(content: dict[str, Any]) -> dict[str, Any]:
-    """Round numbers to what a page can show; null for NaN, "inf" for an infinity."""
-    constants = {"NaN": None, "Infinity": "inf", "-Infinity": "-inf"}
-    text = json.dumps(content)
-    plain: dict[str, Any] = json.loads(
-        text, parse_float=lambda digits: float(f"{float(digits):.6g}"), parse_constant=constants.get
-    )
-    return plain
+def _plain(content: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Round numbers to what a page can show; None for NaN, "inf" for an infinity."""
+    if isinstance(content, float):
+        return float(f"{content:.6g}") if isfinite(content) else None if isnan(content) else str(content)
+    if isinstance(content, dict):
+        return {key: _plain(value) for key, value in content.items()}
+    return [_plain(value) for value in content] if isinstance(content, list | tuple) else content

@@ -114,10 +114,11 @@ def model_table(models: Sequence[Model]) -> ModelTable:
     sources = list(dict.fromkeys(model.source for model in models))
     place = [(sources.index(model.source), -np.nan_to_num(model.value("tolerance"), nan=-np.inf)) for model in models]
     order, rows = sorted(range(len(models)), key=lambda i: place[i]), []
+    values = {source: np.array([m.value("tolerance") for m in models if m.source == source]) for source in sources}
     for model, shares in ((models[i], robust[i]) for i in order):
         value = model.value("tolerance")
-        better = sum(other.source == model.source and other.value("tolerance") > value for other in models)
-        cells = [NONE if np.isnan(value) else str(better + 1), model.name, model.family, model.source]
+        rank = 1 + np.count_nonzero(values[model.source] > value)
+        cells = [NONE if np.isnan(value) else str(rank), model.name, model.family, model.source]
         for key, axis in usual.items():
             mark = f" ({own_accuracy(model)})" if key == "accuracy" and model.own_accuracy else ""
             cells.append(show(model.scores.get(key), axis.digits) + mark)
