@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from harmonizer.report.data import Model
 from harmonizer.report.style import COLORS, DEFAULT_OPTIONS, FAINT, NARROW, PlotOptions, new_figure
 from harmonizer.results import RADIUS
-from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import Status, proportion, survival
 
 ASPECT = 0.56  # height over width
@@ -20,29 +20,29 @@ DASHES = ("-", "--", ":", "-.")  # of the models of one family
 
 def survival_curves(models: Sequence[Model], options: PlotOptions = DEFAULT_OPTIONS) -> Figure:
     """Draw the share of images that measured models still get right against the radius, with 95 % intervals."""
-    models = [model for family in FAMILIES for model in models if model.results is not None and model.family == family]
+    models = [model for model in models if model.results is not None]
     below = options.width < NARROW
     figure = new_figure(options.width, options.width * (1.0 if below else ASPECT))
     axes = figure.add_subplot()
     named = len(models) <= MOST_NAMES
     radii = np.linspace(0, max(map(last_radius, models), default=1.0), POINTS)
-    before: dict[str, int] = {}
-    for model in models:
-        share, n = survival_of(model, radii)
-        color, turn = COLORS[model.family], before.get(model.family, 0)
-        before[model.family] = turn + 1
-        label = model.name if named else model.family if turn == 0 else f"_{model.name}"
-        width, alpha = (1.6, 0.95) if named else (0.8, 0.5)
-        style = DASHES[turn % len(DASHES)] if named else "-"
-        (line,) = axes.plot(radii, 100 * share, color=color, linestyle=style, linewidth=width, alpha=alpha)
-        line.set_label(label)
-        if named:
+    for family, color in COLORS.items():
+        group = [model for model in models if model.family == family]
+        curves = [survival_of(model, radii) for model in group]
+        if group and not named:
+            lines = [np.column_stack([radii, 100 * share]) for share, _ in curves]
+            axes.add_collection(LineCollection(lines, color=color, linewidth=0.8, alpha=0.5, label=family))
+            continue
+        for turn, (model, (share, n)) in enumerate(zip(group, curves, strict=True)):
+            style = DASHES[turn % len(DASHES)]
+            (line,) = axes.plot(radii, 100 * share, color=color, linestyle=style, linewidth=1.6, alpha=0.95)
+            line.set_label(model.name)
             bands = [proportion(round(value * n) if n else 0, n) for value in share]
             low, high = ([100 * band[end] for band in bands] for end in ("low", "high"))
             axes.fill_between(radii, low, high, color=color, alpha=0.08, linewidth=0)
     axes.set_xlabel("Perturbation radius (L2)")
     axes.set_ylabel("Images still correct (%)")
-    axes.margins(x=0)
+    axes.set_xlim(radii[0], radii[-1])
     axes.set_ylim(0, 100)
     axes.grid(color=FAINT, linewidth=0.5, alpha=0.7)
     legend = figure.legend(loc="outside lower left" if below else "outside right upper", fontsize="small")

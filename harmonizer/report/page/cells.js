@@ -1,6 +1,6 @@
-// Attacked images, drawn from the image, the human map, the perturbation and its map.
+// Attacked images, drawn from the image, the perturbation and the maps; both maps in the same colours.
 
-/** What a cell shows. @typedef {"image" | "people" | "human" | "attacked" | "map"} Layer */
+/** What a cell shows. @typedef {"image" | "human" | "attacked" | "map"} Layer */
 const SHARED = 6; // on the shared scale, colours run from 0 to this many times a map's mean
 const hexadecimal = data.palette.match(/.{6}/g) || [];
 const palette = hexadecimal.map((color) => [0, 2, 4].map((i) => parseInt(color.slice(i, i + 2), 16)));
@@ -45,14 +45,8 @@ async function paint(canvas, example, layer, factor, shared) {
     for (let i = 0; i < image.data.length; i++)
       result.data[i] = i % 4 === 3 ? 255 : image.data[i] + strength * (change[i] - 128) * 255;
   } else {
-    const map = await pixels(layer === "map" ? example.map : example.human);
-    heat(map, shared).forEach((value, i) => {
-      const [r, g, b] = [0, 1, 2].map((c) => image.data[4 * i + c]);
-      const weight = value ** 0.7; // of the image's own colour; elsewhere it is grey and dark
-      const dark = (1 - weight) * 0.35 * ((r + g + b) / 3);
-      const color = layer === "people" ? [r, g, b].map((c) => weight * c + dark) : palette[Math.round(value * 255)];
-      result.data.set([...color, 255], 4 * i);
-    });
+    const values = heat(await pixels(example[layer]), shared);
+    values.forEach((value, i) => result.data.set([...palette[Math.round(value * 255)], 255], 4 * i));
   }
   if (canvas.dataset.asked !== asked) return; // something else has been asked for since
   [canvas.width, canvas.height] = [image.width, image.height];
@@ -61,9 +55,9 @@ async function paint(canvas, example, layer, factor, shared) {
 }
 
 /** @param {Example} example @param {Layer} layer @param {string} told @param {number} [factor] @param {boolean} [shared] */
-function cell(example, layer, told, factor = data.magnification, shared = false) {
+function cell(example, layer, told, factor = data.magnification, shared = true) {
   const small = data.pictures[example.image][1] ? "small" : "";
-  const boxed = layer !== "map" && layer !== "attacked" ? example.category : "";
+  const boxed = layer === "image" ? example.category : "";
   const attributes = { class: small + " " + boxed, role: "img", "aria-label": told + ", " + example.key };
   const canvas = /** @type {HTMLCanvasElement} */ (html("canvas", attributes));
   paint(canvas, example, layer, factor, shared);
@@ -74,7 +68,7 @@ function cell(example, layer, told, factor = data.magnification, shared = false)
 function examplesOf(model) {
   const times = data.magnification === 1 ? "attacked" : "attacked, × " + data.magnification;
   /** @type {[Layer, string][]} */
-  const layers = [["image", "image"], ["people", "where people look"], ["attacked", times], ["map", "attack map"]]; // prettier-ignore
+  const layers = [["image", "image"], ["human", "human map"], ["attacked", times], ["map", "attack map"]]; // prettier-ignore
   return model.examples.flatMap((example) => {
     const figure = (/** @type {[Layer, string]} */ [layer, told]) =>
       html("figure", {}, cell(example, layer, told), html("figcaption", {}, told));
@@ -110,10 +104,9 @@ function fillGrid() {
   const attacks = data.grid.map(({ model, examples }) =>
     row([icon(models[model].family), " ", ...breakable(models[model].name)], examples, now, true),
   );
-  const people = row("People", first, now === "map" ? "human" : "people", false); // in the rendering of the attacks
+  const people = row("Human map", first, "human", false);
   byId("cells").replaceChildren(html("tbody", {}, row("Image", first, "image", false), people, attacks));
   byId("magnified").textContent = "× " + (times < 10 ? times : Math.round(times));
   control("magnification").value = state.magnification;
   control("magnification").disabled = now !== "attacked";
-  byId("scale").hidden = now !== "map";
 }

@@ -121,21 +121,21 @@ function logTicks(low, high) {
   const ticks = powers.flatMap((power) => digits.map((digit) => power + Math.log10(digit)));
   return ticks.filter((at) => at >= low && at <= high).map((at) => [at, String(+(10 ** at).toPrecision(2))]);
 }
+/** A vertical axis: rules, and texts left of them. @param {[number, string][]} ticks @param {(v: number) => number} sy
+ * @param {number} left @param {number} right */
+const upAxis = (ticks, sy, left, right) =>
+  ticks.flatMap(([value, told]) => [
+    line(value === 0 ? "zero" : "rule", left, sy(value), right, sy(value)),
+    text(told, left - 6, sy(value) + 4, "end"),
+  ]);
 /** @param {number[]} domain @param {number[]} range @returns {(value: number) => number} */
 const scale = (domain, range) => (value) =>
   range[0] + ((value - domain[0]) / (domain[1] - domain[0])) * (range[1] - range[0]);
 
 /** Ranks from 0, ties at their average. @param {number[]} values @returns {number[]} */
 function ranks(values) {
-  const order = values.map((_, i) => i).sort((a, b) => values[a] - values[b]);
-  const result = new Array(values.length);
-  for (let i = 0; i < order.length;) {
-    let end = i;
-    while (end + 1 < order.length && values[order[end + 1]] === values[order[i]]) end++;
-    for (let k = i; k <= end; k++) result[order[k]] = (i + end) / 2;
-    i = end + 1;
-  }
-  return result;
+  const ordered = Float64Array.from(values).sort();
+  return values.map((value) => (ordered.indexOf(value) + ordered.lastIndexOf(value)) / 2);
 }
 /** Spearman correlation. @param {number[]} a @param {number[]} b */
 function spearman(a, b) {

@@ -30,15 +30,9 @@ function worthNaming(points) {
   const chosen = new Set([...must, ...extremes.filter(Boolean), ...front, ...few, ...heads, ...apart]);
   return [[...chosen].slice(0, Math.max(must.length, 60)), Math.min(new Set(must).size, MOST_LABELS)];
 }
-/** Squared distance to the third nearest point. @param {Point} point @param {Point[]} points */
-function clearance(point, points) {
-  const nearest = [Infinity, Infinity, Infinity];
-  for (const other of points) {
-    const distance = (point.x - other.x) ** 2 + (point.y - other.y) ** 2;
-    if (other !== point && distance < nearest[2]) (nearest.splice(2, 1, distance), nearest.sort((a, b) => a - b));
-  }
-  return nearest[2];
-}
+/** Distance to the third nearest of the others. @param {Point} point @param {Point[]} points */
+const clearance = (point, points) =>
+  Float64Array.from(points, ({ x, y }) => Math.hypot(x - point.x, y - point.y)).sort()[3] ?? Infinity;
 
 /** What to call a model: a harmonized one with its control by the architecture alone, when no other is called so.
  * @param {Model} model */

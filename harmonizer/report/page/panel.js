@@ -7,12 +7,9 @@ function smallAxes({ width, height }, across, up, title, count = 3) {
   const [left, right, top, bottom] = [40, width - 8, 6, height - 32];
   const [sx, sy] = [scale(across, [left, right]), scale(up, [bottom, top])];
   const below = niceTicks(across[0], across[1], 5).map(([value, told]) => text(told, sx(value), bottom + 14, "middle"));
-  const rules = niceTicks(up[0], up[1], count).map(([value, told]) => [
-    line("rule", left, sy(value), right, sy(value)),
-    text(told, left - 5, sy(value) + 4, "end"),
-  ]);
+  const rules = upAxis(niceTicks(up[0], up[1], count), sy, left, right);
   const name = text(title, (left + right) / 2, height - 4, "middle");
-  return { group: svg("g", {}, below, rules.flat(), name), sx, sy, bottom };
+  return { group: svg("g", {}, below, rules, name), sx, sy, bottom };
 }
 /** @param {string} told @param {...(Child | Child[])} children */
 const smallPlot = (told, ...children) => {
@@ -71,9 +68,8 @@ function plainTable(names, rows) {
 /** @param {Model} model */
 function scoreTable(model) {
   /** @param {string} name @param {number} digits @param {Score} score */
-  const row = (name, digits, score) => {
-    return [name, plusMinus(score, digits), interval(score[2], score[3], digits), score[4] || "–"];
-  };
+  const row = (name, digits, [value, se, low, high, n]) =>
+    [name, plusMinus([value, se], digits), interval(low, high, digits), n || "–"]; // prettier-ignore
   const having = axes.filter((axis) => model.scores[axis]);
   const rows = having.map((axis) => row(data.axes[axis].short, data.axes[axis].digits, model.scores[axis]));
   if (model.median) rows.push(row("Median radius", 3, [model.median[0], null, ...model.median.slice(1)]));
@@ -107,8 +103,8 @@ function describeModel(model) {
   const source = data.sources.find(({ name }) => name === model.source);
   const reasons = (model.reasons || []).join("; ") || "see its gradient-masking report";
   const masked = "Gradients look masked: " + reasons + ". Its tolerance cannot be trusted.";
-  /** @param {unknown} there @param {string} told */
-  const head = (there, told) => (there ? html("h4", {}, told) : false);
+  /** Content under a head; nothing without content. @param {string} told @param {Child[]} content */
+  const part = (told, content) => (content.some(Boolean) ? [html("h4", {}, told), ...content] : []);
   const parts = [
     html(
       "header",
@@ -118,14 +114,10 @@ function describeModel(model) {
     ),
     model.masked && html("p", { class: "warning" }, masked),
     scrollBox("Scores", scoreTable(model)),
-    head(model.counts, "Images"),
-    ...(model.counts ? statusBar(model.counts) : []),
-    head(model.histogram, "Smallest radius that fools it, per image"),
-    model.histogram && histogramOf(model, model.histogram),
-    head(model.survival, "Images still correct (%)" + dashed),
-    model.survival && survivalOf(model.survival, other && other.survival),
-    head(model.examples.length, "Attacked examples"),
-    ...examplesOf(model),
+    ...part("Images", model.counts ? statusBar(model.counts) : []),
+    ...part("Smallest radius that fools it, per image", [model.histogram && histogramOf(model, model.histogram)]),
+    ...part("Images still correct (%)" + dashed, [model.survival && survivalOf(model.survival, other?.survival)]),
+    ...part("Attacked examples; colours of maps: 0 to " + SHARED + " times the mean", examplesOf(model)),
     html("p", { class: "hint" }, "Protocol: " + (source ? source.name + ", " + source.protocol : model.source) + "."),
   ];
   return /** @type {Element[]} */ (parts.filter(Boolean));

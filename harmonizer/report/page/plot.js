@@ -75,10 +75,7 @@ function axesOf({ left, right, top, bottom }, sx, sy) {
     line("rule", sx(value), top, sx(value), bottom),
     text(told, sx(value), bottom + 17, "middle"),
   ]);
-  const up = ticks(state.y, domains[1], Math.max(3, (bottom - top) / 60)).flatMap(([value, told]) => [
-    line(value === 0 ? "zero" : "rule", left, sy(value), right, sy(value)),
-    text(told, left - 7, sy(value) + 4, "end"),
-  ]);
+  const up = upAxis(ticks(state.y, domains[1], Math.max(3, (bottom - top) / 60)), sy, left, right);
   const edge = svg("path", { class: "frame", d: "M" + left + "," + top + "V" + bottom + "H" + right });
   const below = text(data.axes[state.x].title, (left + right) / 2, bottom + 37, "middle", "title");
   const turned = text(data.axes[state.y].title, 0, 0, "middle", "title");

@@ -1,16 +1,14 @@
 // Mouse, touch and keyboard on the plot; the tooltip.
 const GAP = 14; // pixels between pointer and tooltip
 
-/** The nearest point that is not faded. @param {number} x @param {number} y @param {number} reach in pixels */
-function nearest(x, y, reach) {
-  /** @type {[Point | null, number]} */
-  let [best, closest] = [null, reach];
-  for (const point of points) {
-    const distance = Math.hypot(point.x - x, point.y - y);
-    if (distance < closest && matches(point.model)) [best, closest] = [point, distance];
-  }
-  return best;
+/** The point that is not faded and costs least. @param {(point: Point) => number} cost @param {number} [limit] */
+function cheapest(cost, limit = Infinity) {
+  const costs = points.map((point) => (matches(point.model) ? cost(point) : Infinity));
+  const least = Math.min(...costs);
+  return least < limit ? points[costs.indexOf(least)] : null;
 }
+/** @param {number} x @param {number} y @param {number} reach in pixels */
+const nearest = (x, y, reach) => cheapest((point) => Math.hypot(point.x - x, point.y - y), reach);
 /** @param {Model} model */
 function summary(model) {
   /** @param {string} axis */
@@ -55,17 +53,13 @@ function focusOn(point, pointer = null, hint = "") {
 /** Go to the next point in a direction. @param {number} dx @param {number} dy */
 function step(dx, dy) {
   const here = points.find((point) => point.model === state.focused);
-  const usable = points.filter((point) => matches(point.model));
-  if (!here) return focusOn(usable[0] || null);
-  /** @type {[Point | null, number]} */
-  let [best, cost] = [null, Infinity];
-  for (const point of usable) {
-    const [ax, ay] = [point.x - here.x, point.y - here.y];
-    const along = ax * dx + ay * dy;
-    const aside = Math.abs(ax * dy) + Math.abs(ay * dx);
-    if (along > 0.01 && along + 2 * aside < cost) [best, cost] = [point, along + 2 * aside];
-  }
-  if (best) focusOn(best);
+  if (!here) return focusOn(cheapest(() => 0));
+  const next = cheapest(({ x, y }) => {
+    const along = (x - here.x) * dx + (y - here.y) * dy;
+    const aside = Math.abs((x - here.x) * dy) + Math.abs((y - here.y) * dx);
+    return along > 0.01 ? along + 2 * aside : Infinity;
+  });
+  if (next) focusOn(next);
 }
 
 /** Open the focused model's panel; its point may move, and the tooltip with it. */

@@ -87,22 +87,19 @@ function fillTable() {
 
 /** Bars in the cells of the scores, from zero, with the 95 % interval as a line. */
 function drawBars() {
-  const heads = all("#models thead th");
-  for (const axis of axes) {
-    const column = heads.findIndex((head) => head.dataset.name === axis);
+  const columns = all("#models thead th").map((head) => head.dataset.name || "");
+  for (const axis of columns.filter((name) => axes.includes(name))) {
     const values = models.flatMap((m) => [valueOf(m, axis), ...(m.scores[axis] || []).slice(2, 4)]).filter(known);
-    const [low, high] = [Math.min(...values, 0), Math.max(...values, 0)];
-    const at = scale([low, high], [0, 96]);
+    const at = scale([Math.min(...values, 0), Math.max(...values, 0)], [0, 96]);
     for (const row of all("#models tbody tr")) {
-      const model = models[+(row.dataset.model || 0)];
-      const [zero, value] = [at(0), at(valueOf(model, axis))];
-      if (column < 0 || !known(value)) continue;
-      const [, , from, to] = model.scores[axis];
-      const ends = known(from) && known(to) ? [at(from), at(to)] : [0, 0];
-      const places = { a: Math.min(zero, value), b: Math.max(zero, value), l: ends[0], h: ends[1] };
-      const cell = all("td", row)[column];
-      cell.classList.add("bars", familyClass(model.family));
-      for (const [name, place] of Object.entries(places)) cell.style.setProperty("--" + name, place.toFixed(1) + "%");
+      const { family, scores } = models[+(row.dataset.model || 0)];
+      const [value, , low, high] = scores[axis] || [];
+      if (!known(value)) continue;
+      const [l, h] = known(low) && known(high) ? [low, high] : [value, value];
+      const cell = all("td", row)[columns.indexOf(axis)];
+      cell.classList.add("bars", familyClass(family));
+      for (const [name, end] of Object.entries({ a: Math.min(0, value), b: Math.max(0, value), l, h }))
+        cell.style.setProperty("--" + name, at(end).toFixed(1) + "%");
     }
   }
 }
