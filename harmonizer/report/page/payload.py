@@ -63,7 +63,7 @@ def payload(
         for model, found in zip(grid[0], shown, strict=True)
     ]
     shown_axes = AXES | (RMS if len(input_sizes(models)) > 1 else {}) | further_axes(models)
-    content = _plain(
+    content: dict[str, Any] = _plain(
         {
             "axes": {
                 key: {"title": titles.get(key, axis.title), "short": axis.short, "digits": axis.digits}
