@@ -6,12 +6,12 @@ errors. Gradients are finite for zero levels too, and so are the second derivati
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from harmonizer.functional.distributed import gather_rows
+from torch import distributed as dist
 
 LevelMetric = Callable[[Tensor, Tensor], Tensor]
 """Errors (B,...) of one pyramid level, from the saliency's level and the target's, both (B,h,w)."""
@@ -125,3 +125,38 @@ def _to_unit_maximum(levels: Tensor) -> Tensor:
     """Divide levels >= 0 by their maxima; zeros stay zeros, with a zero gradient."""
     largest = levels.amax((1, 2), keepdim=True)
     return torch.where(largest > 0, levels, 0.0) / torch.where(largest > 0, largest, 1.0)
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Join the rows of all processes, in the order of their ranks; the gradient flows back to every process.
+
+    Args:
+        rows: (B,...), of the same shape in every process, all of which must call this together.
+
+    Returns:
+        (processes x B,...); ``rows`` itself where there is one process.
+
+    >>> gather_rows(torch.tensor([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return rows
+    joined: Tensor = _Gather.apply(rows.contiguous())
+    return joined
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather whose backward sums the processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401 - torch's own interface
+        ctx.rows = len(rows)
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401 - torch's own interface
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)  # a sum: each process's loss depends on everyone's rows
+        return total.narrow(0, dist.get_rank() * ctx.rows, ctx.rows)

@@ -70,13 +70,8 @@ def participant_maps(
     return ParticipantMaps(torch.cat(crops).to(device, torch.float64), 1.0)
 
 
-def evaluation_crop(maps: Tensor, *, side: int = SIDE, crop: int = CROP) -> Tensor:
-    """Resize maps to a shorter side of 256, without new values, and take the central 224 x 224.
-
-    Args:
-        maps: (...,H,W).
-        side: Shorter side in pixels.
-        crop: Pixels a side of the result.
+def evaluation_crop(maps: Tensor) -> Tensor:
+    """Resize maps (...,H,W) to a shorter side of 256, without new values, and take the central 224 x 224.
 
     Reference:
         ``compute_correlation_batch`` of serre-lab/human_clickme_data_processing, e6f9a76: torchvision's ``resize`` with
@@ -85,16 +80,16 @@ def evaluation_crop(maps: Tensor, *, side: int = SIDE, crop: int = CROP) -> Tens
     >>> evaluation_crop(torch.zeros(3, 375, 500)).shape
     torch.Size([3, 224, 224])
     """
-    rows, columns = (pixels.to(maps.device) for pixels in evaluation_pixels(*maps.shape[-2:], side=side, crop=crop))
+    rows, columns = (pixels.to(maps.device) for pixels in evaluation_pixels(*maps.shape[-2:]))
     return maps.index_select(-2, rows).index_select(-1, columns)
 
 
-def evaluation_pixels(height: int, width: int, *, side: int = SIDE, crop: int = CROP) -> list[Tensor]:
-    """Return the rows and the columns, (crop,) int64 each, that :func:`evaluation_crop` takes."""
+def evaluation_pixels(height: int, width: int) -> list[Tensor]:
+    """Return the rows and the columns, (224,) int64 each, that :func:`evaluation_crop` takes."""
     pixels = []
     for length in (height, width):
-        resized = int(side * length / min(height, width))
+        resized = int(SIDE * length / min(height, width))
         places = torch.arange(length, dtype=torch.float64)[None, None]
-        first = round((resized - crop) / 2)
-        pixels.append(F.interpolate(places, resized, mode="nearest-exact")[0, 0, first : first + crop].long())
+        first = round((resized - CROP) / 2)
+        pixels.append(F.interpolate(places, resized, mode="nearest-exact")[0, 0, first : first + CROP].long())
     return pixels

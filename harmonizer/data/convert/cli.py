@@ -10,14 +10,13 @@ from dataclasses import asdict, fields
 from harmonizer.data.ceilings import CeilingError, measure_ceilings
 from harmonizer.data.class_names import parse_classes
 from harmonizer.data.convert.arguments import PREPARE, PREPARE_CLICKS, parser
-from harmonizer.data.convert.job import Job, Options, Report
+from harmonizer.data.convert.job import Job, Options, Report, run_jobs
 from harmonizer.data.convert.maps import PARTICIPANTS, Disk, describe_maps
 from harmonizer.data.convert.readers.click_table import ClickOptions
 from harmonizer.data.convert.readers.discover import find, fingerprint
 from harmonizer.data.convert.readers.record import Found
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.convert.staging import Staging
-from harmonizer.data.convert.workers import run_jobs
 from harmonizer.data.disk import REFERENCE_SIDE
 from harmonizer.data.progress import Progress, show_progress
 from harmonizer.data.shards.download import fetch_all

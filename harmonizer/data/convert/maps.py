@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from harmonizer.data.clicks import SUFFIX, Clicks, KeptClicks, write_clicks
+from harmonizer.data.clicks import SUFFIX, KeptClicks, write_clicks
 from harmonizer.data.convert.readers.record import HumanMap, Item, Stack, Values
 from harmonizer.data.disk import DIAMETER, LARGEST_DIAMETER, REFERENCE_SIDE, disk_blur, disk_diameter
 from harmonizer.data.human_map import RAW_SIZE, SIZE, Preparation, prepare_human_map
@@ -60,10 +60,13 @@ def prepare_map(human: HumanMap, item: Item, method: Preparation, *, stack: Stac
         RecordError: The map has a size that the method does not take, or is a stack of unknown meaning.
     """
     if human.clicks is not None:
-        return _prepare_clicks(human.clicks, human, item, method, disk)
+        clicks, diameter = human.clicks, disk.of(human.values.shape)
+        values = clicks.mean_blurred(diameter) if method == "disk" else _prepare(human.values, item, method, disk)[0]
+        people = KeptClicks(clicks, method, diameter) if len(clicks.points) > 1 else None
+        return PreparedMap(values, float(values.max()) or 1.0, False, people)
     values, kept = _prepare(human.values, item, method, disk)
-    people = human.participants(item, stack)
-    participants = None if people is None else np.stack([_prepare(one, item, method, disk)[0] for one in people])
+    maps = human.participants(item, stack)
+    participants = None if maps is None else np.stack([_prepare(one, item, method, disk)[0] for one in maps])
     full_scale = float(values.max()) or 1.0 if method == "disk" else human.full_scale
     return PreparedMap(values, full_scale, kept, participants)
 
@@ -84,14 +87,6 @@ def write_participants(folder: Path, key: str, participants: Values | KeptClicks
         return
     with replacing(folder / f"{key}.npy") as temporary, temporary.open("wb") as file:
         np.save(file, participants.astype(np.float32), allow_pickle=False)
-
-
-def _prepare_clicks(clicks: Clicks, human: HumanMap, item: Item, method: Preparation, disk: Disk) -> PreparedMap:
-    """Prepare the mean of people's clicks; keep the clicks where there are several people."""
-    diameter = disk.of(human.values.shape)
-    values = clicks.mean_blurred(diameter) if method == "disk" else _prepare(human.values, item, method, disk)[0]
-    kept = KeptClicks(clicks, method, diameter) if len(clicks.points) > 1 else None
-    return PreparedMap(values, float(values.max()) or 1.0, False, kept)
 
 
 def _prepare(values: Values, item: Item, method: Preparation, disk: Disk) -> tuple[Values, bool]:

@@ -1,13 +1,70 @@
-"""Images in a folder with one subfolder per class, and their maps in another place."""
+"""Images in a folder with one subfolder per class, and their maps in another place, or in an HDF5 file."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from harmonizer.data.class_names import name_classes, number_folders
-from harmonizer.data.convert.readers.map_files import MapFiles, find_maps
+from harmonizer.data.convert.readers.arrays import MAP_SUFFIXES
+from harmonizer.data.convert.readers.hdf5 import SUFFIXES as HDF5_SUFFIXES
+from harmonizer.data.convert.readers.hdf5 import list_maps
+from harmonizer.data.convert.readers.images import IMAGE_SUFFIXES
 from harmonizer.data.convert.readers.names import make_key
 from harmonizer.data.convert.readers.record import Found, Item
+from harmonizer.data.convert.readers.tfrecord import RecordError
+from harmonizer.data.convert.readers.walk import walk
 
 SPLITS = {"train", "val", "valid", "validation", "test"}
+
+
+class MapFile(NamedTuple):
+    """Where a map is: a file, and its name in it where the file holds several."""
+
+    path: str
+    member: str | None = None
+
+
+@dataclass
+class MapFiles:
+    """Maps by the names of their images."""
+
+    by_name: dict[str, MapFile] = field(default_factory=dict)  # by `CLASS/IMAGE` without suffix
+    # by `CLASS_IMAGE`, with and without the image's suffix, as ClickMe v2 names files
+    by_flat_name: dict[str, MapFile] = field(default_factory=dict)
+    problems: list[RecordError] = field(default_factory=list)  # what cannot be taken
+
+    def match(self, images: Sequence[Path]) -> list[MapFile | None]:
+        """Return the map of each image, ``CLASS/IMAGE.SUFFIX``.
+
+        Raises:
+            ValueError: The flat name of a map is that of two images.
+        """
+        matched: list[MapFile | None] = []
+        owners: dict[MapFile, Path] = {}
+        for image in images:
+            found = self.by_name.get(image.with_suffix("").as_posix())
+            for flat in ("_".join(image.parts), "_".join(image.with_suffix("").parts)):
+                if found is None and (found := self.by_flat_name.get(flat)) is not None:
+                    other = owners.setdefault(found, image)
+                    if other != image:
+                        raise ValueError(f"{found.path} could be the map of {other} or of {image}; name it CLASS/IMAGE")
+            matched.append(found)
+        return matched
+
+    def unused(self, matched: Sequence[MapFile | None]) -> list[MapFile]:
+        """Return the maps that belong to no image."""
+        used = set(matched)
+        return [one for one in dict.fromkeys([*self.by_name.values(), *self.by_flat_name.values()]) if one not in used]
+
+    def add(self, name: PurePosixPath, one: MapFile) -> None:
+        """Add a map under the name of its image, whose suffix may be missing; without a folder it is a flat name."""
+        names = {str(name), str(name.with_suffix(""))} if name.suffix.lower() in IMAGE_SUFFIXES else {str(name)}
+        known = self.by_name if len(name.parts) > 1 else self.by_flat_name
+        for text in sorted(names):
+            other = known.setdefault(text, one)
+            if other != one:
+                raise ValueError(f"{_said(other)} and {_said(one)} are maps of one image; remove one of them")
 
 
 def find_images(folder: Path, files: list[Path], classes: tuple[str, ...] | None, maps: Path | None) -> Found:
@@ -56,3 +113,45 @@ def find_images(folder: Path, files: list[Path], classes: tuple[str, ...] | None
     if unused := of_maps.unused(matched):
         notes.append(f"{maps}: {len(unused)} maps belong to no image; first {unused[0].member or unused[0].path}")
     return Found(items, of_maps.problems, names, notes)
+
+
+def find_maps(maps: Path) -> MapFiles:
+    """List the maps of a folder, or of an HDF5 file.
+
+    Args:
+        maps: Folder of ``CLASS/IMAGE.npy`` and the like, of ``CLASS_IMAGE.JPEG.npy`` and the like, or of HDF5 files of
+            ClickMe v2; or one of the latter.
+
+    Raises:
+        FileNotFoundError: There is no such folder or file.
+        ImportError: h5py is needed and is not installed.
+        ValueError: Two maps belong to one image.
+    """
+    found = MapFiles()
+    if maps.is_file() and maps.suffix.lower() in HDF5_SUFFIXES:
+        _add_hdf5(found, maps)
+        return found
+    if not maps.is_dir():
+        raise FileNotFoundError(f"--maps {maps}: no such folder, nor an HDF5 file")
+    for path, problem, is_file, hidden in walk(maps):
+        is_map = path.suffix.lower() in (*MAP_SUFFIXES, *HDF5_SUFFIXES)
+        if hidden or not (is_map or problem):
+            continue
+        if problem is not None:
+            found.problems += [RecordError(str(path), None, problem)] if is_map or not is_file else []
+        elif path.suffix.lower() in HDF5_SUFFIXES:
+            _add_hdf5(found, path)
+        else:
+            found.add(PurePosixPath(path.relative_to(maps).with_suffix("")), MapFile(str(path)))
+    return found
+
+
+def _add_hdf5(found: MapFiles, path: Path) -> None:
+    """Add the maps of an HDF5 file; a path in it is compared with images' names, never followed."""
+    for name, original in list_maps(path):
+        found.add(PurePosixPath(*PurePosixPath(original).parts[-2:]), MapFile(str(path), name))
+
+
+def _said(one: MapFile) -> str:
+    """Return what messages call a map."""
+    return one.path if one.member is None else f"{one.member} in {one.path}"
