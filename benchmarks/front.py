@@ -31,6 +31,7 @@ IMAGES, MAPPED, BATCH = 4000, 0.8, 32  # training images of the demo data, the s
 PGD, FAST, TRADES = (f"adversarial={name} adversarial_eps=" for name in ("pgd", "fast", "trades"))
 MODERN = "harmonize=true recipe=modern "
 LATE = "adversarial_start=0.7"
+JOINT, LAMBDA_1 = "harmonize=true recipe=joint ", "recipe.harmonizer_weight=1 recipe.gradient_penalty=0.02 "
 POINTS = {
     "control": "",
     "fel2022": "harmonize=true",
@@ -51,8 +52,18 @@ POINTS = {
     "modern-late-pgd-0.5": MODERN + PGD + "0.5 " + LATE,
     "modern-fast-1": MODERN + FAST + "1",
     "modern-trades-0.5": MODERN + TRADES + "0.5",
-    "modern-2-fast-0.5": MODERN + FAST + "0.5 recipe.harmonizer_weight=2 recipe.gradient_penalty=0.01",
-    "modern-2-pgd-0.5": MODERN + PGD + "0.5 recipe.harmonizer_weight=2 recipe.gradient_penalty=0.01",
+    "joint-eps-0.25": JOINT + "adversarial_eps=0.25",
+    "joint-eps-1": JOINT + "adversarial_eps=1",
+    "joint-pgd": JOINT + "adversarial=pgd",
+    "joint-attack-alone": "recipe=joint",
+    "joint-lambda-1": JOINT + LAMBDA_1,
+    "joint-lambda-1-at-0.6": JOINT + LAMBDA_1 + "harmonizer_start=0.6 adversarial_start=0.6 restart=0.6",
+    "joint-lambda-1-slow": JOINT + LAMBDA_1 + "restart_rate=0.5",
+    "joint-lambda-1-slow-at-0.5": JOINT
+    + LAMBDA_1
+    + "restart_rate=0.5 harmonizer_start=0.5 adversarial_start=0.5 restart=0.5",
+    "joint-lambda-1-slow-pgd": JOINT + LAMBDA_1 + "restart_rate=0.5 adversarial=pgd",
+    "modern-from-half": MODERN + "harmonizer_start=0.5 restart=0.5",
     "fel2022-pgd-0.5": "harmonize=true " + PGD + "0.5",
     "pgd-0.5-fast-lr": PGD + "0.5 recipe.lr=0.006",
     "control-fast-lr": "recipe.lr=0.006",
