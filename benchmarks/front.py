@@ -55,7 +55,7 @@ POINTS = {
     "joint-eps-0.25": JOINT + "adversarial_eps=0.25",
     "joint-eps-1": JOINT + "adversarial_eps=1",
     "joint-pgd": JOINT + "adversarial=pgd",
-    "joint-attack-alone": "recipe=joint",
+    "late-fast-0.5-restart": "recipe=joint",
     "joint-lambda-1": JOINT + LAMBDA_1,
     "joint-lambda-1-at-0.6": JOINT + LAMBDA_1 + "harmonizer_start=0.6 adversarial_start=0.6 restart=0.6",
     "joint-lambda-1-slow": JOINT + LAMBDA_1 + "restart_rate=0.5",
@@ -65,8 +65,8 @@ POINTS = {
     "joint-lambda-1-slow-pgd": JOINT + LAMBDA_1 + "restart_rate=0.5 adversarial=pgd",
     "modern-from-half": MODERN + "harmonizer_start=0.5 restart=0.5",
     "fel2022-pgd-0.5": "harmonize=true " + PGD + "0.5",
-    "pgd-0.5-fast-lr": PGD + "0.5 recipe.lr=0.006",
-    "control-fast-lr": "recipe.lr=0.006",
+    "pgd-0.5-lr-0.006": PGD + "0.5 recipe.lr=0.006",
+    "control-lr-0.006": "recipe.lr=0.006",
 }
 Score = TypeVar("Score")
 SCORES = ("accuracy (%)", "tolerance, mean", "tolerance, median", "adversarial alignment", "feature alignment")

@@ -23,9 +23,9 @@ AXES = (
 )
 # What a recipe's name says of what its maps are used for, and of its attack; the first that it contains.
 COLORS = {"fel2022": "#56B4E9", "modern": "#009E73", "joint": "#009E73", "": "#595959"}
-MARKERS = {"pgd": "D", "fast": "^", "trades": "s", "": "o"}
+MARKERS = {"pgd": "D", "fast": "^", "joint": "^", "trades": "s", "": "o"}
 OTHER = "#CC79A7"  # of recipes that are neither
-PLAIN = ("control", "late", *(name for name in MARKERS if name))  # how the names of recipes without maps begin
+PLAIN = ("control", "late", "pgd", "fast", "trades")  # how the names of recipes without maps begin
 SIZE = 6.5  # points
 
 
@@ -67,19 +67,19 @@ def marker(name: str) -> str:
 
 def _legend(recipes: Mapping[str, Seeds]) -> list[Line2D]:
     """Explain the colours and markers that are there."""
-    colors = {"": "no human maps", OTHER: "other supervision"}
-    used = {color(name): next(part for part in COLORS if part in name) for name in recipes}
+    labels = {value: part for part, value in reversed(COLORS.items())} | {COLORS[""]: "no human maps"}
+    labels[OTHER] = "other supervision"
+    shapes = {value: part or "no attack" for part, value in reversed(MARKERS.items())}
+    colors, markers = {color(name) for name in recipes}, {marker(name) for name in recipes}
     handles = [
-        Line2D(
-            [], [], marker="o", linestyle="", color=value, label=colors[OTHER] if value == OTHER else part or colors[""]
-        )
-        for value, part in used.items()
+        Line2D([], [], marker="o", linestyle="", color=value, label=label)
+        for value, label in labels.items()
+        if value in colors
     ]
-    shapes = {marker(name) for name in recipes}
     return handles + [
-        Line2D([], [], marker=value, linestyle="", color=INK, fillstyle="none", label=part or "no attack")
-        for part, value in MARKERS.items()
-        if value in shapes
+        Line2D([], [], marker=value, linestyle="", color=INK, fillstyle="none", label=label)
+        for value, label in shapes.items()
+        if value in markers
     ]
 
 
