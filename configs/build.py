@@ -40,9 +40,9 @@ def start_rate(rate: float, *start: Any) -> float:  # noqa: ANN401 - see _traine
     return rate / FINE if _trained(*start) else rate
 
 
-def _trained(pretrained: bool, weights: str | None, model: str) -> bool:
+def _trained(pretrained: bool, weights: str | None, model: str | None) -> bool:
     """Return whether a training starts from trained weights, by its settings or by its model's name."""
-    if pretrained or weights or not (":" in model or Path(model).is_dir()):
+    if pretrained or weights or not model or not (":" in model or Path(model).is_dir()):
         return bool(pretrained or weights)
     from harmonizer.models.sources import brings_weights  # which loads torch
 
