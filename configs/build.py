@@ -34,10 +34,10 @@ def start_metric(metric: str, *start: Any) -> str:  # noqa: ANN401 - see _traine
 def start_rate(rate: float, *start: Any) -> float:  # noqa: ANN401 - see _trained
     """Return the default learning rate of a training: a tenth where it starts from trained weights.
 
-    >>> start_rate(0.5, False, None, "resnet50"), start_rate(0.5, False, "FILE.pth", "resnet50")
-    (0.5, 0.05)
+    >>> start_rate(0.003, False, None, "resnet50"), start_rate(0.003, False, "FILE.pth", "resnet50")
+    (0.003, 0.0003)
     """
-    return rate / FINE if _trained(*start) else rate
+    return float(f"{rate / FINE:.12g}") if _trained(*start) else rate
 
 
 def _trained(pretrained: bool, weights: str | None, model: str | None) -> bool:

@@ -24,7 +24,7 @@ FEW = 5  # classes or sizes
 
 
 def inspect(location: Path, *, decode: bool = True) -> tuple[Manifest | None, list[ShardReport], list[str]]:
-    """Read a folder of shards, or one shard, and compare them with the manifest beside it.
+    """Read a folder of shards, or one shard, and compare them with the manifest next to it.
 
     Returns:
         The manifest, if there is one; what each shard holds; and all problems.

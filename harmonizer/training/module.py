@@ -153,8 +153,10 @@ class HarmonizerModule(L.LightningModule):
         """
         loss, optim = self.loss_settings, self.optim_settings
         check_epochs(trainer.max_epochs, optim.schedule)
-        warmups = [(optim, "warmup_epochs"), (loss, "harmonizer_warmup_epochs"), (loss, "adversarial_warmup_epochs")]
-        check_warmup(trainer.max_epochs or -1, **{name: getattr(part, name) for part, name in warmups})
+        epochs = trainer.max_epochs or -1
+        check_warmup(epochs * optim.restart, warmup_epochs=optim.warmup_epochs)
+        check_warmup(epochs * (1 - loss.harmonizer_start), harmonizer_warmup_epochs=loss.harmonizer_warmup_epochs)
+        check_warmup(epochs * (1 - loss.adversarial_start), adversarial_warmup_epochs=loss.adversarial_warmup_epochs)
         for name in ("adversarial_start", "harmonizer_start"):
             if getattr(loss, name) and (trainer.max_epochs or -1) < 0:
                 raise ValueError(f"expected a number of epochs with {name}, got no bound; try recipe.epochs=6")

@@ -113,12 +113,12 @@ def check_epochs(epochs: object, schedule: str) -> int:
     return max(epochs, 1)
 
 
-def check_warmup(epochs: int, **warmups: float) -> None:
-    """Raise a ValueError where a warm-up is longer than the training, and would never reach its rate or lambda."""
+def check_warmup(epochs: float, **warmups: float) -> None:
+    """Raise a ValueError where a warm-up is longer than its part of the training."""
     for name, length in warmups.items():
         if 0 <= epochs < length:
             raise ValueError(
-                f"expected {name} of at most the training's {epochs} epochs, got {length:g}; "
+                f"expected {name} of at most the training's {epochs:g} epochs from its start, got {length:g}; "
                 f"try recipe.{name}={epochs / 5:g}, or a larger recipe.epochs"
             )
 

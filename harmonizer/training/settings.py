@@ -171,6 +171,10 @@ class OptimSettings:
         if self.optimizer not in list_optimizers():
             raise ValueError(f"timm has no optimizer {self.optimizer!r}; try adamw or sgd")
         _check(self)
+        if self.restart < 1 and self.schedule != "cosine":
+            raise ValueError(
+                f"expected restart 1 with schedule {self.schedule}, got {self.restart:g}; try schedule=cosine"
+            )
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[LossSettings, OptimSettings]:

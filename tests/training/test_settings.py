@@ -3,6 +3,7 @@
 from dataclasses import FrozenInstanceError, asdict, fields
 
 import hydra
+import lightning as L
 import pytest
 from shard_data import CLASSES
 
@@ -124,3 +125,22 @@ def test_training_from_weights_has_a_tenth_of_the_rate(data, tmp_path):
         assert module_config(f"data={data}", *words, "recipe.lr=0.02").lr == 0.02
     assert module_config(f"data={data}", "model=torchvision:resnet18").lr == scratch
     assert module_config("recipe=modern", "pretrained=true").lr == pytest.approx(0.0006)
+
+
+def test_a_schedule_without_cycles_refuses_a_restart():
+    with pytest.raises(ValueError, match=r"^expected restart 1 with schedule step, got 0.7; try schedule=cosine$"):
+        OptimSettings(schedule="step", restart=0.7)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("warmup_epochs", "restart"),
+        ("harmonizer_warmup_epochs", "harmonizer_start"),
+        ("adversarial_warmup_epochs", "adversarial_start"),
+    ],
+)
+def test_a_warmup_fits_its_part_of_the_training(name, start):
+    module = build(module_config("model=test_vit"), classes=CLASSES, image_size=32, **{name: 4.0, start: 0.5})
+    with pytest.raises(ValueError, match=rf"expected {name} of at most the training's 3 epochs from its start, got 4"):
+        module.check_trainer(L.Trainer(max_epochs=6, logger=False, enable_checkpointing=False, accelerator="cpu"))
