@@ -19,6 +19,7 @@ import hydra
 
 import configs.build  # noqa: F401 - registers the resolvers of the settings
 from benchmarks.front_figure import draw
+from harmonizer import compare
 from harmonizer.cli import translate
 from harmonizer.report.style import save
 from harmonizer.results import Results, load_results
@@ -63,6 +64,8 @@ POINTS = {
     + LAMBDA_1
     + "restart_rate=0.5 harmonizer_start=0.5 adversarial_start=0.5 restart=0.5",
     "joint-lambda-1-slow-pgd": JOINT + LAMBDA_1 + "restart_rate=0.5 adversarial=pgd",
+    "joint-lr-0.003": JOINT + "recipe.lr=0.003",
+    "modern-lr-0.003": MODERN + "recipe.lr=0.003",
     "modern-from-half": MODERN + "harmonizer_start=0.5 restart=0.5",
     "fel2022-pgd-0.5": "harmonize=true " + PGD + "0.5",
     "pgd-0.5-lr-0.006": PGD + "0.5 recipe.lr=0.006",
@@ -82,6 +85,7 @@ def main() -> None:
     parser.add_argument("--model", default="test_efficientnet_gn")
     parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=Path("results/front").resolve())
     parser.add_argument("--table", action="store_true", help="run nothing; table and figure of what is there")
+    parser.add_argument("--against", metavar="NAME", help="also print NAME minus each other point of the same seed")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in POINTS]:
         parser.error(f"expected points of {', '.join(POINTS)}, got {', '.join(unknown)}")
@@ -93,6 +97,8 @@ def main() -> None:
     if not points:
         parser.error(f"expected results in {options.out / 'results'}, found none; run without --table")
     print(table(points))
+    if options.against:
+        print(f"\n{differences(points, options.against)}")
     seeds = {name: [[value for value, _ in scores(one)] for one in found] for name, found in by_recipe(points).items()}
     save(draw(seeds), options.out / "front")
 
@@ -176,6 +182,29 @@ def table(points: Mapping[str, Results]) -> str:
         columns = zip(*([value for value, _ in scores(results)] for results in trainings), strict=True)
         cells = [cell(values, 3 if column else 1) for column, values in enumerate(columns)]
         lines.append(f"| {name} | {len(trainings)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def differences(points: Mapping[str, Results], own: str) -> str:
+    """Write one row per training: ``own`` minus it, paired over images, with the 95 % interval of the mean.
+
+    Trainings that were measured under another protocol, or without one of the same seed, are left out.
+    """
+    kinds = ("tolerance", "adversarial_alignment", "feature_alignment")
+    lines = [
+        "| other | seed | accuracy | tolerance, n | adversarial alignment | feature alignment |",
+        f"|---|{'---:|' * 5}",
+    ]
+    for name, other in points.items():
+        base, _, seed = name.partition("-seed-")
+        mine = points.get(f"{own}-seed-{seed}")
+        if base == own or mine is None or mine.summary["protocol"]["hash"] != other.summary["protocol"]["hash"]:
+            continue
+        before, after = (100 * one.summary["accuracy"]["value"] for one in (other, mine))
+        found = compare(other, mine)
+        cells = ["{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found[kind]) for kind in kinds]
+        cells[0] += f", {found['tolerance']['n']}"
+        lines.append(f"| `{base}` | {seed} | {before:.1f} → {after:.1f} % | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -27,8 +27,8 @@ class Clicks:
 
     # one (N,2) per person: x and y in pixels from the upper left corner, in the order of clicking; N >= 1
     points: Sequence[Points]
-    height: int  # of the image, in pixels
-    width: int  # of the image, in pixels
+    height: int  # pixels of the image
+    width: int  # pixels of the image
     outside: int = 0  # clicks that lay outside of the image, which are not among `points`
 
     @classmethod
@@ -137,7 +137,7 @@ class KeptClicks(NamedTuple):
 
     clicks: Clicks  # all of them
     prepare: Preparation  # how the conversion prepared the mean map
-    diameter: int  # of the disk for this image, in pixels
+    diameter: int  # pixels, of the disk for this image
 
 
 def write_clicks(path: Path, kept: KeptClicks) -> None:

@@ -24,7 +24,7 @@ class Images:
     """Batches with what a summary says of them."""
 
     batches: Iterable[Batch]  # to iterate over, once
-    name: str = "own images"  # of the data
+    name: str = "own images"  # name of the data
     total: int | None = None  # how many images there are; None where that is not known before the end
     shards: ShardData | None = None  # the data module that they come from; None for others
     _digest: Any = field(default_factory=hashlib.sha256)
@@ -73,7 +73,7 @@ def images_of(data: Any, model: torch.nn.Module, reading: Reading | None = None)
 class ProbeImages:
     """What a probe is fitted to."""
 
-    batches: Iterable[tuple[Tensor, Tensor]]  # of images (B,3,H,W) and labels (B,)
+    batches: Iterable[tuple[Tensor, Tensor]]  # images (B,3,H,W) and labels (B,)
     count: int  # how many classes the labels are of
     classes: tuple[str, ...] | None  # their names; None where the images are given without
     digests: list[str]  # sha256 of the manifests of the training split, or of the images that were given

@@ -101,7 +101,7 @@ class Outcome:
     eps_max: float  # largest radius that the attack searched
     skipped: int = 0  # damaged samples that were skipped, over all processes
     health: Mapping[str, Any] | None = None  # the gradient-masking report, as plain values; None where there is none
-    seconds: float = 0.0  # that the measurement took
+    seconds: float = 0.0  # duration of the measurement
 
 
 def summarise(

@@ -36,7 +36,7 @@ class Row(NamedTuple):
     """A row of the grid."""
 
     name: str  # to the left
-    color: str  # of the name
+    color: str  # colour of the name
     pictures: Sequence[Pictures]  # (H,W,3) or (H,W) in [0,1]
     texts: Sequence[str] = ()  # under the images, of equally many lines each
 

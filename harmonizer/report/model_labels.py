@@ -28,7 +28,7 @@ def check_labels(models: Sequence[Model], wanted: Sequence[str]) -> None:
     """
     known = {name for model in models for name in (model.name, model.architecture)}
     if unknown := [name for name in wanted if name not in known]:
-        close = get_close_matches(unknown[0], known, 3, 0.3)
+        close = get_close_matches(unknown[0], known, 3, 0.3) or sorted(known)[:3]
         raise ValueError(f"expected --label to name a model, got {unknown[0]!r}; try {', '.join(close)}")
 
 

@@ -219,7 +219,10 @@ def _converted(name: str, cells: Sequence[str]) -> NDArray[Any]:
     """Convert cells; ValueError or OverflowError when one is wrong."""
     kind = COLUMNS.get(name, float)
     if name == "status":
-        return np.array([CODES.get(cell, "") for cell in cells], np.int64)
+        codes = np.array([CODES.get(cell, -1) for cell in cells], np.int64)
+        if (codes < 0).any():
+            raise ValueError
+        return codes
     if kind is int:
         return np.array(cells, np.int64)
     if kind is float:

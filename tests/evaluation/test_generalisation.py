@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from benchmarks.front_figure import draw
 from benchmarks.simulated_people import answers_of_people
 from harmonizer.data.demo import dataset
 from harmonizer.data.demo.render import paint
+from harmonizer.results import load_results
 from harmonizer.statistics import error_consistency
 
 LABELS = generalisation.LABELS
@@ -111,6 +113,19 @@ def test_all_points_of_the_front_have_the_same_passes() -> None:
         settings = dict(word.split("=") for word in front.budget(words, 32.0))
         steps = int(settings["recipe.epochs"]) * int(settings["budget.steps_per_epoch"])
         assert steps * 32 / 4000 * cost == pytest.approx(32, rel=0.01), name
+
+
+def test_differences_are_paired_within_seed_and_protocol() -> None:
+    golden = Path(__file__).parents[1] / "golden/version_0_1/results/test_efficientnet_gn-harmonized-seed-0"
+    other, joint = load_results(golden), load_results(golden)
+    joint.columns = other.columns | {"feature_alignment": other.columns["feature_alignment"] + 0.1}
+    points = {"control-seed-0": other, "joint-seed-0": joint, "modern-seed-1": other}
+    _, _, *rows = front.differences(points, "joint").splitlines()
+    assert len(rows) == 1  # seed 1 has no joint
+    assert rows[0].startswith("| `control` | 0 |") and rows[0].count("| +0.000 [") == 2
+    assert rows[0].endswith("| +0.100 [+0.100, +0.100] |")
+    joint.summary["protocol"]["hash"] = "another"
+    assert "control" not in front.differences(points, "joint")
 
 
 def test_the_figure_names_every_recipe_and_its_axes() -> None:

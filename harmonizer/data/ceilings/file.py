@@ -23,8 +23,8 @@ class Agreement:
     kind: str  # how they were measured, such as `"clickme_v2"`
     score: str  # what compares two maps: `"spearman"` or `"auc"`
     iterations: int  # halvings per image
-    levels: int  # of click counts, over which it is averaged; 1 is all clicks
-    seed: int  # of the halvings
+    levels: int  # levels of click counts that it is averaged over; 1 is all clicks
+    seed: int  # seed of the halvings
     ceilings: dict[str, float | None]  # by key; None where it is not defined
     floors: dict[str, float | None]  # by key, each with another image's people
 

@@ -42,7 +42,7 @@ class Options:
     on_error: Literal["fail", "skip"] = "fail"
     stack: Stack | None = None
     clicks: ClickOptions = field(default_factory=ClickOptions)  # which trials of raw clicks count
-    disk: Disk = field(default_factory=Disk)  # of the preparation `"disk"`
+    disk: Disk = field(default_factory=Disk)  # diameters of the preparation `"disk"`
 
 
 class Job(NamedTuple):
@@ -57,7 +57,7 @@ class Report:
     """What became of a job."""
 
     shard: Shard  # what was written; without samples there is no file
-    # (file, record, reason) of what was left out
+    # (file, record, reason) of each skipped sample
     problems: list[tuple[str, int | None, str]] = field(default_factory=list)
     kept_maps: int = 0  # how many maps had the size of prepared ones already, and were kept as they were
     turned: int = 0  # how many images are shown upright by their EXIF orientation

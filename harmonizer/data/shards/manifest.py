@@ -27,7 +27,7 @@ class Shard:
     file: str  # name within the folder
     samples: int  # samples in it
     maps: int  # samples with a human map in it
-    sha256: str  # of the file's bytes
+    sha256: str  # sha256 of the file
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Manifest:
     classes: tuple[str, ...]  # class names; label i is `classes[i]`
     maps: str  # how the human maps were prepared, in words
     shards: tuple[Shard, ...]  # its tar files, in reading order
-    version: int = VERSION  # of this format
+    version: int = VERSION  # version of this format
     ceilings: Ceilings | None = None  # where the maps of single participants are known
     repeated_keys: bool = False  # whether a key occurs in more than one shard. Then a sample is named by shard and key
 

@@ -27,10 +27,10 @@ KEPT_INDEXES = 10_000  # shards whose indexes a process keeps
 class RawSample(NamedTuple):
     """One sample as it lies in its shard."""
 
-    key: str  # of the sample, in its shard
-    name: str  # of the sample, in its folder: the key, or `SHARD/KEY` where keys are repeated
-    shard: str  # that holds it
-    members: dict[str, bytes]  # their bytes by extension, those of `ROLES` only
+    key: str  # the sample's key in its shard
+    name: str  # the sample's name in its folder: the key, or `SHARD/KEY` where keys are repeated
+    shard: str  # the shard's file name
+    members: dict[str, bytes]  # bytes by extension, of `ROLES` only
 
     def __str__(self) -> str:
         return f"sample {self.key!r} of {self.shard}"

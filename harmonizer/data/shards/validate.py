@@ -23,7 +23,7 @@ class ShardReport:
     """What a shard holds."""
 
     shard: Shard  # its entry for a manifest
-    size: int  # of the file, in bytes
+    size: int  # bytes of the file
     samples: list[Sample] = field(default_factory=list)  # where they are
     labels: Counter[int] = field(default_factory=Counter)  # how often each occurs
     # how often each (width, height) occurs; empty unless images were decoded

@@ -91,9 +91,7 @@ def to_map(array: NDArray[Any], item: Item, meaning: Stack | None = None) -> Hum
     stack = values if array.ndim == 3 and len(array) > 1 else None
     if values.ndim == 3:
         values = values.mean(axis=0)
-    if (
-        full_scale is None
-    ):  # a float map is relative to 1 or 255, if its values make use of that, or else to its maximum
+    if full_scale is None:  # a float map is relative to 1 or 255, if its values use that range, or else to its maximum
         largest = float(values.max())
         used = (scale for scale in (1.0, 255.0) if scale * COARSEST <= largest <= scale)
         full_scale = next(used, largest or 1.0)

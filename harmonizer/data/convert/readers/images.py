@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ti
 class EncodedImage(NamedTuple):
     """An image as a shard has it."""
 
-    extension: str  # of its member
+    extension: str  # extension of its member in the shard
     content: bytes  # the encoded image
     size: tuple[int, int]  # width and height as viewers show it
     turned: bool  # whether it was shown upright by its EXIF orientation

@@ -21,9 +21,9 @@ UNPACK = "unpack it and give the folder (shards need no conversion: python -m ha
 class Listing(NamedTuple):
     """What a source holds."""
 
-    kind: str  # of its files: TFRecord, array, image or table
-    files: list[Path]  # that can be read, in order
-    problems: list[RecordError]  # what cannot
+    kind: str  # what its files are: TFRecord, array, image or table
+    files: list[Path]  # the files that can be read, in order
+    problems: list[RecordError]  # the files that cannot be read
     notes: list[str]  # what is passed over, in words
 
 
