@@ -91,7 +91,7 @@ def test_a_crowd_has_few_names_which_tell_something():
 def test_a_name_that_is_asked_for_must_be_known():
     with pytest.raises(ValueError, match="expected --label to name a model, got 'some_model'; try some_model_0"):
         check_labels(cloud(9), ["some_model"])
-    with pytest.raises(ValueError, match=r"got '###'; try \w+, \w+, \w+$"):  # like none of them
+    with pytest.raises(ValueError, match=r"got '###'; try some_\S+, some_\S+, some_\S+$"):  # like none of them
         check_labels(cloud(9), ["###"])
 
 
