@@ -40,7 +40,7 @@ DEFAULTS = {
     "--max-clicks": (CONVERT["max_clicks"], None, "all"),
     "--min-subjects": (CONVERT["min_subjects"], 1, "train: 1; val: 5; co3d: 6"),
     "--click-size": (CONVERT["click_size"], None, "native"),
-    "--prepare disk": (PREPARE_CLICKS, "disk", "of clicks"),
+    "--prepare disk": (PREPARE_CLICKS, "disk", "for clicks"),
     "--disk": ((CONVERT["disk"], CONVERT["disk_most"], REFERENCE_SIDE), (21, 51, 256), "21, 51"),
     "--ceiling-splits": (CONVERT["ceiling_splits"], 20, "20"),
     "MOST_ALIKE": (split_half.MOST_ALIKE, 0.9, "0.9"),
