@@ -4,24 +4,22 @@ import json
 
 import numpy as np
 
-from harmonizer.results import (
-    COLUMNS,
-)
+from harmonizer.results import COLUMNS, Row
 from harmonizer.statistics import Status, mean_summary, proportion, survival, tolerance_summary
 
 NAN = float("nan")
 
 
-def row(key, status="found", **values):
-    return dict.fromkeys(COLUMNS, 0) | {"key": key, "status": status, "eps": 0.1, "l2": 0.1} | values
+def row(key, status=Status.FOUND, **values):
+    return Row(**dict.fromkeys(COLUMNS, 0) | {"key": key, "status": status, "eps": 0.1, "l2": 0.1} | values)
 
 
 def rows():
     return [
-        row("a,b", "found", l2=1 / 3, alignment=NAN),
-        row("ü", "wrong", l2=NAN),
-        row("c", "censored", l2=None),
-        row("d", 3, l2=NAN),
+        row("a,b", l2=1 / 3, alignment=NAN),
+        row("ü", Status.WRONG, l2=NAN),
+        row("c", Status.CENSORED, l2=NAN),
+        row("d", Status.FAILED, l2=NAN),
     ]
 
 

@@ -8,7 +8,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +17,35 @@ from numpy.typing import NDArray
 
 from harmonizer.results.cells import cell_text, text_cell
 from harmonizer.results.row import ADDED, COLUMNS, EXTRA, Row
-from harmonizer.statistics import STATUSES
+from harmonizer.statistics import STATUSES, Status
 from harmonizer.untrusted import is_name, shortened
 
 Columns = dict[str, NDArray[Any]]
 CODES = {word: code for code, word in enumerate(STATUSES)}
-AnyRow = Row | Mapping[str, Any]
+WRONG = (KeyError, ValueError, OverflowError)  # raised for a cell that cannot be converted
+EXPECTED = {"status": f"one of {', '.join(STATUSES)}", "key": "a printable name"}  # else a finite number
 
 
-def write_rows(path: Path, rows: Iterable[AnyRow], extra: Sequence[str] = ()) -> None:
+def write_rows(path: Path, rows: Iterable[Row], extra: Sequence[str] = ()) -> None:
     """Write a table of rows, replacing a file at ``path``; ``extra`` names columns of ``EXTRA`` to write too.
 
     Raises:
-        ValueError: A row lacks a column, has another, or holds a value of the wrong kind.
+        ValueError: A row holds a value of the wrong kind.
     """
     path.write_text(_header(extra) + format_rows(rows, extra), newline="")
 
 
-def format_rows(rows: Iterable[AnyRow], extra: Sequence[str] = ()) -> str:
+def format_rows(rows: Iterable[Row], extra: Sequence[str] = ()) -> str:
     r"""Format rows as lines of CSV, without a header.
 
     >>> from harmonizer.statistics import Status
     >>> format_rows([Row(key="cat.1", label=1, prediction=2, status=Status.FOUND, eps=0.1, l2=0.1, forwards=3)])
     'cat.1,1,2,found,0.1,0.1,,,,,3,0,,,\n'
     """
+    buffer = io.StringIO()
     names = _names(extra)
-    return _lines(names, ({name: _cell(name, row) for name in names} for row in map(_complete, rows)))
+    csv.writer(buffer, lineterminator="\n").writerows([_cell(name, row) for name in names] for row in rows)
+    return buffer.getvalue()
 
 
 def read_rows(path: Path) -> Columns:
@@ -129,18 +132,17 @@ class OpenRows:
             self._file.close()
             raise
 
-    def append(self, rows: Iterable[AnyRow]) -> None:
+    def append(self, rows: Sequence[Row]) -> None:
         """Add rows; when this returns, they are on the disk.
 
         Raises:
             ValueError: A row is malformed or its key is in the table already; then none is added.
         """
-        rows = list(rows)
-        keys = [row.key if isinstance(row, Row) else row.get("key") for row in rows]
+        keys = [row.key for row in rows]
         if twice := [key for i, key in enumerate(keys) if key in self._keys or key in keys[:i]]:
             raise ValueError(f"expected every key once, got {twice[0]!r} again")
         self._write(format_rows(rows, self._extra))
-        self._keys.update(str(key) for key in keys)
+        self._keys.update(keys)
 
     def close(self) -> None:
         """Close the file."""
@@ -151,78 +153,48 @@ class OpenRows:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def __enter__(self) -> "OpenRows":
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _complete(row: AnyRow) -> Mapping[str, Any]:
-    """Check that a row has every column and no other."""
-    if isinstance(row, Row):
-        return {name: getattr(row, name) for name in (*COLUMNS, *EXTRA)}
-    row = dict.fromkeys((*ADDED, *EXTRA), math.nan) | dict(row)
-    if missing := COLUMNS.keys() - row.keys():
-        raise ValueError(f"expected a row with the columns {', '.join(COLUMNS)}, {sorted(missing)[0]!r} is missing")
-    if unknown := row.keys() - COLUMNS.keys() - set(EXTRA):
-        raise ValueError(f"expected a row with the columns {', '.join(COLUMNS)}, got {sorted(unknown)[0]!r} too")
-    return row
-
-
-def _cell(name: str, row: Mapping[str, Any]) -> str:
-    """Format one value of a row, or say what is wrong with it."""
-    kind, value = COLUMNS.get(name, float), row[name]
+def _cell(name: str, row: Row) -> str:
+    """Format one value of a row."""
+    kind, value = COLUMNS.get(name, float), getattr(row, name)
     try:
-        if kind is float:
-            number = math.nan if value is None else float(value)
-            if math.isinf(number):
-                raise ValueError
-            return "" if math.isnan(number) else repr(number)
-        if kind is int:
-            if int(value) != value or not -(2**63) <= value < 2**63:
-                raise ValueError
+        if kind is float and not math.isinf(value):
+            return "" if math.isnan(value) else repr(float(value))
+        if kind is int and int(value) == value and -(2**63) <= value < 2**63:
             return str(int(value))
+        if kind is Status:
+            return Status(value).word
+        if kind is str and value and is_name(value):
+            return text_cell(value)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"row {row['key']!r}: expected {name} to be a finite {kind.__name__}, got {value!r}") from None
-    if name == "status":
-        word = STATUSES[value] if isinstance(value, int | np.integer) and 0 <= value < len(STATUSES) else value
-        if word not in STATUSES:
-            raise ValueError(f"row {row['key']!r}: expected status to be one of {', '.join(STATUSES)}, got {value!r}")
-        return str(word)
-    if not value or not is_name(str(value)):
-        raise ValueError(f"expected key to be a printable name, got {value!r}")
-    return text_cell(str(value))
+        pass
+    raise ValueError(f"row {row.key!r}: expected {name} to be {_expected(name)}, got {value!r}")
 
 
 def _column(file: str, name: str, cells: Sequence[str]) -> NDArray[Any]:
     """Convert one column's cells, or name the line that is wrong."""
     try:
         return _converted(name, cells)
-    except (ValueError, OverflowError):
-        number, cell = next((i, cell) for i, cell in enumerate(cells, start=2) if not _is_right(name, cell))
-    words = {"status": f"one of {', '.join(STATUSES)}", "key": "a printable name"}
-    expected = words.get(name, f"a finite {COLUMNS.get(name, float).__name__}")
-    raise ValueError(f"{file}, line {number}, column {name}: expected {expected}, got {shortened(cell)}")
+    except WRONG:
+        for number, cell in enumerate(cells, start=2):
+            try:
+                _converted(name, [cell])
+            except WRONG:
+                raise ValueError(
+                    f"{file}, line {number}, column {name}: expected {_expected(name)}, got {shortened(cell)}"
+                ) from None
+        raise
 
 
-def _is_right(name: str, cell: str) -> bool:
-    """Return whether a cell can be converted."""
-    try:
-        _converted(name, [cell])
-    except (ValueError, OverflowError):
-        return False
-    return True
+def _expected(name: str) -> str:
+    return EXPECTED.get(name, f"a finite {COLUMNS.get(name, float).__name__}")
 
 
 def _converted(name: str, cells: Sequence[str]) -> NDArray[Any]:
-    """Convert cells; ValueError or OverflowError when one is wrong."""
+    """Convert cells; one of ``WRONG`` is raised when one cannot be converted."""
     kind = COLUMNS.get(name, float)
-    if name == "status":
-        codes = np.array([CODES.get(cell, -1) for cell in cells], np.int64)
-        if (codes < 0).any():
-            raise ValueError
-        return codes
+    if kind is Status:
+        return np.array([CODES[cell] for cell in cells], np.int64)
     if kind is int:
         return np.array(cells, np.int64)
     if kind is float:
@@ -242,11 +214,4 @@ def _names(extra: Sequence[str]) -> list[str]:
 
 def _header(extra: Sequence[str]) -> str:
     """Return a table's first line."""
-    return _lines(_names(extra), [{name: name for name in _names(extra)}])
-
-
-def _lines(names: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
-    """Write rows as CSV with Unix line ends."""
-    buffer = io.StringIO()
-    csv.DictWriter(buffer, names, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
+    return ",".join(_names(extra)) + "\n"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from harmonizer.report.__main__ import main
-from harmonizer.results import COLUMNS, protocol_hash, write_results
-from harmonizer.statistics import STATUSES, Status, alignment_summary, proportion, survival, tolerance_summary
+from harmonizer.results import Row, protocol_hash, write_results
+from harmonizer.statistics import Status, alignment_summary, proportion, survival, tolerance_summary
 
 EPS_MAX = 10.0
 PUBLISHED = 293  # with the seven measured ones: 300 models
@@ -51,11 +51,12 @@ def make_results(
     scores[0] = np.where(found, scores[0], np.nan)
     masks = {f"alignment_{mask}": scores[0] + 0.05 * i for i, mask in enumerate(("mean_of_abs", "max_of_abs", "l2"), 1)}
     rows = [
-        dict.fromkeys(COLUMNS, 0)
-        | {"key": f"image-{i:03d}", "label": i % 10, "status": STATUSES[status[i]], "eps": radius[i], "l2": radius[i]}
-        | {"rms": radius[i] / np.sqrt(3) / size, "linf": radius[i] / 10, "forwards": 140, "backwards": 130}
-        | {"alignment": scores[0][i], "feature_alignment": scores[1][i]}
-        | {name: values[i] for name, values in masks.items()}
+        Row(
+            **{"key": f"image-{i:03d}", "label": i % 10, "prediction": 0, "status": status[i], "eps": radius[i]}
+            | {"l2": radius[i], "rms": radius[i] / np.sqrt(3) / size, "linf": radius[i] / 10}
+            | {"alignment": scores[0][i], "feature_alignment": scores[1][i], "forwards": 140, "backwards": 130}
+            | {name: values[i] for name, values in masks.items()}
+        )
         for i in range(images)
     ]
     settings = {"attack": attack, "settings": {"steps": 60}, "eps_max": EPS_MAX, "images": images}

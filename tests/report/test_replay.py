@@ -10,7 +10,7 @@ from scipy import stats
 from harmonizer.report.__main__ import main
 from harmonizer.report.data import load_models
 from harmonizer.report.replay import agreement, replay_figure, replayed
-from harmonizer.results import COLUMNS, find_results, load_results, protocol_hash, write_results
+from harmonizer.results import COLUMNS, Row, find_results, load_results, protocol_hash, write_results
 from harmonizer.statistics import AS_PUBLISHED, NAN_EPS, Status
 
 NAMES = ("vgg16", "resnet18", "resnet34", "resnet50")
@@ -25,7 +25,7 @@ def republish(folder, results, factor, settings):
     radius = np.where(status == Status.FOUND, factor * np.nan_to_num(columns["l2"], nan=1.0), np.nan)
     rows = [{name: columns[name][i] for name in COLUMNS} for i in range(len(status))]
     changes = zip(rows, status, labels, radius, strict=True)
-    rows = [row | {"status": int(s), "label": int(y), "l2": r, "eps": r / 2} for row, s, y, r in changes]
+    rows = [Row(**row | {"status": s, "label": y, "l2": r, "eps": r / 2}) for row, s, y, r in changes]
     counts = {f"n_{name}": int((status == i).sum()) for i, name in enumerate(("wrong", "censored", "found", "failed"))}
     protocol = {"attack": AS_PUBLISHED, "settings": settings, "eps_max": 10.0, "images": len(rows)}
     summary = summary | {"tolerance": summary["tolerance"] | counts}

@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_a_key_is_no_formula_and_comes_back_unchanged(tmp_path, key):
     write_rows(tmp_path / "images.csv", [row(key)])
     cell = (tmp_path / "images.csv").read_text().splitlines()[1].split(",")[0]
     assert cell[0] not in "=+-@"
-    with OpenRows(tmp_path / "images.csv") as table:
+    with closing(OpenRows(tmp_path / "images.csv")) as table:
         assert table.done["key"].tolist() == read_rows(tmp_path / "images.csv")["key"].tolist() == [key]
         with pytest.raises(ValueError, match="every key once"):
             table.append([row(key)])

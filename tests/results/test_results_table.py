@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -17,20 +18,20 @@ def test_a_growing_table_survives_a_cut_at_every_byte(tmp_path):
     for cut in range(len(whole) + 1):
         path = tmp_path / "images.csv"
         path.write_bytes(whole[:cut])
-        with OpenRows(path) as table:
+        with closing(OpenRows(path)) as table:
             done = table.done["key"].tolist()
-            table.append([item for item in rows() if item["key"] not in done])
+            table.append([item for item in rows() if item.key not in done])
         assert path.read_bytes() == whole, cut
 
 
 def test_a_growing_table_takes_a_key_once(tmp_path):
-    with OpenRows(tmp_path / "deep" / "images.csv") as table:
+    with closing(OpenRows(tmp_path / "deep" / "images.csv")) as table:
         assert len(table.done["key"]) == 0
         table.append([row("a"), row("b")])
         for again in ([row("b")], [row("c"), row("c")]):
             with pytest.raises(ValueError, match="again"):
                 table.append(again)
-    with OpenRows(tmp_path / "deep" / "images.csv") as table, pytest.raises(ValueError, match="'a' again"):
+    with closing(OpenRows(tmp_path / "deep" / "images.csv")) as table, pytest.raises(ValueError, match="'a' again"):
         table.append([row("a")])
     assert read_rows(tmp_path / "deep" / "images.csv")["key"].tolist() == ["a", "b"]
 
@@ -45,9 +46,9 @@ def test_a_table_of_something_else_is_not_appended_to(tmp_path):
 def test_appended_rows_survive_the_death_of_the_process(tmp_path):
     code = (
         "import os, pathlib, sys\n"
-        "from harmonizer.results import COLUMNS, OpenRows\n"
+        "from harmonizer.results import OpenRows, Row\n"
         "table = OpenRows(pathlib.Path(sys.argv[1]))\n"
-        "table.append([dict.fromkeys(COLUMNS, 0) | {'key': 'k', 'status': 'wrong'}])\n"
+        "table.append([Row(key='k', label=0, prediction=0, status=0)])\n"
         "os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "images.csv")], env=os.environ, check=False)
