@@ -1,6 +1,5 @@
 """Tables that others published: scores of models, and their ImageNet accuracy."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 from harmonizer.report.data import Model, Score
 from harmonizer.report.sources import Source, measure_of
+from harmonizer.results.cells import read_table
 from harmonizer.results.families import FAMILIES, guess_family
 
 KNOWN = {  # by file stem: what a published table does not say of itself
@@ -40,7 +40,7 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
         FileNotFoundError: There is no such file.
         ValueError: A column is missing, a cell is not a number, or a model occurs twice; the message names the place.
     """
-    lines, comments = _read(path, EXTERNAL)
+    lines, comments = read_table(path, EXTERNAL)
     told = _told(path, comments)
     if not told.get("images", "0").isdecimal():
         raise ValueError(f"{path}: expected a number after # images:, got {told['images']!r}")
@@ -76,7 +76,7 @@ def read_accuracy(path: Path) -> dict[str, float]:
         FileNotFoundError: There is no such file.
         ValueError: A column is missing, or a cell is no percentage; the message names line and column.
     """
-    lines, _ = _read(path, ("model", "top1"))
+    lines, _ = read_table(path, ("model", "top1"))
     accuracy = {line["model"]: _number(path, number, line, "top1") for number, line in lines}
     if wrong := [name for name, value in accuracy.items() if not 0 <= value <= 100]:
         raise ValueError(f"{path}, column top1: expected 0 to 100 %, got {accuracy[wrong[0]]:g} for {wrong[0]}")
@@ -126,30 +126,6 @@ def _source(path: Path, told: Mapping[str, str]) -> Source:
         told.get("protocol", "as published"),
         measure_of(told["attack"], told.get("decision")) if "attack" in told else (),
     )
-
-
-def _read(path: Path, required: Sequence[str]) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
-    """Return the numbered lines of a table as dictionaries, and the comments before its header."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no table at {path}")
-    try:
-        text = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected CSV in UTF-8 ({error})") from None
-    comments = next((i for i, line in enumerate(text) if not line.startswith("#")), len(text))
-    reader = csv.DictReader(text[comments:])
-    for column in required:
-        if column not in (reader.fieldnames or ()):
-            raise ValueError(f"{path}: expected the columns {', '.join(required)}, {column} is missing")
-    lines = []
-    for line in reader:
-        number = comments + reader.line_num
-        if None in line or None in line.values():
-            raise ValueError(f"{path}, line {number}: expected {len(reader.fieldnames or ())} cells")
-        lines.append((number, {key: cell.strip() for key, cell in line.items()}))
-    if not lines:
-        raise ValueError(f"{path}: expected at least one model, got an empty table")
-    return lines, [line.lstrip("# ").strip() for line in text[:comments]]
 
 
 def _number(path: Path, number: int, line: Mapping[str, str], column: str) -> float:

@@ -4,12 +4,13 @@ By default these are animate: of ImageNet's 1000 classes those below the synset 
 3.0, the first 398 in ImageNet's order; of the demo data butterfly and fish. Plants and people are not.
 """
 
-import csv
 import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+
+from harmonizer.results.cells import read_table
 
 ANIMATE, INANIMATE = "animate", "inanimate"
 ANIMALS = 398  # classes of ImageNet, the first ones
@@ -52,23 +53,13 @@ def read_categories(path: Path | None) -> Mapping[str, str]:
     """
     if path is None:
         return default_categories()
-    if not path.is_file():
-        raise FileNotFoundError(f"no table of categories at {path}")
-    given = {}
-    try:
-        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected CSV in UTF-8 ({error})") from None
-    if not set(COLUMNS) <= set(reader.fieldnames or ()):
-        raise ValueError(f"{path}, line 1: expected the columns {' and '.join(COLUMNS)}")
-    for line in reader:
-        name, category = ((line[column] or "").strip() for column in COLUMNS)
-        if not name or category not in (ANIMATE, INANIMATE):
+    lines, _ = read_table(path, COLUMNS)
+    for number, line in lines:
+        if not line["class"] or line["category"] not in (ANIMATE, INANIMATE):
             raise ValueError(
-                f"{path}, line {reader.line_num}: expected a class and {ANIMATE} or {INANIMATE}, got {category!r}"
+                f"{path}, line {number}: expected a class and {ANIMATE} or {INANIMATE}, got {line['category']!r}"
             )
-        given[name] = category
-    return {**default_categories(), **given}
+    return {**default_categories(), **{line["class"]: line["category"] for _, line in lines}}
 
 
 def category_of(name: str, categories: Mapping[str, str]) -> str:

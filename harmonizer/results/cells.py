@@ -1,4 +1,8 @@
-"""Text in cells of CSV files: names come from shards, tables and results folders, and no spreadsheet may run them."""
+"""CSV files: tables that users give, and text in cells, which no spreadsheet may run as a formula."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
 MARK = "'"  # makes a cell text; spreadsheets do not show it
@@ -23,3 +27,38 @@ def cell_text(cell: str) -> str:
     ('=HYPERLINK(1)', "'quoted'")
     """
     return cell[1:] if cell.startswith(MARK) and cell.lstrip(MARK).startswith(FORMULA) else cell
+
+
+def read_table(path: Path, columns: Sequence[str]) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """Read a table with a header, which lines of comments that begin with ``#`` may precede.
+
+    Args:
+        path: CSV file in UTF-8.
+        columns: Columns that it must have; it may have more.
+
+    Returns:
+        The number of each line with its cells by column, and the comments without their ``#``.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: The table is empty, a column is missing, or a line has too few or too many cells; the message names the place.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no table at {path}")
+    try:
+        text = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected CSV in UTF-8 ({error})") from None
+    comments = next((i for i, line in enumerate(text) if not line.startswith("#")), len(text))
+    reader = csv.DictReader(text[comments:])
+    if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+        raise ValueError(f"{path}: expected the columns {', '.join(columns)}, {missing[0]} is missing")
+    lines = []
+    for line in reader:
+        number = comments + reader.line_num
+        if None in line or None in line.values():
+            raise ValueError(f"{path}, line {number}: expected {len(reader.fieldnames or ())} cells")
+        lines.append((number, {key: cell.strip() for key, cell in line.items()}))
+    if not lines:
+        raise ValueError(f"{path}: expected at least one line below the header, got an empty table")
+    return lines, [line.lstrip("# ").strip() for line in text[:comments]]

@@ -62,7 +62,7 @@ def test_a_damaged_table_names_line_and_column(tmp_path, old, new, message):
 def test_missing_and_empty_tables(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no table at .*nowhere\.csv"):
         read_external(tmp_path / "nowhere.csv")
-    with pytest.raises(ValueError, match="at least one model"):
+    with pytest.raises(ValueError, match="at least one line"):
         read_accuracy(write(tmp_path / "timm.csv", "model,top1\n"))
     with pytest.raises(ValueError, match=r"expected 0 to 100 %, got 180 for x"):
         read_accuracy(write(tmp_path / "timm.csv", "model,top1\nx,180\n"))

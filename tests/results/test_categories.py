@@ -26,9 +26,10 @@ def test_a_table_goes_before_the_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"class,kind\na,animate\n", "line 1: expected the columns class and category"),
+        (b"class,kind\na,animate\n", "expected the columns class, category, category is missing"),
         (b"class,category\na,alive\n", "line 2: expected a class and animate or inanimate, got 'alive'"),
-        (b"class,category\na\n", "line 2: expected a class"),
+        (b"class,category\na,\n", "line 2: expected a class"),
+        (b"class,category\na\n", "line 2: expected 2 cells"),
         (b"\xff\xfe", "expected CSV in UTF-8"),
     ],
 )
@@ -37,5 +38,5 @@ def test_a_damaged_table_names_the_line(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:
         read_categories(tmp_path / "mine.csv")
     assert "mine.csv" in str(error.value)
-    with pytest.raises(FileNotFoundError, match="no table of categories"):
+    with pytest.raises(FileNotFoundError, match="no table at"):
         read_categories(tmp_path / "nowhere.csv")
