@@ -30,18 +30,14 @@ def cell_text(cell: str) -> str:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
-    """Read a table with a header, which lines of comments that begin with ``#`` may precede.
-
-    Args:
-        path: CSV file in UTF-8.
-        columns: Columns that it must have; it may have more.
+    """Read a CSV table that has some columns; comment lines that begin with ``#`` may precede its header.
 
     Returns:
         The number of each line with its cells by column, and the comments without their ``#``.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The table is empty, a column is missing, or a line has too few or too many cells; the message names the place.
+        ValueError: The table is empty or damaged, or lacks a column; the message names the place.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no table at {path}")
