@@ -20,8 +20,7 @@ from harmonizer.report.model_labels import check_labels
 from harmonizer.report.page import page_html
 from harmonizer.report.paired import compare, default_pairs, named_pair, records
 from harmonizer.report.published import read_accuracy, read_external, with_accuracy
-from harmonizer.report.replay import replay_figure, replayed
-from harmonizer.report.replay_text import replay_markdown
+from harmonizer.report.replay import replay_figure, replay_markdown, replayed
 from harmonizer.report.scatter import scatter
 from harmonizer.report.sensitivity import (
     MASKS,

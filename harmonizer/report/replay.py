@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from harmonizer.report.data import Model
 from harmonizer.report.sensitivity import attack_of
 from harmonizer.report.style import COLORS, FAINT, INK, WARNING, mark, new_figure
-from harmonizer.report.tables import correlation_text
+from harmonizer.report.tables import correlation_text, escaped, estimate
+from harmonizer.report.templates import templates
 from harmonizer.results import RADIUS
 from harmonizer.statistics import AS_PUBLISHED, Status, as_published_summary, mean_summary, rank_correlation
 
@@ -28,6 +31,29 @@ class Replayed:
 
     corrected: Model  # as measured with the corrected protocol, or another attack
     published: Model  # as measured with the published one
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.corrected.name
+
+    @property
+    def failed(self) -> list[int]:
+        """Numbers of failed images under the corrected and under the published protocol."""
+        return [int((model.columns["status"] == Status.FAILED).sum()) for model in (self.corrected, self.published)]
+
+    @property
+    def correct(self) -> tuple[float, float]:
+        """Percentages of images that were right before the attack, under both protocols."""
+        first, second = (
+            100 * float((model.columns["status"] != Status.WRONG).mean()) for model in (self.corrected, self.published)
+        )
+        return first, second
+
+    def fooled(self, column: str) -> NDArray[np.float64]:
+        """Return a column of the images that the published protocol fooled."""
+        rows = self.published.columns
+        return np.asarray(rows[column][rows["status"] == Status.FOUND])
 
     @property
     def never_fooled(self) -> str:
@@ -87,6 +113,21 @@ def agreement(pairs: Sequence[Replayed], panel: str) -> dict[str, Any]:
     return rank_correlation([first["mean"] for first, _ in both], [second["mean"] for _, second in both])
 
 
+def replay_markdown(pairs: Sequence[Replayed]) -> str:
+    """Write the table of both protocols, their rank correlations, and a paragraph on each published defect."""
+    environment = templates()
+    environment.filters |= {"escaped": escaped, "shown": partial(estimate, low=np.nan, high=np.nan)}
+    text = environment.get_template("replay.jinja").render(
+        title=TITLE,
+        pairs=pairs,
+        correlations=[(panel, correlation_text(agreement(pairs, panel))) for panel in PANELS],
+        radius=np.concatenate([pair.fooled(RADIUS) for pair in pairs]),
+        eps=np.concatenate([pair.fooled("eps") for pair in pairs]),
+        longest=LONGEST,
+    )
+    return text + "\n"
+
+
 def replay_figure(pairs: Sequence[Replayed]) -> Figure:
     """Draw both protocols' scores of each model on one line, with what the published average dropped or invented."""
     figure = new_figure(WIDTH, REST + ROW * len(pairs))
@@ -128,14 +169,9 @@ def replay_figure(pairs: Sequence[Replayed]) -> Figure:
     return figure
 
 
-def share_correct(model: Model) -> float:
-    """Return the share of images that were classified correctly before the attack."""
-    return float((model.columns["status"] != Status.WRONG).mean())
-
-
 def _small_print(pair: Replayed) -> str:
     """Say what the published average did with the images that it could not place."""
-    made, failed = pair.average(), int((pair.published.columns["status"] == Status.FAILED).sum())
+    made, failed = pair.average(), pair.failed[1]
     kept = "counted at 10" if pair.never_fooled == "counted" else "dropped"
     parts = [f"{made['n_never_fooled']} never fooled, {kept}"] if made["n_never_fooled"] else []
     parts += [f"{failed} failed, {made['n_nan_fooled']} of them published as fooled"] if failed else []

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harmonizer.report.data import Model
@@ -17,6 +16,7 @@ from harmonizer.report.page.payload import payload
 from harmonizer.report.paired import TEST, Comparison
 from harmonizer.report.ranks import own_models, ranks
 from harmonizer.report.sources import Source
+from harmonizer.report.templates import templates
 from harmonizer.results.citations import citations
 from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import FEWEST_RANKED
@@ -78,40 +78,37 @@ def page_html(
     content["order"] = table.order
     script = "\n".join(_part(f"{name}.js") for name in SCRIPTS)
     text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    environment = Environment(
-        loader=PackageLoader("harmonizer.report.page", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     number = {id(model): i for i, model in enumerate(models)}
-    return environment.get_template("template.html").render(
-        title=title,
-        finding=finding(models, correlations, comparisons),
-        address=address and address.rstrip("/") + "/",
-        style=Markup(_part("style.css")),
-        families=FAMILIES,
-        sources=sources,
-        definitions=static.definitions(models),
-        further=static.further_definitions(models),
-        charts=static.charts(models, titles),
-        notes=notes,
-        ranks=[(number[id(model)], found) for model in mine if (found := list(ranks(models, sources, [model])))],
-        table=table,
-        grid_note=grid_note,
-        has_grid=content["grid"] is not None,
-        pairs=[(pair.a.name, pair.b.name, static.pair_rows(pair)) for pair in comparisons],
-        test=TEST,
-        fewest=FEWEST_RANKED,
-        correlations=static.correlation_rows(correlations, sources),
-        correlated=any(item["rho"] == item["rho"] for item in correlations),
-        facts=static.facts(models, sources),
-        citation=citations({source.name: source.citation for source in sources if source.citation}),
-        # Markup, for it is neither text nor made of anything but JSON and the package's own files
-        data=Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")),
-        script=Markup(script),
-        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return (
+        templates()
+        .get_template("page/template.html")
+        .render(
+            title=title,
+            finding=finding(models, correlations, comparisons),
+            address=address and address.rstrip("/") + "/",
+            style=Markup(_part("style.css")),
+            families=FAMILIES,
+            sources=sources,
+            definitions=static.definitions(models),
+            further=static.further_definitions(models),
+            charts=static.charts(models, titles),
+            notes=notes,
+            ranks=[(number[id(model)], found) for model in mine if (found := list(ranks(models, sources, [model])))],
+            table=table,
+            grid_note=grid_note,
+            has_grid=content["grid"] is not None,
+            pairs=[(pair.a.name, pair.b.name, static.pair_rows(pair)) for pair in comparisons],
+            test=TEST,
+            fewest=FEWEST_RANKED,
+            correlations=static.correlation_rows(correlations, sources),
+            correlated=any(item["rho"] == item["rho"] for item in correlations),
+            facts=static.facts(models, sources),
+            citation=citations({source.name: source.citation for source in sources if source.citation}),
+            # Markup, for it is neither text nor made of anything but JSON and the package's own files
+            data=Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")),
+            script=Markup(script),
+            script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
 
 
