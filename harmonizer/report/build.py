@@ -1,7 +1,5 @@
 """Make everything that a report consists of."""
 
-import json
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +43,7 @@ from harmonizer.report.tables import (
 )
 from harmonizer.results import find_results, load_failures
 from harmonizer.results.categories import read_categories
+from harmonizer.results.folder import strict_json
 from harmonizer.statistics import AS_PUBLISHED
 
 MARK = f"contains a replay of the defective 2023 protocol ({AS_PUBLISHED}): not comparable with any other"
@@ -109,25 +108,22 @@ def build_report(
         sources,
         [*found, *stable],
         comparisons,
-        title=options.title,
+        options=options,
         notes=notes,
         titles=titles,
-        grid=(in_grid, options.images),
+        grid=in_grid,
         grid_note=grid_caption(in_grid, sources, replace(options, map_scale="shared")),
-        own=options.own,
-        labels=options.labels,
         categories=known,
-        address=options.address,
     )
     texts = {
         "table.md": markdown(models),
         "table.csv": comma_separated(models),
         "table.tex": latex(models),
-        "statistics.json": _json(found),
-        "sensitivity.json": _json(stable),
+        "statistics.json": strict_json(found),
+        "sensitivity.json": strict_json(stable),
         "sensitivity.md": sensitivity_markdown(models, stable),
         "robust_accuracy.md": robust_markdown(models),
-        "comparisons.json": _json(records(comparisons)),
+        "comparisons.json": strict_json(records(comparisons)),
         "comparisons.md": pairs_markdown(comparisons),
         "index.html": page,
     }
@@ -248,15 +244,6 @@ def _figures(
             yield name, figure, scatter_caption(models, sources, (x, y), stated, options, titles)
     if any(model.results for model in models):
         yield "survival", survival_curves(models, options), survival_caption(models, sources, MOST_NAMES)
-    grid = qualitative_grid(in_grid, options.images, options=options, categories=categories)
+    grid = qualitative_grid(in_grid, options=options, categories=categories)
     if grid is not None:
         yield "grid", grid, grid_caption(in_grid, sources, options)
-
-
-def _json(records: Sequence[dict[str, Any]]) -> str:
-    """Write records as strict JSON, null for what is undefined."""
-    plain = [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
-        for record in records
-    ]
-    return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"

@@ -43,7 +43,6 @@ class Row(NamedTuple):
 
 def qualitative_grid(
     models: Sequence[Model],
-    keys: Sequence[str] = (),
     *,
     options: PlotOptions = DEFAULT_OPTIONS,
     categories: Mapping[str, str] | None = None,
@@ -55,19 +54,18 @@ def qualitative_grid(
 
     Args:
         models: With examples.
-        keys: Images to show, in place of those that :func:`harmonizer.report.examples.shared_keys` chooses.
-        options: ``width``, ``map_scale`` and ``attacked`` count.
+        options: ``images``, ``width``, ``map_scale`` and ``attacked`` count.
         categories: Of classes; the default ones when None.
 
     Returns:
         The figure, or None when the models share no example.
 
     Raises:
-        ValueError: A key is not an example of all the models.
+        ValueError: An image is not an example of all the models.
     """
     examples = [read_examples(model, categories=categories) for model in models]
     most = max(2, min(MOST_IMAGES, int((options.width - NAMES) / SMALLEST)))
-    shown = shared_keys(examples, keys, most)
+    shown = shared_keys(examples, options.images, most)
     if not shown:
         return None
     factor = magnification_for([own[key] for own in examples for key in shown])

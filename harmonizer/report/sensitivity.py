@@ -9,7 +9,7 @@ import numpy as np
 
 from harmonizer.report.data import AXES, CORRELATED, Model, Score, ceiling_of, comparable
 from harmonizer.report.further import further_axes
-from harmonizer.report.tables import NONE, escaped, estimate
+from harmonizer.report.tables import NONE, escaped, estimate, markdown_table
 from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import AS_PUBLISHED, FEWEST_RANKED, Status, mean_summary, rank_correlation
 
@@ -95,41 +95,30 @@ def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
 
 def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, Any]]) -> str:
     """Write the tables: each model's alignment under every mask with its rank, and the rank correlations."""
-    values = {id(model): [alignment_of_mask(model, mask) for mask in MASKS] for model in models}
+    values = {id(model): np.array([alignment_of_mask(model, mask) for mask in MASKS]) for model in models}
     measured = [model for model in models if not np.isnan(values[id(model)][-1])]
-    lines = ["# How far the ranking of models depends on mask and attack", ""]
+    text = "# How far the ranking of models depends on mask and attack\n\n"
     if measured:
-        lines += [
-            "Adversarial alignment (share of the noise ceiling) by mask; in brackets the rank within the attack.",
-            "",
-            f"| model | attack | {' | '.join(MASKS)} |",
-            f"|---|---|{'---:|' * len(MASKS)}",
-        ]
-        rivals = {
-            source: np.array([values[id(model)] for model in measured if model.source == source])
-            for source in {model.source for model in measured}
-        }
+        rows = [["model", "attack", *MASKS], ["---", "---", *["---:"] * len(MASKS)]]
         for model in measured:
-            own = np.array(values[id(model)])
-            ranks = 1 + (rivals[model.source] > own).sum(0)
+            own = values[id(model)]
+            rivals = [values[id(other)] for other in measured if other.source == model.source]
+            ranks = 1 + (np.array(rivals) > own).sum(0)
             cells = [NONE if np.isnan(v) else f"{v:.3f} ({rank})" for v, rank in zip(own, ranks, strict=True)]
-            lines.append(f"| {escaped(model.name)} | {escaped(model.source)} | {' | '.join(cells)} |")
-        lines.append("")
-    if found:
-        lines += [
-            "Spearman correlation over models, with its bootstrap 95 % interval from ten models on: 1 means the same "
-            "ranking.",
-            "",
-        ]
-        lines += ["| first | second | group | rho | models |", "|---|---|---|---|---:|"]
-        lines += [
-            f"| {escaped(r['x'])} | {escaped(r['y'])} | {escaped(r['group'])} "
-            f"| {estimate(r['rho'], r['low'], r['high'])} | {r['n']} |"
-            for r in found
-        ]
-    else:
-        lines.append(f"Fewer than {FEWEST_RANKED} models share an attack, or two attacks: no ranking to compare.")
-    return "\n".join(lines) + "\n"
+            rows.append([escaped(model.name), escaped(model.source), *cells])
+        text += (
+            "Adversarial alignment (share of the noise ceiling) by mask; in brackets the rank within the attack.\n\n"
+        )
+        text += markdown_table(rows) + "\n"
+    if not found:
+        return f"{text}Fewer than {FEWEST_RANKED} models share an attack, or two attacks: no ranking to compare.\n"
+    text += "Spearman correlation over models, with its bootstrap 95 % interval from ten models on: 1 means the same "
+    text += "ranking.\n\n"
+    rows = [["first", "second", "group", "rho", "models"], ["---", "---", "---", "---", "---:"]]
+    for r in found:
+        names = [escaped(r[key]) for key in ("x", "y", "group")]
+        rows.append([*names, estimate(r["rho"], r["low"], r["high"]), str(r["n"])])
+    return text + markdown_table(rows)
 
 
 def attack_of(model: Model) -> str:

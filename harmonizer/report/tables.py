@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,12 @@ def median(model: Model) -> str:
 def markdown(models: Sequence[Model]) -> str:
     """Write the table as Markdown."""
     first, *rows = model_table(models)
-    rows = [first, ["---", "---", "---", *["---:"] * (len(first) - 4), "---"], *([*map(escaped, row)] for row in rows)]
+    kinds = ["---", "---", "---", *["---:"] * (len(first) - 4), "---"]
+    return markdown_table([first, kinds, *([*map(escaped, row)] for row in rows)])
+
+
+def markdown_table(rows: Iterable[Sequence[str]]) -> str:
+    """Write a Markdown table: its header, the alignment of its columns, and its cells."""
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
@@ -163,16 +168,15 @@ def robust_markdown(models: Sequence[Model]) -> str:
     """Write the share of images still correct at fixed budgets as Markdown, for the measured models."""
     if all(model.results is None for model in models):
         return "No model was measured here: published scores do not say how many images withstand a budget.\n"
-    lines = [f"Correct (%) at an L2 budget. {BOUND[0].upper()}{BOUND[1:]}.", ""]
-    lines += [f"| Model | Attack | {' | '.join(f'L2 {eps:g}' for eps in BUDGETS)} | Images | Failed |"]
-    lines += [f"|---|---|{'---:|' * (len(BUDGETS) + 2)}"]
+    head = ["Model", "Attack", *(f"L2 {eps:g}" for eps in BUDGETS), "Images", "Failed"]
+    rows = [head, ["---", "---", *["---:"] * (len(BUDGETS) + 2)]]
     for model in models:
         if shares := robust_of(model):
             known = {share["eps"]: show(Score(100 * share["value"], 100 * share["se"]), 1) for share in shares}
             cells = [known.get(eps, NONE) for eps in BUDGETS]
             counts = [str(shares[0]["n"]), str(shares[0]["n_failed"])]
-            lines.append(f"| {' | '.join([escaped(model.name), escaped(model.source), *cells, *counts])} |")
-    return "\n".join(lines) + "\n"
+            rows.append([escaped(model.name), escaped(model.source), *cells, *counts])
+    return f"Correct (%) at an L2 budget. {BOUND[0].upper()}{BOUND[1:]}.\n\n{markdown_table(rows)}"
 
 
 def robust_of(model: Model) -> list[Summary]:
@@ -220,7 +224,7 @@ def pairs_markdown(comparisons: list[Comparison]) -> str:
             told = f"{interval}, n = {difference['n']}"
         cells.insert(2, told)
         lines.append([f"{escaped(pair.a.name)} → {escaped(pair.b.name)}", *cells])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(lines)
 
 
 def inserted(path: Path, table: str) -> str:

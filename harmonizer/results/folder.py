@@ -126,8 +126,7 @@ def write_results(
     temporary, old = (folder.with_name(f".{folder.name}.{kind}{os.getpid()}") for kind in ("new", "old"))
     temporary.mkdir(parents=True)
     try:
-        text = json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False)
-        (temporary / SUMMARY).write_text(text + "\n", encoding="utf-8")
+        (temporary / SUMMARY).write_text(strict_json(plain), encoding="utf-8")
         write_rows(temporary / IMAGES, rows, tuple(plain.get("scores") or ()))
         if examples:
             check_examples(examples, "examples")
@@ -270,6 +269,11 @@ def creation_time() -> str:
         reproducible-builds.org, SOURCE_DATE_EPOCH specification.
     """
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))))
+
+
+def strict_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return a value as strict JSON; see :func:`encoded`."""
+    return json.dumps(encoded(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def encoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value

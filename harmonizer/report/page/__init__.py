@@ -16,6 +16,7 @@ from harmonizer.report.page.payload import payload
 from harmonizer.report.paired import TEST, Comparison
 from harmonizer.report.ranks import own_models, ranks
 from harmonizer.report.sources import Source
+from harmonizer.report.style import PlotOptions
 from harmonizer.report.templates import templates
 from harmonizer.results.citations import citations
 from harmonizer.results.families import FAMILIES
@@ -30,15 +31,12 @@ def page_html(
     correlations: Sequence[Mapping[str, Any]],
     comparisons: Sequence[Comparison],
     *,
-    title: str,
+    options: PlotOptions,
     notes: Sequence[str],
     titles: Mapping[str, str],
-    grid: tuple[Sequence[Model], Sequence[str]],
-    grid_note: str = "",
-    own: Sequence[str] = (),
-    labels: Sequence[str] = (),
-    categories: Mapping[str, str] | None = None,
-    address: str = "",
+    grid: Sequence[Model],
+    grid_note: str,
+    categories: Mapping[str, str],
 ) -> str:
     """Write the page.
 
@@ -46,34 +44,29 @@ def page_html(
     makes text of them, and the page's own policy lets no other script run and nothing be fetched.
 
     Args:
-        models: All of them.
-        sources: Of the models' scores.
-        correlations: As ``statistics.json`` holds them.
-        comparisons: Of pairs of models.
-        title: Of the page.
-        notes: Shown below the first plot.
-        titles: Of axes, in place of those of ``AXES``.
-        grid: Models and images of the grid of examples; no images for the first ones that the models share.
+        models: All models.
+        sources: Sources of the models' scores.
+        correlations: Correlations as ``statistics.json`` holds them.
+        comparisons: Comparisons of pairs of models.
+        options: Title, address, models to highlight and to name, and images of the grid.
+        notes: Notes shown below the first plot.
+        titles: Titles of axes, in place of those of ``AXES``.
+        grid: Models of the grid of examples.
         grid_note: Caption of that grid.
-        own: Models to rank among the others and to highlight; see ``own_models`` for the default.
-        labels: Models whose names the plot shows.
-        categories: Category of each class, "animate" or "inanimate"; None for the default.
-        address: Where the folder will be served, for link previews, which take no relative address.
+        categories: Category of each class, "animate" or "inanimate".
 
     Returns:
         HTML.
 
     Raises:
-        ValueError: No model has a name of ``own``.
+        ValueError: No model has a name of ``options.own``.
     """
-    mine = own_models(models, own)
-    content = payload(models, sources, correlations, comparisons, titles=titles, grid=grid, categories=categories)
-    for name, flagged in (
-        ("own", {id(model) for model in mine}),
-        ("named", {id(m) for m in models if m.name in labels}),
-    ):
-        for model, described in zip(models, content["models"], strict=True):
-            described |= {name: True} if id(model) in flagged else {}
+    mine = own_models(models, options.own)
+    shown = (grid, options.images)
+    content = payload(models, sources, correlations, comparisons, titles=titles, grid=shown, categories=categories)
+    for model, described in zip(models, content["models"], strict=True):
+        described |= {"own": True} if any(model is other for other in mine) else {}
+        described |= {"named": True} if model.name in options.labels else {}
     table = static.model_table(models)
     content["order"] = table.order
     script = "\n".join(_part(f"{name}.js") for name in SCRIPTS)
@@ -83,9 +76,9 @@ def page_html(
         templates()
         .get_template("page/template.html")
         .render(
-            title=title,
+            title=options.title,
             finding=finding(models, correlations, comparisons),
-            address=address and address.rstrip("/") + "/",
+            address=options.address and options.address.rstrip("/") + "/",
             style=Markup(_part("style.css")),
             families=FAMILIES,
             sources=sources,

@@ -35,14 +35,8 @@ def payload(
 ) -> dict[str, Any]:
     """Collect everything that the page's script needs.
 
-    Args:
-        models: All of them.
-        sources: Of the models' scores.
-        correlations: As ``statistics.json`` holds them.
-        comparisons: Of pairs of models.
-        titles: Of axes, in place of those of ``AXES``.
-        grid: Models and images of the grid of examples; no images for the first ones that the models share.
-        categories: Category of each class; None for the default.
+    Args as those of :func:`harmonizer.report.page.page_html`, but ``grid`` has models and the images to show: none for
+    the first ones that the models share.
     """
     book, index = PictureBook(), {id(model): i for i, model in enumerate(models)}
     each = max(1, min(4, MOST_PICTURED // max(1, sum(model.results is not None for model in models))))
