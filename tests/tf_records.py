@@ -4,8 +4,10 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from harmonizer.data.convert.readers.tf_example import BYTES_LIST, DELIMITED, FLOAT_LIST, INT64_LIST
 from harmonizer.data.convert.readers.tfrecord import FOOTER, index_records, masked_crc32c, read_record
+
+DELIMITED = 2  # protobuf wire type
+BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3  # fields of tf.train.Feature
 
 
 def read_records(path: Path) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf_records import build_example, read_records, write_records
 
+from harmonizer.data.convert.readers import tf_example
 from harmonizer.data.convert.readers.tf_example import parse_example
 from harmonizer.data.convert.readers.tfrecord import RecordError, index_records, masked_crc32c
 
@@ -113,21 +114,37 @@ def test_unknown_fields_are_passed_over():
 
 
 @pytest.mark.parametrize(
-    ("payload", "message"),
+    "payload",
     [
-        (example(b"x", field(3, field(1, b"\xff" * 10 + b"\x01"))), "more than 10 bytes"),
-        (example(b"x", field(2, field(1, bytes(6)))), "multiple of 4"),
-        (example(b"x", field(3, b"\x0d" + bytes(4))), "wire type 5, expected 0 or 2"),
-        (example(b"x", field(2, b"\x08\x01")), "wire type 0, expected 5 or 2"),
-        (b"\x0b", "wire type 3"),
-        (b"\x02\x00", "field number 0"),
-        (b"\x08\x01", "expected bytes"),
-        (example(b"\xff", b""), "utf-8"),
+        example(b"x", field(3, field(1, b"\xff" * 10 + b"\x01"))),  # an integer of more than 10 bytes
+        example(b"x", field(2, field(1, bytes(6)))),  # one and a half floats
+        b"\x0b",  # a group without an end
+        b"\x02\x00",  # field number 0
+        example(b"\xff", b""),  # not UTF-8
     ],
 )
-def test_malformed_messages_are_refused(payload, message):
-    with pytest.raises(ValueError, match=message):
+def test_malformed_messages_are_refused(payload):
+    with pytest.raises(ValueError, match="Error parsing message"):
         parse_example(payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "features"),
+    [
+        (example(b"x", field(3, b"\x0d" + bytes(4))), {"x": ()}),
+        (example(b"x", field(2, b"\x08\x01")), {"x": ()}),
+        (b"\x08\x01", {}),
+    ],
+)
+def test_fields_of_a_wrong_wire_type_hold_no_value(payload, features):
+    assert parse_example(payload) == features
+
+
+@pytest.mark.parametrize("kind", [2, 3])
+def test_a_long_list_of_numbers_is_refused_unparsed(kind, monkeypatch):
+    monkeypatch.setattr(tf_example, "LISTS", dict.fromkeys(tf_example.LISTS))
+    with pytest.raises(ValueError, match="a list of numbers has 4194309 bytes, expected at most 4194304"):
+        parse_example(example(b"x", field(kind, field(1, bytes(1 << 22)))))
 
 
 def three_records(folder: Path) -> Path:
