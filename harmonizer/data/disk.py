@@ -66,20 +66,21 @@ def disk_sum(maps: Tensor, diameter: int) -> Tensor:
     """
     radius = diameter // 2
     height, width = maps.shape[-2:]
-    padded = F.pad(maps, (radius, radius, radius, radius))
-    runs = {1: padded}  # sums of so many pixels, beginning at each, by their number
-    length = 1
-    while 2 * length <= diameter:
-        runs[2 * length] = runs[length][..., :-length] + runs[length][..., length:]
-        length *= 2
+    runs = {1: F.pad(maps, (radius, radius, radius, radius))}  # sums of successive pixels of a row, by their number
+
+    def run(length: int) -> Tensor:
+        if length not in runs:
+            first = length - (1 << (length - 1).bit_length() - 1)  # what is left of the largest power of two below
+            count = runs[1].shape[-1] - length + 1
+            runs[length] = run(first)[..., :count] + run(length - first)[..., first : first + count]
+        return runs[length]
+
     total = maps.new_zeros(maps.shape)
     for row in range(radius + 1):
         half = math.isqrt(radius**2 - row**2)
-        if 2 * half + 1 not in runs:
-            runs[2 * half + 1] = _run(runs, 2 * half + 1)
-        run = runs[2 * half + 1][..., radius - half : radius - half + width]
+        sums = run(2 * half + 1)[..., radius - half : radius - half + width]
         for offset in {row, -row}:
-            total += run[..., radius + offset : radius + offset + height, :]
+            total += sums[..., radius + offset : radius + offset + height, :]
     return total
 
 
@@ -97,16 +98,3 @@ def disk_blur(maps: Tensor, diameter: int) -> Tensor:
         ``circle_kernel`` and ``convolve(double_conv=True)`` of serre-lab/human_clickme_data_processing, e6f9a76.
     """
     return disk_sum(disk_sum(maps, diameter), diameter) / disk_area(diameter) ** 2
-
-
-def _run(runs: dict[int, Tensor], length: int) -> Tensor:
-    """Return the sums of ``length`` pixels from those of powers of two."""
-    powers = [power for power in (1 << bit for bit in range(length.bit_length())) if length & power]
-    begin, total = 0, None
-    count = runs[1].shape[-1] - length + 1
-    for power in powers:
-        part = runs[power][..., begin : begin + count]
-        total = part if total is None else total + part
-        begin += power
-    assert total is not None
-    return total

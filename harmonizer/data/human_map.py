@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 Method = Literal["fel2022", "gaussian", "none"]
@@ -105,11 +106,6 @@ def _fel2022_blur(peak: int) -> NDArray[np.float64]:
 
 def _gaussian_blur() -> NDArray[np.float64]:
     """Return the (64,64) matrix of a centred Gaussian; beyond the border the map is mirrored, edge pixel included."""
-    offsets = np.arange(-GAUSSIAN_RADIUS, GAUSSIAN_RADIUS + 1)
-    weights = np.exp(-(offsets**2) / (2 * GAUSSIAN_SIGMA**2))
-    blur = np.zeros((BLUR_SIZE, BLUR_SIZE))
-    for offset, weight in zip(offsets, weights / weights.sum(), strict=True):
-        read = np.arange(BLUR_SIZE) + offset
-        mirrored = np.where(read < 0, -1 - read, np.where(read >= BLUR_SIZE, 2 * BLUR_SIZE - 1 - read, read))
-        np.add.at(blur, (np.arange(BLUR_SIZE), mirrored), weight)
+    identity = np.eye(BLUR_SIZE)
+    blur: NDArray[np.float64] = gaussian_filter1d(identity, GAUSSIAN_SIGMA, axis=0, radius=GAUSSIAN_RADIUS)
     return blur
