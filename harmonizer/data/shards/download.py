@@ -1,7 +1,6 @@
 """Download files once: resumed where a transfer broke off, and checked."""
 
 import base64
-import fcntl
 import hashlib
 import http.client
 import json
@@ -14,6 +13,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
 
 from harmonizer.data.progress import Progress
 from harmonizer.files import file_sha256
@@ -69,8 +70,7 @@ def fetch(url: str, cache: Path, *, advance: Callable[[int], None] = lambda amou
     except ValueError as error:
         raise ValueError(f"{address}: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at the same file
+    with FileLock(path.with_name(".lock")):  # another process may download the same file
         if not path.is_file():
             _download(address, path, advance)
     if wanted is not None and file_sha256(path) != wanted:

@@ -1,20 +1,18 @@
 """Files at an address, kept in a cache of bounded size that several processes may share."""
 
-import fcntl
 import hashlib
 import os
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 import fsspec
+from filelock import FileLock
 
 from harmonizer.data.shards.download import fetch, is_url
 from harmonizer.files import cache_folder, file_sha256
@@ -84,7 +82,7 @@ class RemoteCache:
         if _touch(path):
             return path
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / f".{path.name}.lock"):
+        with FileLock(root / f".{path.name}.lock"):
             if _touch(path):  # another process has fetched it
                 return path
             incoming = root / f".{path.name}.incoming"
@@ -128,7 +126,7 @@ class RemoteCache:
 
     def _make_room(self, root: Path, size: int) -> None:
         """Remove the least recently used files until ``size`` more bytes fit."""
-        with _locked(root / ".room.lock"):
+        with FileLock(root / ".room.lock"):
             files = [path for path in root.iterdir() if path.is_file() and not path.name.startswith(".")]
             states = sorted(((path.stat(), path) for path in files), key=lambda pair: pair[0].st_mtime_ns)
             excess = size + sum(state.st_size for state, _ in states) - self.max_bytes
@@ -191,11 +189,3 @@ def _touch(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however that ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
