@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from harmonizer.data.convert.readers.names import natural
 from harmonizer.data.progress import show_progress
 from harmonizer.data.shards.manifest import NAME, Manifest, read_manifest, write_manifest
 from harmonizer.data.shards.tar_index import any_repeated
-from harmonizer.data.shards.validate import ShardReport, validate_shard
+from harmonizer.data.shards.validate import validate_shards
 from harmonizer.files import cache_folder
 from harmonizer.untrusted import MOST_CLASSES, is_name, shortened
 
@@ -61,19 +60,13 @@ def load_manifest(
     if (entry / NAME).is_file():
         return read_manifest(entry)
 
-    def read(path: Path) -> ShardReport:
-        report = validate_shard(path, decode=False, classes=None if classes is None else len(classes))
+    reports = []
+    for report in validate_shards(shards, decode=False, classes=None if classes is None else len(classes)):
         if report.problems:
             more = f" (and {len(report.problems) - 1} more problems in this shard)" if report.problems[1:] else ""
             raise ValueError(report.problems[0] + more)
+        reports.append(report)
         advance(1)
-        return report
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # checksums run outside the interpreter's lock
-        try:
-            reports = list(pool.map(read, shards))
-        finally:
-            pool.shutdown(cancel_futures=True)
     for title, found in (
         ("members belong to no sample and are passed over", [name for s in reports for name in s.passed_over]),
         ("images are not read for a dot in their names", [name for s in reports for name in s.dotted]),

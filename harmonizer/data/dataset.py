@@ -16,7 +16,7 @@ from harmonizer.data.batch import Batch
 from harmonizer.data.image import decode_image, decode_rgb, same_shape
 from harmonizer.data.shards.manifest import Manifest
 from harmonizer.data.shards.reader import RawSample, ShardFolder
-from harmonizer.data.shards.tar_index import has, parse_label
+from harmonizer.data.shards.tar_index import has, image_extension, parse_label
 from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.data.transforms import JointTransform
 
@@ -142,7 +142,7 @@ class ShardDataset(Dataset[Item]):
         folder = self.folders[which]
         sample = folder.read(at.sample - ([0, *self._ends][which]))
         label = _label(sample, len(folder.manifest.classes))
-        extension = next((extension for extension in IMAGE_EXTENSIONS if extension in sample.members), None)
+        extension = image_extension(sample.members)
         if extension is None:
             expected = f"expected one of {', '.join(IMAGE_EXTENSIONS)}"
             raise DamagedSample(f"{sample} has no image, {has(sample.members)}; {expected}")

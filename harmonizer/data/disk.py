@@ -11,16 +11,13 @@ REFERENCE_SIDE = 256
 LARGEST_DIAMETER = 51
 
 
-def disk_diameter(
-    height: int, width: int, *, diameter: int = DIAMETER, side: int = REFERENCE_SIDE, most: int = LARGEST_DIAMETER
-) -> int:
+def disk_diameter(height: int, width: int, *, diameter: int = DIAMETER, most: int = LARGEST_DIAMETER) -> int:
     """Return the disk's diameter for an image, in pixels: in proportion to its shorter side, odd and bounded.
 
     Args:
         height: Of the image, in pixels.
         width: Of the image, in pixels.
-        diameter: At a shorter side of ``side``.
-        side: Shorter side at which the disk has ``diameter``.
+        diameter: At a shorter side of 256 pixels.
         most: Largest diameter, odd.
 
     Raises:
@@ -35,7 +32,7 @@ def disk_diameter(
     """
     if diameter < 1 or most < 1 or most % 2 == 0:
         raise ValueError(f"expected a positive diameter and a positive odd bound, got {diameter} and {most}")
-    scaled = round(diameter * min(height, width) / side)
+    scaled = round(diameter * min(height, width) / REFERENCE_SIDE)
     return min(scaled + (scaled + 1) % 2, most)
 
 

@@ -8,15 +8,13 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from harmonizer.cli.arguments import parser_of
 from harmonizer.data.adopt import find_shards, name_some
 from harmonizer.data.progress import show_progress
 from harmonizer.data.shards.manifest import NAME, Manifest, read_manifest
-from harmonizer.data.shards.validate import ShardReport, validate_shard
+from harmonizer.data.shards.validate import ShardReport, validate_shards
 from harmonizer.data.sheet import draw_sheet
 
 LISTED = 20  # problems
@@ -39,13 +37,9 @@ def inspect(location: Path, *, decode: bool = True) -> tuple[Manifest | None, li
     manifest = read_manifest(folder) if os.path.lexists(folder / NAME) else None
     shards = find_shards(location) if location.is_dir() else [location]
     classes = None if manifest is None else len(manifest.classes)
-    with (
-        show_progress() as progress,
-        progress.task("reading shards", total=len(shards)) as advance,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        reports = []
-        for report in pool.map(partial(validate_shard, decode=decode, classes=classes), shards):
+    reports = []
+    with show_progress() as progress, progress.task("reading shards", total=len(shards)) as advance:
+        for report in validate_shards(shards, decode=decode, classes=classes):
             reports.append(report)
             advance(1)
     problems = [problem for report in reports for problem in report.problems]

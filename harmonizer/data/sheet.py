@@ -8,8 +8,8 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from harmonizer.data.image import decode_image
-from harmonizer.data.shards.tar_index import Sample, parse_label
-from harmonizer.data.shards.validate import image_extension, read_member
+from harmonizer.data.shards.tar_index import Sample, image_extension, parse_label
+from harmonizer.data.shards.validate import read_member
 from harmonizer.data.shards.writer import HEATMAP, LABEL
 from harmonizer.files import replacing
 
@@ -21,11 +21,12 @@ BAR = (120, 10)  # pixels of the legend's colours
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 OPACITY = 0.75  # of a map where it is largest; none where it is zero
 COLOURS = "inferno"
+COLUMNS = 4  # samples next to each other
 
 
-def draw_sheet(samples: Sequence[Sample], classes: Sequence[str], path: Path, *, columns: int = 4) -> None:
+def draw_sheet(samples: Sequence[Sample], classes: Sequence[str], path: Path) -> None:
     """Draw samples as a PNG: each image and, next to it, the image coloured by its human map, empty where damaged."""
-    columns = max(min(columns, len(samples)), 1)
+    columns = min(COLUMNS, len(samples))
     rows, wide, tall = -(-len(samples) // columns), 2 * CELL + GAP, CELL + CAPTION + GAP
     sheet = Image.new("RGB", (columns * wide + GAP, rows * tall + GAP + CAPTION), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
@@ -54,7 +55,7 @@ def _legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, font: Font, top: int)
 
 def _cell(sample: Sample, classes: Sequence[str]) -> tuple[Image.Image, Image.Image | None, str]:
     """Return a sample's image, the same coloured by its map if it has one, and its caption."""
-    extension, caption = image_extension(sample), sample.key
+    extension, caption = image_extension(sample.members), sample.key
     with sample.shard.open("rb") as file:
         if LABEL in sample.members:
             caption = _name_label(read_member(sample, LABEL, file), classes)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from harmonizer.data.ceilings import measure_ceilings, split_half_reliability
+from harmonizer.data.ceilings.split_half import measure_ceilings, split_half_reliability
 
 
 def reliability(stack, **options):

@@ -57,7 +57,7 @@ def test_the_diameter_follows_the_shorter_side_up_to_51(size, diameter):
 
 
 def test_settings_of_the_disk_are_checked():
-    assert disk_diameter(512, 512, diameter=11, side=256, most=9) == 9
+    assert disk_diameter(512, 512, diameter=11, most=9) == 9
     for wrong in ({"diameter": 0}, {"most": 50}, {"most": -1}):
         with pytest.raises(ValueError, match="odd bound"):
             disk_diameter(256, 256, **wrong)

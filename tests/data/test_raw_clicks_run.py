@@ -56,16 +56,16 @@ def test_clicks_killed_and_resumed_give_the_same_bytes(workers, convert, tmp_pat
 
 def test_a_table_that_changes_is_noticed(convert, tmp_path, monkeypatch):
     """Lines are found by where they begin: a table with other bytes is refused, not misread."""
-    from harmonizer.data.convert.readers import dispatch
+    from harmonizer.data.convert.readers import discover
 
     table = write_raw_clicks(tmp_path / "raw", images=2, people=3)
-    before = dispatch.read_trials
+    before = discover.read_trials
 
     def change(*arguments):
         table.write_text("image_path,clicks,user_id\n")
         return before(*arguments)
 
-    monkeypatch.setattr(dispatch, "read_trials", change)
+    monkeypatch.setattr(discover, "read_trials", change)
     status, message = convert(table, "--images", tmp_path / "raw" / "images", "--out", tmp_path / "out")
     assert status == 1
     assert "has changed" in message

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harmonizer.data.ceilings import CeilingError, measure_ceilings, most_ceiling
+from harmonizer.data.ceilings.split_half import CeilingError, measure_ceilings, most_ceiling
 from harmonizer.data.human_map import prepare_human_map
 from harmonizer.data.shards.manifest import read_manifest
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import harmonizer.data.convert
 from harmonizer.cli.arguments import parser_of, positive
-from harmonizer.data.ceilings import CEILING_SPLITS
+from harmonizer.data.ceilings.split_half import CEILING_SPLITS
 from harmonizer.data.convert.readers.click_table import MIN_SUBJECTS, ClickOptions
 from harmonizer.data.convert.readers.images import Encoding
 from harmonizer.data.convert.readers.record import Stack

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields
 
-from harmonizer.data.ceilings import CeilingError, measure_ceilings
+from harmonizer.data.ceilings.split_half import CeilingError, measure_ceilings
 from harmonizer.data.class_names import parse_classes
 from harmonizer.data.convert.arguments import PREPARE, PREPARE_CLICKS, parser
 from harmonizer.data.convert.job import Job, Options, Report, run_jobs

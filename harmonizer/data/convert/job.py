@@ -17,7 +17,7 @@ import torch
 from harmonizer.data.clicks import KeptClicks
 from harmonizer.data.convert.maps import PARTICIPANTS, Disk, encode_map, prepare_map, write_participants
 from harmonizer.data.convert.readers.click_table import ClickOptions
-from harmonizer.data.convert.readers.dispatch import read
+from harmonizer.data.convert.readers.discover import read
 from harmonizer.data.convert.readers.images import Encoding, encode_image
 from harmonizer.data.convert.readers.record import Item, Record, Stack, Values
 from harmonizer.data.convert.readers.tfrecord import RecordError

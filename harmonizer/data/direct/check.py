@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harmonizer.data.ceilings import measure_ceilings
+from harmonizer.data.ceilings.split_half import measure_ceilings
 from harmonizer.data.convert.job import Converted, Options, convert_record
 from harmonizer.data.convert.maps import describe_maps, write_participants
 from harmonizer.data.convert.readers.record import Found, Item, Record

@@ -11,8 +11,7 @@ from typing import get_args
 from harmonizer.cli.console import print_rank_zero
 from harmonizer.data.class_names import parse_classes
 from harmonizer.data.convert.job import Options, convert_record
-from harmonizer.data.convert.readers.discover import find, fingerprint
-from harmonizer.data.convert.readers.dispatch import read
+from harmonizer.data.convert.readers.discover import find, fingerprint, read
 from harmonizer.data.convert.readers.record import Found, Item, Record, Stack
 from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.data.dataset import DamagedSample, OnError

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -100,11 +100,16 @@ def any_repeated(shards: Iterable[Sequence[bytes | str]]) -> bool:
     return False
 
 
+def image_extension(members: Container[str]) -> str | None:
+    """Return the extension of a sample's image."""
+    return next((extension for extension in IMAGE_EXTENSIONS if extension in members), None)
+
+
 def parse_label(text: bytes) -> int:
     r"""Return the label that a member holds.
 
     Raises:
-        ValueError: It is not a whole number; Python's ``int`` also takes ``1_0`` and digits of other scripts.
+        ValueError: The text is not an integer in ASCII digits; Python's ``int`` also takes ``1_0`` and other digits.
 
     >>> parse_label(b"7\n")
     7

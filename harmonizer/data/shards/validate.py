@@ -1,15 +1,26 @@
 """Read a shard from end to end, and say what it holds and what is wrong with it."""
 
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from harmonizer.data.image import ORIENTATION, decode_image, same_shape
 from harmonizer.data.shards.manifest import Shard
 from harmonizer.data.shards.tar import Member
-from harmonizer.data.shards.tar_index import ROLES, Sample, dotted_images, has, parse_label, read_contents
+from harmonizer.data.shards.tar_index import (
+    ROLES,
+    Sample,
+    dotted_images,
+    has,
+    image_extension,
+    parse_label,
+    read_contents,
+)
 from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.files import file_sha256
 
@@ -37,6 +48,15 @@ class ShardReport:
     problems: list[str] = field(default_factory=list)  # what is wrong, in words that name file and sample
 
 
+def validate_shards(paths: Sequence[Path], *, decode: bool, classes: int | None = None) -> Iterator[ShardReport]:
+    """Yield the report of each shard (:func:`validate_shard`); several are read at a time."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # checksums and decoders release the interpreter's lock
+        try:
+            yield from pool.map(partial(validate_shard, decode=decode, classes=classes), paths)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def validate_shard(path: Path, *, decode: bool, classes: int | None = None) -> ShardReport:
     """Read a shard; decoding its images finds the damaged ones.
 
@@ -56,7 +76,7 @@ def validate_shard(path: Path, *, decode: bool, classes: int | None = None) -> S
         if file.read() != TAR_END:
             report.problems.append(f"{path} does not end as tar files do: it is cut short; copy or write it again")
         for sample in samples:
-            report.ignored.update(sample.members.keys() - KNOWN - {image_extension(sample)})
+            report.ignored.update(sample.members.keys() - KNOWN - {image_extension(sample.members)})
             report.dotted += dotted_images(sample)
             problems = [f"has an empty .{name}" for name in ROLES if sample.members.get(name, FULL).size == 0]
             if not problems:
@@ -71,11 +91,6 @@ def read_member(sample: Sample, extension: str, file: BinaryIO) -> bytes:
     member = sample.members[extension]
     file.seek(member.offset)
     return file.read(member.size)
-
-
-def image_extension(sample: Sample) -> str | None:
-    """Return the extension of a sample's image."""
-    return next((extension for extension in IMAGE_EXTENSIONS if extension in sample.members), None)
 
 
 def _check_label(sample: Sample, file: BinaryIO, classes: int | None, report: ShardReport) -> Iterator[str]:
@@ -95,7 +110,7 @@ def _check_label(sample: Sample, file: BinaryIO, classes: int | None, report: Sh
 
 def _check_images(sample: Sample, file: BinaryIO, decode: bool, report: ShardReport) -> Iterator[str]:
     """Decode image and map, and count their sizes; yield what is wrong with them."""
-    extension = image_extension(sample)
+    extension = image_extension(sample.members)
     if extension is None:
         yield f"has no image, expected one of {', '.join(IMAGE_EXTENSIONS)}; {has(sample.members)}"
         return

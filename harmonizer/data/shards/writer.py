@@ -1,6 +1,7 @@
 """Write folders of WebDataset shards: tar files of samples, and a manifest that counts them."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,27 +49,22 @@ def write_shards(
     with new_folder(folder) as temporary:
         temporary.mkdir(parents=True)
         shards: list[Shard] = []
-        pending: list[Mapping[str, Any]] = []
         keys: set[str] = set()
-        for sample in samples:
-            _check_key(sample["__key__"], keys)
-            pending.append(sample)
-            if len(pending) == samples_per_shard:
-                shards.append(write_shard(temporary / shard_name(len(shards)), pending))
-                pending = []
-        if pending:
-            shards.append(write_shard(temporary / shard_name(len(shards)), pending))
+        remaining = iter(samples)
+        while batch := list(islice(remaining, samples_per_shard)):
+            shards.append(write_shard(temporary / shard_name(len(shards)), batch, keys))
         manifest = Manifest(classes=classes, maps=maps, shards=tuple(shards))
         write_manifest(temporary, manifest)
     return manifest
 
 
-def write_shard(path: Path, samples: Iterable[Mapping[str, Any]]) -> Shard:
+def write_shard(path: Path, samples: Iterable[Mapping[str, Any]], keys: set[str] | None = None) -> Shard:
     """Write one tar file, atomically, with fixed times and owners.
 
     Args:
         path: Of the tar file.
         samples: As for ``write_shards``.
+        keys: Keys of the folder's earlier samples; those of this shard are added.
 
     Returns:
         The file's entry for a manifest.
@@ -77,7 +73,7 @@ def write_shard(path: Path, samples: Iterable[Mapping[str, Any]]) -> Shard:
         ValueError: A key comes twice or cannot be read back.
     """
     count, with_maps = 0, 0
-    keys: set[str] = set()
+    keys = set() if keys is None else keys
     with (
         replacing(path, durable=True) as temporary,
         temporary.open("wb") as file,

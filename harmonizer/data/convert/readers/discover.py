@@ -1,16 +1,20 @@
-"""List the samples of sources without reading them."""
+"""List the samples of sources without reading them, and read one sample."""
 
+import itertools
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from harmonizer.data.class_names import describe_order, imagenet_classes
+from harmonizer.data.convert.readers.arrays import read_arrays, read_map
 from harmonizer.data.convert.readers.class_folders import find_images
 from harmonizer.data.convert.readers.click_table import ClickOptions
-from harmonizer.data.convert.readers.clicks import find_clicks, is_click_table
+from harmonizer.data.convert.readers.clicks import find_clicks, is_click_table, read_trials
+from harmonizer.data.convert.readers.examples import read_example
+from harmonizer.data.convert.readers.images import open_image
 from harmonizer.data.convert.readers.listing import TFRECORD_SUFFIX, Listing, list_source
-from harmonizer.data.convert.readers.names import make_key, with_unique_keys
-from harmonizer.data.convert.readers.record import Found, Item
+from harmonizer.data.convert.readers.names import make_key
+from harmonizer.data.convert.readers.record import Found, HumanMap, Item, Record
 from harmonizer.data.convert.readers.table import read_table
 from harmonizer.data.convert.readers.tfrecord import RecordError, index_records
 
@@ -50,11 +54,16 @@ def find(
         found.problems += listing.problems + one.problems
         found.notes += listing.notes + one.notes
         found.filtered += one.filtered
-    before = [item.key for item in found.items]
-    found.items = list(with_unique_keys(found.items))
-    renamed = [(key, item.key) for key, item in zip(before, found.items, strict=True) if item.key != key]
+    keys, renamed = set[str](), []
+    for number, item in enumerate(found.items):
+        numbered = (f"{item.key}_{count}" for count in itertools.count(2))
+        key = next(key for key in itertools.chain([item.key], numbered) if key not in keys)
+        keys.add(key)
+        if key != item.key:
+            renamed.append(f"{item.key} -> {key}")
+            found.items[number] = item._replace(key=key)
     if renamed:
-        found.notes.append(f"{len(renamed)} keys occur before and get a number; first {' -> '.join(renamed[0])}")
+        found.notes.append(f"{len(renamed)} keys occur before and get a number; first {renamed[0]}")
     found.notes.insert(0, describe_order(found.classes, given=classes is not None))
     return found
 
@@ -141,3 +150,29 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
+
+
+def read(item: Item, clicks: ClickOptions | None = None) -> Record:
+    """Read a sample.
+
+    Raises:
+        RecordError: It cannot be used; the message names file, record and reason.
+    """
+    if item.kind == "example":
+        return read_example(item)
+    if item.kind == "arrays":
+        return read_arrays(item)
+    assert item.label is not None
+    path = Path(item.image or item.file)
+    encoded = item.read(path, path.name)
+    if not encoded:
+        raise item.error(f"{path.name} is empty" if item.image else "the file is empty")
+    if item.kind == "clicks":
+        options = clicks or ClickOptions()
+        size = (options.click_size,) * 2 if options.click_size else open_image(encoded, item, "the image").size
+        trials = read_trials(item, size, options)
+        values = trials.total_counts() / len(trials.points)  # at the size that the image is shown at
+        return Record(encoded, item.label, HumanMap(values, float(values.max()), clicks=trials))
+    human = None if item.human is None else read_map(Path(item.human), item)
+    item.check_map(human)
+    return Record(encoded, item.label, human)

@@ -1,11 +1,8 @@
 """The keys made of names of files, and the order of names."""
 
 import re
-from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-
-from harmonizer.data.convert.readers.record import Item
 
 KEY_LENGTH = 80  # characters; with a number and an extension it stays below the 100 of a tar header
 
@@ -21,18 +18,6 @@ def make_key(name: Path) -> str:
     parts = [part for part in name.with_suffix("").parts if part not in ("..", "/")]
     key = re.sub(r"[^A-Za-z0-9_-]", "_", "-".join(parts))
     return key if len(key) <= KEY_LENGTH else f"{key[: KEY_LENGTH - 9]}-{sha256(key.encode()).hexdigest()[:8]}"
-
-
-def with_unique_keys(items: Iterable[Item]) -> Iterator[Item]:
-    """Number the keys that occur again."""
-    seen: set[str] = set()
-    for item in items:
-        key, count = item.key, 1
-        while key in seen:
-            count += 1
-            key = f"{item.key}_{count}"
-        seen.add(key)
-        yield item if count == 1 else item._replace(key=key)
 
 
 def natural(name: str) -> tuple[list[int | str], str]:
