@@ -47,29 +47,21 @@ _PLACES = {
     "spearman": "harmonizer.functional",
     "wrap": "harmonizer.evaluation.load",
 }
-__all__ = [
-    "AdversarialAlignment",
-    "FeatureAlignment",
-    "PerturbationTolerance",
-    "Results",
-    "compare",
-    "evaluate",
-    "harmonizer_loss",
-    "load",
-    "load_results",
-    "minimal_radius",
-    "spearman",
-    "wrap",
-]
+__all__ = list(_PLACES)
 
-if TYPE_CHECKING:
-    from harmonizer.attacks import minimal_radius
-    from harmonizer.evaluation.compare import compare
-    from harmonizer.evaluation.evaluate import evaluate
-    from harmonizer.evaluation.load import load, wrap
-    from harmonizer.evaluation.results import Results, load_results
-    from harmonizer.functional import harmonizer_loss, spearman
-    from harmonizer.metrics import AdversarialAlignment, FeatureAlignment, PerturbationTolerance
+if TYPE_CHECKING:  # for type checkers and editors, which do not read the table
+    from harmonizer.attacks import minimal_radius as minimal_radius
+    from harmonizer.evaluation.compare import compare as compare
+    from harmonizer.evaluation.evaluate import evaluate as evaluate
+    from harmonizer.evaluation.load import load as load
+    from harmonizer.evaluation.load import wrap as wrap
+    from harmonizer.evaluation.results import Results as Results
+    from harmonizer.evaluation.results import load_results as load_results
+    from harmonizer.functional import harmonizer_loss as harmonizer_loss
+    from harmonizer.functional import spearman as spearman
+    from harmonizer.metrics import AdversarialAlignment as AdversarialAlignment
+    from harmonizer.metrics import FeatureAlignment as FeatureAlignment
+    from harmonizer.metrics import PerturbationTolerance as PerturbationTolerance
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names
