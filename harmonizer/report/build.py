@@ -22,7 +22,6 @@ from harmonizer.report.replay import replay_figure, replay_markdown, replayed
 from harmonizer.report.scatter import scatter
 from harmonizer.report.sensitivity import (
     MASKS,
-    attack_of,
     correlations,
     sensitivity,
     sensitivity_markdown,
@@ -129,7 +128,7 @@ def build_report(
     }
     table = texts["comparisons.md" if comparisons else "table.md"]
     written = None if insert is None else inserted(insert, table)  # raises what is wrong with it
-    marked = any(attack_of(model) == AS_PUBLISHED for model in models)
+    marked = any(model.attack == AS_PUBLISHED for model in models)
     with styled(options.font_size):
         figures = list(_figures(models, sources, in_grid, found, titles, options, known))
         out.mkdir(parents=True, exist_ok=True)  # only now: nothing is written when something is wrong
@@ -192,7 +191,7 @@ def read_models(
             f"Input sizes differ ({', '.join(map(str, sizes))} pixels), and the L2 norm of a perturbation grows with "
             "the size: the web page can show the root mean square tolerance instead."
         )
-    notes += [f"This page {MARK}."] if any(attack_of(model) == AS_PUBLISHED for model in models) else []
+    notes += [f"This page {MARK}."] if any(model.attack == AS_PUBLISHED for model in models) else []
     if accuracy:
         known: dict[str, float] = {}
         for path in reversed(accuracy):

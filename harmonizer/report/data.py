@@ -92,9 +92,24 @@ class Model:
         return self.results.columns
 
     @property
+    def summary(self) -> Mapping[str, Any]:
+        """The summary of a measured model; empty for published scores."""
+        return self.results.summary if self.results else {}
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """The settings of a model that was trained here; empty for others."""
+        return self.summary.get("training") or {}
+
+    @property
+    def attack(self) -> str:
+        """The attack that measured a model; empty for published scores."""
+        return str(self.summary["protocol"]["attack"]) if self.summary else ""
+
+    @property
     def masked(self) -> bool:
         """Whether its gradient-masking report flags it: its tolerance cannot be trusted."""
-        return bool(self.results and (self.results.summary.get("health") or {}).get("masked"))
+        return bool((self.summary.get("health") or {}).get("masked"))
 
 
 def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
@@ -124,7 +139,7 @@ def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
 
 def input_sizes(models: Sequence[Model]) -> list[int]:
     """Return the input sizes, in pixels, of the measured models, each once."""
-    return sorted({model.results.summary["model"]["input_size"] for model in models if model.results is not None})
+    return sorted({model.summary["model"]["input_size"] for model in models if model.results is not None})
 
 
 def comparable(
@@ -201,13 +216,7 @@ def _distinct(models: Sequence[Model]) -> list[Model]:
 
 def _paired(models: Sequence[Model]) -> list[Model]:
     """Name each harmonized model's control: the same network, seed, protocol and attack in training, without maps."""
-    controls = {
-        _twin(model): model.name
-        for model in models
-        if model.results is not None
-        and (training := model.results.summary.get("training"))
-        and not training["harmonize"]
-    }
+    controls = {_twin(model): model.name for model in models if model.training and not model.training["harmonize"]}
     return [
         replace(model, control=controls.get(_twin(model))) if model.family == "harmonized" else model
         for model in models
@@ -216,7 +225,7 @@ def _paired(models: Sequence[Model]) -> list[Model]:
 
 def _twin(model: Model) -> tuple[Any, ...]:
     """Return what a harmonized model and its control share."""
-    training = (model.results.summary["training"] if model.results else None) or {}
+    training = model.training
     attack = training.get("adversarial", "none")
     radius = None if attack == "none" else training.get("adversarial_eps")  # without an attack a setting of no effect
     return model.source, model.architecture, training.get("seed"), attack, radius

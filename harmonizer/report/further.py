@@ -108,7 +108,7 @@ def with_further_scores(models: Sequence[Model]) -> tuple[list[Model], list[str]
     behaviour, notes = _comparable_behaviour(models)
     added = []
     for model in models:
-        further = {} if model.results is None else named_scores(model.results.summary)
+        further = named_scores(model.summary) if model.results else {}
         if (found := behaviour.get(id(model))) is not None:
             further |= behaviour_scores(found)
         added.append(replace(model, scores={**model.scores, **further}))

@@ -19,21 +19,13 @@ TEST = "Wilcoxon signed-rank, two-sided"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the images that they share.
+    """Two models on the images that they share."""
 
-    Attributes:
-        a: The first, usually the control.
-        b: The second; differences are b - a.
-        keys: (N,) the shared images.
-        values: By score, (2,N) the values of a and b; NaN where one has none.
-        differences: By score, what ``paired_difference`` says.
-    """
-
-    a: Model
-    b: Model
-    keys: NDArray[np.str_]
-    values: dict[str, NDArray[np.float64]]
-    differences: dict[str, dict[str, Any]]
+    a: Model  # usually the control
+    b: Model  # differences are b - a
+    keys: NDArray[np.str_]  # (N,) names of the shared images
+    values: dict[str, NDArray[np.float64]]  # by score, (2,N) values of a and b; NaN where undefined
+    differences: dict[str, dict[str, Any]]  # by score, the result of `paired_difference`
 
     def most_changed(self, score: str) -> list[int]:
         """Return the images with the largest decrease, then those with the largest increase, the extremes outside."""
@@ -55,7 +47,7 @@ def compare(a: Model, b: Model) -> Comparison:
     """
     if a.results is None or b.results is None:
         raise ValueError(f"expected two models with per-image results, {(b if a.results else a).name!r} has none")
-    protocols = [model.results.summary["protocol"] for model in (a, b) if model.results]
+    protocols = [model.summary["protocol"] for model in (a, b)]
     if protocols[0]["hash"] != protocols[1]["hash"]:
         raise ValueError(f"expected {a.name!r} and {b.name!r} to be measured under one protocol; measure one again")
     columns = [a.results.columns, b.results.columns]

@@ -44,7 +44,10 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
     told = _told(path, comments)
     if not told.get("images", "0").isdecimal():
         raise ValueError(f"{path}: expected a number after # images:, got {told['images']!r}")
-    source, images = _source(path, told), int(told.get("images", 0))  # 0 when it does not say
+    images, citation = int(told.get("images", 0)), told.get("citation", path.name)  # 0 when it does not say
+    measure = measure_of(told["attack"], told.get("decision")) if "attack" in told else ()
+    name, protocol = told.get("name", citation.partition(",")[0]), told.get("protocol", "as published")
+    source = Source(name, citation, protocol, measure)
     models: dict[str, Model] = {}
     for number, line in lines:
         name = line["model"]
@@ -94,8 +97,7 @@ def with_accuracy(models: Sequence[Model], accuracy: Mapping[str, float]) -> tup
     """
     matched, unmatched = [], []
     for model in models:
-        trained = model.results is not None and model.results.summary.get("training") is not None
-        value = accuracy.get(model.name, np.nan if trained else accuracy.get(model.architecture, np.nan))
+        value = accuracy.get(model.name, np.nan if model.training else accuracy.get(model.architecture, np.nan))
         if not np.isnan(value):
             matched.append(replace(model, scores={**model.scores, "accuracy": Score(value)}))
         elif np.isnan(model.value("accuracy")):
@@ -115,17 +117,6 @@ def _told(path: Path, comments: Sequence[str]) -> dict[str, str]:
         key, text = (key, text.strip()) if known else ("citation", comment)
         told[key] = " ".join(filter(None, [told.get(key), text]))
     return KNOWN.get(path.stem, {}) | told
-
-
-def _source(path: Path, told: Mapping[str, str]) -> Source:
-    """Return a table's source."""
-    citation = told.get("citation", path.name)
-    return Source(
-        told.get("name", citation.partition(",")[0]),
-        citation,
-        told.get("protocol", "as published"),
-        measure_of(told["attack"], told.get("decision")) if "attack" in told else (),
-    )
 
 
 def _number(path: Path, number: int, line: Mapping[str, str], column: str) -> float:

@@ -59,8 +59,7 @@ def own_models(models: Sequence[Model], names: Sequence[str] = ()) -> list[Model
     if names:
         return [model for model in models if model.name in names]
     measured = [model for model in models if model.results is not None]
-    trained = [model for model in measured if model.results and model.results.summary.get("training") is not None]
-    own = trained or (measured if len(measured) < len(models) else [])
+    own = [model for model in measured if model.training] or (measured if len(measured) < len(models) else [])
     return own if len(own) <= MOST_OWN else []
 
 

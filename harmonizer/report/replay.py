@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from harmonizer.report.data import Model
-from harmonizer.report.sensitivity import attack_of
 from harmonizer.report.style import COLORS, FAINT, INK, WARNING, mark, new_figure
 from harmonizer.report.tables import correlation_text, escaped, estimate
 from harmonizer.report.templates import templates
@@ -58,12 +57,12 @@ class Replayed:
     @property
     def never_fooled(self) -> str:
         """What the published average did with images that were never fooled: "dropped" or "counted"."""
-        return str(_protocol(self.published)["settings"].get("never_fooled", "dropped"))
+        return str(self.published.summary["protocol"]["settings"].get("never_fooled", "dropped"))
 
     @property
     def scaling(self) -> str:
         """How the images were rescaled: "minmax" or "standardized"."""
-        return str(_protocol(self.published)["settings"].get("scaling", "minmax"))
+        return str(self.published.summary["protocol"]["settings"].get("scaling", "minmax"))
 
     def average(self, never_fooled: str | None = None) -> dict[str, Any]:
         """Average the published radii the published way, or with another treatment of never-fooled images."""
@@ -79,8 +78,7 @@ class Replayed:
                 for model in (self.corrected, self.published)
             )
             return first, second
-        assert self.corrected.results is not None
-        return self.corrected.results.summary["tolerance"]["restricted_mean"], self.average()
+        return self.corrected.summary["tolerance"]["restricted_mean"], self.average()
 
 
 def replayed(models: Sequence[Model]) -> list[Replayed]:
@@ -89,21 +87,19 @@ def replayed(models: Sequence[Model]) -> list[Replayed]:
     Raises:
         ValueError: There is no replay, or a replayed model was not measured properly.
     """
-    replays = [model for model in models if attack_of(model) == AS_PUBLISHED]
+    replays = [model for model in models if model.attack == AS_PUBLISHED]
     if not replays:
         raise ValueError(f"expected results of attack={AS_PUBLISHED} for --replay, got none; evaluate a model with it")
     pairs = []
     for published in replays:
         proper = [
-            model
-            for model in models
-            if attack_of(model) not in ("", AS_PUBLISHED) and _label(model) == _label(published)
+            model for model in models if model.attack not in ("", AS_PUBLISHED) and _label(model) == _label(published)
         ]
         if not proper:
             raise ValueError(
                 f"expected {_label(published)!r} under attack={CORRECTED} too, for --replay; evaluate it with that"
             )
-        pairs.append(Replayed(min(proper, key=lambda model: attack_of(model) != CORRECTED), published))
+        pairs.append(Replayed(min(proper, key=lambda model: model.attack != CORRECTED), published))
     return sorted(pairs, key=lambda pair: pair.corrected.value("tolerance"))
 
 
@@ -178,12 +174,6 @@ def _small_print(pair: Replayed) -> str:
     return "\n".join(parts) or "every image fooled"
 
 
-def _protocol(model: Model) -> dict[str, Any]:
-    assert model.results is not None
-    protocol: dict[str, Any] = model.results.summary["protocol"]
-    return protocol
-
-
 def _label(model: Model) -> str:
-    """Return a model's own name: the shown one may have its folder added."""
-    return "" if model.results is None else str(model.results.summary["model"]["label"])
+    """Return a measured model's own name: the shown one may have its folder added."""
+    return str(model.summary["model"]["label"])

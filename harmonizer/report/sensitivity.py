@@ -41,24 +41,19 @@ def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
                 members = [model for model in members if y in model.scores]
             if further and len(members) < FEWEST_RANKED:
                 continue
-            groups = {family: [model for model in members if model.family == family] for family in FAMILIES}
-            large = {family: group for family, group in groups.items() if len(group) >= FEWEST_RANKED and not further}
-            whole = rank_correlation([m.value(x) for m in members], [m.value(y) for m in members])
-            for group, chosen in {"all": members, **large}.items():
-                same = len(chosen) == len(members)  # a single family is all of them again
-                rho = whole if same else rank_correlation([m.value(x) for m in chosen], [m.value(y) for m in chosen])
-                found.append({"x": x, "y": y, "source": source, "group": group} | rho)
+            groups = {"all": members}
+            if not further:
+                groups |= {family: [model for model in members if model.family == family] for family in FAMILIES}
+            for group, chosen in groups.items():
+                if group == "all" or len(chosen) >= FEWEST_RANKED:
+                    rho = rank_correlation([m.value(x) for m in chosen], [m.value(y) for m in chosen])
+                    found.append({"x": x, "y": y, "source": source, "group": group} | rho)
     return found
 
 
 def alignment_of_mask(model: Model, mask: str) -> float:
     """Return a measured model's mean alignment under a mask, as a share of the noise ceiling; NaN without one."""
-    if model.results is None:
-        return np.nan
-    columns = model.results.columns
-    values = columns[MASKS[mask]][columns["status"] == Status.FOUND]
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) / ceiling_of(model.results, "alignment") if len(defined) else np.nan
+    return with_mask(model, mask, resamples=0).value("alignment") if model.results else np.nan
 
 
 def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
@@ -70,7 +65,7 @@ def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
     Returns:
         One object per pair with four models or more: ``x``, ``y``, ``group``, ``rho``, ``p``, ``n``, ``low``, ``high``.
     """
-    measured = [m for m in comparable(models) if m.results is not None and attack_of(m) != AS_PUBLISHED]
+    measured = [m for m in comparable(models) if m.results is not None and m.attack != AS_PUBLISHED]
     sources = {
         source: {model.name: model for model in measured if model.source == source}
         for source in dict.fromkeys(model.source for model in measured)
@@ -121,12 +116,7 @@ def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, A
     return text + markdown_table(rows)
 
 
-def attack_of(model: Model) -> str:
-    """Return the attack that measured a model; empty for published scores."""
-    return "" if model.results is None else str(model.results.summary["protocol"]["attack"])
-
-
-def with_mask(model: Model, mask: str) -> Model:
+def with_mask(model: Model, mask: str, resamples: int = 2000) -> Model:
     """Replace a measured model's alignment by that of another mask; it has none where the mask was not measured."""
     if model.results is None:
         return model
@@ -135,7 +125,7 @@ def with_mask(model: Model, mask: str) -> Model:
     others = {axis: score for axis, score in model.scores.items() if axis != "alignment"}
     if np.isnan(values).all():
         return replace(model, scores=others)
-    summary = mean_summary(values, seed=0)
+    summary = mean_summary(values, resamples=resamples)
     return replace(
         model, scores=others | {"alignment": Score.of(summary, "mean", 1 / ceiling_of(model.results, "alignment"))}
     )

@@ -62,5 +62,5 @@ def last_radius(model: Model) -> float:
     """Return the radius up to which a measured model's curve is worth drawing: the largest found, and a little more."""
     columns = model.columns
     found = columns[RADIUS][columns["status"] == Status.FOUND]
-    searched = float(model.results.summary["protocol"]["eps_max"]) if model.results else 1.0
+    searched = float(model.summary["protocol"]["eps_max"])
     return min(float(1.05 * found.max()), searched) if len(found) and found.max() > 0 else searched

@@ -47,8 +47,7 @@ def line(model: Model, axes: Mapping[str, Axis]) -> list[str]:
     scores = [show(model.scores.get(key), axis.digits) for key, axis in axes.items()]
     scores[0] += f" ({own_accuracy(model)})" if model.own_accuracy else ""
     images = str(model.scores["tolerance"].n or NONE) if "tolerance" in model.scores else NONE
-    health = NONE if model.results is None or model.results.summary.get("health") is None else "ok"
-    health = MASKED if model.masked else health
+    health = MASKED if model.masked else "ok" if model.summary.get("health") else NONE
     return [model.name, model.family, model.source, scores[0], scores[1], median(model), *scores[2:], images, health]
 
 
@@ -102,7 +101,7 @@ def median(model: Model) -> str:
     """Show the median radius of a measured model, infinite when most images were never fooled."""
     if model.results is None:
         return NONE
-    return show(Score(float(model.results.summary["tolerance"]["median"]["value"])), AXES["tolerance"].digits)
+    return show(Score(float(model.summary["tolerance"]["median"]["value"])), AXES["tolerance"].digits)
 
 
 def markdown(models: Sequence[Model]) -> str:
@@ -154,7 +153,7 @@ def comma_separated(models: Sequence[Model]) -> str:
         head = "" if model.results is None else text_cell(source_key(model.results.summary)[1])
         cells = [*map(text_cell, texts), int(model.masked), head, own_accuracy(model), int(id(model) in counted)]
         known = [getattr(model.scores[axis], end) if axis in model.scores else np.nan for axis in axes for end in ends]
-        tolerance = model.results.summary["tolerance"] if model.results else {}
+        tolerance = model.summary.get("tolerance", {})
         middle = tolerance.get("median", {}).get("value", np.nan)
         shares = {share["eps"]: share["value"] for share in robust_of(model)}
         budgets = [shares.get(eps, np.nan) for eps in BUDGETS]

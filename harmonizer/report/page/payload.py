@@ -74,7 +74,7 @@ def payload(
             "palette": _palette() if book.pages else "",
         }
     )
-    return content | {"pictures": book.pages}
+    return content | {"pictures": list(book.pages)}
 
 
 def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
@@ -93,8 +93,7 @@ def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
     }
     if model.results is None:
         return described
-    summary = model.results.summary
-    tolerance, training = summary["tolerance"], summary.get("training")
+    summary, tolerance, training = model.summary, model.summary["tolerance"], model.training
     counted = tolerance["n"] - tolerance["n_failed"]  # images that the curve is over
     middle, radii = tolerance["median"], np.linspace(0, last_radius(model), POINTS)
     return described | {
@@ -105,7 +104,7 @@ def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
         "histogram": _histogram(model),
         "parameters": summary["model"]["parameters"],
         "input": summary["model"]["input_size"],
-        "training": "" if training is None else " ".join(str(training[k]) for k in ("recipe",) if k in training),
+        "training": str(training.get("recipe", "")),
     }
 
 

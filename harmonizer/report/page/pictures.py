@@ -14,15 +14,11 @@ QUALITY = 78  # of JPEG, for larger ones
 
 
 class PictureBook:
-    """Images of a page, each kept once.
-
-    Attributes:
-        pages: (address, whether its pixels are shown as squares), by number.
-    """
+    """Images of a page, each kept once."""
 
     def __init__(self) -> None:
-        self.pages: list[tuple[str, bool]] = []
-        self._known: dict[str, int] = {}
+        # number of an image, by its address and whether its pixels are shown as squares
+        self.pages: dict[tuple[str, bool], int] = {}
 
     def add(self, picture: Pictures) -> int:
         """Add an image (H,W,3) or a map (H,W), both in [0,1]; return its number."""
@@ -36,10 +32,7 @@ class PictureBook:
             pixels.save(stream, "JPEG", quality=QUALITY, **({} if pixels.mode == "L" else {"subsampling": 0}))
         kind = "png" if small else "jpeg"
         address = f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
-        if address not in self._known:
-            self._known[address] = len(self.pages)
-            self.pages.append((address, small))
-        return self._known[address]
+        return self.pages.setdefault((address, small), len(self.pages))
 
     def add_change(self, change: Pictures) -> tuple[int, float]:
         """Add a perturbation (H,W,3) of any sign; return its number and what a step of 127 grey levels from 128 is."""

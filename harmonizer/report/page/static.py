@@ -25,21 +25,13 @@ CHARTS = (("accuracy", "tolerance"), ("accuracy", "alignment"), ("tolerance", "a
 
 @dataclass(frozen=True)
 class Chart:
-    """A scatter plot in its own units.
+    """A scatter plot in its own units."""
 
-    Attributes:
-        x: Title of the horizontal axis.
-        y: Title of the vertical axis.
-        across: (place, text) of its ticks.
-        up: (place, text) of those of the vertical axis.
-        groups: (number of the family, style, places), a place being (x, y) over the scale of markers.
-    """
-
-    x: str
-    y: str
-    across: list[tuple[float, str]]
-    up: list[tuple[float, str]]
-    groups: list[tuple[int, str, list[tuple[float, float]]]]
+    x: str  # title of the horizontal axis
+    y: str  # title of the vertical axis
+    across: list[tuple[float, str]]  # ticks of the horizontal axis: place and text
+    up: list[tuple[float, str]]  # ticks of the vertical axis
+    groups: list[tuple[int, str, list[tuple[float, float]]]]  # number of a family, style, places (see MARKER)
 
 
 def charts(models: Sequence[Model], titles: Mapping[str, str]) -> list[Chart]:
@@ -82,19 +74,12 @@ def _round(value: float) -> float:
 
 @dataclass(frozen=True)
 class ModelTable:
-    """The table of models.
+    """The table of models."""
 
-    Attributes:
-        columns: (name, title, class) of each.
-        order: Numbers of the models, the most tolerant of each protocol first.
-        rows: Their cells, in that order.
-        note: What its reader needs to know.
-    """
-
-    columns: list[tuple[str, str, str]]
-    order: list[int]
-    rows: list[list[str]]
-    note: str
+    columns: list[tuple[str, str, str]]  # name, title and class of each column
+    order: list[int]  # numbers of the models, the most tolerant of each protocol first
+    rows: list[list[str]]  # cells of the models, in that order
+    note: str  # what its reader needs to know
 
 
 def model_table(models: Sequence[Model]) -> ModelTable:
@@ -124,7 +109,7 @@ def model_table(models: Sequence[Model]) -> ModelTable:
             cells.append(show(model.scores.get(key), axis.digits) + mark)
         cells += [show(model.scores.get(key), axis.digits) for key, axis in further.items()]
         if measured:
-            counts = model.results.summary["tolerance"] if model.results else {}
+            counts = model.summary.get("tolerance", {})
             cells += [median(model), *(f"{100 * shares[eps]:.1f}" if eps in shares else NONE for eps in budgets)]
             cells += [str(counts.get(f"n_{status}", NONE)) for status in STATUSES]
         rows.append(cells)
@@ -177,7 +162,7 @@ def further_definitions(models: Sequence[Model]) -> list[tuple[str, str]]:
 def facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str, str]]:
     """State protocols, data and software; no dates and no durations, so that equal results give equal pages."""
     told = [(s.name, f"{s.protocol}.{' ' + s.citation + '.' if s.citation else ''}") for s in sources]
-    summaries = [model.results.summary for model in models if model.results is not None]
+    summaries = [model.summary for model in models if model.results is not None]
     if not summaries:
         return told
     data = set()
