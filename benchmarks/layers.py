@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harmonizer.fast.blocks.timm_blocks import Blocks
-from harmonizer.fast.cpu.conv_relu_patch import sequences
+from harmonizer.fast.cpu.conv_relu import sequences
 from harmonizer.fast.cpu.malloc import keep_freed_memory
 from harmonizer.fast.first_order import input_gradient_mode
 from harmonizer.fast.patch import patched_forward

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harmonizer.fast.blocks.prefix import batch_prefix
 from harmonizer.fast.blocks.timm_blocks import Blocks
-from harmonizer.fast.cpu.conv_relu_patch import sequences
+from harmonizer.fast.cpu.conv_relu import sequences
 from harmonizer.fast.cpu.malloc import freed_memory_kept
 from harmonizer.fast.first_order import input_gradient_mode, parameter_gradient_mode
 from harmonizer.fast.patch import patched_forward

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from harmonizer.fast.cpu.conv_relu_patch import sequences
+from harmonizer.fast.cpu.conv_relu import sequences
 from harmonizer.fast.first_order import input_gradient_mode
 from harmonizer.fast.patch import patched_forward
 

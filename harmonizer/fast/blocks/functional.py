@@ -1,6 +1,5 @@
 """Parts of a network of several layers, called as one function."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,29 +9,9 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from harmonizer.fast.autocast import cast
 from harmonizer.fast.blocks.mlp import Mlp
 from harmonizer.fast.blocks.self_attention import SelfAttention
-from harmonizer.fast.cpu.conv_relu import Chain, Link
 
 LinearPair = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
 Norm = tuple[Tensor, Tensor, float]
-
-
-def convolve(images: Tensor, links: Sequence[Link]) -> Tensor:
-    """Run convolutions, and ReLUs after some of them, as one function of the images, on a CPU.
-
-    Args:
-        images: (B,C,H,W).
-        links: One after the other.
-
-    Returns:
-        (B,O,h,w).
-
-    >>> links = [Link(torch.rand(8, 3, 3, 3), None, (2, 2), (1, 1), (1, 1), 1, active=True)]
-    >>> convolve(torch.rand(2, 3, 32, 32), links).shape
-    torch.Size([2, 8, 16, 16])
-    """
-    if has_torch_function_unary(images):
-        return handle_torch_function(convolve, (images,), images, links)
-    return Chain.apply(images, links)  # type: ignore[no-any-return]
 
 
 def apply_mlp(inputs: Tensor, linear: LinearPair, norm: Norm | None = None) -> Tensor:
