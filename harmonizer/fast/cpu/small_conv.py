@@ -2,9 +2,7 @@
 
 The last layers of a network that sees small images have many channels and hardly any pixels. There most taps of a
 kernel fall beside the map, and torch's kernels, made for rows of pixels, are left idle; benchmarks/README.md has the
-numbers. A tap with weight (O,I) maps the pixels that it meets to the outputs that it reaches. That takes a copy of a
-contiguous weight, and for few images the copy takes longer than the products: there one product of the whole weight
-with all that the outputs look at is faster, zeros beside the map included.
+numbers. A tap with weight (O,I) maps the pixels that it meets to the outputs that it reaches.
 """
 
 import itertools
@@ -13,12 +11,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.fast.blocks.residual import frozen, summed
 from harmonizer.fast.switch import enabled
 
 Pair = tuple[int, int]
@@ -27,9 +23,6 @@ Pair = tuple[int, int]
 # `python -m benchmarks.layers`.
 MOST_PIXELS, MOST_PIXELS_CHANNELS_LAST = 9, 16  # of the output
 LEAST_CHANNELS = 256
-# How many products with zeros beside the map take as long as to copy one number of the weight to its tap, or of its
-# gradient from there.
-COPY, COPY_BACK = 29, 54
 
 
 class Span(NamedTuple):
@@ -66,42 +59,29 @@ def conv_as_matmul(
     if not fits or not is_supported(inputs, weight, stride, padding, dilation, groups):
         return None
     products = TapProducts(weight.shape, (inputs.shape[2], inputs.shape[3]), stride, padding)
-    if weight.requires_grad and inputs.is_contiguous() and weight.is_contiguous() and products.copies_much(len(inputs)):
-        products = WindowProducts(weight.shape, products.size, stride, padding)
-    return TapConvolution.apply(inputs, weight, bias, products)[0]  # type: ignore[no-any-return]
+    return TapConvolution.apply(inputs, weight, bias, products)  # type: ignore[no-any-return]
 
 
 class TapConvolution(Function):
-    """A convolution as products; compare :class:`harmonizer.fast.convolution.Convolution`.
-
-    Its second output, the weight again, brings the second derivative's part of the weight's gradient here, where the
-    other is added to it in place: these weights are large, and few images leave little else to do.
-    """
+    """A convolution as products; compare :class:`harmonizer.fast.convolution.Convolution`."""
 
     @staticmethod
-    def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, products: "TapProducts"
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, products: "TapProducts") -> Tensor:
         taps = products.taps(weight)
-        handle = weight.detach()
-        ctx.mark_non_differentiable(*frozen((handle,), (weight,)))
-        ctx.save_for_backward(inputs, handle, taps)
-        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(inputs, weight, taps)
         ctx.products = products
-        return products.convolve(inputs, taps, bias), handle
+        return products.convolve(inputs, taps, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight, taps = ctx.saved_tensors
-        gradient, grad_grad_weight = gradients
-        if gradient is None:
-            return None, grad_grad_weight, None, None
+        (gradient,) = gradients
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
             return TapInputGradient.apply(gradient, weight, taps, ctx.products), None, None, None
         needs = ctx.needs_input_grad
         return (
             ctx.products.input_gradient(gradient, taps) if needs[0] else None,
-            ctx.products.weight_gradient(gradient, inputs, grad_grad_weight) if needs[1] else None,
+            ctx.products.weight_gradient(gradient, inputs) if needs[1] else None,
             gradient.sum((0, 2, 3)) if needs[2] else None,
             None,
         )
@@ -142,20 +122,10 @@ class TapProducts:
     def __init__(self, shape: torch.Size, size: Pair, stride: Pair, padding: Pair) -> None:
         self.shape = shape
         self.size = size
-        self.stride = stride
-        self.padding = padding
         self.outputs = _output_size(size, shape[2:], stride, padding)
         sides = zip(size, self.outputs, shape[2:], stride, padding, strict=True)
         self.rows, self.columns = (_spans(*side) for side in sides)
         self.extents = _extent(self.rows), _extent(self.columns)
-        spans = ([range(span.outputs.start, span.outputs.stop) for span in side] for side in (self.rows, self.columns))
-        met = math.prod(sum(map(len, side)) for side in spans)
-        # Of an image: pairs of an output and a tap that falls beside the map.
-        self.missed: int = math.prod(self.outputs) * math.prod(shape[2:]) - met
-
-    def copies_much(self, count: int) -> bool:
-        """Tell whether to copy a contiguous weight to its taps takes longer than what these save, for so few images."""
-        return count * self.missed <= COPY * len(self.rows) * len(self.columns)
 
     def taps(self, weight: Tensor) -> Tensor:
         """Return the taps (k',l',O,I) that meet the map, each in rows without gaps; a view where those are."""
@@ -181,14 +151,8 @@ class TapProducts:
             left[:, row.inputs, column.inputs] += _product(right[:, row.outputs, column.outputs], tap)
         return inputs.contiguous() if gradient.is_contiguous() else inputs
 
-    def weight_gradient(self, gradient: Tensor, inputs: Tensor, before: Tensor | None = None) -> Tensor:
-        """Return the gradient of the weight (O,I,k,l) from the output's (B,O,h,w) and the inputs (B,I,H,W).
-
-        What was found ``before`` is added, in its place.
-        """
-        if inputs.is_contiguous() and len(inputs) * self.missed <= COPY_BACK * math.prod(self.shape[2:]):
-            flat = None if before is None else before.flatten(1)
-            return summed(flat, _rows(gradient), self._windows(inputs)).reshape(self.shape)
+    def weight_gradient(self, gradient: Tensor, inputs: Tensor) -> Tensor:
+        """Return the gradient of the weight (O,I,k,l) from the output's (B,O,h,w) and the inputs (B,I,H,W)."""
         left, right = gradient.permute(0, 2, 3, 1), inputs.permute(0, 2, 3, 1)
         channels, kernel = self.shape[:2], self.shape[2:]
         found = gradient.new_zeros(*kernel, *channels)
@@ -196,46 +160,13 @@ class TapProducts:
             reached = left[:, row.outputs, column.outputs].flatten(0, 2)
             met = right[:, row.inputs, column.inputs].flatten(0, 2)
             torch.mm(reached.t(), met, out=found[row.tap, column.tap])
-        found = found.permute(2, 3, 0, 1)
-        return found.contiguous() if before is None else before.add_(found)
-
-    def _windows(self, inputs: Tensor) -> Tensor:
-        """Return what each output looks at, (B h w,I k l), zeros beside the map included."""
-        (top, left), (down, right), (height, width) = self.padding, self.stride, self.shape[2:]
-        padded = F.pad(inputs, (left, left, top, top))
-        windows = padded.unfold(2, height, down).unfold(3, width, right)  # (B,I,h,w,k,l)
-        return windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, math.prod(self.shape[1:]))
+        return found.permute(2, 3, 0, 1).contiguous()
 
     def _connections(self, taps: Tensor) -> Iterator[tuple[Span, Span, Tensor]]:
         """Return what each tap connects, and its weight (O,I)."""
         (top, _), (left, _) = self.extents
         for row, column in itertools.product(self.rows, self.columns):
             yield row, column, taps[row.tap - top, column.tap - left]
-
-
-class WindowProducts(TapProducts):
-    """The same with one product for all taps, of the weight as it is: for few images, contiguous."""
-
-    def taps(self, weight: Tensor) -> Tensor:
-        """Return the weight as a matrix (O,I k l)."""
-        return weight.detach().flatten(1)
-
-    def convolve(self, inputs: Tensor, taps: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the output (B,O,h,w) of inputs (B,I,H,W), contiguous."""
-        windows = self._windows(inputs)
-        pixels = torch.mm(windows, taps.t()) if bias is None else torch.addmm(bias, windows, taps.t())
-        maps = pixels.reshape(len(inputs), *self.outputs, -1).permute(0, 3, 1, 2)
-        return maps.clone(memory_format=torch.contiguous_format)
-
-    def input_gradient(self, gradient: Tensor, taps: Tensor) -> Tensor:
-        """Return the gradient of the inputs (B,I,H,W), contiguous, from that of the output (B,O,h,w)."""
-        windows = torch.mm(_rows(gradient), taps).reshape(len(gradient), -1, taps.shape[1])
-        return F.fold(windows.mT, self.size, tuple(self.shape[2:]), 1, self.padding, self.stride)
-
-
-def _rows(maps: Tensor) -> Tensor:
-    """Return the pixels (B h w,C) of maps (B,C,h,w)."""
-    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
 def _output_size(size: torch.Size | Pair, kernel: torch.Size, stride: Pair, padding: Pair) -> Pair:
