@@ -1,4 +1,4 @@
-"""Attacks: the smallest perturbation of an image that changes a model's answer."""
+"""Attacks: the smallest perturbation of an image that changes a model's prediction."""
 
 from harmonizer.attacks.decision import Decision
 from harmonizer.attacks.diagnostics import GradientMaskingReport, gradient_masking_report

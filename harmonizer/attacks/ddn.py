@@ -15,16 +15,16 @@ from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import margin_to
 from harmonizer.attacks.result import Finding, Status
 
-# Both start large to leave poor basins; still larger steps are chaotic, and rounding then moves single radii by 2 %.
-STEP, STEP_END = 2.0, 0.02  # length of a DDN step in radii, relative: large and small radii converge alike
-GAMMA, GAMMA_END = 0.1, 0.005  # relative change of the radius in a step
-START = 0.01  # first radius of a refinement that has none, in eps_max: the steps change it up to 80 times either way
+# Both start large to leave poor basins. With still larger steps, rounding moves single radii by 2 %.
+STEP, STEP_END = 2.0, 0.02  # length of a DDN step in radii, so that large and small radii converge alike
+GAMMA, GAMMA_END = 0.1, 0.005  # relative change of the radius per step
+START = 0.01  # first radius of a refinement that has none, in eps_max; the steps can change it by a factor of 80
 BLIND_TRIES = 8  # random directions for an image without any usable gradient
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much to search: wrong classes walked to, passes of a walk, classes refined, passes of a refinement."""
+    """Search budget: wrong classes walked to, passes per walk, classes refined, passes per refinement."""
 
     targets: int = 5
     walk_steps: int = 8
@@ -44,26 +44,27 @@ def ddn(
     refined: int = 2,
     steps: int = 46,
 ) -> Finding:
-    """Find the minimal L2 radius: within one basin DDN converges anyway, what matters is which wrong class.
+    """Find the minimal L2 radius by DDN towards the nearest wrong classes.
 
-    Passes an image, at most: 1 + targets x walk_steps + refined x steps, and 7 forwards for the verdict.
+    Within one basin DDN converges; the result depends on the choice of the wrong class. Passes per image, at most:
+    1 + targets x walk_steps + refined x steps, and 7 forwards to finalize.
 
     Args:
-        net: The frozen model.
+        net: Frozen model.
         images: (B,3,H,W) in [0,1].
         labels: (B,) int64.
-        noise: Directions to try where no gradient is usable.
+        noise: Source of the directions to try where no gradient is usable.
         eps_max: Largest radius.
         targets: Wrong classes walked to, the most probable first.
-        walk_steps: Passes of each walk.
+        walk_steps: Passes per walk.
         refined: Classes refined by DDN, the nearest first.
-        steps: Passes of each refinement.
+        steps: Passes per refinement.
 
     Returns:
         The finding; ``eps`` is the radius.
 
     Reference:
-        Rony et al. 2019 (arXiv 1811.09600), algorithm 1; the choice of class and the walks are ours.
+        Rony et al. 2019 (arXiv 1811.09600), algorithm 1; the choice of classes and the walks are new here.
     """
     return _search(net, images, labels, noise, [Budget(targets, walk_steps, refined, steps)], eps_max)
 
@@ -80,10 +81,11 @@ def ddn_full(
     refined: int = 3,
     steps: int = 110,
 ) -> Finding:
-    """Search as :func:`ddn` does, then on with more passes: for figures that go to print.
+    """Search as :func:`ddn` does, then continue with more passes: for figures in publications.
 
-    The candidates of :func:`ddn` at its own settings are among this search's, so that no radius is above its. Passes
-    an image, at most: those of :func:`ddn`, its walks lengthened, the other walks, refined x steps, and 7 forwards.
+    The search includes all candidates of :func:`ddn` with its defaults, so that no radius is larger than there. Passes
+    per image, at most: those of :func:`ddn`, the extension of its walks, the other walks, refined x steps, and 7
+    forwards.
     """
     return _search(net, images, labels, noise, [Budget(), Budget(targets, walk_steps, refined, steps)], eps_max)
 
@@ -91,7 +93,7 @@ def ddn_full(
 def _search(
     net: Engine, images: Tensor, labels: Tensor, noise: Noise, budgets: Sequence[Budget], eps_max: float
 ) -> Finding:
-    """Search with each budget in turn, the walks of one resumed by the next, and keep each image's best."""
+    """Search with each budget in turn and return each image's best; each budget resumes the walks of the one before."""
     everything = torch.arange(len(images), device=images.device)
     clean = net.logits(images, everything)
     rows = (status_before(clean, labels) == Status.CENSORED).nonzero()[:, 0]
@@ -135,11 +137,11 @@ def _refine(
     steps: int,
     eps_max: float,
 ) -> None:
-    """Run DDN from ``offset`` (n,3,H,W) and offer what fools to ``best``."""
+    """Run DDN from ``offset`` (n,3,H,W) and offer each perturbation that fools to ``best``."""
     if not len(rows):
         return
     radius = norms(offset)
-    radius = torch.where(radius > 0, radius, START * eps_max)  # a tie of logits: the walk had nowhere to go
+    radius = torch.where(radius > 0, radius, START * eps_max)  # tied logits: the walk did not move
     objective = margin_to(labels, targets)
     for step in range(steps):
         cosine = (1 + math.cos(math.pi * step / steps)) / 2

@@ -1,4 +1,4 @@
-"""What a model decides: one of its classes, or one of a few superclasses; a function of its logits."""
+"""Decisions between superclasses, computed from a model's logits."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,17 +13,16 @@ from harmonizer.models.logits import Caller
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision between superclasses: the one with the largest logit among its classes.
+    """A decision for the superclass that holds the largest logit.
 
-    An attack on a model that decides so looks for an image of another superclass; a change of class within the
-    superclass fools nothing.
+    An attack must make the model decide for another superclass; a change of class within the superclass does not count.
 
     Args:
-        name: For results.
-        groups: Superclass of each of the K classes, from 0.
+        name: Name of the decision in results.
+        groups: Superclass of each of the K classes, counted from 0.
 
     Raises:
-        ValueError: There are fewer than two superclasses, or one has no class.
+        ValueError: There are fewer than two superclasses, or a superclass has no class.
 
     Reference:
         Feng, Linsley et al. 2025 (ICLR Re-Align workshop), code: ``max`` over the logits of the animate and of the
@@ -47,14 +46,14 @@ class Decision:
         return torch.tensor(self.groups)
 
     def of(self, model: nn.Module) -> nn.Module:
-        """Return a model whose logits (n,G) are those of the superclasses."""
+        """Return a model with one logit per superclass, (n,G)."""
         return _Deciding(model, self)
 
     def against(self, labels: Tensor) -> Decide:
-        """Return what sets a superclass against each class of the others, for images of classes ``labels`` (B,).
+        """Return a function that merges the superclass of each label (B,) into the label's logit.
 
-        The label's logit becomes the largest of its superclass, whose other classes fall below all others. The decision
-        is the same, and an attack that aims at classes has the single ones of the other superclasses to aim at.
+        The label's logit becomes the largest of its superclass; the logits of the superclass's other classes fall below
+        all others. The decision stays the same, and a targeted attack can aim at each class of the other superclasses.
         """
         numbers = self._groups.to(labels.device)
         own = numbers == self.labels(labels)[:, None]  # (B,K)
@@ -69,10 +68,10 @@ class Decision:
         return decide
 
     def check(self, logits: Tensor) -> None:
-        """Raise a ValueError unless logits are (n,K)."""
+        """Raise a ValueError unless the logits are (n,K)."""
         if logits.ndim != 2 or logits.shape[1] != len(self.groups):
             raise ValueError(
-                f"expected logits (n,{len(self.groups)}), a class each of the decision {self.name}, "
+                f"expected logits (n,{len(self.groups)}), one per class of the decision {self.name}, "
                 f"got {tuple(logits.shape)}"
             )
 
@@ -80,20 +79,20 @@ class Decision:
         """Return the superclasses (n,) of classes (n,).
 
         Raises:
-            ValueError: A label is not among the classes.
+            ValueError: A label is out of range.
         """
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.groups):
             raise ValueError(f"expected labels of {len(self.groups)} classes, got {int(labels.max())}")
         return self._groups.to(labels.device)[labels]
 
     def classes(self, logits: Tensor, decided: Tensor) -> Tensor:
-        """Return the most probable class (n,) within the superclasses ``decided`` (n,), of logits (n,K)."""
+        """Return the most probable class (n,) within the superclasses ``decided`` (n,), from logits (n,K)."""
         own = self._groups.to(logits.device) == decided[:, None]
         return logits.masked_fill(~own, -torch.inf).argmax(1)
 
 
 class _Deciding(nn.Module):
-    """A model whose classes are superclasses."""
+    """A model with one logit per superclass."""
 
     def __init__(self, model: nn.Module, decision: Decision) -> None:
         super().__init__()
@@ -110,5 +109,5 @@ class _Deciding(nn.Module):
         logits = self._call(images, self.model)
         self._check(logits)
         best = [logits[:, members.to(logits.device)].max(1).values for members in self._members]
-        finite = logits.isfinite().all(1, keepdim=True)  # logits that are not finite decide nothing
+        finite = logits.isfinite().all(1, keepdim=True)  # non-finite logits make no decision
         return torch.where(finite, torch.stack(best, 1), torch.nan)

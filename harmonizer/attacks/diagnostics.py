@@ -1,4 +1,4 @@
-"""The gradient-masking report: can a radius of this model be trusted, or does the model hide its gradient?"""
+"""The gradient-masking report: signs that a model hides its gradient, so that its radii cannot be trusted."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,39 +16,40 @@ from harmonizer.attacks.pgd import pgd
 from harmonizer.attacks.radius import minimal_radius
 from harmonizer.attacks.result import AttackResult, Status
 
-PASSES = 500  # forward and backward passes per image, at most unless the model is masked
+PASSES = 500  # most forward and backward passes per image, unless the model is masked
 EFFORT: dict[str, Any] = {"steps": 28, "restarts": 3}  # four times pgd's steps
 RANDOM_DIRECTIONS = 4
-RANDOM_REACH = 32.0  # radii up to which random directions are followed, by factors of two from half a radius
-SILENT_SHARE = 0.1  # of images with an unusable gradient, above which a model looks masked
-RANDOM_SHARE = 0.05  # of images that noise fools within the attack's radius
-MORE_EFFORT = 0.7  # median radius ratio below which more steps and restarts should not be able to push it
-CE_RATIO = 1.5  # median radius ratio above which the cross-entropy is a bad guide
+RANDOM_REACH = 32.0  # largest multiple of the radius tried along random directions; factors of two, from a half
+# The report flags a model whose values pass these limits.
+SILENT_SHARE = 0.1  # share of images with an unusable gradient
+RANDOM_SHARE = 0.05  # share of images that noise fools within the attack's radius
+MORE_EFFORT = 0.7  # median radius ratio with more steps and restarts, below
+CE_RATIO = 1.5  # median radius ratio of margin to cross-entropy
 BF16_COSINE = 0.5
-REPEAT_DIFFERENCE = 1e-3  # of the largest centred logit
-STAGES = 3  # of equal work, roughly: the plain attack, the one by cross-entropy, and all the rest
-RESOLUTION = 1e-3  # of the margin; the radius is as coarse as the margin is
+REPEAT_DIFFERENCE = 1e-3  # in units of the largest centred logit
+RESOLUTION = 1e-3  # step of the logits in units of the margin; the radius is as coarse as the margin
+STAGES = 3  # of roughly equal work: the plain attack, the attack by cross-entropy, and the rest
 
 
 @dataclass(frozen=True)
 class GradientMaskingReport:
-    """Signs of a masked gradient, over the correctly classified images that were looked at.
+    """Signs of a masked gradient, over the correctly classified images examined.
 
     Attributes:
-        n: Images looked at.
-        silent_margin: Share whose margin has a zero or non-finite gradient.
-        silent_cross_entropy: The same of the cross-entropy; high for merely confident models, and harmless then.
-        cross_entropy_ratio: Median radius by cross-entropy over that by margin, with ``pgd``.
-        random_within: Share that a random direction fools within the attack's radius.
-        random_ratio: Median of the radius along the best random direction over the attack's radius; infinite where
-            none fooled within 32 radii.
-        effort_ratio: Median of the radius with four times the steps and three restarts over that without, by ``pgd``.
-        bf16_cosine: Median cosine of the margin's gradients in bfloat16 and in the images' precision.
+        n: Images examined.
+        silent_margin: Share of images whose margin has a zero or non-finite gradient.
+        silent_cross_entropy: The same for the cross-entropy; a high share is harmless in a confident model.
+        cross_entropy_ratio: Median ratio of the ``pgd`` radius by cross-entropy to that by margin.
+        random_within: Share of images that a random direction fools within the attack's radius.
+        random_ratio: Median ratio of the radius along the best random direction to the attack's radius; infinite where
+            no direction fooled within 32 radii.
+        effort_ratio: Median ratio of the ``pgd`` radius with four times the steps and three restarts to that without.
+        bf16_cosine: Median cosine between the margin's gradients in bfloat16 and in the images' precision.
         repeat_difference: Largest change of a logit between two passes of one input, over the largest centred logit.
-        failed: Share whose ``pgd`` attack failed: it met no usable gradient, or an answer that is not finite.
+        failed: Share of images whose ``pgd`` attack failed: no gradient was usable, or a logit was not finite.
         resolution: Median of one step of the largest logit, in the type that the model returns, over the margin.
-        masked: Whether the radii of this model should not be trusted.
-        reasons: Why, one sentence per sign; empty where there is none.
+        masked: Whether the radii of this model should be distrusted.
+        reasons: One sentence per sign; empty without any.
     """
 
     n: int
@@ -82,19 +83,19 @@ def gradient_masking_report(
     eps_max: float = 10.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> GradientMaskingReport:
-    """Look for the signs by which a model only seems robust.
+    """Check a model for signs that it only seems robust.
 
     Args:
-        model: As for :func:`harmonizer.attacks.minimal_radius`.
+        model: Model as :func:`harmonizer.attacks.minimal_radius` takes it.
         images: (B,3,H,W) in [0,1].
         labels: (B,) int64.
-        result: The attack whose radii are in question, on these images; by default a ``pgd`` run here.
-        limit: Correctly classified images to look at, the first ones; each costs at most ``PASSES`` passes, and up to
-            three times as many where the model is masked.
+        result: Result of the attack to check, on these images; None runs ``pgd``.
+        limit: Number of correctly classified images to examine, the first ones; each costs at most ``PASSES`` passes,
+            and up to three times as many where the model is masked.
         batch_size: Most images in one pass.
-        seed: Of the random directions and starts.
+        seed: Seed of the random directions and starts.
         eps_max: Largest radius.
-        progress: Called with (work done, work) now and then; the unit is an attack on one image.
+        progress: Called with (work done, total work), in units of an attack on one image.
 
     Returns:
         The report. Without a correctly classified image all numbers are NaN and ``masked`` is False.
@@ -165,7 +166,7 @@ def _random_radius(net: Engine, images: Tensor, labels: Tensor, radius: Tensor, 
         while factor <= RANDOM_REACH:
             moved = (images + per_row((factor * radius).to(images.dtype)) * direction).clamp(0, 1)
             fools = fooled(net.logits(moved, rows), labels)
-            reached = norms((moved - images).double())  # the box may have shortened it
+            reached = norms((moved - images).double())  # clipping may have shortened it
             smallest = torch.where(fools, torch.minimum(smallest, reached), smallest)
             factor *= 2
     return smallest
@@ -176,7 +177,7 @@ def _share(which: Tensor) -> float:
 
 
 def _median_ratio(a: Tensor, b: Tensor) -> float:
-    """Return the median of a / b; two radii that were both not found are alike."""
+    """Return the median of a / b; two infinite radii have ratio 1."""
     return float(torch.where(a == b, 1.0, a / b).median())
 
 
@@ -192,7 +193,7 @@ SIGNS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 )
 
 
-# Where the plain attack finds nothing for most images, and the other does: there is no radius to compare with.
+# Sentences for a ratio of 0: the plain attack finds no radius for most images.
 UNFOUND = {
     "cross_entropy_ratio": "the cross-entropy finds perturbations where the margin finds none",
     "effort_ratio": "more steps and restarts find perturbations where fewer find none",

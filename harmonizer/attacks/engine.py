@@ -1,4 +1,4 @@
-"""The model as an attack sees it: frozen, counted image by image, and fed in batches that fit the device."""
+"""The model under attack: frozen, its passes counted per image, run in batches that fit the device."""
 
 import gc
 import logging
@@ -14,21 +14,21 @@ from harmonizer.models.logits import Caller, evaluation_mode
 
 log = logging.getLogger(__name__)
 
-CPU_VALUES, CPU_ROWS = 800_000, (8, 64)  # of a pass: measured best at 32 and at 64 px (64 rows each)
+CPU_VALUES, CPU_ROWS = 800_000, (8, 64)  # per pass; 64 rows were fastest at 32 and at 64 px
 
 Objective = Callable[[Tensor, slice], Tensor]
-"""Values (n,) to ascend, from logits (n,K) and the slice of the call's rows that they belong to."""
+"""Maps logits (n,K), and their slice of the call's rows, to the values (n,) to ascend."""
 
 Decide = Callable[[Tensor, Tensor], Tensor]
-"""Logits (n,K) that decide, from a model's logits (n,K) and the images (n,) int64 that they belong to."""
+"""Maps a model's logits (n,K), and the indices (n,) int64 of their images, to the logits (n,K) that decide."""
 
 
 @contextmanager
 def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
-    """Hold the model in evaluation mode with gradients on, and everything deterministic and in full precision.
+    """Hold the model in evaluation mode with gradients on, in full precision and deterministic.
 
-    Works inside ``no_grad``, ``inference_mode`` and ``autocast``. Afterwards the mode of each submodule, the buffers,
-    the global random state and the precision flags are as before.
+    Works inside ``no_grad``, ``inference_mode`` and ``autocast``. Restores the mode of each submodule, the buffers, the
+    global random state and the precision flags.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     precision = torch.get_float32_matmul_precision()
@@ -45,7 +45,7 @@ def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
             _channels_last_weights(model) if device.type == "cpu" else nullcontext(),
             FastPath.freed_memory_kept(device),
         ):
-            torch.default_generator.manual_seed(seed)  # a model that draws noise at least repeats itself
+            torch.default_generator.manual_seed(seed)  # so that a model that draws noise is repeatable
             if cuda:
                 torch.cuda.manual_seed(seed)
             yield
@@ -60,23 +60,23 @@ def frozen(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
 class Engine:
     """Evaluate a frozen model on any number of rows, counting the passes of each image.
 
-    Rows are packed into full batches whichever images they belong to, so that finished images give their places to
-    waiting ones. When memory runs out, the batch is halved for good and the pass repeated.
+    Rows of any images are packed into full batches, so that waiting images take the places of finished ones. When
+    memory runs out, the batch is halved for good and the pass repeated.
 
     Args:
-        model: Maps images (n,3,H,W) in [0,1] to logits (n,K). An attribute ``fast`` of it, as
-            :class:`harmonizer.models.PixelModel` has, says how to run it fast.
-        images: How many images there are to count passes for.
-        device: Where the images are.
+        model: Maps images (n,3,H,W) in [0,1] to logits (n,K). Its attribute ``fast``, as that of
+            :class:`harmonizer.models.PixelModel`, is used when present.
+        images: Number of images to count passes for.
+        device: Device of the images.
         batch_size: Most rows in one pass. None takes what fits into a CPU's caches, and on other devices all rows
             while memory lasts.
         amp: Lower-precision dtype of the gradient passes, or None.
         classes: Least number of logits that the labels need.
         progress: Called with (images finished, images).
-        decide: What the logits become before an attack sees them; see :meth:`Decision.against`.
+        decide: Applied to the logits before an attack sees them; see :meth:`Decision.against`.
 
     Attributes:
-        forwards, backwards, unanswered: (images,) int64; an image's passes, and those with a logit that is not finite.
+        forwards, backwards, unanswered: (images,) int64; passes per image, and passes with a non-finite logit.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Engine:
     ) -> None:
         self._decide = decide
         self._classes = max(classes, 2)
-        self._width = self._classes  # logits of an image, once a pass has shown it
+        self._width = self._classes  # logits per image, updated by each pass
         self._progress = progress
         self.model = model
         self.call = Caller(model)
@@ -106,9 +106,9 @@ class Engine:
         self.unanswered = torch.zeros_like(self.forwards)
 
     def logits(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """Return the logits (n,K) of ``inputs`` (n,3,H,W), in full precision; ``rows`` (n,) are their images."""
+        """Return the logits (n,K) of ``inputs`` (n,3,H,W) in full precision; ``rows`` (n,) index their images."""
         if not len(inputs):
-            return inputs.new_zeros(0, self._width)  # many models cannot take an empty batch
+            return inputs.new_zeros(0, self._width)  # many models do not accept an empty batch
 
         def infer(part: slice) -> tuple[Tensor]:
             copied = inputs[part].clone(memory_format=self.layout(inputs))  # a model may change its input in place
@@ -121,7 +121,7 @@ class Engine:
     def gradient(self, inputs: Tensor, rows: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
         """Return the logits (n,K), and the gradient (n,3,H,W) of the objective with respect to ``inputs``.
 
-        Only the inputs' gradient is computed: the parameters' would cost as much again and leave traces.
+        No parameter's gradient is computed.
         """
         if not len(inputs):
             return inputs.new_zeros(0, self._width), torch.zeros_like(inputs)
@@ -135,7 +135,7 @@ class Engine:
             ):
                 logits = self._checked(self.call(leaf))
             logits = self._decided(logits.to(inputs.dtype), rows[part])
-            gradient = None  # of a model that does not use its input
+            gradient = None  # stays None for a model that does not use its input
             if logits.requires_grad:
                 (gradient,) = torch.autograd.grad(objective(logits, part).sum(), leaf, allow_unused=True)
             gradient = torch.zeros_like(leaf) if gradient is None else gradient
@@ -152,7 +152,7 @@ class Engine:
         return (logits if self.amp is None else self.logits(images, rows)), gradient
 
     def report(self, share: float) -> None:
-        """Tell the caller which share of the work is done."""
+        """Report which share of the work is done."""
         if self._progress is not None:
             self._progress(round(share * len(self.forwards)), len(self.forwards))
 
@@ -179,7 +179,7 @@ class Engine:
         return logits if self._decide is None else self._decide(logits, rows)
 
     def _seen(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Note which of the logits (n,K) of ``rows`` are not finite."""
+        """Record which of the logits (n,K) of ``rows`` are not finite."""
         self.unanswered.index_add_(0, rows, (~logits.isfinite().all(1)).long())
         return logits
 
@@ -189,14 +189,14 @@ class Engine:
     def _in_batches(self, run: Callable[[slice], tuple[Tensor, ...]], inputs: Tensor) -> list[Tensor]:
         rows = len(inputs)
         if self.batch_size is None:
-            low, high = CPU_ROWS  # a pass's activations then stay in a CPU's caches, roughly
+            low, high = CPU_ROWS  # so that the activations of a pass fit into a CPU's caches
             cached = min(max(CPU_VALUES // max(inputs[:1].numel(), 1), low), high)
             self.batch_size = cached if inputs.device.type == "cpu" else max(rows, 1)
         parts: list[tuple[Tensor, ...]] = []
         start = 0
         while start < rows:
             passes = max(1, math.ceil((rows - start) / self.batch_size))
-            stop = start + math.ceil((rows - start) / passes)  # passes of one size: a small last one is slow
+            stop = start + math.ceil((rows - start) / passes)  # equal sizes: a small last pass is slow
             try:
                 parts.append(run(slice(start, stop)))
                 start = stop
@@ -205,7 +205,7 @@ class Engine:
                 if stop - start <= 1 or not out_of_memory:
                     raise
                 self.batch_size = (stop - start) // 2
-                log.warning("out of memory with %d images at once; going on with %d", stop - start, self.batch_size)
+                log.warning("out of memory with %d images at once; continuing with %d", stop - start, self.batch_size)
             else:
                 continue
             gc.collect()  # outside the except block: the traceback holds the failed pass's tensors
@@ -216,10 +216,10 @@ class Engine:
 
 @contextmanager
 def _channels_last_weights(model: nn.Module) -> Iterator[None]:
-    """Lay out float32 weights of convolutions as the images are, and put them back afterwards.
+    """Hold the float32 weights of convolutions channels last, as the images are.
 
-    Otherwise every pass would reorder them, which costs a small batch of a large network a tenth of its time.
-    Subclasses of ``nn.Conv2d`` are left alone: they may do with their weights what works with contiguous ones only.
+    Otherwise every pass reorders them, which takes a tenth of the time of a small batch on a large network. Subclasses
+    of ``nn.Conv2d`` are skipped: they may rely on contiguous weights.
     """
     found = {module.weight for module in model.modules() if type(module) is nn.Conv2d}
     weights = [weight for weight in found if isinstance(weight, nn.Parameter) and weight.dtype == torch.float32]

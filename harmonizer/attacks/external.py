@@ -1,4 +1,4 @@
-"""Attacks of foolbox and adversarial-library, put through the same verdict, statuses and counters as ours."""
+"""Attacks of foolbox and adversarial-library, finalized and counted as the other attacks are."""
 
 import difflib
 import importlib
@@ -20,18 +20,18 @@ from harmonizer.attacks.result import Finding, Status
 
 Settings = Mapping[str, Any]
 Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""Attacks images (n,3,H,W) of labels (n,), and returns adversarial candidates of their shape."""
+"""Maps a model, images (n,3,H,W) and labels (n,) to adversarial candidates (n,3,H,W)."""
 
 
 def foolbox_attack(name: str, *, as_found: bool = False) -> Callable[..., Finding]:
-    """Return foolbox's attack class ``name``, minimising (``epsilons=None``), as an attack of ours.
+    """Return foolbox's attack class ``name``, minimising (``epsilons=None``), as an attack function.
 
     Args:
-        name: Of the class.
-        as_found: Keep its perturbations, which are else pulled back to the boundary.
+        name: Name of the class.
+        as_found: Keep foolbox's perturbations instead of pulling them back to the boundary.
 
     Raises:
-        ValueError: foolbox has no such attack, or (when it runs) the attack no such setting.
+        ValueError: foolbox has no such attack, or (when it runs) the attack has no such setting.
         ImportError: foolbox is not installed.
     """
     foolbox = _library("foolbox", "foolbox")
@@ -46,10 +46,10 @@ def foolbox_attack(name: str, *, as_found: bool = False) -> Callable[..., Findin
 
 
 def advlib_attack(name: str) -> Callable[..., Finding]:
-    """Return adversarial-library's function ``name`` as an attack of ours.
+    """Return adversarial-library's function ``name`` as an attack function.
 
     Raises:
-        ValueError: The library has no such attack, or (when it runs) the attack no such setting.
+        ValueError: The library has no such attack, or (when it runs) the attack has no such setting.
         ImportError: The library is not installed.
     """
     attack = _member(_library("adv_lib.attacks", "adv-lib"), name, "adv-lib")
@@ -74,13 +74,13 @@ def feng2025(
 ) -> Finding:
     """Run foolbox's L2FMNAttack as the 2025 paper did: for comparison only, since it ends far from the optimum.
 
-    The perturbation is foolbox's, not pulled back to the boundary. The paper attacks a decision between two
-    superclasses: give :func:`harmonizer.attacks.minimal_radius` one.
+    Foolbox's perturbation is kept, without pulling it back to the boundary. The paper attacks a decision between two
+    superclasses: pass one to :func:`harmonizer.attacks.minimal_radius`.
 
     Reference:
-        Feng, Linsley et al. 2025 (ICLR Re-Align workshop), whose code has these defaults but for ``eps_max``, which is
-        ours: theirs has no bound, and the largest mean radius of their table is 11.2. foolbox's defaults are gamma 0.05
-        and no least step. Pintor et al. 2021 (arXiv 2102.12827).
+        Feng, Linsley et al. 2025 (ICLR Re-Align workshop), whose code has these defaults except ``eps_max``: their
+        attack is unbounded, and the largest mean radius of their table is 11.2. foolbox's defaults are gamma 0.05 and
+        no least step. Pintor et al. 2021 (arXiv 2102.12827).
     """
     settings = {"steps": steps, "gamma": gamma, "min_stepsize": min_stepsize, "max_stepsize": 1.0}
     attack = foolbox_attack("L2FMNAttack", as_found=True)
@@ -88,15 +88,15 @@ def feng2025(
 
 
 class _Exposed(nn.Module):
-    """The model as a library may use it: parameters out of reach of ``backward``, passes counted.
+    """The model as a library sees it: its parameters get no gradient, and its passes are counted.
 
     Attributes:
-        unanswered: (n,) bool, which of the n images that the library attacks had logits that are not finite.
+        unanswered: (n,) bool, which of the n attacked images had a non-finite logit.
     """
 
     def __init__(self, net: Engine, images: int) -> None:
         super().__init__()
-        self._net = [net]  # in a list: not a submodule's concern
+        self._net = [net]  # in a list, so that nn.Module does not register it
         self._state = {name: value.detach() for name, value in net.model.named_parameters()}
         self.forwards = self.backwards = 0  # rows
         self.unanswered = torch.zeros(images, dtype=torch.bool, device=net.forwards.device)
@@ -108,7 +108,7 @@ class _Exposed(nn.Module):
         logits = net.call(images.clone(), lambda inputs: functional_call(net.model, self._state, (inputs,)))
         self.forwards += len(images)
         undefined = ~logits.detach().isfinite().all(1)
-        # A library may attack in batches of its own making: then nobody knows whose answers these are.
+        # A library may use batches of its own: the images of these logits are then unknown.
         self.unanswered |= undefined if len(images) == len(self.unanswered) else undefined.any()
         if logits.requires_grad:
             logits.register_hook(self._count)  # type: ignore[no-untyped-call]
@@ -121,7 +121,7 @@ class _Exposed(nn.Module):
 def _search(
     name: str, attack: Callable[..., Any], run: Callable[..., Tensor], *, as_found: bool = False
 ) -> Callable[..., Finding]:
-    """Return an attack of ours that calls ``run`` with its settings, model, images and labels."""
+    """Return an attack function that calls ``run`` with its settings, model, images and labels."""
 
     def search(
         net: Engine, images: Tensor, labels: Tensor, noise: Noise, *, eps_max: float = 10.0, **settings: object
@@ -130,15 +130,13 @@ def _search(
         for setting in settings:
             if setting not in known:
                 raise ValueError(f"expected settings of {name} among {list(known)}, got {setting!r}")
-        return _through_verdict(net, images, labels, partial(run, settings), eps_max, as_found=as_found)
+        return _finalized(net, images, labels, partial(run, settings), eps_max, as_found=as_found)
 
     return search
 
 
-def _through_verdict(
-    net: Engine, images: Tensor, labels: Tensor, run: Run, eps_max: float, *, as_found: bool
-) -> Finding:
-    """Run a library's attack; ``as_found`` keeps its perturbations, which are else pulled back to the boundary."""
+def _finalized(net: Engine, images: Tensor, labels: Tensor, run: Run, eps_max: float, *, as_found: bool) -> Finding:
+    """Run a library's attack and finalize its perturbations; ``as_found`` keeps them as they are."""
     everything = torch.arange(len(images), device=images.device)
     clean, gradient = net.start(images, everything, margin_of(labels))
     best, attacked = Best(images, labels, clean), images.clone()
@@ -148,7 +146,7 @@ def _through_verdict(
             continue
         exposed = _Exposed(net, len(rows))
         found = run(exposed, images[rows].contiguous(), labels[rows]).detach().to(images.dtype)
-        # Libraries attack in batches of their own making: an image's passes are the batch's mean, rounded up.
+        # Libraries use batches of their own: each image is assigned the mean number of passes, rounded up.
         net.forwards[rows] += -(-exposed.forwards // len(rows))
         net.backwards[rows] += -(-exposed.backwards // len(rows))
         finite = found.flatten(1).isfinite().all(1)
@@ -163,7 +161,7 @@ def _through_verdict(
 def _as_found(
     net: Engine, images: Tensor, labels: Tensor, attacked: Tensor, correct: Tensor, finding: Finding
 ) -> Finding:
-    """Put the library's images (B,3,H,W) in place of a finding's, where those fool; ``correct`` rows were attacked."""
+    """Replace a finding's images by the library's (B,3,H,W) where those fool; ``correct`` rows were attacked."""
     logits = net.logits(attacked[correct], correct)
     length = norms((attacked - images).double())
     fools = torch.zeros_like(labels, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The verdict, common to all attacks: does this image fool the model, in full precision, alone or in any batch?"""
+"""The final decision, common to all attacks: whether an image fools the model in full precision, in any batch."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ from harmonizer.attacks.engine import Engine
 from harmonizer.attacks.l2 import norms, per_row
 from harmonizer.attacks.result import Finding, Status
 
-ROUNDING = 64  # steps of the largest centred logit by which a wrong class must lead; kernels differ by fewer
-RULED_OUT = 1e4  # times as far below the best class as the third best one
-EXTENSIONS = (1.005, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0)  # of a perturbation that fools in lower precision only
-SEARCHES = 6  # forward passes on the line; regula falsi needs fewer than bisection, whose 8 leave 0.4 %
+ROUNDING = 64  # a wrong class must lead by this many float steps of the largest centred logit; kernels differ by fewer
+RULED_OUT = 1e4  # a class this many times as far below the best class as the third best is ruled out
+EXTENSIONS = (1.005, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0)  # factors for perturbations that fool in lower precision only
+SEARCHES = 6  # forward passes on the line; 8 of bisection leave an error of 0.4 %
 
 
 def scale(logits: Tensor) -> Tensor:
-    """Return the largest logit (n,) of (n,K) less their mean, by which rounding is judged.
+    """Return the largest centred logit (n,) of (n,K), the scale of rounding errors.
 
-    Probabilities do not depend on what is added to all logits.
-    Classes that are ruled out by a huge negative constant do not count: rounding there does not move the others.
+    The logits are centred because probabilities do not depend on a constant added to all of them. Classes ruled out by
+    a huge negative constant do not count: their rounding does not affect the others.
     """
     best = logits.topk(min(3, logits.shape[1]), 1).values
     spread = best[:, :1] - best[:, -1:]
@@ -29,15 +29,15 @@ def scale(logits: Tensor) -> Tensor:
 
 
 def misclassification_margin(logits: Tensor, labels: Tensor, clean_scale: Tensor) -> Tensor:
-    """Return by how much (n,) the best wrong class leads the label, less what rounding can take back.
+    """Return the lead (n,) of the best wrong class over the label, less the largest effect of rounding.
 
-    Positive: the model is fooled, and stays so when another batch size changes the last digits. NaN for logits that
-    are not finite. A constant that is added to all logits changes nothing.
+    Where it is positive, the model is fooled whatever the batch size. NaN for non-finite logits. A constant added to
+    all logits changes nothing.
 
     Args:
         logits: (n,K).
         labels: (n,) int64.
-        clean_scale: (n,), the :func:`scale` of the clean images' logits: where two classes are all, that of a tie is 0.
+        clean_scale: (n,), :func:`scale` of the clean images' logits; with two classes, the scale of a tie is 0.
     """
     true = logits.gather(1, labels[:, None])[:, 0]
     wrong = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
@@ -46,23 +46,23 @@ def misclassification_margin(logits: Tensor, labels: Tensor, clean_scale: Tensor
 
 
 def fooled(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return which logits (n,K) are finite and answer another class than the label, (n,) bool."""
+    """Return which logits (n,K) are finite and predict another class than the label, (n,) bool."""
     return logits.isfinite().all(1) & (logits.argmax(1) != labels)
 
 
 def status_before(clean: Tensor, labels: Tensor) -> Tensor:
-    """Return the status (n,) of images before the attack from their logits (n,K): ``CENSORED`` until they fool."""
+    """Return the status (n,) of images before the attack, from their logits (n,K); ``CENSORED`` where correct."""
     status = torch.where(clean.argmax(1) == labels, int(Status.CENSORED), int(Status.WRONG))
     return torch.where(clean.isfinite().all(1), status, int(Status.FAILED))
 
 
 def fail_unanswered(net: Engine, status: Tensor) -> None:
-    """Turn censored images for which the model once gave logits that are not finite into failed ones, in place."""
+    """Mark censored images as failed where a logit was ever non-finite, in place."""
     status[(status == Status.CENSORED) & (net.unanswered > 0)] = int(Status.FAILED)
 
 
 class Best:
-    """The shortest perturbation that fools the model, image by image, as the passes of an attack come by.
+    """The shortest perturbation of each image that has fooled the model so far.
 
     Args:
         images: (B,3,H,W).
@@ -77,7 +77,7 @@ class Best:
         self.radius = torch.full_like(labels, torch.inf, dtype=images.dtype)
 
     def offer(self, rows: Tensor, offset: Tensor, logits: Tensor) -> Tensor:
-        """Keep the offsets (n,3,H,W) of ``rows`` (n, no row twice) that fool and are the shortest; say which fool."""
+        """Keep each offset (n,3,H,W) of ``rows`` (n distinct) that fools and is the shortest; return which fool."""
         fools = misclassification_margin(logits, self.labels[rows], self._clean_scale[rows]) > 0
         radius = norms(offset)
         better = fools & (radius < self.radius[rows])
@@ -95,17 +95,17 @@ def finalize(
     had_gradient: Tensor,
     eps_max: float,
 ) -> Finding:
-    """Pull each perturbation back to the boundary along its line, decide in full precision, and give the statuses.
+    """Pull each perturbation back to the boundary along its line, decide in full precision, and assign the statuses.
 
     Args:
-        net: The frozen model.
+        net: Frozen model.
         images: (B,3,H,W) in [0,1].
         labels: (B,) int64.
         clean: (B,K) logits of the images, in full precision.
-        bests: The attack's candidates, which may have been found in lower precision. Each is pulled back by itself:
-            the longer of two may end nearer.
+        bests: Candidates of the attack, possibly found in lower precision. Each is pulled back separately: the longer
+            of two may end nearer.
         had_gradient: (B,) bool, whether any gradient was finite and not zero.
-        eps_max: Largest radius that counts.
+        eps_max: Largest radius of a found image.
 
     Returns:
         The finding, whose ``eps`` is the radius.
@@ -135,9 +135,9 @@ def finalize(
 def _shorten(
     net: Engine, images: Tensor, labels: Tensor, clean: Tensor, offset: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Search the line through the perturbation for its shortest fooling point: images, answers, and whether they fool.
+    """Return the shortest fooling points on the lines of the perturbations, their predictions, and which fool.
 
-    Regula falsi with the Illinois rule (an end that stays twice has its value halved): superlinear where the lead is
+    Regula falsi with the Illinois rule (an end that stays twice has its value halved): superlinear where the margin is
     smooth, and never outside the bracket.
     """
 
@@ -174,16 +174,16 @@ def _shorten(
 
 
 def is_constant(net: Engine, images: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
-    """Say for which of ``rows`` (n,) the model answers black, white and noise exactly as it answers the image.
+    """Return whether the logits of black, white and noise equal those of the image, for each of ``rows`` (n,).
 
-    A zero gradient has two causes. A model that ignores its input cannot be fooled, and its radius is censored; one
-    that only hides its gradient can be, and the attack failed.
+    A zero gradient has two causes. A model that ignores its input cannot be fooled: the radius is censored. A model
+    that only hides its gradient can be fooled: the attack failed.
 
     Args:
-        net: The frozen model.
-        images: (n,3,H,W) the clean images of ``rows``.
-        logits: (n,K) their logits.
-        rows: (n,) int64.
+        net: Frozen model.
+        images: (n,3,H,W) clean images of ``rows``.
+        logits: (n,K) logits of these images.
+        rows: (n,) int64 indices of the images.
 
     Returns:
         (n,) bool.

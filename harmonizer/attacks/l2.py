@@ -1,11 +1,11 @@
-"""L2 geometry of batches of images: norms, steps and projections, one row an image."""
+"""L2 geometry of batches of images: norms, steps and projections, one row per image."""
 
 import torch
 from torch import Tensor
 
 
 def rows_of(vectors: Tensor) -> Tensor:
-    """Return ``vectors`` (n,...) as (n,values), each row in the order in which it lies in memory."""
+    """Return ``vectors`` (n,...) as (n,values), each row in memory order."""
     if vectors.ndim == 4 and vectors.is_contiguous(memory_format=torch.channels_last):
         vectors = vectors.permute(0, 2, 3, 1)
     return vectors.flatten(1)
@@ -23,17 +23,17 @@ def per_row(values: Tensor) -> Tensor:
 
 
 def largest(vectors: Tensor) -> Tensor:
-    """Return the largest absolute entry (n,) of each row of ``vectors`` (n,...); NaN where there is one."""
+    """Return the largest absolute entry (n,) of each row of ``vectors`` (n,...); NaN for a row with a NaN."""
     return rows_of(vectors).abs().amax(1)
 
 
 def is_usable(gradients: Tensor) -> Tensor:
-    """Say which gradients (n,...) are finite and not zero, (n,) bool."""
+    """Return which gradients (n,...) are finite and not zero, (n,) bool."""
     return _is_length(largest(gradients))
 
 
 def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each row at norm 1, and which rows (n,) are usable; the others become zero."""
+    """Return each row scaled to norm 1, and which rows (n,) are usable; the others become zero."""
     scale = largest(vectors)
     usable = _is_length(scale)
     # Scale by the largest entry first: squares of tiny gradients underflow.
@@ -69,6 +69,6 @@ def to_ball(images: Tensor, offset: Tensor, radius: Tensor) -> Tensor:
 
 
 def in_ball(normal: Tensor) -> Tensor:
-    """Shorten Gaussian noise (n,3,H,W) to points in the unit ball; the first number of each decides how far."""
+    """Scale Gaussian noise (n,3,H,W) to points in the unit ball; the first value of each sets its length."""
     share = torch.special.ndtr(normal.flatten(1)[:, 0])
     return per_row(share) * unit(normal)[0]

@@ -1,4 +1,4 @@
-"""Sequential linearisation: walk to the point of a decision boundary that is nearest to the image, inside the box."""
+"""Sequential linearisation: walk to the point of a decision boundary nearest to the image, within [0,1]."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from harmonizer.attacks.engine import Engine
 from harmonizer.attacks.l2 import is_usable, largest, norms, per_row, rows_of
 from harmonizer.attacks.objectives import margin_to
 
-DAMPING = 0.6  # share of the way to the linearised solution; whole steps oscillate between a ReLU network's facets
-MEMORY = 0.6  # weight of the earlier gradients, which averages over facets; both chosen on benchmark images
-OVERSHOOT = 0.01  # aim this share of the way behind the boundary, to end on its far side
-NEWTON_STEPS = 6  # of the multiplier; exact once the set of clipped pixels is right
+DAMPING = 0.6  # share of the way to the linearised solution; full steps oscillate between a ReLU network's facets
+MEMORY = 0.6  # weight of the earlier gradients, to average over facets; both chosen on benchmark images
+OVERSHOOT = 0.01  # relative distance behind the boundary to aim at, to end on its far side
+NEWTON_STEPS = 6  # for the multiplier; exact once the set of clipped pixels is right
 
 
 def nearest_on_plane(images: Tensor, normal: Tensor, level: Tensor) -> Tensor:
     """Solve for the shortest offset d with <normal, d> = level and images + d in [0,1].
 
-    The solution is the normal times a multiplier, clipped to the box; the multiplier is found by Newton's method.
-    Where the box leaves no solution, the offset goes as far as the box allows.
+    The solution is the normal times a multiplier, clipped to the box; Newton's method finds the multiplier. Where the
+    box has no solution, the offset goes as far as the box allows.
 
     Args:
         images: (n,3,H,W) in [0,1].
@@ -44,16 +44,16 @@ def nearest_on_plane(images: Tensor, normal: Tensor, level: Tensor) -> Tensor:
 
 
 class Walk:
-    """Approach the nearest point where the logit of ``targets`` reaches that of ``labels``, in any number of goes.
+    """Approach the nearest point where the logit of ``targets`` reaches that of ``labels``; can be resumed.
 
-    Each step replaces the margin by its linearisation (with the recent steps' gradients averaged), solves that
-    problem exactly, box included, and goes part of the way to the solution.
+    Each step linearises the margin (with the gradients of recent steps averaged), solves the linear problem exactly
+    within the box, and goes part of the way to the solution.
 
     Args:
         images: (n,3,H,W) in [0,1].
         labels: (n,) int64.
         targets: (n,) int64, other classes.
-        rows: (n,) int64, the images' places in the call.
+        rows: (n,) int64, indices of the images in the call.
 
     Attributes:
         offset: (n,3,H,W), near the boundary on either side.
@@ -73,7 +73,7 @@ class Walk:
         self._steps = 0
 
     def go(self, net: Engine, *, steps: int, eps_max: float) -> None:
-        """Walk on, up to ``steps`` passes since the start, and no further than ``eps_max``."""
+        """Continue the walk up to ``steps`` passes since the start, and up to ``eps_max`` from the image."""
         for step in range(self._steps, steps if len(self._rows) else 0):
             self._step(net, first=step == 0, eps_max=eps_max)
         self._steps = max(self._steps, steps)

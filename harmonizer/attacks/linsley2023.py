@@ -1,4 +1,4 @@
-"""The attack of the 2023 paper, exactly: three projected steps on the sphere, and a bisection of its radius."""
+"""The attack of the 2023 paper: three projected steps on the sphere, and a bisection of its radius."""
 
 from collections.abc import Callable
 
@@ -15,32 +15,32 @@ from harmonizer.attacks.result import Finding, Status
 STEPS = 3
 STEP_LENGTH = 0.5  # in pixel units
 EPS_MAX = 10.0
-EPS_SPLIT = 1.0  # fooled at this radius: bisect finely below it; else coarsely above it
+EPS_SPLIT = 1.0  # where it fools, bisect finely below it; otherwise coarsely above it
 EPS_MIN = 0.001
 FINE, COARSE = 0.01, 0.1  # bracket widths at which the two bisections stop
 
 Placement = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Where a step ends, from the images, the images moved by the gradient, both (n,3,H,W), and the radius (n,).
+"""Maps the images and the images after a gradient step, both (n,3,H,W), and the radius (n,) to the step's end.
 
-It may overwrite the second.
+It may overwrite its second argument.
 """
 
 
 def linsley2023(net: Engine, images: Tensor, labels: Tensor, noise: Noise) -> Finding:
     """Bisect the radius of a three-step attack that projects onto the sphere, as the 2023 notebook did.
 
-    The steps at different radii share the clean forward and the gradient at the image; unfinished images, whatever
-    their radius, fill the batch. Passes an image: 28 forward and 19 backward when found, 4 and 3 when censored, 1 and
-    1 when wrong.
+    The attacks at different radii share the clean forward and the gradient at the image, and unfinished images of any
+    radius share batches. Passes per image: 28 forward and 19 backward when found, 4 and 3 when censored, 1 and 1 when
+    wrong.
 
     Args:
-        net: The frozen model.
+        net: Frozen model.
         images: (B,3,H,W) in [0,1].
         labels: (B,) int64.
         noise: Unused: the protocol starts at the image.
 
     Returns:
-        The finding; ``eps`` is the smallest radius tried that fooled the model.
+        The finding; ``eps`` is the smallest radius that fooled the model among those tried.
 
     Reference:
         Linsley et al. 2023 (arXiv 2306.03229), section 3, as corrected by its authors on 28 June 2023.
@@ -49,7 +49,7 @@ def linsley2023(net: Engine, images: Tensor, labels: Tensor, noise: Noise) -> Fi
 
 
 def bisect(net: Engine, images: Tensor, labels: Tensor, place: Placement) -> Finding:
-    """Bisect the radius of three steps that ``place`` ends; otherwise as :func:`linsley2023`."""
+    """Bisect as :func:`linsley2023` does, with ``place`` in place of the projection."""
     everything = torch.arange(len(images), device=images.device)
     clean_logits, gradient = net.start(images, everything, cross_entropy_of(labels))
     first_step, usable = unit(gradient)
@@ -67,7 +67,7 @@ def bisect(net: Engine, images: Tensor, labels: Tensor, place: Placement) -> Fin
     active = ((status == Status.CENSORED) & usable).nonzero()[:, 0]
     while len(active):
         radius = eps[active]
-        everyone = len(active) == len(images)  # as most times; without copies then
+        everyone = len(active) == len(images)  # the usual case, which needs no copies
         some = (images, labels, first_step) if everyone else (images[active], labels[active], first_step[active])
         moved, logits = _attack(net, place, *some, radius, active)
         fools = fooled(logits, labels[active])

@@ -1,7 +1,7 @@
-"""The attack of the 2023 paper with the defects that its published figures rest on: to replay them, never to measure.
+"""The attack of the 2023 paper with the defects behind its published figures: for replays, not for measurements.
 
-What each defect changes is in docs/methods.md; ``python -m harmonizer.report --replay`` shows it. Use ``linsley2023``,
-which its authors corrected on 28 June 2023, or ``ddn``.
+docs/methods.md explains the effect of each defect, and ``python -m harmonizer.report --replay`` shows it. To measure,
+use ``linsley2023``, which its authors corrected on 28 June 2023, or ``ddn``.
 """
 
 import torch
@@ -29,24 +29,25 @@ def linsley2023_as_published(
 ) -> Finding:
     """Run the attack as it was before 28 June 2023: norms may reach 3 x (0.5 + eps), 31.5 for eps 10.
 
-    Each of the three steps **adds** eps along the offset, where the correct one projects onto the sphere of radius
-    eps. The images are rescaled as the published pipelines did, and the radius is the norm in those units;
+    Each of the three steps **adds** eps along the offset, where the correct step projects onto the sphere of radius
+    eps. The images are rescaled as in the published pipelines, and the radius is the norm in those units;
     ``adversarial`` is the image plus that perturbation, and may leave [0,1] when the units are not pixels.
 
-    An image that runs into a zero gradient became NaN, whose answer, class 0, counted as fooled at the smallest eps. It
-    is ``failed`` here; :func:`harmonizer.statistics.as_published_summary` counts it the published way.
+    With a zero gradient, the published attack made a NaN image, whose prediction, class 0, counted as fooled at the
+    smallest eps. Such an image is ``failed`` here; :func:`harmonizer.statistics.as_published_summary` counts it the
+    published way.
 
     Args:
-        net: The frozen model. Where it has ``mean`` and ``std``, as :class:`harmonizer.models.PixelModel` has, the
-            network inside gets the rescaled images as they are.
+        net: Frozen model. Where it has ``mean`` and ``std``, as :class:`harmonizer.models.PixelModel` has, its network
+            gets the rescaled images without further normalisation.
         images: (B,3,H,W) in [0,1]: the mini-batch.
         labels: (B,) int64.
         noise: Unused.
         scaling: ``"minmax"``, scaled over the mini-batch to [0,1] and fed without mean and std (timm models): an
-            image's result then depends on its neighbours; ``"standardized"``, in units of mean and std (the harmonized
+            image's result then depends on its mini-batch; ``"standardized"``, in units of mean and std (the harmonized
             TensorFlow models).
-        never_fooled: How the summary's mean takes images that were never fooled: ``"dropped"`` (timm models) or
-            ``"counted"`` at 10 (the harmonized TensorFlow models). Changes nothing in the attack.
+        never_fooled: How the summary's mean treats images that were never fooled: ``"dropped"`` (timm models) or
+            ``"counted"`` at 10 (the harmonized TensorFlow models). Does not change the attack.
 
     Returns:
         The finding.
@@ -86,20 +87,20 @@ def linsley2023_as_published(
 
 
 class _Fed(nn.Module):
-    """A pixel-space model whose own normalisation is undone: its network gets what is fed."""
+    """A pixel-space model with its normalisation undone."""
 
     def __init__(self, model: nn.Module, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.model, self.mean, self.std = model, mean, std
 
     def forward(self, fed: Tensor) -> Tensor:
-        """Map what the network itself gets (n,3,H,W) to logits (n,K)."""
+        """Map inputs of the network itself (n,3,H,W) to logits (n,K)."""
         logits: Tensor = self.model(fed * self.std + self.mean)
         return logits
 
 
 class _Published(Engine):
-    """The network, remembering which images met a zero gradient.
+    """An engine that records which images had a zero gradient.
 
     Attributes:
         blank: (B,) bool.
@@ -112,7 +113,7 @@ class _Published(Engine):
         self.blank = torch.zeros_like(net.forwards, dtype=torch.bool)
 
     def gradient(self, inputs: Tensor, rows: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
-        """Do as :meth:`Engine.gradient`."""
+        """Return what :meth:`Engine.gradient` returns."""
         logits, gradient = super().gradient(inputs, rows, objective)
         self.blank[rows[~is_usable(gradient)]] = True
         return logits, gradient

@@ -1,4 +1,4 @@
-"""Random numbers that belong to an image, not to its place in a batch."""
+"""Random numbers that depend on the image, not on its position in a batch."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ class Noise:
 
     Args:
         images: (B,3,H,W).
-        keys: B sample keys that seed the generators, or None to seed them with the images' contents.
-        seed: Changes all draws.
+        keys: B sample keys that seed the generators; None seeds them with the images' contents.
+        seed: Seed of all draws.
     """
 
     def __init__(self, images: Tensor, keys: Sequence[str] | None, seed: int) -> None:
@@ -22,13 +22,13 @@ class Noise:
         self._seed = seed
 
     def normal(self, rows: Tensor, purpose: str) -> Tensor:
-        """Return standard normal noise (n,3,H,W) for ``rows`` (n,), the same whenever the purpose is the same."""
+        """Return standard normal noise (n,3,H,W) for ``rows`` (n,), determined by the purpose."""
         shape, dtype = self._images.shape[1:], self._images.dtype
         draws = [torch.randn(shape, generator=self._generator(row, purpose), dtype=dtype) for row in rows.tolist()]
         return torch.stack(draws).to(self._images.device) if draws else self._images[:0]
 
     def uniform(self, purpose: str, shape: Sequence[int] = (1,)) -> Tensor:
-        """Return uniform noise in [0,1) for all images, (B,*shape), the same whenever the purpose is the same."""
+        """Return uniform noise in [0,1) for all images, (B,*shape), determined by the purpose."""
         generators = [self._generator(row, purpose) for row in range(len(self._images))]
         draws = [torch.rand(tuple(shape), generator=own, dtype=self._images.dtype) for own in generators]
         return torch.stack(draws).to(self._images.device)

@@ -1,7 +1,7 @@
-"""What attacks climb: functions of logits (n,K) that are large where the model is wrong.
+"""Objectives that attacks maximise: functions of logits (n,K) that are large where the model is wrong.
 
-The gradient of the cross-entropy vanishes in float32 when a model is confident; that of a margin does not, whatever
-the scale of the logits. Only the published protocol climbs the cross-entropy.
+The gradient of the cross-entropy vanishes in float32 when a model is confident; the gradient of a margin does not, at
+any scale of the logits. Only the published protocol uses the cross-entropy by default.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Projected gradient descent in the L2 ball, with the radius of each image bisected: the cheap attack of training."""
+"""Projected gradient descent in the L2 ball, with the radius of each image bisected: the cheap attack for training."""
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ from harmonizer.attacks.noise import Noise
 from harmonizer.attacks.objectives import OBJECTIVES, margin_of
 from harmonizer.attacks.result import Finding, Status
 
-REACH = 2.5  # the steps' lengths add up to this many radii; Madry et al. 2018
-FIRST_GUESS = 2.0  # times the linearised distance to the boundary
-GROWTH = 4.0  # of the radius until it first fools
+REACH = 2.5  # total length of the steps, in radii; Madry et al. 2018
+FIRST_GUESS = 2.0  # first radius, in units of the linearised distance to the boundary
+GROWTH = 4.0  # factor of the radius until it first fools
 
 
 def pgd(
@@ -31,22 +31,22 @@ def pgd(
 ) -> Finding:
     """Bisect the radius of an L2 PGD attack, image by image.
 
-    The first radius is twice the linearised distance; it grows until it fools (or reaches ``eps_max``), then the
-    bracket is halved until its relative width is ``tolerance``. An attack stops at the first step that fools, and
-    the bracket closes at the norm it had. Passes an image, at most: 1 + rounds x restarts x steps forward, as many
-    backward, and 7 forward for the verdict.
+    The first radius is twice the linearised distance. It grows until it fools or reaches ``eps_max``; then the bracket
+    is halved until its relative width is ``tolerance``. An attack stops at the first step that fools, whose norm
+    becomes the upper end of the bracket. Passes per image, at most: 1 + rounds x restarts x steps forward, as many
+    backward, and 7 forward to finalize.
 
     Args:
-        net: The frozen model.
+        net: Frozen model.
         images: (B,3,H,W) in [0,1].
         labels: (B,) int64.
-        noise: Starting points of the second restart and later.
+        noise: Source of the starting points of the second restart and later.
         known: Radii (B,) at which another attack fooled the model, infinite where it did not. The first radius tried is
-            just below, or ``eps_max``: where nothing shorter exists, that is all. No setting of a user's.
+            just below, or ``eps_max``; where it does not fool, the search ends. Not a user setting.
         eps_max: Largest radius.
-        steps: Of one attack.
-        rounds: Radii tried, at most.
-        restarts: Attacks at one radius: the first starts at the image, the others anywhere in the ball.
+        steps: Steps per attack.
+        rounds: Most radii tried.
+        restarts: Attacks per radius: the first starts at the image, the others at a random point of the ball.
         tolerance: Relative width of the bracket at which to stop.
         objective: ``"margin"``, or ``"cross_entropy"``, whose gradient vanishes where the model is confident.
 
@@ -63,7 +63,7 @@ def pgd(
     clean, gradient = net.start(images, everything, climb)
     uphill, had_gradient = unit(gradient)
     slope = rows_of(uphill * torch.where(per_row(had_gradient), gradient, 0.0)).sum(1)
-    # The cross-entropy's slope says little of the distance; its guess is corrected by the rounds that follow.
+    # The slope of the cross-entropy is a poor guess of the distance; later rounds correct it.
     distance = -margin_of(labels)(clean, slice(None)) / torch.where(had_gradient, slope, 1.0)
     guess = torch.where(had_gradient & distance.isfinite(), FIRST_GUESS * distance, eps_max).clamp(max=eps_max)
     guess = guess if rounds > 1 else torch.full_like(guess, eps_max)

@@ -1,4 +1,4 @@
-"""The one entry point: the smallest perturbation that changes a model's answer, image by image."""
+"""The entry point to all attacks: the smallest perturbation of each image that changes a model's prediction."""
 
 import difflib
 import inspect
@@ -20,7 +20,7 @@ from harmonizer.attacks.result import AttackResult, Finding, Status
 from harmonizer.models.logits import Caller
 
 Attack = Callable[..., Finding]
-"""Called with (net, images, labels, noise) and, by keyword, its settings."""
+"""Maps (net, images, labels, noise), and its settings by keyword, to a finding."""
 
 ATTACKS: Mapping[str, Attack] = {
     "linsley2023": linsley2023,
@@ -30,7 +30,7 @@ ATTACKS: Mapping[str, Attack] = {
     "ddn_full": ddn_full,
     "feng2025": feng2025,
 }
-KINDS = {int: "a whole number", float: "a number", str: "text"}  # of settings, by their defaults
+KINDS = {int: "a whole number", float: "a number", str: "text"}  # kinds of settings, by the type of the default
 LIBRARIES: Mapping[str, Callable[[str], Attack]] = {"foolbox": foolbox_attack, "advlib": advlib_attack}
 
 
@@ -50,37 +50,36 @@ def minimal_radius(
 ) -> AttackResult:
     """Find the smallest L2 perturbation of each image that makes the model misclassify it.
 
-    The model is attacked as it is given, in evaluation mode, in full precision but for ``amp``; its modes, gradients,
-    buffers and the global random state are untouched afterwards. Works under ``no_grad`` and ``inference_mode``. An
-    image's result does not depend on the other images of the call or on ``batch_size``, up to the rounding of the
-    device's kernels.
+    The model is attacked in evaluation mode and in full precision, except for ``amp``; its modes, gradients and
+    buffers and the global random state are restored. Works under ``no_grad`` and ``inference_mode``. An image's result
+    does not depend on the other images of the call or on ``batch_size``, up to the rounding of the device's kernels.
 
     Args:
-        model: Maps images (n,3,H,W) in [0,1] to logits (n,K), or to something that holds them as
-            :func:`harmonizer.models.logits.as_logits` says; its normalisation is inside it. Not wrapped by DDP. It gets
-            the images in its own type, with a logged warning, when it is float64 and they are not, or the reverse.
+        model: Maps images (n,3,H,W) in [0,1] to logits (n,K), or to an output that
+            :func:`harmonizer.models.logits.as_logits` accepts; includes its normalisation. Not wrapped by DDP. When
+            only one of model and images is float64, the images are converted, with a logged warning.
         images: (B,3,H,W) float32 or float64 in [0,1], on the model's device.
         labels: (B,) int64 in [0,K).
         attack: ``"linsley2023"``, ``"pgd"``, ``"ddn"``, ``"ddn_full"``, ``"feng2025"``, or ``"foolbox:NAME"`` and
             ``"advlib:NAME"`` for the attacks of those libraries; ``"linsley2023_as_published"`` has the known defects
             of the published figures, for replays only.
-        decision: Between superclasses, one of which the attack has to leave; None is between the classes. The paper's
-            own for ``"feng2025"`` is between animate and inanimate classes.
-        keys: B sample keys that seed each image's random numbers; without them its contents do.
-        batch_size: Most images in one pass; None lets the device decide. It is halved, with a logged warning,
-            whenever memory runs out.
-        progress: Called with (images finished, B) now and then.
-        seed: Of all random numbers.
+        decision: Decision between superclasses to attack; None attacks that between the classes. The paper of
+            ``"feng2025"`` decides between animate and inanimate classes.
+        keys: B sample keys that seed each image's random numbers; None seeds them with the images' contents.
+        batch_size: Most images in one pass; None chooses by device. Halved, with a logged warning, when memory runs
+            out.
+        progress: Called with (images finished, B).
+        seed: Seed of all random numbers.
         amp: Lower-precision dtype for the gradients, such as ``torch.bfloat16``. Whether an image fools the model is
             always decided in full precision.
-        **settings: The attack's keywords, such as ``eps_max``.
+        **settings: Keywords of the attack, such as ``eps_max``.
 
     Returns:
-        One row an image.
+        One row per image.
 
     Raises:
-        TypeError: The model is no module, or returns no logits.
-        ValueError: Attack or setting unknown, tensors that do not fit, or a model that is not exact: bfloat16 or half.
+        TypeError: The model is not a module, or does not return logits.
+        ValueError: An attack or setting is unknown, the tensors do not fit, or the model is in bfloat16 or half.
         ImportError: The attack's library is not installed.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2, bias=False)).double()
@@ -94,7 +93,7 @@ def minimal_radius(
     search = _find(attack)
     _check_settings(attack, search, settings)
     _check_tensors(images, labels, keys, batch_size)
-    whole = attack not in ATTACKS or search is feng2025  # a library's attack sees a model, not an engine
+    whole = attack not in ATTACKS or search is feng2025  # a library attacks a model, not an engine
     decide = None
     if decision is not None and whole:
         classes = Caller(model)
@@ -114,7 +113,7 @@ def minimal_radius(
             progress=progress,
             decide=decide,
         )
-        # An ordinary tensor, also of an inference one.
+        # A copy that is no inference tensor.
         clean = images.detach().clone(memory_format=net.layout(images))
         finding = search(net, clean, labels.clone(), Noise(clean, keys, seed), **settings)
         net.report(1.0)
@@ -140,10 +139,10 @@ def minimal_radius(
 
 
 def check_attack(attack: str, settings: Mapping[str, object]) -> None:
-    """Raise what :func:`minimal_radius` would raise for this name and these settings, before there are images.
+    """Check an attack's name and settings as :func:`minimal_radius` does, before there are images.
 
     Raises:
-        ValueError: Attack or setting unknown. The settings of a library's attack are checked when it runs.
+        ValueError: The attack or a setting is unknown. The settings of a library's attack are checked when it runs.
         ImportError: The attack's library is not installed.
     """
     _check_settings(attack, _find(attack), settings)
@@ -164,7 +163,7 @@ def _check_settings(attack: str, search: Attack, settings: Mapping[str, object])
     parameters = inspect.signature(search).parameters
     known = [name for name, each in parameters.items() if each.kind is inspect.Parameter.KEYWORD_ONLY]
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return  # a library's attack knows its own
+        return  # checked when the library's attack runs
     for name, value in settings.items():
         if name not in known:
             raise ValueError(f"expected settings of {attack} among {known}, got {name!r}")
@@ -194,4 +193,4 @@ def _check_tensors(images: Tensor, labels: Tensor, keys: Sequence[str] | None, b
     if bool((labels < 0).any()):
         raise ValueError(f"expected labels in [0,K), got {int(labels.min())}")
     if keys is not None and len(keys) != len(images):
-        raise ValueError(f"expected one key an image, got {len(keys)} keys for {len(images)} images")
+        raise ValueError(f"expected one key per image, got {len(keys)} keys for {len(images)} images")

@@ -1,18 +1,17 @@
-"""What an attack reports: one row an image, every image in exactly one status."""
+"""Results of an attack: one row per image, each with exactly one status."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from harmonizer.statistics.status import Status as Status  # the name that attacks know it by
+from harmonizer.statistics.status import Status as Status  # re-exported
 
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Smallest adversarial perturbations found, one row an image, on the images' device.
+    """Smallest adversarial perturbations found, one row per image, on the images' device.
 
-    A radius that was not measured is NaN: only ``status`` says what the row means, so that no average can swallow a
-    censored or misclassified image unnoticed.
+    A radius that was not measured is NaN, so that no average includes a censored or misclassified image unnoticed.
 
     Attributes:
         status: (B,) int64, values of :class:`harmonizer.attacks.Status`.
@@ -20,12 +19,12 @@ class AttackResult:
             report the radius. NaN unless found.
         l2: (B,) float64; L2 norm of ``adversarial - images``, recomputed in float64. NaN unless found.
         linf: (B,) float64; largest absolute difference, likewise.
-        prediction: (B,) int64; the class of ``adversarial``; without an adversarial, of the clean image.
+        prediction: (B,) int64; the predicted class of ``adversarial``, or of the clean image unless found.
         adversarial: (B,3,H,W) in the images' dtype and in [0,1]; the clean image unless found.
         forwards: (B,) int64; forward passes that the image took part in.
         backwards: (B,) int64; backward passes likewise.
-        attack: The attack's name: scores of different attacks are not comparable.
-        eps_max: Largest radius searched; a censored image's radius is above it, as far as the attack can tell.
+        attack: Name of the attack; scores of different attacks are not comparable.
+        eps_max: Largest radius searched; no smaller perturbation of a censored image was found.
     """
 
     status: Tensor
@@ -42,12 +41,12 @@ class AttackResult:
 
 @dataclass(frozen=True)
 class Finding:
-    """What an attack function returns to :func:`harmonizer.attacks.minimal_radius`.
+    """Result of an attack function, for :func:`harmonizer.attacks.minimal_radius`.
 
     Attributes:
         status: (B,) int64.
         eps: (B,) float64; read where found.
-        prediction: (B,) int64 class of ``adversarial`` where found, of the clean image elsewhere.
+        prediction: (B,) int64 predicted class of ``adversarial`` where found, of the clean image elsewhere.
         adversarial: (B,3,H,W); read where found.
         eps_max: Largest radius searched.
     """

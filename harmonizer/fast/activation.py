@@ -1,7 +1,7 @@
 """Activations whose second derivative is a closed form, or zero.
 
-torch differentiates SiLU twice through a chain of a dozen elementwise passes, whose results it keeps, and adds zeros to
-the gradient of every ReLU's input.
+torch differentiates SiLU twice through a dozen elementwise passes, whose results it keeps, and adds zeros to the
+gradient of every ReLU's input.
 """
 
 import math
@@ -16,33 +16,33 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 aten = torch.ops.aten
-DENSITY_SCALE = 2 / (math.e * math.sqrt(2 * math.pi))  # makes exp(1 - x^2 / 2) twice the normal density
+DENSITY_SCALE = 2 / (math.e * math.sqrt(2 * math.pi))  # times exp(1 - x^2 / 2): twice the normal density
 
 
 class Kind(NamedTuple):
-    """A function of single values, y = f(x)."""
+    """An elementwise function y = f(x)."""
 
     value: Callable[..., Tensor]
-    """y; takes ``inplace`` where there is such a form."""
+    """y; accepts ``inplace`` where torch has an in-place form."""
     gradient: Callable[[Tensor, Tensor], Tensor]
-    """g f', from g and from x; where f is piecewise linear, from y as well."""
+    """g f', from g and x; also from g and y where f is piecewise linear."""
     second_derivative: Callable[[Tensor], Tensor] | None
     """f'' from x; None where f is piecewise linear."""
     keeps_outputs: bool = False
-    """y is kept, and not x, as torch does for some; in place that is all there is."""
+    """Save y for the backward pass instead of x, as torch does for some; in place always."""
 
 
 def activate(inputs: Tensor, kind: Kind, *, inplace: bool) -> Tensor:
-    """Return an activation's outputs; ``inplace`` leaves them in ``inputs``, as torch does."""
-    if inplace and kind.second_derivative is not None:  # which needs the inputs: torch keeps a copy there, too
+    """Return an activation's outputs; ``inplace`` writes them to ``inputs``, as torch does."""
+    if inplace and kind.second_derivative is not None:  # it needs the inputs: torch keeps a copy there, too
         return Activation.apply(inputs.clone(), inputs, kind)  # type: ignore[no-any-return]
     return Activation.apply(inputs, inputs if inplace else None, kind)  # type: ignore[no-any-return]
 
 
 class Activation(Function):
-    """One of the activations below; ``held``, where given, has the values of the inputs, and is overwritten.
+    """One of the activations below; ``held``, where given, holds the values of the inputs, and is overwritten.
 
-    Only the inputs get a gradient: torch would add zeros to that of what ``held`` was before.
+    Only the inputs get a gradient: for ``held``, torch would add zeros to the gradient of its former value.
     """
 
     @staticmethod
@@ -87,7 +87,7 @@ class ActivationGradient(Function):
 
 def gelu_second_derivative(x: Tensor) -> Tensor:
     """Return phi(x) (2 - x^2), phi the normal density; f' is Phi(x) + x phi(x)."""
-    half = torch.addcmul(x.new_ones(()), x, x, value=-0.5)  # of 2 - x^2; its exponential is phi times a constant
+    half = torch.addcmul(x.new_ones(()), x, x, value=-0.5)  # (2 - x^2) / 2; its exponential is phi times a constant
     return half.exp().mul_(half).mul_(DENSITY_SCALE)
 
 
@@ -113,13 +113,13 @@ RELU = Kind(F.relu, lambda gradient, y: aten.threshold_backward(gradient, y, 0),
 
 @cache
 def hardtanh(low: float, high: float) -> Kind:
-    """Return the clipping of values to [low,high]."""
+    """Return the activation that clips values to [low,high]."""
     value = partial(F.hardtanh, min_val=low, max_val=high)
     return Kind(value, lambda gradient, y: aten.hardtanh_backward(gradient, y, low, high), None)
 
 
 @cache
 def leaky_relu(slope: float) -> Kind:
-    """Return the leaky ReLU of a slope above 0."""
+    """Return the leaky ReLU with a slope above 0."""
     value = partial(F.leaky_relu, negative_slope=slope)
     return Kind(value, lambda gradient, y: aten.leaky_relu_backward(gradient, y, slope, True), None)

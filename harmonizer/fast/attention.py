@@ -1,4 +1,4 @@
-"""Attention whose second derivative keeps no matrix of tokens by tokens, unless it is small.
+"""Attention whose second derivative keeps no token-by-token matrix, unless it is small.
 
 With P = softmax(s q k'), A = g v' and Z = P (A - rowsum(P A)) elementwise, the gradients of q, k and v from the
 output's g are s Z k, s Z' q and P' g.
@@ -19,9 +19,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 class Attention(Function):
     """``F.scaled_dot_product_attention`` of q (B,N,D), k (B,M,D) and v (B,M,E), without mask and dropout.
 
-    B is images times heads.
-    The forward pass takes the fused kernel. The passes back compute the attention matrix P anew from q and k; with at
-    most D keys, where P is no larger than q, what is tokens by tokens is kept instead.
+    B is images times heads. The forward pass takes the fused kernel. The backward passes recompute the attention matrix
+    P from q and k. With at most D keys, where P is no larger than q, the token-by-token matrices are kept instead.
     """
 
     @staticmethod
@@ -67,7 +66,7 @@ class AttentionGradient(Function):
 
 
 def is_small(k: Tensor) -> bool:
-    """Tell whether the matrices of tokens by tokens are kept: P is no larger than q."""
+    """Return whether the token-by-token matrices are kept: P is no larger than q."""
     return k.shape[-2] <= k.shape[-1]
 
 
@@ -105,9 +104,9 @@ def second_gradients(
     scale: float,
     found: Sequence[Tensor],
 ) -> Tensor:
-    """Return g's cotangent from those of the gradients of q, k and v, and write that of q, k and v into ``found``.
+    """Return the cotangent of g, given those of the gradients of q, k and v, and write theirs into ``found``.
 
-    ``products`` are P, A and Z, where they were kept.
+    ``products`` are P, A and Z where they were kept, otherwise None.
     """
     q, k, v = qkv
     c_q, c_k, c_v = cotangents
@@ -122,7 +121,7 @@ def second_gradients(
     # of P: g c_v' + e (A - rowsum(P A)) - mean A
     e.mul_(a - torch.linalg.vecdot(p, a)[..., None])
     grad_grad_p = torch.baddbmm(e, g, c_v.mT).addcmul_(mean, a, value=-1)
-    grad_grad_s = _softmax_backward(p, grad_grad_p)  # of the scaled products
+    grad_grad_s = _softmax_backward(p, grad_grad_p)  # cotangent of the scaled products
     torch.baddbmm(torch.bmm(grad_grad_s, k), z, c_k, beta=scale, alpha=scale, out=grad_grad_q)
     torch.baddbmm(torch.bmm(grad_grad_s.mT, q), z.mT, c_q, beta=scale, alpha=scale, out=grad_grad_k)
     torch.bmm(grad_grad_a.mT, g, out=grad_grad_v)
@@ -130,7 +129,7 @@ def second_gradients(
 
 
 def _scaled(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """Return ``scale`` a b, in one product."""
+    """Return ``scale`` a b in one call."""
     return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=scale)
 
 
@@ -140,12 +139,12 @@ def _softmax_backward(p: Tensor, gradient: Tensor) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:
-    """Stand in for ``F.scaled_dot_product_attention``; masks, dropout and the like take torch's unfused arithmetic."""
+    """Replace ``F.scaled_dot_product_attention``; masks, dropout and other options run in torch's unfused form."""
     if not rest and not any(value for name, value in options.items() if name not in ("scale", "attn_mask")):
         scale, lead = options.get("scale"), query.shape[:-2]
         if options.get("attn_mask") is None and lead and lead == key.shape[:-2] == value.shape[:-2]:
             scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-            # Strided heads are copied here once, and not by each product.
+            # Copies strided heads once, instead of in each product.
             flat = (tensor.flatten(0, -3) for tensor in (query, key, value))
             outputs: Tensor = Attention.apply(*flat, scale, lead[-1])
             return outputs.reshape(*lead, *outputs.shape[1:])

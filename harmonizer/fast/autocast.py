@@ -1,11 +1,11 @@
-"""Casts as autocast does them, for layers that run as functions of ours."""
+"""Casts to autocast's type, for layers that run as functions of this package."""
 
 import torch
 from torch import Tensor
 
 
 def cast(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Cast as autocast would, for layers that it runs in lower precision."""
+    """Cast tensors as autocast would for layers that it runs in lower precision."""
     device = tensors[0].device.type if tensors[0] is not None else "cpu"
     if not torch.is_autocast_enabled(device):
         return list(tensors)

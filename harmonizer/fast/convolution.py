@@ -14,10 +14,10 @@ Pair = tuple[int, int]
 
 
 class Convolution(Function):
-    """``torch.conv2d``; torch's own second derivative takes a detour, and a loop over groups.
+    """``torch.conv2d``, whose second derivative in torch takes a detour and a loop over groups.
 
-    The gradient of the input is linear in the output's gradient and in the weight, and its two derivatives are the
-    forward pass and the ordinary gradient of the weight again.
+    The gradient of the input is linear in the output's gradient and in the weight. Its derivatives with respect to them
+    are the forward pass and the ordinary gradient of the weight.
     """
 
     @staticmethod
@@ -37,7 +37,7 @@ class Convolution(Function):
 
 
 class InputGradient(Function):
-    """The gradient of a convolution's input, from that of its output (B,O,h,w) and the weight."""
+    """The gradient of a convolution's input, from its output's gradient (B,O,h,w) and the weight."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, weight: Tensor, inputs: Tensor, geometry: Any) -> Tensor | None:
@@ -57,14 +57,14 @@ class InputGradient(Function):
 
 
 def takes_patches(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
-    """Tell whether a convolution looks at patches that neither overlap nor leave gaps, as those of transformers do."""
+    """Return whether a convolution's patches tile the input without overlap, as a transformer's patch embedding."""
     kernel = weight.shape[2:]
     whole = all(size % side == 0 for size, side in zip(inputs.shape[2:], kernel, strict=True))
     return whole and kernel == stride != (1, 1) and padding == (0, 0) and dilation == (1, 1) and groups == 1
 
 
 def patches_convolution(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Write such a convolution as a matrix product, whose derivatives of any order are matrix products.
+    """Compute such a convolution as a matrix product, whose derivatives of any order are matrix products.
 
     Args:
         inputs: (B,C,H,W).
@@ -87,7 +87,7 @@ def _backward(
     geometry: Geometry,
     wanted: tuple[bool, bool, bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the gradients of input, weight and bias that are wanted."""
+    """Return the gradients of input, weight and bias; None for those that are not ``wanted``."""
     stride, padding, dilation, groups = geometry
     images_alone = wanted == (True, False, False)
     if images_alone and is_supported(gradient, weight, *geometry) and is_large(weight, stride, padding):

@@ -1,4 +1,4 @@
-"""First derivatives on a CPU: of the images alone, for attacks; of parameters, for samples without a human map."""
+"""First derivatives on a CPU: of the images alone, for attacks; of parameters, for images without a human map."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ from harmonizer.fast.second_order import conv2d
 
 
 class parameter_gradient_mode(LayerMode):
-    """Run a network so that the gradients of inputs and parameters are fast on a CPU where few pixels are left.
+    """Compute the gradients of inputs and parameters fast on a CPU in convolutions with few output pixels.
 
-    Under ``create_graph`` such layers give the gradient of their inputs only, as in :class:`second_order_mode`.
+    Under ``create_graph`` such layers return the gradient of their inputs only, as in :class:`second_order_mode`.
 
     >>> layer, maps = torch.nn.Conv2d(256, 256, 3, padding=1), torch.rand(2, 256, 2, 2)
     >>> with parameter_gradient_mode():
@@ -28,13 +28,13 @@ class parameter_gradient_mode(LayerMode):
 
 
 class input_gradient_mode(LayerMode):
-    """Run a network so that its outputs and the gradient of the images, and of nothing else, are fast on a CPU.
+    """Compute a network's outputs and the gradient of the images, and no other gradient, fast on a CPU.
 
-    In the first convolution few input channels leave torch's kernels idle, in the last ones few pixels do, and
-    normalisations with fixed statistics compute their parameters' gradients, wanted or not; benchmarks/README.md says
-    what it saves to do otherwise. The parameters of such layers count as constants here; layers whose parameters are
-    computed, and might depend on the images, run as always. Small convolutions and the head give an image the same
-    values alone as in company; see :mod:`harmonizer.fast.cpu.batch_invariance`.
+    torch's kernels are slow for the few input channels of the first convolution and for the few pixels of the last
+    ones, and its normalisations with fixed statistics always compute their parameters' gradients; benchmarks/README.md
+    shows the gain. The parameters of these layers are treated as constants. Layers whose parameters are computed, and
+    may depend on the images, run as in torch. Small convolutions and the head compute the same values for an image
+    alone and in a batch; see :mod:`harmonizer.fast.cpu.batch_invariance`.
 
     >>> images = torch.rand(2, 3, 32, 32, requires_grad=True)
     >>> with input_gradient_mode():
@@ -69,7 +69,7 @@ def _fixed_batch_norm(*args: Any, **named: Any) -> Tensor | None:
     inputs, mean, variance, weight, bias, training, _, eps = BatchNormCall(*args, **named)
     if training or mean is None or variance is None or computed(weight, bias):
         return None
-    last = inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last)  # torch's is faster otherwise
+    last = inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last)  # otherwise torch is faster
     if inputs.device.type != "cpu" or inputs.dtype != mean.dtype or not last:
         return None
     scale = (variance + eps).rsqrt() * (1 if weight is None else weight.detach())
@@ -78,7 +78,7 @@ def _fixed_batch_norm(*args: Any, **named: Any) -> Tensor | None:
 
 
 def _global_average(inputs: Tensor, output_size: Any) -> Tensor | None:
-    """Average all pixels of maps that lie channels last, and let their gradient lie so, too: torch's does not."""
+    """Average all pixels of channels-last maps; unlike torch's, the gradient is channels last, too."""
     last = inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last)
     if not last or inputs.device.type != "cpu" or output_size not in (1, (1, 1), [1, 1]):
         return None

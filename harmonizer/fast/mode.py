@@ -1,4 +1,4 @@
-"""Torch function modes: layers that run as functions of ours, where those take the arguments."""
+"""Torch function modes that replace layers by functions of this package, where those support the arguments."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]  # stri
 
 
 class LayerMode(TorchFunctionMode):
-    """Run some functions of torch as others of ours, where ours take the arguments."""
+    """Replace functions of torch by others, where those support the arguments."""
 
     replacements: Mapping[Callable[..., Any], Replacement]
     without_gradients = False  # replace where gradients are off, too
@@ -36,7 +36,7 @@ class LayerMode(TorchFunctionMode):
 
 
 class BatchNormCall(NamedTuple):
-    """What ``F.batch_norm`` is called with."""
+    """The arguments of ``F.batch_norm``."""
 
     inputs: Tensor
     running_mean: Tensor | None
@@ -54,12 +54,12 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
 
 
 def computed(*parameters: Tensor | None) -> bool:
-    """Tell whether a layer's parameters come out of a computation: they may depend on the images themselves."""
+    """Return whether a layer's parameters are results of a computation, and may depend on the images."""
     return any(parameter is not None and parameter.grad_fn is not None for parameter in parameters)
 
 
 def replaced_conv2d(replacement: Callable[[Tensor, Tensor, Tensor | None, Geometry], Tensor | None]) -> Replacement:
-    """Return a stand-in for ``torch.conv2d`` that passes its arguments on in one form, where they have it."""
+    """Return a replacement for ``torch.conv2d`` that calls ``replacement`` with arguments of one form, if possible."""
 
     def conv2d(
         inputs: Tensor,

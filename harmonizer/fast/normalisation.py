@@ -1,15 +1,15 @@
 """Normalisation layers whose second derivative is one closed form instead of a chain of elementwise passes.
 
 A layer maps x to w x^ + b, x^ = (x - mean) r, r = (var + eps)^(-1/2), with the mean over the set of values that are
-normalised together. With u = w g, g the output's gradient, the input's gradient is the projection
+normalised together. With u = w g, where g is the output's gradient, the input's gradient is the projection
 P(u) = r (u - mean(u) - x^ mean(u x^)). For a cotangent v of that gradient, with p = mean(u v), a = mean(v x^) and
 b = mean(u x^):
 
     to u:  P(v)
     to x:  -r^2 (x^ (p - mean(u) mean(v) - 3 a b) + b (v - mean(v)) + a (u - mean(u)))
 
-P is linear and symmetric, so that its kernel, the layer's own backward, serves again. With q = P(u) and s = P(v) the
-second is also
+P is linear and symmetric, so the layer's own backward kernel computes both. With q = P(u) and s = P(v) the second is
+also
 
     to x:  -x^ (mean(q s) + a b eps r^4) - r (b s + a q)
 """
@@ -27,7 +27,7 @@ from harmonizer.fast.blocks.prefix import BatchPrefix, prefix_of
 
 
 class BatchNorm(Function):
-    """``F.batch_norm`` in training mode over inputs (B,C,...); moves the running statistics as that does."""
+    """``F.batch_norm`` in training mode over inputs (B,C,...), with its update of the running statistics."""
 
     @staticmethod
     def forward(
@@ -156,7 +156,7 @@ class LayerNormInputGradient(Function):
 def second_gradients(
     kept: Sequence[Any], cotangent: Tensor, shape: Sequence[int], eps: float
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return what the cotangent of a layer normalisation's input gradient gives to the outputs' gradient, x and w.
+    """Return the cotangents of the outputs' gradient, of x and of w, given that of a layer norm's input gradient.
 
     ``kept`` are the outputs' gradient, x, w, the mean and r, and the input gradient, P(w gradient).
     """
@@ -181,7 +181,7 @@ def second_gradients(
 
 
 def _as(values: Tensor, like: Tensor, shape: list[int]) -> Tensor:
-    """Shape values (C,) to broadcast over ``like``, in its type."""
+    """Return values (C,) in a shape that broadcasts over ``like``, in its dtype."""
     return values.reshape(shape).to(like.dtype)
 
 

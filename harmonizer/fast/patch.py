@@ -1,4 +1,4 @@
-"""Modules that for a while run by another function than their own, to the same result."""
+"""Temporary replacements of modules' forwards."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ from functools import partial
 from torch import Tensor, nn
 
 Forward = Callable[..., Tensor]
-"""A module, and what it is called with, to its outputs."""
+"""Maps a module and its arguments to its outputs."""
 
 
 @contextmanager
 def patched_forward(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
-    """Run modules by these functions; one that somebody has given a ``forward`` of its own keeps it.
+    """Run modules by these functions; a module whose instance has its own ``forward`` keeps it.
 
     >>> layer = nn.ReLU()
     >>> with patched_forward({layer: lambda module, values: 2 * values}):
@@ -26,11 +26,11 @@ def patched_forward(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
         yield
     finally:
         for module in replaced:
-            vars(module).pop("forward", None)  # another thread may have been here
+            vars(module).pop("forward", None)  # another thread may have removed it
 
 
 def has_hooks_or_override(layer: nn.Module) -> bool:
-    """Tell whether somebody watches a layer, or changes what it does.
+    """Return whether a layer has hooks, or an instance ``forward``.
 
     >>> layer = nn.ReLU()
     >>> handle = layer.register_forward_hook(print)

@@ -21,7 +21,7 @@ class FastPath:
     """Run a model faster, for training, attacks and inference; see :mod:`harmonizer.fast` for the contract.
 
     Args:
-        model: Any module. All that is known of it is used at each call, so that it may be changed in between.
+        model: Any module. It is inspected at each call, so that it may change in between.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -31,7 +31,7 @@ class FastPath:
 
     @property
     def supports_prefix(self) -> bool:
-        """Whether training saves work when only the first images' gradient is differentiated."""
+        """Whether training saves work where only the first images' gradient is differentiated."""
         return enabled("blocks") and self.blocks.supports_prefix
 
     @contextmanager
@@ -39,9 +39,10 @@ class FastPath:
         """Run training forwards.
 
         Args:
-            twice: The gradient of the images will be differentiated.
-            num_mapped: Only that of the first so many images will be, where ``supports_prefix``; under
-                ``create_graph`` nothing asks for the others'. None promises nothing.
+            twice: Whether the gradient of the images will be differentiated.
+            num_mapped: Number of images, the first ones, whose gradient will be differentiated, where
+                ``supports_prefix``; the gradients of the others must not be requested under ``create_graph``. None
+                allows all.
         """
         with ExitStack() as stack:
             if not enabled(CORE):
@@ -58,7 +59,7 @@ class FastPath:
 
     @contextmanager
     def attack(self, *, on_cpu: bool) -> Iterator[None]:
-        """Run passes whose only gradient is that of the images; ``on_cpu`` in float32 on a CPU."""
+        """Run passes that compute the gradient of the images only; ``on_cpu``: in float32 on a CPU."""
         with self._shortened(twice=False), ExitStack() as stack:
             if on_cpu and enabled(CORE):
                 stack.enter_context(patched_forward(self.sequences if enabled("conv_relu") else {}))

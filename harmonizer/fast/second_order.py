@@ -1,9 +1,8 @@
 """Layers whose input gradient can be differentiated again at the cost of first derivatives.
 
-torch differentiates its convolutions, normalisations and activations twice through detours: a convolution's weight gets
-its second-order gradient from a loop over groups, a batch normalisation from a chain of some fifteen elementwise
-passes, and fused attention has no second derivative at all. These closed forms run on the kernels of the first
-derivative; benchmarks/README.md says what that saves.
+torch computes second derivatives by detours: a loop over groups for a convolution's weight, some fifteen elementwise
+passes for a batch normalisation; fused attention has no second derivative at all. These closed forms run on the kernels
+of the first derivative; benchmarks/README.md shows the gain.
 """
 
 from collections.abc import Sequence
@@ -25,10 +24,10 @@ from harmonizer.fast.normalisation import BatchNorm, LayerNorm
 class second_order_mode(LayerMode):
     """Run layers so that the gradient of a scalar with respect to the images can be differentiated fast.
 
-    Under ``create_graph`` such layers give the gradient of their inputs only: asking for a parameter's there raises
-    torch's error of an unused tensor. Any later backward pass reaches inputs and parameters alike. A third derivative
-    raises an error. Layers and arguments that are not known here run as always, as do layers whose parameters are
-    computed, and might depend on the images.
+    Under ``create_graph`` such layers return the gradient of their inputs only; requesting a parameter's raises torch's
+    error for an unused tensor. Any later backward pass reaches inputs and parameters alike. A third derivative raises
+    an error. Unknown layers and arguments run as in torch, as do layers whose parameters are computed, and may depend
+    on the images.
 
     >>> images = torch.rand(2, 3, 8, 8, requires_grad=True)
     >>> layer = torch.nn.Conv2d(3, 4, 3)
@@ -42,7 +41,7 @@ class second_order_mode(LayerMode):
 
 
 class torch_second_order_mode(LayerMode):
-    """Run torch's own layers, and written out those of which torch has no second derivative.
+    """Run torch's own layers, and write out those without a second derivative in torch.
 
     >>> images = torch.rand(2, 3, requires_grad=True)
     >>> with torch_second_order_mode():
@@ -52,7 +51,7 @@ class torch_second_order_mode(LayerMode):
 
 
 def conv2d(inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor | None:
-    """Convolve by the fastest way there is; see :class:`harmonizer.fast.convolution.Convolution`."""
+    """Convolve by the fastest available method; see :class:`harmonizer.fast.convolution.Convolution`."""
     tensors = cast(inputs, weight, bias)
     with torch.autocast(inputs.device.type, enabled=False):
         if takes_patches(inputs, weight, *geometry):
@@ -65,7 +64,7 @@ def conv2d(inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
 def _batch_norm(*args: Any, **named: Any) -> Tensor | None:
     inputs, mean, variance, weight, bias, training, momentum, eps = BatchNormCall(*args, **named)
     if not training or inputs.numel() <= inputs.shape[1] or computed(weight, bias):
-        return None  # fixed statistics need no second derivative; a single value is torch's error
+        return None  # fixed statistics need no second derivative; torch raises the error for a single value
     return BatchNorm.apply(inputs, weight, bias, mean, variance, momentum, eps)  # type: ignore[no-any-return]
 
 
@@ -94,18 +93,18 @@ def _activation(kind: Kind) -> Replacement:
 
 def _hardtanh(inputs: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor | None:
     if not min_val < max_val:
-        return None  # torch's error
+        return None  # torch raises the error
     return activate(inputs, hardtanh(float(min_val), float(max_val)), inplace=inplace)
 
 
 def _leaky_relu(inputs: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor | None:
     if not negative_slope > 0:
-        return None  # the slope of a value cannot be told from the result
+        return None  # the sign of the output then does not determine the slope
     return activate(inputs, leaky_relu(float(negative_slope)), inplace=inplace)
 
 
 def _hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
-    """Write ``F.hardsigmoid``, which torch differentiates only once, with a function that it does twice."""
+    """Compute ``F.hardsigmoid``, which torch differentiates only once, by a function with a second derivative."""
     outputs = F.relu6(inputs + 3) / 6
     return inputs.copy_(outputs) if inplace else outputs
 

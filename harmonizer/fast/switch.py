@@ -1,4 +1,4 @@
-"""The switch: which fast paths run in this process."""
+"""The switch for the fast paths of this process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,21 +9,19 @@ CORE = "core"
 PIECES = ("small_conv", "stem_gradient", "conv_relu", "blocks", "malloc")  # beyond the core
 MODES = {"auto": frozenset({CORE, *PIECES}), CORE: frozenset({CORE}), "off": frozenset[str]()}
 
-# One setting per process, as torch's own flags: backward passes on a GPU run in a thread of autograd's.
+# One setting per process, as torch's own flags: autograd runs backward passes on a GPU in a thread of its own.
 _current = ("auto", MODES["auto"])
-_keeps_memory = False  # for the process, beyond what attacks ask for
+_keeps_memory = False  # set by set_fast; attacks hold memory separately
 
 
 def set_fast(mode: str) -> None:
-    """Choose the fast paths of this process.
-
-    The process then keeps freed memory for further passes, where ``mode`` has that.
+    """Choose the fast paths of this process, and whether it keeps freed memory.
 
     Args:
         mode: ``auto`` runs all of them, ``core`` only the closed forms of layers, ``off`` torch's own layers.
 
     Raises:
-        ValueError: There is no such mode.
+        ValueError: The mode is unknown.
     """
     global _current, _keeps_memory
     check_mode(mode)
@@ -34,7 +32,7 @@ def set_fast(mode: str) -> None:
 
 
 def check_mode(mode: str) -> None:
-    """Raise a ValueError when there is no such mode."""
+    """Raise a ValueError for an unknown mode."""
     if mode not in MODES:
         raise ValueError(f"expected fast to be one of {', '.join(MODES)}, got {mode!r}")
 
@@ -49,11 +47,11 @@ def fast(mode: str, *pieces: str) -> Iterator[None]:
     """Choose the fast paths within a block.
 
     Args:
-        mode: As of :func:`set_fast`.
-        pieces: Names out of :data:`PIECES` that run besides, to measure what each gains.
+        mode: Mode as in :func:`set_fast`.
+        pieces: Names from :data:`PIECES` to run as well, to measure the gain of each.
 
     Raises:
-        ValueError: There is no such mode or piece.
+        ValueError: The mode or a piece is unknown.
 
     >>> with fast("core", "malloc"):
     ...     enabled("malloc"), enabled("blocks")
@@ -62,7 +60,7 @@ def fast(mode: str, *pieces: str) -> Iterator[None]:
     global _current
     before = _current
     if unknown := set(pieces) - set(PIECES):
-        raise ValueError(f"expected pieces out of {', '.join(PIECES)}, got {', '.join(sorted(unknown))}")
+        raise ValueError(f"expected pieces from {', '.join(PIECES)}, got {', '.join(sorted(unknown))}")
     check_mode(mode)
     _current = (mode, MODES[mode] | set(pieces))
     try:
@@ -72,5 +70,5 @@ def fast(mode: str, *pieces: str) -> Iterator[None]:
 
 
 def enabled(piece: str) -> bool:
-    """Return whether a fast path runs now."""
+    """Return whether a fast path is enabled."""
     return piece in _current[1]

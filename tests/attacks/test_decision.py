@@ -133,7 +133,7 @@ def test_wrong_decisions_are_named(net):
     model, images, labels = net
     with pytest.raises(ValueError, match="two superclasses or more, got 1 in animate"):
         Decision("animate", (0, 0))
-    with pytest.raises(ValueError, match=r"expected logits \(n,3\), a class each of the decision animate"):
+    with pytest.raises(ValueError, match=r"expected logits \(n,3\), one per class of the decision animate"):
         minimal_radius(model, images, labels.clamp(max=1), decision=Decision("animate", (0, 1, 1)))
     with pytest.raises(ValueError, match="labels of 3 classes, got 6"):
         minimal_radius(model, images, labels.clamp(min=6), decision=Decision("animate", (0, 1, 1)))

@@ -101,7 +101,7 @@ def test_running_out_of_memory_halves_the_batch_and_says_so(golden, golden_net, 
     golden_net.register_forward_pre_hook(small_memory)
     with caplog.at_level(logging.WARNING):
         result = minimal_radius(golden_net, golden["images"], golden["labels"], attack="pgd")
-    assert "going on with 3" in caplog.text
+    assert "continuing with 3" in caplog.text
     torch.testing.assert_close(result.l2, expected.l2, rtol=1e-4, atol=0, equal_nan=True)
     assert torch.equal(result.forwards, expected.forwards)  # a pass that failed is not counted
 
@@ -165,7 +165,7 @@ def test_no_pass_is_empty(golden, golden_net, attack):
         ({"images": torch.zeros(2, 3, 4, 4, dtype=torch.float16)}, r"try images.float\(\)"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels"),
         ({"labels": torch.tensor([0, 9])}, r"labels in \[0,K\)"),
-        ({"keys": ["a"]}, "one key an image"),
+        ({"keys": ["a"]}, "one key per image"),
         ({"batch_size": 0}, "batch_size"),
         ({"steps": 0}, "steps"),
         ({"steps": 1e6}, "expected steps to be a whole number, got 1000000.0"),
