@@ -1,10 +1,10 @@
-"""Agreement of two maps: rank correlation with ties, Dice and intersection over union of the top pixels."""
+"""Agreement of two maps: rank correlation with ties, and Dice and intersection over union of the top pixels."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-# Of serre-lab/human_clickme_data_processing, e6f9a76, its auc, with the rounding of each level there.
+# The levels of auc in serre-lab/human_clickme_data_processing, e6f9a76, rounded as there.
 IOU_LEVELS = torch.from_numpy(np.arange(0.05, 1.0, 0.05))
 
 
@@ -16,7 +16,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
         b: Same shape as ``a``.
 
     Returns:
-        (B,) float64 in [-1,1]; NaN where a map is constant or not finite: such a pair has no rank correlation.
+        (B,) float64 in [-1,1]; NaN where a map is constant or not finite, without a rank correlation.
 
     Raises:
         ValueError: The shapes differ.
@@ -40,17 +40,16 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 def dice(a: Tensor, b: Tensor, *, percent: float = 10) -> Tensor:
     """Measure the overlap of the top pixels of two batches of maps: 2 |A and B| / (|A| + |B|).
 
-    A pixel belongs to a map's top when it is strictly above the map's ``100 - percent`` percentile (linear
-    interpolation).
+    A map's top pixels are those strictly above its ``100 - percent`` percentile (linear interpolation).
 
     Args:
         a: (B,...) real.
         b: Same shape as ``a``.
-        percent: Share of pixels in the top, in (0,100).
+        percent: Percentage of pixels in the top, in (0,100).
 
     Returns:
-        (B,) float64 in [0,1]; NaN where a map is not finite or its top is empty: a constant map, or one whose largest
-        value takes ``percent`` or more of the pixels, has no overlap to measure.
+        (B,) float64 in [0,1]; NaN where a map is not finite or has no top pixels: a constant map, or one where
+        ``percent`` or more of the pixels have the largest value.
 
     Raises:
         ValueError: The shapes differ or ``percent`` is out of range.
@@ -68,7 +67,7 @@ def dice(a: Tensor, b: Tensor, *, percent: float = 10) -> Tensor:
 def iou(a: Tensor, b: Tensor, *, percent: float = 10) -> Tensor:
     """Measure the overlap of the top pixels of two batches of maps: |A and B| / |A or B|.
 
-    Arguments, result and errors as :func:`dice`.
+    Arguments, result and errors are those of :func:`dice`.
 
     Reference:
         Jaccard 1901.
@@ -81,11 +80,11 @@ def iou(a: Tensor, b: Tensor, *, percent: float = 10) -> Tensor:
 
 
 def iou_auc(a: Tensor, b: Tensor) -> Tensor:
-    """Measure the area under the curve of overlaps of two batches of maps, over the levels at which both are cut.
+    """Measure the overlap of two batches of maps by the area under the curve of IoU over thresholds.
 
-    Each map is brought to [0,1] by its own minimum and maximum. At each of the levels 0.05, 0.10 ... 0.95 the pixels
-    strictly above it are one set per map; the intersections over unions (0 where both sets are empty) are integrated
-    by trapezia: identical maps have 0.9.
+    Each map is scaled to [0,1] by its own minimum and maximum, and thresholded at 0.05, 0.10 ... 0.95 (strictly above).
+    The intersections over unions (0 where both sets are empty) are integrated by the trapezoidal rule: identical maps
+    have 0.9.
 
     Args:
         a: (B,...) real.
@@ -98,7 +97,7 @@ def iou_auc(a: Tensor, b: Tensor) -> Tensor:
         ValueError: The shapes differ.
 
     Reference:
-        ``auc`` of serre-lab/human_clickme_data_processing, e6f9a76 (its span is divided with 1e-8 added).
+        ``auc`` in serre-lab/human_clickme_data_processing, e6f9a76, which adds 1e-8 to the range that it divides by.
 
     >>> iou_auc(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([0.9000], dtype=torch.float64)
@@ -116,20 +115,20 @@ def iou_auc(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Flatten two batches of maps to (B,N), or say why they do not fit."""
+    """Flatten two batches of maps to (B,N); raise a ValueError if their shapes differ."""
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(f"expected two batches of maps of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
     return a.flatten(1), b.flatten(1)
 
 
 def _unit_range(maps: Tensor) -> Tensor:
-    """Bring maps (B,N) to [0,1], each by its own minimum and maximum."""
+    """Scale maps (B,N) to [0,1], each by its own minimum and maximum."""
     low, high = maps.amin(1, keepdim=True), maps.amax(1, keepdim=True)
     return (maps - low) / (high - low + 1e-8)
 
 
 def _sorted_ranks(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the centred average ranks (B,N) in ascending order, and the order (B,N) int64 itself."""
+    """Return the centred average ranks (B,N) in ascending order, and the order (B,N) int64."""
     ascending, order = maps.sort(dim=1)
     index = torch.arange(maps.shape[1], device=maps.device).expand_as(order)
     change = ascending[:, 1:] != ascending[:, :-1]

@@ -1,8 +1,8 @@
-"""Level metrics: how far one pyramid level of the saliency is from that of the human map.
+"""Level metrics: the error of one pyramid level of the saliency against that of the human map.
 
 A level metric takes two levels (B,h,w) >= 0, the saliency's and the target's, and returns errors (B,...) whose mean is
 the level's loss. A sample without a map has a target of zeros; :func:`harmonizer.functional.harmonizer_loss` drops its
-errors. Gradients are finite for zero levels too, and so are the second derivatives.
+errors. Gradients and second derivatives are finite for zero levels, too.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from torch import Tensor
 from torch import distributed as dist
 
 LevelMetric = Callable[[Tensor, Tensor], Tensor]
-"""Errors (B,...) of one pyramid level, from the saliency's level and the target's, both (B,h,w)."""
+"""Maps the saliency's level and the target's, both (B,h,w), to errors (B,...)."""
 
-PROBABILITY_MARGIN = 1e-3  # probabilities stay this far from 0 and 1, so that no pixel's gradient exceeds 1000
-TEMPERATURE = 0.07  # of the contrastive logits; Radford et al. 2021 (arXiv 2103.00020), its initial value
+PROBABILITY_MARGIN = 1e-3  # distance of probabilities from 0 and 1, so that no pixel's gradient exceeds 1000
+TEMPERATURE = 0.07  # of the contrastive logits; initial value in Radford et al. 2021 (arXiv 2103.00020)
 
 
 def squared_error(level: Tensor, target: Tensor) -> Tensor:
@@ -33,13 +33,13 @@ def relative_squared_error(level: Tensor, target: Tensor) -> Tensor:
     """Return the squared error divided by the target's mean square, (B,h,w).
 
     Its mean is the share of the human map that the saliency misses: 0 where they agree, 1 where the saliency is zero.
-    The squared error itself grows with the square of the saliency's largest standardised value, 5 for a smooth map and
-    50 for that of a pretrained network. No gradient flows through the target's mean square.
+    The squared error grows with the square of the saliency's largest standardised value, about 5 for a smooth map and
+    50 for a pretrained network. No gradient flows through the target's mean square.
 
     >>> relative_squared_error(torch.tensor([[[0.0, 30.0]]]), torch.tensor([[[0.0, 60.0]]]))
     tensor([[[0.0000, 0.5000]]])
     """
-    largest = target.detach().amax((1, 2), keepdim=True)  # first: squares of small values underflow
+    largest = target.detach().amax((1, 2), keepdim=True)  # scale first: squares of small values underflow
     largest = torch.where(largest > 0, largest, 1.0)
     energy = (target.detach() / largest).square().mean((1, 2), keepdim=True)  # 0 for a target of zeros
     return ((level - target) / largest).square() / torch.where(energy > 0, energy, 1.0)
@@ -57,7 +57,7 @@ def cosine_distance(level: Tensor, target: Tensor) -> Tensor:
 def cross_entropy(level: Tensor, target: Tensor) -> Tensor:
     """Return the elementwise binary cross-entropy (B,h,w) of the levels, each divided by its maximum.
 
-    The saliency's level is taken as a probability, at least ``PROBABILITY_MARGIN`` away from 0 and 1.
+    The saliency's level is treated as a probability, at least ``PROBABILITY_MARGIN`` away from 0 and 1.
 
     >>> half = torch.tensor([[[1.0, 0.5]]])
     >>> cross_entropy(half, half)[0, 0, 1]
@@ -80,11 +80,11 @@ def masked_cross_entropy(level: Tensor, target: Tensor) -> Tensor:
 
 
 def contrastive(level: Tensor, target: Tensor) -> Tensor:
-    """Return how badly each saliency tells its own human map from the batch's others, and the reverse, (B,).
+    """Return CLIP's symmetric cross-entropy between saliencies and human maps, (B,).
 
-    The symmetric cross-entropy of CLIP over cosines divided by ``TEMPERATURE``. The batch is that of all processes: the
-    mean over them, and its gradient, equal those of one process that holds the whole batch. Samples without a map are
-    nobody's alternative. Every process must call it together, with batches of equal size.
+    The logits are cosines divided by ``TEMPERATURE``, over the batches of all processes: the mean over the processes,
+    and its gradient, equal those of one process with the whole batch. Samples without a map are excluded as
+    alternatives. All processes must call it together, with batches of equal size.
 
     Reference:
         Radford et al. 2021 (arXiv 2103.00020), figure 3.
@@ -98,7 +98,7 @@ def contrastive(level: Tensor, target: Tensor) -> Tensor:
     positive = (saliency * human).sum(1)
     errors = []
     for own, everyone in ((saliency, gather_rows(human)), (human, gather_rows(saliency))):
-        # A finite stand-in: -inf would give NaN in a batch without any map.
+        # Finite: -inf would give NaN in a batch without any map.
         alternatives = torch.where(mapped, own @ everyone.T / TEMPERATURE, -1 / torch.finfo(own.dtype).eps)
         errors.append(alternatives.logsumexp(1) - positive / TEMPERATURE)
     return (errors[0] + errors[1]) / 2
@@ -116,7 +116,7 @@ LEVEL_METRICS: Mapping[str, LevelMetric] = {
 
 def _direction(levels: Tensor) -> Tensor:
     """Flatten levels and scale them to norm 1, (B,h*w); zeros stay zeros, with a zero gradient."""
-    flat = _to_unit_maximum(levels).flatten(1)  # first: squares of small values underflow
+    flat = _to_unit_maximum(levels).flatten(1)  # scale first: squares of small values underflow
     squares = flat.square().sum(1, keepdim=True)
     return flat / torch.where(squares > 0, squares, 1.0).sqrt()
 
@@ -128,13 +128,13 @@ def _to_unit_maximum(levels: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Join the rows of all processes, in the order of their ranks; the gradient flows back to every process.
+    """Gather the rows of all processes in the order of their ranks; the gradient flows back to every process.
 
     Args:
-        rows: (B,...), of the same shape in every process, all of which must call this together.
+        rows: (B,...), of the same shape in every process; all processes must call this together.
 
     Returns:
-        (processes x B,...); ``rows`` itself where there is one process.
+        (processes x B,...); ``rows`` itself with a single process.
 
     >>> gather_rows(torch.tensor([1.0, 2.0]))
     tensor([1., 2.])
@@ -158,5 +158,5 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401 - torch's own interface
         total = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)  # a sum: each process's loss depends on everyone's rows
+        dist.all_reduce(total)  # a sum: each process's loss depends on the rows of all
         return total.narrow(0, dist.get_rank() * ctx.rows, ctx.rows)

@@ -1,4 +1,4 @@
-"""The neural harmonizer loss: agreement of saliency and human map over a Gaussian pyramid."""
+"""The neural harmonizer loss: disagreement of saliency and human map over a Gaussian pyramid."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -14,7 +14,7 @@ SCALE_EPSILON = 1e-6  # in the match of the two maps' maxima; Fel et al. 2022, r
 ORIGINAL_SCALE_EPSILON = 1e-4  # the same in the training code of August 2022
 
 ScaleMatch = Literal["released", "original", "attached"]
-# What is added to the human map's maximum and to the saliency's, and whether the latter has a gradient.
+# Epsilons added to the maximum of the human map and of the saliency, and whether the latter has a gradient.
 SCALE_MATCHES: Mapping[str, tuple[float, float, bool]] = {
     "released": (SCALE_EPSILON, SCALE_EPSILON, False),
     "original": (ORIGINAL_SCALE_EPSILON, 0.0, False),
@@ -33,11 +33,11 @@ def harmonizer_loss(
     scale_match: ScaleMatch = "released",
     top_k: float = 1.0,
 ) -> Tensor:
-    """Penalise where a model's saliency and the human map disagree, at every scale of a Gaussian pyramid.
+    """Penalise disagreement of a model's saliency and the human map at every scale of a Gaussian pyramid.
 
-    Both maps are standardised and cut; the human one is then scaled to the saliency's maximum, without a gradient
-    through that maximum. The mean runs over all B samples, not over those with a map: so that under DDP, or with
-    accumulation, averaged gradients equal those of one large batch however the maps are distributed. Computed in
+    Both maps are standardised and cut; the human map is then scaled to the saliency's maximum, without a gradient
+    through that maximum. The mean runs over all B samples, not only those with a map, so that under DDP or with
+    accumulation the averaged gradients equal those of one large batch, for any distribution of the maps. Computed in
     float32 at least.
 
     Args:
@@ -47,18 +47,18 @@ def harmonizer_loss(
         levels: Pyramid levels, the full resolution included.
         metric: Error of one level: ``"mse"``, ``"cosine"``, ``"bce"``, ``"masked_bce"``, ``"contrastive"`` or a
             function; see :mod:`harmonizer.functional.levels`.
-        std: Of :func:`standardize_cut`.
-        scale_match: How the target gets the saliency's maximum, h and S being the two standardised maps.
+        std: Standard deviation as in :func:`standardize_cut`.
+        scale_match: How the target is scaled to the saliency's maximum, where h and S are the two standardised maps.
             ``"released"``: h / (max h + 1e-6) x (max S + 1e-6), no gradient through max S; ``"original"``:
             h / (max h + 1e-4) x max S, likewise (training code of August 2022); ``"attached"``: as released, with that
             gradient (training code of 2023).
-        top_k: Share of the pixels that are kept of the standardised saliency, the largest ones; the others become 0.
+        top_k: Share of the standardised saliency's pixels to keep, the largest ones; the others become 0.
 
     Returns:
         () loss, >= 0; exactly 0, with a zero gradient, when no sample has a map.
 
     Raises:
-        ValueError: The shapes do not fit, or a setting is unknown or out of range.
+        ValueError: The shapes differ, or a setting is unknown or out of range.
 
     Reference:
         Fel et al. 2022 (arXiv 2211.04533), equation 2, as the released package computes it.
@@ -81,7 +81,7 @@ def harmonizer_loss(
     error_of = LEVEL_METRICS[metric] if isinstance(metric, str) else metric
     mapped = has_map[:, None, None].bool()
     dtype = torch.promote_types(saliency.dtype, torch.float32)
-    # where, not a product: an absent map may hold anything, NaN included.
+    # where instead of a product: an absent map may hold any values, including NaN.
     saliency_cut = standardize_cut(torch.where(mapped, saliency.to(dtype), 0.0), std=std)
     human_cut = standardize_cut(torch.where(mapped, human.to(dtype), 0.0), std=std)
     if top_k < 1:
@@ -94,7 +94,7 @@ def harmonizer_loss(
     target_pyramid = gaussian_pyramid(target, levels)
     errors = []
     for pair in zip(saliency_pyramid, target_pyramid, strict=True):
-        error = error_of(*pair)  # (B,...), samples without a map count 0
+        error = error_of(*pair)  # (B,...)
         errors.append(torch.where(has_map.bool().reshape(-1, *[1] * (error.ndim - 1)), error, 0.0).mean())
     return torch.stack(errors).mean()
 
@@ -104,7 +104,7 @@ def keep_top(maps: Tensor, share: float) -> Tensor:
 
     Args:
         maps: (B,H,W).
-        share: Of the pixels, in (0,1]; at least one is kept.
+        share: Share of the pixels, in (0,1]; at least one is kept.
 
     Returns:
         (B,H,W).

@@ -10,19 +10,19 @@ TAPS = 5  # of the binomial kernel outer([1, 4, 6, 4, 1]) / 256
 def gaussian_pyramid(maps: Tensor, levels: int) -> list[Tensor]:
     """Blur and halve the maps repeatedly.
 
-    Level i+1 is level i convolved with outer([1,4,6,4,1]) / 256 at stride 2, zero-padded as TensorFlow's "SAME"
-    pads: 1 before and 2 after for an even length, 2 and 2 for an odd one. (kornia's ``pyrdown`` differs: reflected
-    border and bilinear resizing.)
+    Level i+1 is level i convolved with outer([1,4,6,4,1]) / 256 at stride 2, with TensorFlow's "SAME" zero padding:
+    1 before and 2 after for an even length, 2 and 2 for an odd one. (kornia's ``pyrdown`` differs: reflected border and
+    bilinear resizing.)
 
     Args:
         maps: (B,H,W) float.
-        levels: How many maps to return, at least 1.
+        levels: Number of maps to return, at least 1.
 
     Returns:
         ``levels`` tensors, full resolution first; level i+1 has ceil(h/2) x ceil(w/2) pixels of level i's h x w.
 
     Raises:
-        ValueError: ``levels`` is below 1, or ``maps`` is not (B,H,W) or holds none.
+        ValueError: ``levels`` is below 1, or ``maps`` is not (B,H,W) or is empty.
 
     Reference:
         Burt and Adelson 1983; Fel et al. 2022 (arXiv 2211.04533), section 3.
@@ -41,7 +41,7 @@ def gaussian_pyramid(maps: Tensor, levels: int) -> list[Tensor]:
     for _ in range(levels - 1):
         height, width = pyramid[-1].shape[1:]
         padded = F.pad(pyramid[-1], (*_same_padding(width), *_same_padding(height)))
-        # As channels of one image: a depthwise convolution is several times as fast as one of many images on a CPU.
+        # As channels of one image: on a CPU a depthwise convolution is several times as fast as one of many images.
         pyramid.append(F.conv2d(padded[None], kernel, stride=2, groups=count)[0])
     return pyramid
 
@@ -50,7 +50,7 @@ def check_levels(levels: int, size: int) -> None:
     """Raise a ValueError for a pyramid that would repeat its last level, a single pixel.
 
     Args:
-        levels: Of :func:`gaussian_pyramid`.
+        levels: Number of levels, as in :func:`gaussian_pyramid`.
         size: Height and width of the maps.
     """
     most = 1 + max(size - 1, 0).bit_length()

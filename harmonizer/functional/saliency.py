@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-# Bessel's correction, and what is added to the standard deviation, outside the root.
+# Bessel's correction, and the epsilon added to the standard deviation, outside the root.
 DEVIATIONS: Mapping[str, tuple[int, float]] = {
     "population": (0, 1e-5),  # Fel et al. 2022, released code
     "unbiased": (1, 1e-6),  # training code of 2023
@@ -35,17 +35,17 @@ def input_saliency(
         logits: (B,K), computed from ``images``.
         images: (B,3,H,W), requires grad.
         labels: (B,) int64 in [0,K).
-        reduction: Over the channels: ``"mean"`` is the signed mean that the published loss uses, ``"absmax"`` the
-            largest absolute value that feature alignment uses; ``"absmean"`` is the mean of absolute values and
-            ``"l2"`` the norm, whose gradient is 0 where it is 0.
-        score: What is differentiated; see :func:`class_score`.
+        reduction: Reduction over the channels: ``"mean"`` is the signed mean of the published loss, ``"absmax"`` the
+            largest absolute value, for feature alignment, ``"absmean"`` the mean of absolute values and ``"l2"`` the
+            norm, whose gradient is 0 where it is 0.
+        score: Score to differentiate; see :func:`class_score`.
         create_graph: Keep the graph, so that a loss on the saliency can be differentiated.
 
     Returns:
         (B,H,W) saliency, in logits per unit of pixel intensity.
 
     Raises:
-        ValueError: ``images`` does not require grad, or a shape, the reduction or the score is wrong.
+        ValueError: ``images`` do not require grad, a shape is wrong, or the reduction or the score is unknown.
 
     Reference:
         Simonyan et al. 2014; Fel et al. 2022 (arXiv 2211.04533), equation 1.
@@ -66,11 +66,11 @@ def input_saliency(
 
 
 def class_score(logits: Tensor, labels: Tensor, score: Score) -> Tensor:
-    """Return how strongly each image is taken for its true class, (B,).
+    """Return each image's score of its true class, (B,).
 
-    ``"logit"`` is the true class's logit, as published. ``"log_odds"`` is log p / (1 - p): what an attack has to bring
-    below 0, with the rival classes in it, and without the saturation of log p. ``"log_probs"`` is the sum of log p over
-    all classes, whatever the true one (Ross et al. 2017).
+    ``"logit"`` is the true class's logit, as published. ``"log_odds"`` is log p / (1 - p), which includes the other
+    classes and does not saturate as log p does. ``"log_probs"`` is the sum of log p over all classes, independent of
+    the true one (Ross et al. 2017).
 
     >>> logits = torch.tensor([[2.0, 1.0]])
     >>> class_score(logits, torch.tensor([0]), "log_odds")
@@ -89,8 +89,8 @@ def class_score(logits: Tensor, labels: Tensor, score: Score) -> Tensor:
 def input_gradient(scores: Tensor, images: Tensor, *, create_graph: bool = False) -> Tensor:
     """Differentiate scores (B,) with respect to the images, (B,C,H,W).
 
-    The sum of the batch's scores is differentiated at once, so that with BatchNorm in training mode the cross-sample
-    terms stay in, as in the published training.
+    The sum of the batch's scores is differentiated, which includes the cross-sample terms of BatchNorm in training
+    mode, as in the published training.
     """
     if not images.requires_grad:
         raise ValueError("expected images that require grad; call images.requires_grad_() before the model")
@@ -114,7 +114,7 @@ def reduce_channels(values: Tensor, reduction: Reduction) -> Tensor:
         return values.abs().mean(1)
     if reduction == "absmax":
         return values.abs().amax(1)
-    # The norm by hand: the second derivative of torch's is NaN at 0. Scaled first: squares underflow.
+    # The second derivative of torch's norm is NaN at 0. Scaled first: squares underflow.
     scale = values.detach().abs().amax(1, keepdim=True)
     scale = torch.where(scale > 0, scale, 1.0)
     squares = (values / scale).square().sum(1)
@@ -122,16 +122,16 @@ def reduce_channels(values: Tensor, reduction: Reduction) -> Tensor:
 
 
 def check_reduction(reduction: str) -> None:
-    """Raise a ValueError that names the known reductions over channels when this is none of them."""
+    """Raise a ValueError for an unknown reduction over the channels."""
     if reduction not in get_args(Reduction):
         raise ValueError(f"expected a reduction of {', '.join(map(repr, get_args(Reduction)))}, got {reduction!r}")
 
 
 def reductions(names: Reduction | Sequence[Reduction]) -> list[Reduction]:
-    """Return the reductions over channels that a setting names: one, or several.
+    """Return the reductions over the channels of a setting that names one or several.
 
     Raises:
-        ValueError: It names none, or one that is unknown.
+        ValueError: A name is unknown, or there is none.
 
     >>> reductions("mean"), reductions(["mean", "l2"])
     (['mean'], ['mean', 'l2'])
@@ -145,17 +145,17 @@ def reductions(names: Reduction | Sequence[Reduction]) -> list[Reduction]:
 
 
 def standardize_cut(maps: Tensor, *, std: Deviation = "population") -> Tensor:
-    """Standardise each map over its pixels and cut what is below the mean.
+    """Standardise each map over its pixels and set values below the mean to 0.
 
-    ``relu((m - mean) / (std + 1e-5))`` with the population standard deviation. A constant map (up to rounding)
-    gives zeros and a zero gradient: rounding errors must not become a map once they are rescaled.
+    ``relu((m - mean) / (std + 1e-5))`` with the population standard deviation. A map that is constant up to rounding
+    gives zeros and a zero gradient, so that rounding errors are not scaled to a map.
 
     Args:
         maps: (B,H,W) float.
         std: ``"population"``, or ``"unbiased"`` with 1e-6 in place of 1e-5.
 
     Returns:
-        (B,H,W), >= 0; differentiable, with no stop-gradient on mean or deviation.
+        (B,H,W), >= 0; differentiable, without a stop-gradient on mean or deviation.
 
     Reference:
         Fel et al. 2022 (arXiv 2211.04533), section 3; epsilon as in the released code.
@@ -179,7 +179,7 @@ def standardize_cut(maps: Tensor, *, std: Deviation = "population") -> Tensor:
         low, high = maps.amin((1, 2)), maps.amax((1, 2))
         rounding = ROUNDING_STEPS * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
         flat = (high - low <= rounding)[:, None, None] | (variance == 0)
-    # The inner where keeps the root's infinite slope at 0 out of the backward pass.
+    # The inner where excludes the root's infinite slope at 0 from the backward pass.
     deviation = torch.where(flat, 1.0, variance).sqrt()
     return torch.where(flat, 0.0, (centred / (deviation + epsilon)).relu())
 
@@ -190,7 +190,7 @@ def attack_map(adversarial: Tensor, images: Tensor, *, mask: Mask = "abs_of_mean
     Args:
         adversarial: (B,3,H,W) attacked images.
         images: (B,3,H,W) clean images.
-        mask: ``"abs_of_mean"``, the published one, in which opponent colours cancel; ``"mean_of_abs"``,
+        mask: Reduction: ``"abs_of_mean"``, as published, in which opponent colours cancel, ``"mean_of_abs"``,
             ``"max_of_abs"`` or ``"l2"``.
 
     Returns:

@@ -1,11 +1,11 @@
-"""Sixteen entry-level categories that an ImageNet classifier can be asked for."""
+"""Decisions of an ImageNet classifier between sixteen entry-level categories."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-# ImageNet's classes of each category, as model-vs-human has them (helper/human_categories.py, 2021); ends included.
+# ImageNet's classes of each category in model-vs-human (helper/human_categories.py, 2021); ends included.
 RANGES: Mapping[str, str] = {
     "airplane": "404",
     "bear": "294-297",
@@ -24,8 +24,8 @@ RANGES: Mapping[str, str] = {
     "oven": "766",
     "truck": "555 569 656 675 717 734 864 867",
 }
-CATEGORIES = tuple(RANGES)  # in this order everywhere
-IMAGENET = 1000  # classes that the model must have, in the usual order
+CATEGORIES = tuple(RANGES)
+IMAGENET = 1000  # number of classes
 
 
 def category_indices(category: str) -> list[int]:
@@ -39,7 +39,7 @@ def category_indices(category: str) -> list[int]:
 
 
 def sixteen_class_decision(logits: Tensor) -> Tensor:
-    """Return the category that a classifier sees: the largest mean of the probabilities of its classes.
+    """Return the category with the largest mean probability of its classes.
 
     Args:
         logits: (B,1000) of ImageNet's classes in the usual order.

@@ -1,4 +1,4 @@
-"""Losses of explanation supervision by others, with which the harmonizer is compared."""
+"""Losses of other methods of explanation supervision, for comparison with the harmonizer."""
 
 import torch
 import torch.nn.functional as F
@@ -8,14 +8,14 @@ from harmonizer.functional.saliency import standardize_cut
 
 
 def right_reasons_loss(gradient: Tensor, human: Tensor, has_map: Tensor) -> Tensor:
-    """Penalise the input gradient where people saw nothing of importance: right for the right reasons.
+    """Penalise the input gradient at pixels unimportant to people: right for the right reasons.
 
-    ``sum (A g)^2`` of each image, with A = 1 at the pixels whose human importance is at most the map's mean, which are
-    those that :func:`standardize_cut` cuts; the paper's annotations are binary. A constant map marks nothing. The mean
-    runs over all B samples, as in :func:`harmonizer_loss`.
+    ``sum (A g)^2`` of each image, with A = 1 at the pixels whose human importance is at most the map's mean, which
+    :func:`standardize_cut` sets to 0; the paper's annotations are binary. A constant map marks no pixel. The mean runs
+    over all B samples, as in :func:`harmonizer_loss`.
 
     Args:
-        gradient: (B,C,H,W) of the sum over the classes of log p, with a graph when it is to be trained.
+        gradient: (B,C,H,W) gradient of the sum over the classes of log p, with a graph when it is to be trained.
         human: (B,H,W) >= 0; ignored where ``has_map`` is False.
         has_map: (B,) bool.
 
@@ -29,16 +29,16 @@ def right_reasons_loss(gradient: Tensor, human: Tensor, has_map: Tensor) -> Tens
     >>> right_reasons_loss(torch.full((1, 3, 1, 2), 2.0), human, torch.tensor([True]))
     tensor(12.)
     """
-    told = has_map & _marks(human)
-    irrelevant = (standardize_cut(human) == 0) & told[:, None, None]  # (B,H,W)
+    marked = has_map & _marks(human)
+    irrelevant = (standardize_cut(human) == 0) & marked[:, None, None]  # (B,H,W)
     return torch.where(irrelevant[:, None], gradient.square(), 0.0).sum() / len(gradient)
 
 
 def activation_map_loss(activation: Tensor, human: Tensor, has_map: Tensor) -> Tensor:
     """Compare class activation maps with human maps: CYBORG.
 
-    The human map is brought to the activation map's size, then both to [0,1], each by its own minimum and maximum; a
-    constant human map counts as none. Mean squared error over all B samples, as in :func:`harmonizer_loss`.
+    The human map is resized to the activation map's size, and both are scaled to [0,1] by their own minimum and
+    maximum; a constant human map counts as none. Mean squared error over all B samples, as in :func:`harmonizer_loss`.
 
     Args:
         activation: (B,h,w), with a graph when it is to be trained.
@@ -58,18 +58,18 @@ def activation_map_loss(activation: Tensor, human: Tensor, has_map: Tensor) -> T
     size = (activation.shape[1], activation.shape[2])
     resized = F.interpolate(human[:, None], size, mode="bilinear", antialias=True, align_corners=False)[:, 0]
     errors = (_to_unit_range(activation) - _to_unit_range(resized)).square()
-    told = has_map & _marks(human)
-    return torch.where(told[:, None, None], errors, 0.0).mean()
+    marked = has_map & _marks(human)
+    return torch.where(marked[:, None, None], errors, 0.0).mean()
 
 
 def mask_lowest(images: Tensor, saliency: Tensor, uniform: Tensor, *, share: float = 0.5) -> Tensor:
-    """Replace the pixels of the lowest saliency by random values: the masked images of saliency-guided training.
+    """Replace the pixels of lowest saliency by random values, as in saliency-guided training.
 
     Args:
         images: (B,C,H,W).
         saliency: (B,H,W); signed, as in the published code.
-        uniform: (B,C,H,W) random numbers in [0,1); the values lie between the channel's minimum and maximum.
-        share: Of the pixels that are replaced, at least one.
+        uniform: (B,C,H,W) random numbers in [0,1), scaled to between the channel's minimum and maximum.
+        share: Share of the pixels to replace, at least one.
 
     Returns:
         (B,C,H,W).
@@ -90,11 +90,11 @@ def mask_lowest(images: Tensor, saliency: Tensor, uniform: Tensor, *, share: flo
 
 
 def gradient_alignment_loss(gradient: Tensor, target: Tensor) -> Tensor:
-    """Turn input gradients to target gradients: perceptually aligned gradients.
+    """Penalise the angle between input gradients and target gradients: perceptually aligned gradients.
 
     Args:
-        gradient: (B,C,H,W) of a target class's logit, with a graph when it is to be trained.
-        target: (B,C,H,W), for example from each image to the mean image of that class.
+        gradient: (B,C,H,W) gradient of a target class's logit, with a graph when it is to be trained.
+        target: (B,C,H,W), for example the difference between the mean image of that class and each image.
 
     Returns:
         () mean over the samples of 1 - cosine, in [0,2].

@@ -9,12 +9,12 @@ from harmonizer.statistics import consistency_of
 
 
 class Accuracy(MulticlassAccuracy):
-    """Share of the images classified correctly; logits that are not finite classify no image.
+    """Share of the images classified correctly; an image with non-finite logits counts as wrong.
 
-    argmax answers the class of the first NaN, mostly 0, and would count the images of that class as correct.
+    argmax returns the class of the first NaN, mostly 0, and would count the images of that class as correct.
 
     Args:
-        num_classes: K.
+        num_classes: Number of classes, K.
 
     >>> accuracy = Accuracy(3)
     >>> accuracy.update(torch.tensor([[torch.nan] * 3, [0.0, 0.0, 1.0]]), torch.tensor([0, 2]))
@@ -51,12 +51,12 @@ class ErrorConsistency(Metric):
         self.add_state("counts", torch.zeros(4, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, first: Tensor, second: Tensor) -> None:
-        """Add whether two observers are right on images, (B,) bool each."""
+        """Add whether each of two observers is right, (B,) bool each."""
         if first.shape != second.shape or first.dtype != torch.bool or second.dtype != torch.bool:
             raise ValueError(f"expected two bool vectors of one length, got {first.shape} and {second.shape}")
         right = [first.new_ones(first.shape), first, second, first == second]
         self.counts += torch.stack([each.sum() for each in right]).to(self.counts)
 
     def compute(self) -> Tensor:
-        """Return kappa, NaN without images."""
+        """Return kappa; NaN without images."""
         return torch.tensor(consistency_of(*self.counts.tolist())["kappa"], dtype=torch.float64)

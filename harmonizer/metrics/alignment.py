@@ -43,7 +43,7 @@ class AdversarialAlignment(Scores):
             human: (B,H,W) human maps.
             status: (B,) values of :class:`harmonizer.attacks.Status`; None takes every image as found.
             has_map: (B,) bool; None takes every image as having a map.
-            ceilings: (B,) what people reach on each image, NaN where that is not known; None is the published ceiling.
+            ceilings: (B,) noise ceiling of each image, NaN where unknown; None takes the published ceiling.
             keys: B sample keys; an image seen twice counts once.
         """
         counts = _everything(images) if status is None else status == Status.FOUND
@@ -52,7 +52,7 @@ class AdversarialAlignment(Scores):
         self._add(correlation, _ceilings(ceilings, counts), keys=_chosen(keys, counts))
 
     def add(self, rows: Sequence[Row], *, ceilings: Sequence[float] | None = None) -> None:
-        """Add the rows of an evaluation; ``ceilings`` as for ``update``, one per row."""
+        """Add the rows of an evaluation, and their ceilings as in ``update``."""
         self._add_rows([row.aligned for row in rows], rows, ("alignment",), ceilings)
 
     def compute(self) -> dict[str, Tensor]:
@@ -66,7 +66,7 @@ class FeatureAlignment(Scores):
     """Average the agreement of saliency and human maps, over images that have one.
 
     Args:
-        percent: Share of the pixels that Dice and IoU compare.
+        percent: Percentage of top pixels that Dice and IoU compare.
 
     Reference:
         Fel et al. 2022 (arXiv 2211.04533), section 4.
@@ -88,10 +88,10 @@ class FeatureAlignment(Scores):
         """Add a batch.
 
         Args:
-            saliency: (B,H,W), of :func:`harmonizer.functional.input_saliency` with ``reduction="absmax"``.
+            saliency: (B,H,W) from :func:`harmonizer.functional.input_saliency` with ``reduction="absmax"``.
             human: (B,H,W) human maps.
             has_map: (B,) bool; None takes every image as having a map.
-            ceilings: (B,) what people reach on each image, NaN where that is not known; None is the published ceiling.
+            ceilings: (B,) noise ceiling of each image, NaN where unknown; None takes the published ceiling.
             keys: B sample keys; an image seen twice counts once.
         """
         counts = _everything(human) if has_map is None else has_map
@@ -100,13 +100,13 @@ class FeatureAlignment(Scores):
         self._add(spearman(*pair), _ceilings(ceilings, counts), *overlap, keys=_chosen(keys, counts))
 
     def add(self, rows: Sequence[Row], *, ceilings: Sequence[float] | None = None) -> None:
-        """Add the rows of an evaluation; ``ceilings`` as for ``update``, one per row."""
+        """Add the rows of an evaluation, and their ceilings as in ``update``."""
         self._add_rows([row.has_map for row in rows], rows, ("feature_alignment", "dice", "iou"), ceilings)
 
     def compute(self) -> dict[str, Tensor]:
         """Return scalars: Spearman mean, its standard error, noise ceiling and share of it, Dice, IoU, counts.
 
-        ``n_undefined_overlap`` counts the images without Dice and IoU: a map has no top; see ``functional.dice``.
+        ``n_undefined_overlap`` counts the images with undefined Dice and IoU; see ``functional.dice``.
         """
         correlation, ceilings, dices, ious = self._columns()
         summary = alignment_summary(correlation, ceilings=ceilings, resamples=0)
@@ -120,7 +120,7 @@ class FeatureAlignment(Scores):
 
 
 def _everything(tensor: Tensor) -> Tensor:
-    """Return (B,) True."""
+    """Return a (B,) mask of True."""
     return torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
 
 

@@ -1,4 +1,4 @@
-"""The accumulator behind every metric here: numbers an image, exact under DDP."""
+"""The accumulator of all metrics here: numbers per image, exact under DDP."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from torchmetrics.utilities import dim_zero_cat
 from harmonizer.results import Row
 from harmonizer.statistics import NOISE_CEILING
 
-UNNAMED = -1  # identity of an image without a key
+UNNAMED = -1  # hash of an image without a key
 
 
 class Scores(Metric):
-    """Collect a row of numbers an image over batches and processes; an image with a key counts once.
+    """Collect a row of numbers per image over batches and processes; an image with a key counts once.
 
-    The states are lists that always hold a tensor, an empty one at first: a process that saw no image so takes part in
-    the reduction with the right type and shape.
+    The states are lists that always hold a tensor, at first an empty one, so that a process without images takes part
+    in the reduction with the right type and shape.
 
     Args:
-        columns: Numbers an image.
+        columns: Numbers per image.
     """
 
     full_state_update = False
@@ -30,29 +30,29 @@ class Scores(Metric):
     def __init__(self, columns: int) -> None:
         super().__init__()
         self.columns = columns
-        self.rows: list[Tensor] | Tensor  # torchmetrics makes one tensor of the list when it reduces
+        self.rows: list[Tensor] | Tensor  # torchmetrics concatenates the list when it reduces
         self.identities: list[Tensor] | Tensor
         self.add_state("rows", [], dist_reduce_fx="cat")
         self.add_state("identities", [], dist_reduce_fx="cat")
         self._begin()
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Remove all images."""
         super().reset()
         self._begin()
 
     def _begin(self) -> None:
-        """Put the empty tensors in place."""
+        """Set the states to empty tensors."""
         self.rows = [torch.empty(0, self.columns, dtype=torch.float64, device=self.device)]
         self.identities = [torch.empty(0, dtype=torch.int64, device=self.device)]
 
     def _add(self, *columns: Tensor, keys: Sequence[str] | None) -> None:
-        """Add a batch: a (B,) tensor a column, and B sample keys."""
+        """Add a batch: a (B,) tensor per column, and B sample keys."""
         assert isinstance(self.rows, list)
         assert isinstance(self.identities, list)
         rows = torch.stack([column.to(self.rows[0]) for column in columns], 1)
         if keys is not None and len(keys) != len(rows):
-            raise ValueError(f"expected a key an image, got {len(keys)} keys for {len(rows)} images")
+            raise ValueError(f"expected one key per image, got {len(keys)} keys for {len(rows)} images")
         identities = [UNNAMED] * len(rows) if keys is None else [_identity(key) for key in keys]
         self.rows.append(rows)
         self.identities.append(torch.tensor(identities, dtype=torch.int64, device=rows.device))
@@ -60,7 +60,7 @@ class Scores(Metric):
     def _add_rows(
         self, counts: Sequence[bool], rows: Sequence[Row], names: Sequence[str], ceilings: Sequence[float] | None
     ) -> None:
-        """Add the rows of an evaluation that count: the first of these columns, the ceiling, and the others."""
+        """Add the rows of an evaluation where ``counts``: the first column of ``names``, the ceiling, the others."""
         reached = [NOISE_CEILING] * len(rows) if ceilings is None else ceilings
         chosen = [(row, ceiling) for row, ceiling, counted in zip(rows, reached, counts, strict=True) if counted]
         values = [[getattr(row, name) for row, _ in chosen] for name in names]
@@ -71,7 +71,7 @@ class Scores(Metric):
         self._computed = None
 
     def _columns(self) -> np.ndarray:
-        """Return (columns,N) float64: each image once, in an order that does not depend on the processes."""
+        """Return (columns,N) float64: each image once, in an order independent of the processes."""
         identities, rows = (dim_zero_cat(state).cpu().numpy() for state in (self.identities, self.rows))
         _, first = np.unique(identities, return_index=True)
         named = first[identities[first] != UNNAMED]

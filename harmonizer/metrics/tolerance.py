@@ -1,4 +1,4 @@
-"""Perturbation tolerance: how far an image can be perturbed before a correct decision flips."""
+"""Perturbation tolerance: the smallest perturbation of an image that flips a correct decision."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ class PerturbationTolerance(Scores):
     """Accumulate the outcome of an attack on each image.
 
     Args:
-        eps_max: Largest radius that the attack searches, in [0,1] pixel units.
+        eps_max: Largest radius of the attack's search, in [0,1] pixel units.
 
     Reference:
         Linsley et al. 2023 (arXiv 2306.03229), section 3.

@@ -63,5 +63,5 @@ def test_constant_human_maps_are_counted_but_not_averaged():
 
 
 def test_keys_must_fit():
-    with pytest.raises(ValueError, match="a key an image"):
+    with pytest.raises(ValueError, match="one key per image"):
         PerturbationTolerance().update(torch.tensor([2]), torch.tensor([1.0]), ["a", "b"])

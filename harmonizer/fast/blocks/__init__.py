@@ -1,1 +1,1 @@
-"""Transformer blocks of timm's models as fewer functions, and without work that nothing reads."""
+"""Transformer blocks of timm's models as fewer functions, without computing unused tokens."""

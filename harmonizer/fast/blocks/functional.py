@@ -1,4 +1,4 @@
-"""Parts of a network of several layers, called as one function."""
+"""Parts of a network with several layers as one function each."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def apply_mlp(inputs: Tensor, linear: LinearPair, norm: Norm | None = None) -> T
     Args:
         inputs: x (B,...,C).
         linear: Weight (H,C) and bias (H,) of the first layer, weight (C',H) and bias (C',) of the second.
-        norm: Weight (C,), bias (C,) and epsilon of a layer norm before, in a residual branch; not under autocast.
+        norm: Weight (C,), bias (C,) and epsilon of a layer norm that begins a residual branch; not under autocast.
 
     Returns:
         m(x) (B,...,C'), or x + m(layer norm(x)).
@@ -28,7 +28,7 @@ def apply_mlp(inputs: Tensor, linear: LinearPair, norm: Norm | None = None) -> T
     >>> apply_mlp(torch.rand(2, 5, 3), (torch.rand(7, 3), None, torch.rand(4, 7), torch.rand(4))).shape
     torch.Size([2, 5, 4])
     """
-    if has_torch_function_unary(inputs):  # so that a mode does not see each operation inside
+    if has_torch_function_unary(inputs):  # a mode sees one call instead of each operation
         return handle_torch_function(apply_mlp, (inputs,), inputs, linear, norm)
     tensors = cast(inputs, *linear)
     with torch.autocast(inputs.device.type, enabled=False):
@@ -50,10 +50,10 @@ def apply_self_attention(
     Args:
         inputs: x (B,N,C).
         linear: Weight (3HD,C) and bias (3HD,) for queries, keys and values of H heads; weight (C',HD) and bias (C',).
-        norm: As in :func:`apply_mlp`.
+        norm: Layer norm as in :func:`apply_mlp`.
         heads: H.
-        scale: Of the products of queries and keys.
-        queries: M; only the first M tokens ask, and have an output. None asks for all.
+        scale: Factor of the products of queries and keys.
+        queries: M; only the first M tokens are queries and have an output. None takes all N.
 
     Returns:
         a(x) (B,M,C'), or x + a(layer norm(x)).

@@ -1,12 +1,11 @@
 """Two linear maps around a GELU, as one function with both derivatives, alone or as a residual branch.
 
-autograd sees some ten nodes in such a part of a network, and each of its derivatives adds some, so that with few tokens
-it takes long only to call them. As one function the activation's derivative is computed once and not three times,
-where that costs more than to keep it, and a weight's two gradients are added up inside the product.
+In autograd such a part has some ten nodes, and each derivative adds more; with few tokens, calling them takes most of
+the time. As one function, the activation's derivative is computed once instead of three times, where that costs more
+than keeping it, and a weight's two gradients are summed inside the matrix product.
 
-The second derivative reaches the first function through outputs that are for nothing else, aliases of the hidden
-values, the weights and the inputs: what :class:`MlpGradient` finds as their gradients, :class:`Mlp` takes on in its own
-backward pass.
+:class:`Mlp` has further outputs, aliases of the hidden values, the weights and the inputs. Their only purpose is to
+carry the gradients that :class:`MlpGradient` computes for them into the backward pass of :class:`Mlp`.
 """
 
 from typing import Any
@@ -34,8 +33,8 @@ from harmonizer.fast.blocks.residual import (
 class Mlp(Function):
     """Map x (B,...,C) to m(x) = ``F.linear(F.gelu(F.linear(x, w1, b1)), w2, b2)``, with w1 (H,C) and w2 (C',H).
 
-    With an ``eps``, to x + m(layer norm(x)), the norm having the weight w and bias b (C,).
-    Of the outputs only the first is for use.
+    With an ``eps``, to x + m(layer norm(x)), where the norm has weight w and bias b (C,). Callers use the first output
+    only.
     """
 
     @staticmethod
@@ -70,13 +69,13 @@ class Mlp(Function):
         g, grad_grad_hidden, grad_grad_w1, grad_grad_w2, grad_grad_x = gradients
         g = x.new_zeros(*x.shape[:-1], len(w2)) if g is None else g
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
-            if x.device.type == "cpu":  # elsewhere the derivative takes no longer than to read it
+            if x.device.type == "cpu":  # elsewhere computing the derivative is as fast as reading it
                 ctx.derivative = _derivative(first_hidden.detach())
                 ctx.keeps_derivative = True
             norm = first_x, w, mean, scale, ctx.eps
             return MlpGradient.apply(g, first_hidden, ctx.derivative, w1, w2, ctx.prefix, *norm), *(None,) * 7
         derivative, ctx.derivative = ctx.derivative, None
-        if derivative is None and ctx.keeps_derivative:  # a graph that was kept: the same digits again
+        if derivative is None and ctx.keeps_derivative:  # a second pass over a retained graph: repeat the same digits
             derivative = _derivative(first_hidden)
         rows = flat(g)
         grad_hidden = rows @ w2
@@ -106,7 +105,7 @@ class Mlp(Function):
 
 
 class MlpGradient(Function):
-    """The gradient of x from the output's g (B,...,C'); ``norm`` is a Norm, whose x is that of the first samples."""
+    """The gradient of x from the output's g (B,...,C'); ``norm`` are the fields of a Norm, x of the first samples."""
 
     @staticmethod
     def forward(
@@ -150,10 +149,10 @@ class MlpGradient(Function):
 
 
 def _derivative(hidden: Tensor) -> Tensor:
-    """Return the derivative of the active values."""
+    """Return the derivative of the activation."""
     return GELU.gradient(torch.ones_like(hidden), hidden)
 
 
 def _times_derivative(gradient: Tensor, hidden: Tensor, derivative: Tensor | None) -> Tensor:
-    """Return the gradient of the hidden values from that of the active ones."""
+    """Return the gradient of the hidden values from that of the activation's outputs."""
     return GELU.gradient(gradient, hidden) if derivative is None else gradient * derivative

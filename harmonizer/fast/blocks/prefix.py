@@ -1,4 +1,4 @@
-"""Which samples of a batch have a gradient of the image that is differentiated again: all, or the first ones."""
+"""Which samples of a batch have an image gradient that is differentiated again: all, or the first ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ _COUNT: ContextVar[int | None] = ContextVar("samples that are differentiated twi
 
 @contextmanager
 def batch_prefix(count: int | None) -> Iterator[None]:
-    """Promise that gradients under ``create_graph`` will be zero for all samples but the first ``count``.
+    """Declare that gradients under ``create_graph`` will be zero for all samples but the first ``count``.
 
-    Layers that know of it then compute those gradients, and theirs in turn, for the first samples alone. All tensors
-    of the network must have their samples along the first dimension. None promises nothing.
+    Layers that support it then compute those gradients, and their derivatives, for the first samples only. All tensors
+    of the network must have the samples along the first dimension. None declares nothing.
     """
     token = _COUNT.set(count)
     try:
@@ -31,7 +31,7 @@ class BatchPrefix(NamedTuple):
     samples: int
 
     def first(self, values: Tensor, dim: int = 0) -> Tensor:
-        """Return what belongs to the first samples, of values whose dimension ``dim`` runs over the samples first."""
+        """Return the part of the first samples, of values whose dimension ``dim`` runs over the samples first."""
         return values if self.few == self.samples else values.narrow(dim, 0, self._of(values.shape[dim]))
 
     def padded(self, values: Tensor) -> Tensor:
@@ -47,6 +47,6 @@ class BatchPrefix(NamedTuple):
 
 
 def prefix_of(inputs: Tensor) -> BatchPrefix:
-    """Return the promise that holds now, for a layer's inputs (B,...)."""
+    """Return the current prefix for a layer's inputs (B,...)."""
     count = _COUNT.get()
     return BatchPrefix(len(inputs) if count is None else count, len(inputs))

@@ -1,6 +1,6 @@
-"""Self-attention between its projections, as one function with both derivatives; see :mod:`harmonizer.fast.blocks.mlp`.
+"""Self-attention with its projections as one function with both derivatives; see :mod:`harmonizer.fast.blocks.mlp`.
 
-The heads' q, k and v are copied once in a pass, and not by each product.
+The heads' q, k and v are copied once per pass, instead of in each product.
 """
 
 from typing import Any, NamedTuple
@@ -15,19 +15,19 @@ from harmonizer.fast import attention
 from harmonizer.fast.blocks.prefix import BatchPrefix, prefix_of
 from harmonizer.fast.blocks.residual import (
     Norm,
-    asking,
     differentiate,
     differentiate_twice,
     enter,
     flat,
     frozen,
+    of_queries,
     project,
     summed,
 )
 
 
 class Heads(NamedTuple):
-    """How rows of images times tokens are cut into heads, and the factor of their products."""
+    """The split of rows (images times tokens) into heads, and the factor of their products."""
 
     tokens: int
     queries: int
@@ -35,7 +35,7 @@ class Heads(NamedTuple):
     factor: float
 
     def cut(self, rows: Tensor) -> Tensor:
-        """Return rows (BM,HD), M the number of queries, as (BH,M,D)."""
+        """Return rows (BM,HD) as (BH,M,D), where M is the number of queries."""
         return rows.view(-1, self.queries, self.heads, rows.shape[1] // self.heads).transpose(1, 2).flatten(0, 1)
 
     def joined(self, cut: Tensor) -> Tensor:
@@ -53,12 +53,12 @@ class Heads(NamedTuple):
         return parts.permute(1, 3, 0, 2, 4).reshape(-1, 3 * self.heads * cut.shape[3])
 
     def split(self, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what (3,BH,N,D) holds of the queries (BH,M,D), the keys and the values (BH,N,D)."""
+        """Return queries (BH,M,D), keys and values (BH,N,D) from (3,BH,N,D)."""
         q, k, v = cut.unbind(0)
         return q if self.queries == self.tokens else q[:, : self.queries], k, v
 
     def empty(self, like: Tensor) -> Tensor:
-        """Return memory for gradients (3,BH,N,D): zero for tokens that do not ask."""
+        """Return memory for gradients (3,BH,N,D), zero for tokens that are not queries."""
         make = torch.empty_like if self.queries == self.tokens else torch.zeros_like
         return make(like, memory_format=torch.contiguous_format)
 
@@ -66,9 +66,8 @@ class Heads(NamedTuple):
 class SelfAttention(Function):
     """Map x (B,N,C) to a(x) (B,M,C'); w1 (3HD,C) and b1 (3HD,) give q, k and v of H heads, w2 (C',HD) joins them.
 
-    M is the number of ``queries``: only the first tokens ask, and have an output.
-    With an ``eps``, to x + a(layer norm(x)), the norm having the weight w and bias b (C,).
-    Of the outputs only the first is for use.
+    M is the number of ``queries``: only the first M tokens are queries and have an output. With an ``eps``, to
+    x + a(layer norm(x)), where the norm has weight w and bias b (C,). Callers use the first output only.
     """
 
     @staticmethod
@@ -100,7 +99,7 @@ class SelfAttention(Function):
         ctx.set_materialize_grads(False)
         ctx.shape = shape
         ctx.eps = eps
-        return outputs if eps is None else outputs.add_(asking(x, outputs)), *handles
+        return outputs if eps is None else outputs.add_(of_queries(x, outputs)), *handles
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -139,7 +138,7 @@ class SelfAttention(Function):
 
 
 class SelfAttentionGradient(Function):
-    """The gradient of x from the output's g (B,M,C'); ``norm`` is a Norm, whose x is that of the first samples."""
+    """The gradient of x from the output's g (B,M,C'); ``norm`` are the fields of a Norm, x of the first samples."""
 
     @staticmethod
     def forward(
@@ -188,6 +187,6 @@ class SelfAttentionGradient(Function):
         )
         grad_w2 = rows.T @ grad_grad_rows if needs[4] else None
         grad_grad_g = (grad_grad_rows @ w2.T).view(ctx.g_shape)
-        grad_grad_g = grad_grad_g if ctx.eps is None else grad_grad_g.add_(asking(v, grad_grad_g))
+        grad_grad_g = grad_grad_g if ctx.eps is None else grad_grad_g.add_(of_queries(v, grad_grad_g))
         handles = grad_grad_qkv, None, grad_w1, grad_w2, None, None, grad_grad_x
         return ctx.prefix.padded(grad_grad_g), *handles, grad_w, *(None,) * 3

@@ -1,4 +1,4 @@
-"""Transformer blocks of timm's models, run as fewer functions and without work that nothing reads."""
+"""Transformer blocks of timm's models, run as fewer functions and without computing unused tokens."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,15 +14,15 @@ from harmonizer.fast.patch import Forward, has_hooks_or_override, patched_forwar
 
 
 class Blocks:
-    """The parts of a model that can be run otherwise, to the same result up to rounding.
+    """Shortcuts through a model's transformer blocks, with the same result up to rounding.
 
-    * Where the gradient of the images is differentiated: self-attention and Mlp, each as one function.
-    * The last block of a vision transformer whose head reads the class token alone computes only that token.
+    * Where the gradient of the images is differentiated, self-attention and Mlp run as one function each.
+    * Where the head of a vision transformer reads the class token only, the last block computes only that token.
 
-    Parts with hooks, dropout or layers of another kind inside run as always.
+    Parts with hooks, dropout or unknown layers run as in timm.
 
     Args:
-        backbone: Any model; those of timm's layers are found in it.
+        backbone: Any model; its timm layers are used.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -32,9 +32,9 @@ class Blocks:
 
     @property
     def supports_prefix(self) -> bool:
-        """Whether :func:`harmonizer.fast.blocks.prefix.batch_prefix` saves the work that it is for.
+        """Whether :func:`harmonizer.fast.blocks.prefix.batch_prefix` may be used, and saves work.
 
-        Samples then lie along the first dimension throughout, and nearly all work is done in parts that know of it.
+        All tensors then have the samples along the first dimension, and nearly all work is in parts that support it.
         """
         model: Any = self.backbone
         if type(model) is not VisionTransformer or not all(type(block) is Block for block in model.blocks):
@@ -43,7 +43,7 @@ class Blocks:
         return parts <= set(self.parts) and all(map(_is_supported, parts))
 
     def shortened(self, *, twice: bool) -> AbstractContextManager[None]:
-        """Run the model with these shortcuts; ``twice`` where the gradient of the images is differentiated."""
+        """Run the model with these shortcuts; ``twice``: the gradient of the images will be differentiated."""
         forwards: dict[nn.Module, Forward] = {}
         if twice:
             parts = set(filter(_is_supported, self.parts))
@@ -56,9 +56,9 @@ class Blocks:
 
 
 def _last(model: Any) -> Any:
-    """Return the last block, where all that follows it reads the class token alone, and nobody else looks on."""
-    transforms = type(model) is VisionTransformer  # and nothing derived from it
-    if not transforms or model.global_pool != "token" or model.attn_pool is not None or model.grad_checkpointing:
+    """Return the last block if only the class token of its outputs is used, otherwise None."""
+    exact = type(model) is VisionTransformer  # not a subclass
+    if not exact or model.global_pool != "token" or model.attn_pool is not None or model.grad_checkpointing:
         return None
     *before, last = model.blocks
     seen = last, *last.children(), model.norm
@@ -74,7 +74,7 @@ def _last(model: Any) -> Any:
 
 
 def _is_supported(part: Any) -> bool:
-    """Tell whether a part is what its class says and nothing more: two linear layers, others doing nothing now."""
+    """Return whether a part consists of two plain linear layers (and a GELU), its other layers being inactive."""
     known = (part.qkv, part.proj) if type(part) is Attention else (part.fc1, part.fc2, part.act)
     linear, activations = known[:2], known[2:]
     if not all(type(layer) in (nn.GELU, timm.layers.GELU) and _is_exact(layer) for layer in activations):
@@ -88,7 +88,7 @@ def _is_supported(part: Any) -> bool:
 
 
 def _is_residual(block: Any) -> bool:
-    """Tell whether a block is two residual branches, each after a layer norm, and nothing more."""
+    """Return whether a block consists of two residual branches, each after a layer norm, and nothing else."""
     norms = block.norm1, block.norm2
     inside = *norms, block.attn, block.mlp
     return (
@@ -100,7 +100,7 @@ def _is_residual(block: Any) -> bool:
 
 
 def _owns_parameters(layer: Any) -> bool:
-    """Tell whether a layer's parameters are leaves: computed ones may depend on the images."""
+    """Return whether a layer's parameters are leaves; computed ones may depend on the images."""
     return layer.weight.grad_fn is None and (layer.bias is None or layer.bias.grad_fn is None)
 
 
@@ -109,12 +109,12 @@ def _is_exact(gelu: Any) -> bool:
 
 
 def _idle(layer: nn.Module) -> bool:
-    """Tell whether a layer gives its input back."""
+    """Return whether a layer returns its input."""
     return type(layer) is nn.Identity or (type(layer) is nn.Dropout and not (layer.p and layer.training))
 
 
 def _asks_more(*options: object) -> bool:
-    """Tell whether a module is called with something that only its own forward knows, a mask for example."""
+    """Return whether a module is called with further arguments, such as a mask."""
     return any(option is not None and option is not False for option in options)
 
 

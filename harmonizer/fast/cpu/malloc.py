@@ -1,8 +1,8 @@
-"""Keeping freed memory on a CPU.
+"""Keep freed memory on a CPU.
 
-By default glibc gives the activations of a pass back to the system once it has freed enough of them, and the next pass
-has every page of them mapped and cleared again; benchmarks/README.md says what that costs. Only blocks of up to 32 MiB
-are kept. Nothing happens where the C library is another one, or where its settings are given in the environment.
+By default glibc returns the freed activations of a pass to the system, which maps and clears every page again in the
+next pass; benchmarks/README.md shows the cost. Only blocks of up to 32 MiB are kept. With another C library, or with
+settings for glibc's in the environment, nothing happens.
 """
 
 import ctypes
@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-LARGE = 2**25  # bytes; blocks above are mapped one by one as always: among others they would tear holes
+LARGE = 2**25  # bytes; larger blocks are mapped one by one, as by default: kept, they would fragment the memory
 KEPT = ((M_TRIM_THRESHOLD, -1), (M_MMAP_THRESHOLD, LARGE))  # -1: never
-# Where glibc's own rule for both ends up in a process that frees large blocks; the settings cannot be read.
+# The values to which glibc's own rule leads in a process that frees large blocks; the current ones cannot be read.
 USUAL = ((M_TRIM_THRESHOLD, 2 * LARGE), (M_MMAP_THRESHOLD, LARGE))
-GIVEN = ("MALLOC_", "GLIBC_TUNABLES")  # environment variables of the user's own settings
+GIVEN = ("MALLOC_", "GLIBC_TUNABLES")  # prefixes of environment variables with the user's settings
 
 _lock = threading.Lock()
 _holders = 0
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep what it frees, for further passes, until as many calls of :func:`release_freed_memory`."""
+    """Keep freed memory for further passes, until as many calls of :func:`release_freed_memory`."""
     global _holders
     with _lock:
         _holders += 1
@@ -32,7 +32,7 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Take one call of :func:`keep_freed_memory` back; with the last, hand over to the system what is free."""
+    """Undo one call of :func:`keep_freed_memory`; the last one returns free memory to the system."""
     global _holders
     with _lock:
         _holders -= 1
@@ -51,12 +51,12 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def _set(options: tuple[tuple[int, int], ...]) -> bool:
-    """Pass options to glibc; False where there is none, or where the user has set it up."""
+    """Set options of glibc; return False with another C library or with the user's own settings."""
     if any(name.startswith(GIVEN) for name in os.environ):
         return False
     try:
         library = ctypes.CDLL(None)
-        library.gnu_get_libc_version  # noqa: B018 - raises where the C library is another one
+        library.gnu_get_libc_version  # noqa: B018 - raises with another C library
         mallopt = library.mallopt
     except (AttributeError, OSError, TypeError):  # no such function; no such library; Windows
         return False

@@ -1,8 +1,8 @@
-"""Convolutions of maps of few pixels, on a CPU: a matrix product for each tap of the kernel.
+"""Convolutions of maps with few pixels on a CPU: a matrix product for each tap of the kernel.
 
-The last layers of a network that sees small images have many channels and hardly any pixels. There most taps of a
-kernel fall beside the map, and torch's kernels, made for rows of pixels, are left idle; benchmarks/README.md has the
-numbers. A tap with weight (O,I) maps the pixels that it meets to the outputs that it reaches.
+With small images, the last layers of a network have many channels and few pixels. Most taps of a kernel then fall
+outside the map, and torch's kernels, made for rows of pixels, are slow; benchmarks/README.md has the numbers. A tap
+with weight (O,I) maps the pixels that it covers to outputs.
 """
 
 import itertools
@@ -19,14 +19,14 @@ from harmonizer.fast.switch import enabled
 
 Pair = tuple[int, int]
 
-# Where products win, by timing either way on one thread of an x86-64 CPU with and without AVX-512; see
+# Up to this size products are faster, on one thread of an x86-64 CPU with and without AVX-512; see
 # `python -m benchmarks.layers`.
-MOST_PIXELS, MOST_PIXELS_CHANNELS_LAST = 9, 16  # of the output
+MOST_PIXELS, MOST_PIXELS_CHANNELS_LAST = 9, 16  # output pixels
 LEAST_CHANNELS = 256
 
 
 class Span(NamedTuple):
-    """Along one side of the map, what a tap connects."""
+    """The inputs and outputs that a tap connects along one side of the map."""
 
     tap: int
     outputs: slice
@@ -34,9 +34,9 @@ class Span(NamedTuple):
 
 
 def is_supported(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
-    """Tell whether such a convolution of inputs (B,I,H,W) with a weight (O,I,k,l) is faster as products.
+    """Return whether a convolution of inputs (B,I,H,W) with a weight (O,I,k,l) is supported and faster as products.
 
-    False also where arguments do not fit each other: torch knows how to say so.
+    False for arguments that do not fit each other: torch raises the error.
     """
     if not enabled("small_conv") or inputs.device.type != "cpu" or groups != 1 or dilation != (1, 1) or not len(inputs):
         return False
@@ -46,7 +46,7 @@ def is_supported(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, di
         return False
     sizes = _output_size(inputs.shape[2:], weight.shape[2:], stride, padding)
     if len(inputs) == 1 and math.prod(sizes) > 1:
-        return False  # too little work for so many products
+        return False  # too little work per product
     most = MOST_PIXELS if inputs.is_contiguous() else MOST_PIXELS_CHANNELS_LAST
     return min(weight.shape[:2]) >= LEAST_CHANNELS and min(sizes) > 0 and math.prod(sizes) <= most
 
@@ -88,7 +88,7 @@ class TapConvolution(Function):
 
 
 class TapInputGradient(Function):
-    """The gradient of its input, from that of its output (B,O,h,w) and the weight."""
+    """The gradient of its input, from its output's gradient (B,O,h,w) and the weight."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, weight: Tensor, taps: Tensor, products: "TapProducts") -> Tensor:
@@ -113,9 +113,9 @@ class TapProducts:
     """One convolution, and its gradients, as products.
 
     Args:
-        shape: Of the weight, (O,I,k,l).
+        shape: Shape of the weight, (O,I,k,l).
         size: Height and width of the input.
-        stride: Of the convolution.
+        stride: Vertical and horizontal stride.
         padding: Zeros on each side.
     """
 
@@ -128,13 +128,13 @@ class TapProducts:
         self.extents = _extent(self.rows), _extent(self.columns)
 
     def taps(self, weight: Tensor) -> Tensor:
-        """Return the taps (k',l',O,I) that meet the map, each in rows without gaps; a view where those are."""
+        """Return the taps (k',l',O,I) that cover some of the map, with contiguous rows; a view where possible."""
         (top, bottom), (left, right) = self.extents
         taps = weight.detach()[:, :, top:bottom, left:right].permute(2, 3, 0, 1)
         return taps if taps.stride(-1) == 1 else taps.contiguous()
 
     def convolve(self, inputs: Tensor, taps: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the output (B,O,h,w) of inputs (B,I,H,W), contiguous where they are, otherwise channels last."""
+        """Return the output (B,O,h,w) of inputs (B,I,H,W), contiguous if they are, otherwise channels last."""
         outputs = _maps(inputs, self.shape[0], self.outputs)
         if bias is not None:
             outputs += bias[:, None, None]
@@ -163,7 +163,7 @@ class TapProducts:
         return found.permute(2, 3, 0, 1).contiguous()
 
     def _connections(self, taps: Tensor) -> Iterator[tuple[Span, Span, Tensor]]:
-        """Return what each tap connects, and its weight (O,I)."""
+        """Yield the spans that each tap connects, and its weight (O,I)."""
         (top, _), (left, _) = self.extents
         for row, column in itertools.product(self.rows, self.columns):
             yield row, column, taps[row.tap - top, column.tap - left]
@@ -178,10 +178,10 @@ def _output_size(size: torch.Size | Pair, kernel: torch.Size, stride: Pair, padd
 
 
 def _spans(size: int, outputs: int, kernel: int, stride: int, padding: int) -> list[Span]:
-    """Return what each tap connects along one side, without those that fall beside the map everywhere."""
+    """Return the span of each tap along one side, without taps that are always outside the map."""
     found = []
     for tap in range(kernel):
-        shift = tap - padding  # of the first output's input
+        shift = tap - padding  # position of the first output's input
         low, high = max(-(shift // stride), 0), min((size - 1 - shift) // stride, outputs - 1)
         if low <= high:
             first = low * stride + shift
@@ -190,7 +190,7 @@ def _spans(size: int, outputs: int, kernel: int, stride: int, padding: int) -> l
 
 
 def _extent(spans: list[Span]) -> Pair:
-    """Return the first tap, and the one after the last; (0, 0) where all fall beside the map."""
+    """Return the first tap and one past the last; (0, 0) without any."""
     return (spans[0].tap, spans[-1].tap + 1) if spans else (0, 0)
 
 
@@ -202,7 +202,7 @@ def _product(pixels: Tensor, matrix: Tensor) -> Tensor:
 def _maps(example: Tensor, channels: int, size: Pair) -> Tensor:
     """Return zeros (B,channels,*size), channels last.
 
-    No permuted view of (B,*size,channels): autograd forbids in-place changes of a view that a Function returns.
+    Not a permuted view of (B,*size,channels): autograd forbids in-place changes to a view that a Function returns.
     """
     shape = len(example), channels, *size
     empty = torch.empty(shape, dtype=example.dtype, device=example.device, memory_format=torch.channels_last)

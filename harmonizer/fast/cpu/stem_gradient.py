@@ -16,13 +16,13 @@ from harmonizer.fast.switch import enabled
 
 Pair = tuple[int, int]
 
-FEW = 4  # input channels of a convolution that looks at an image
-LANES = 16  # kernels compute this many output channels at once, wanted or not
-LARGE = 4  # taps of the convolution of the gradient, along a side, from which a harmonized step gains by it, too
+FEW = 4  # most input channels of a convolution of images
+LANES = 16  # output channels that kernels always compute at once
+LARGE = 4  # least taps per side of the convolution of the gradient for a gain in a harmonized step, too
 
 
 def is_supported(tensor: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
-    """Tell whether :func:`image_gradient` is faster for such a convolution of ``tensor``, or for such a gradient."""
+    """Return whether :func:`image_gradient` is faster for a convolution of ``tensor``, or for a gradient ``tensor``."""
     (_, channels, *kernel), step = weight.shape, stride[0]
     return (
         enabled("stem_gradient")
@@ -60,16 +60,16 @@ class ImageConvolution(Function):
 def image_gradient(gradient: Tensor, weight: Tensor, size: Sequence[int], stride: int, padding: int) -> Tensor:
     """Return the gradient of a convolution's few input channels, from that of its output.
 
-    A transposed convolution with three output channels leaves most of a vector register idle. Here the pixels of a
-    block of ``b`` x ``b``, b the stride or 2, are the channels of one convolution of the output's gradient, and are
-    then put in their places.
+    A transposed convolution with three output channels uses a small part of a vector register. Here the pixels of a
+    block of ``b`` x ``b``, where b is the stride or 2, are the channels of one convolution of the output's gradient,
+    and are rearranged afterwards.
 
     Args:
-        gradient: Of the output, (B,O,h,w).
+        gradient: Gradient of the output, (B,O,h,w).
         weight: (O,C,k,k), C at most four.
         size: Height and width of the input, H and W.
-        stride: Of the convolution.
-        padding: Of the convolution.
+        stride: Stride of the convolution.
+        padding: Padding of the convolution.
 
     Returns:
         (B,C,H,W), channels last.
@@ -78,7 +78,7 @@ def image_gradient(gradient: Tensor, weight: Tensor, size: Sequence[int], stride
     spread, first = _spread(weight, stride, padding, block)
     step = block // stride  # from a block to the next, in outputs
     blocks = [math.ceil(length / block) for length in size]
-    reach = [step * (n - 1) + first + spread.shape[-1] for n in blocks]  # outputs that the last block looks at, plus 1
+    reach = [step * (n - 1) + first + spread.shape[-1] for n in blocks]  # one past the last block's last output
     margin = max(-first, *(end - length for end, length in zip(reach, gradient.shape[2:], strict=True)), 0)
     margin += -(margin + first) % step
     skip = (margin + first) // step
@@ -103,11 +103,11 @@ def _spread(weight: Tensor, stride: int, padding: int, block: int) -> tuple[Tens
 
 @lru_cache
 def _sources(channels: int, kernel: int, stride: int, padding: int, block: int) -> Tensor:
-    """Return which entry (L,K,K) of the weight's (C,k,k), flat, each of the spread one is; beyond them: none, a 0."""
+    """Return the index (L,K,K) into the weight's flat (C,k,k) for each entry of the spread weight; its end for a 0."""
     offset = torch.tensor(_offsets(kernel, stride, padding, block), device="cpu")
     tap = torch.arange(block, device="cpu")[:, None] + padding - stride * offset  # (block,K)
     known = (tap >= 0) & (tap < kernel)
-    y, x = tap[:, None, :, None], tap[None, :, None, :]  # (block,block,K,K) with the pixel's place in its block
+    y, x = tap[:, None, :, None], tap[None, :, None, :]  # (block,block,K,K): the pixel's position in its block first
     entry = (
         torch.arange(channels, device="cpu")[:, None, None] * kernel**2 + (kernel * y + x)[:, :, None]
     )  # (block,block,C,K,K)
@@ -118,5 +118,5 @@ def _sources(channels: int, kernel: int, stride: int, padding: int, block: int) 
 
 
 def _offsets(kernel: int, stride: int, padding: int, block: int) -> range:
-    """Return which outputs the pixels of a block reach, counted from the block's first."""
+    """Return the outputs that depend on the pixels of a block, counted from the block's first."""
     return range(math.ceil((padding - kernel + 1) / stride), (block - 1 + padding) // stride + 1)
