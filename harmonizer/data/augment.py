@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms import functional as colour
+from torchvision.transforms import InterpolationMode, functional
 
 from harmonizer.data.batch import Batch
 
@@ -52,12 +51,7 @@ def rotate(images: Tensor, maps: Tensor, degrees: float) -> tuple[Tensor, Tensor
     Returns:
         Both, rotated by one and the same resampling.
     """
-    height, width = maps.shape
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # Normalised coordinates (x,y) of the result to those of the source; pixels are square, the image need not be.
-    affine = images.new_tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]])
-    grid = F.affine_grid(affine[None], [1, 4, height, width], align_corners=False)
-    both = F.grid_sample(torch.cat([images, maps[None]])[None], grid, align_corners=False)[0]
+    both = functional.rotate(torch.cat([images, maps[None]]), degrees, InterpolationMode.BILINEAR)
     return both[:3], both[3]
 
 
@@ -74,7 +68,7 @@ def jitter(image: Tensor, strength: float, generator: torch.Generator) -> Tensor
     """
     factors = (1 + strength * (2 * torch.rand(3, generator=generator) - 1)).tolist()
     for adjust, factor in zip(
-        (colour.adjust_brightness, colour.adjust_contrast, colour.adjust_saturation), factors, strict=True
+        (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation), factors, strict=True
     ):
         image = adjust(image, factor)
     return image
