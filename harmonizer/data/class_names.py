@@ -59,7 +59,7 @@ def number_folders(found: Collection[str], classes: Sequence[str]) -> dict[str, 
     """Return the label of each class folder: by its name, or by its number where that says the same.
 
     Raises:
-        ValueError: A folder is none of the classes.
+        ValueError: A folder is not one of the classes.
     """
     numbers = number_names(classes)
     unknown = sorted(found - numbers.keys(), key=natural)
@@ -68,7 +68,7 @@ def number_folders(found: Collection[str], classes: Sequence[str]) -> dict[str, 
         if len(by_number) == len(found) and all(numbers.get(name, label) == label for name, label in by_number.items()):
             return by_number
     if unknown:
-        raise ValueError(f"{unknown[0]} is none of the {len(classes)} classes of --classes")
+        raise ValueError(f"{unknown[0]} is not one of the {len(classes)} classes of --classes")
     return {name: numbers[name] for name in found}
 
 

@@ -1,6 +1,6 @@
-"""The clicks of several people on one image, as counts and as the blurred maps of ClickMe v2."""
+"""Clicks of several people on one image, as counts and as the blurred maps of ClickMe v2."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,29 +17,29 @@ from harmonizer.files import replacing
 
 Points = NDArray[np.int32]
 
-MOST_COUNT = 255  # clicks of one person on one pixel: the published count maps are of 8 bits
+MOST_COUNT = 255  # clicks of one person on one pixel: the published count maps have 8 bits
 SUFFIX = ".clicks.npz"
 
 
 @dataclass(frozen=True)
 class Clicks:
-    """The clicks of several people on one image."""
+    """Clicks of several people on one image."""
 
     # one (N,2) per person: x and y in pixels from the upper left corner, in the order of clicking; N >= 1
     points: Sequence[Points]
-    height: int  # pixels of the image
-    width: int  # pixels of the image
-    outside: int = 0  # clicks that lay outside of the image, which are not among `points`
+    height: int  # image height in pixels
+    width: int  # image width in pixels
+    outside: int = 0  # clicks outside the image, which are not among `points`
 
     @classmethod
     def on_image(cls, trials: Sequence[Points], height: int, width: int) -> "Clicks":
-        """Keep the clicks that lie on the image, and the people who have any there."""
+        """Keep the clicks on the image, and the people with at least one."""
         inside = [trial[((trial >= 0) & (trial < (width, height))).all(axis=1)] for trial in trials]
         outside = sum(map(len, trials)) - sum(map(len, inside))
         return cls([points for points in inside if len(points)], height, width, outside)
 
     def first(self, level: int, levels: int) -> "Clicks":
-        """Keep the first clicks of each person: of ``levels`` steps up to all of them, step ``level`` from 0.
+        """Keep the first clicks of each person, up to step ``level`` (from 0) of ``levels`` steps to all clicks.
 
         Reference:
             ``time_based_bins`` of serre-lab/human_clickme_data_processing, e6f9a76: linspace from a tenth of half the
@@ -51,19 +51,15 @@ class Clicks:
             kept.append(points[: steps[level]])
         return Clicks(kept, self.height, self.width)
 
-    def single(self) -> Iterator["Clicks"]:
-        """Yield the clicks of each person alone."""
-        return (Clicks([points], self.height, self.width) for points in self.points)
-
     def counts(self) -> NDArray[np.uint8]:
-        """Return how often each person clicked each pixel: (P,H,W)."""
+        """Return the number of clicks of each person on each pixel: (P,H,W)."""
         counts = np.zeros((len(self.points), self.height, self.width), np.uint16)
         for person, points in zip(counts, self.points, strict=True):
             np.add.at(person, (points[:, 1], points[:, 0]), 1)
         return np.minimum(counts, MOST_COUNT).astype(np.uint8)
 
     def total_counts(self) -> NDArray[np.int64]:
-        """Return the sum over people of :meth:`counts`: (H,W), without holding a map of each."""
+        """Return the sum over people of :meth:`counts`: (H,W), without making a map for each."""
         total = np.zeros((self.height, self.width), np.int64)
         for points in self.points:
             x, y, counts = _distinct(points).T
@@ -72,23 +68,23 @@ class Clicks:
 
     def mean_blurred(self, diameter: int) -> NDArray[np.float64]:
         """Return the mean over people of their count maps, averaged over a disk twice: (H,W)."""
-        total = disk_sum(disk_sum(torch.from_numpy(self.total_counts()), diameter), diameter)  # exact: integers
+        total = disk_sum(disk_sum(torch.from_numpy(self.total_counts()), diameter), diameter)  # integers, so exact
         return np.asarray(total) / (disk_area(diameter) ** 2 * len(self.points))
 
     def disk_sums(
         self, diameter: int, rows: NDArray[np.int64] | None = None, columns: NDArray[np.int64] | None = None
     ) -> NDArray[np.float64]:
-        """Return the sums over a disk of the sums over a disk, of each person's count map.
+        """Sum each person's count map over a disk, twice.
 
-        Equals ``disk_sum(disk_sum(counts))``, and is as fast as there are few clicks: each adds what one click becomes.
+        Equals ``disk_sum(disk_sum(counts))`` and is fast for few clicks: each adds the response to a single click.
 
         Args:
-            diameter: Odd, in pixels.
-            rows: (R,) ascending rows of the result; None takes all.
-            columns: (C,) as ``rows``.
+            diameter: Odd diameter in pixels.
+            rows: (R,) ascending rows of the result; None is all.
+            columns: (C,) ascending columns of the result; None is all.
 
         Returns:
-            (P,R,C), whole numbers.
+            (P,R,C), integers.
         """
         rows = np.arange(self.height) if rows is None else rows
         columns = np.arange(self.width) if columns is None else columns
@@ -105,18 +101,18 @@ class Clicks:
 
 
 def _distinct(points: Points) -> NDArray[np.int64]:
-    """Return the pixels that one person clicked, and how often: (K,3), x, y and count."""
+    """Return the pixels that one person clicked and the number of clicks: (K,3), x, y and count."""
     codes, counts = np.unique(points.astype(np.int64) @ (1 << 32, 1), return_counts=True)
     return np.stack([codes >> 32, codes & 0xFFFFFFFF, np.minimum(counts, MOST_COUNT)], axis=1)
 
 
 @lru_cache(maxsize=1024)
 def _stamp(diameter: int, left: int, top: int, right: int, bottom: int) -> NDArray[np.float64]:
-    """Return what one click becomes, (4r+1,4r+1), where the first disk ends at the image's border.
+    """Return the response to a single click, (4r+1,4r+1), with the first disk cut off at the image's border.
 
     Args:
-        diameter: Of the disk.
-        left: Pixels of the image between click and border, or the disk's radius r where there are more.
+        diameter: Diameter of the disk, whose radius is r.
+        left: Number of pixels between click and border, at most r.
         top: As ``left``.
         right: As ``left``.
         bottom: As ``left``.
@@ -133,15 +129,15 @@ def _stamp(diameter: int, left: int, top: int, right: int, bottom: int) -> NDArr
 
 
 class KeptClicks(NamedTuple):
-    """People's clicks on an image, as a conversion keeps them."""
+    """People's clicks on an image, as stored by a conversion."""
 
-    clicks: Clicks  # all of them
-    prepare: Preparation  # how the conversion prepared the mean map
-    diameter: int  # pixels, of the disk for this image
+    clicks: Clicks
+    prepare: Preparation  # preparation of the mean map
+    diameter: int  # diameter in pixels of the disk for this image
 
 
 def write_clicks(path: Path, kept: KeptClicks) -> None:
-    """Write people's clicks, atomically: a few bytes per click, whatever the size of the image."""
+    """Write people's clicks atomically, in a few bytes per click."""
     clicks = kept.clicks
     lengths = np.array([len(points) for points in clicks.points], np.int32)
     size = np.array((clicks.height, clicks.width), np.int32)
@@ -154,8 +150,8 @@ def read_clicks(path: Path) -> KeptClicks:
     """Read people's clicks.
 
     Raises:
-        OSError: There is no such file.
-        ValueError: It is damaged, or of another kind.
+        OSError: The file does not exist.
+        ValueError: It is damaged or of another kind.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -1,4 +1,4 @@
-"""The blur of ClickMe v2: a flat disk, twice, whose size follows the image's."""
+"""The blur of ClickMe v2: a flat disk, applied twice, whose size depends on that of the image."""
 
 import math
 
@@ -6,18 +6,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Defaults of serre-lab/human_clickme_data_processing (e6f9a76): blur_size, image_shape and max_kernel_size.
-DIAMETER = 21  # pixels, of an image whose shorter side is REFERENCE_SIDE
+DIAMETER = 21  # pixels, for an image whose shorter side is REFERENCE_SIDE
 REFERENCE_SIDE = 256
 LARGEST_DIAMETER = 51
 
 
 def disk_diameter(height: int, width: int, *, diameter: int = DIAMETER, most: int = LARGEST_DIAMETER) -> int:
-    """Return the disk's diameter for an image, in pixels: in proportion to its shorter side, odd and bounded.
+    """Return the diameter of the disk for an image: proportional to its shorter side, odd and bounded.
 
     Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        diameter: At a shorter side of 256 pixels.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        diameter: Diameter at a shorter side of 256 pixels.
         most: Largest diameter, odd.
 
     Raises:
@@ -37,23 +37,23 @@ def disk_diameter(height: int, width: int, *, diameter: int = DIAMETER, most: in
 
 
 def disk_area(diameter: int) -> int:
-    """Return how many pixels a disk has."""
+    """Return the number of pixels of a disk."""
     radius = diameter // 2
     return sum(2 * math.isqrt(radius**2 - row**2) + 1 for row in range(-radius, radius + 1))
 
 
 def disk_sum(maps: Tensor, diameter: int) -> Tensor:
-    """Sum maps over a disk about each pixel; outside the map they are 0.
+    """Sum maps over a disk around each pixel, with zero padding.
 
-    Pixels are added, never subtracted, so that a region without clicks is exactly 0 and integers stay integers: ranks
-    of equal values stay tied.
+    Pixels are added, never subtracted, so that a region without clicks is exactly 0, integers stay integers, and equal
+    values stay tied in rank.
 
     Args:
-        maps: (...,H,W) of any kind of number.
-        diameter: Odd, in pixels.
+        maps: (...,H,W) of any numeric type.
+        diameter: Odd diameter in pixels.
 
     Returns:
-        (...,H,W), of the kind of ``maps``.
+        (...,H,W), of the type of ``maps``.
 
     >>> import torch
     >>> disk_sum(torch.eye(3, dtype=torch.int64), 3)
@@ -67,7 +67,7 @@ def disk_sum(maps: Tensor, diameter: int) -> Tensor:
 
     def run(length: int) -> Tensor:
         if length not in runs:
-            first = length - (1 << (length - 1).bit_length() - 1)  # what is left of the largest power of two below
+            first = length - (1 << (length - 1).bit_length() - 1)  # remainder after the largest power of two below
             count = runs[1].shape[-1] - length + 1
             runs[length] = run(first)[..., :count] + run(length - first)[..., first : first + count]
         return runs[length]
@@ -82,14 +82,14 @@ def disk_sum(maps: Tensor, diameter: int) -> Tensor:
 
 
 def disk_blur(maps: Tensor, diameter: int) -> Tensor:
-    """Average maps over a disk about each pixel, twice; outside the map they are 0.
+    """Average maps over a disk around each pixel, twice, with zero padding.
 
     Args:
         maps: (...,H,W) float.
-        diameter: Odd, in pixels.
+        diameter: Odd diameter in pixels.
 
     Returns:
-        (...,H,W), of the kind of ``maps``.
+        (...,H,W), of the type of ``maps``.
 
     Reference:
         ``circle_kernel`` and ``convolve(double_conv=True)`` of serre-lab/human_clickme_data_processing, e6f9a76.

@@ -163,7 +163,7 @@ def test_a_table_of_clicks_needs_its_images(few, convert, tmp_path):
     few.write_text(LINES.replace("(4, 4), (4, 4)", "(400, 4), (400, 4)"))
     status, said = convert(few, "--images", tmp_path / "images", "--out", tmp_path / "out")
     assert status == 1
-    assert "none of 2 clicks lies on b.png, of 12x10 pixels; try --click-size 256" in said
+    assert "none of 2 clicks is on b.png, which has 12x10 pixels; try --click-size 256" in said
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_labels_follow_given_classes(convert, read_shards, encode, tmp_path):
     assert labels == [0, 1, 1]
     (tmp_path / "names").write_text("n01440764\n")
     status, message = convert(tmp_path / "images", "--out", tmp_path / "x", "--classes", tmp_path / "names")
-    assert (status, "n01443537 is none of the 1 classes" in message) == (1, True)
+    assert (status, "n01443537 is not one of the 1 classes" in message) == (1, True)
 
 
 @pytest.mark.parametrize("layout", ["HWC 255", "CHW 1", "uint8"])
@@ -181,7 +181,7 @@ def test_table(convert, read_shards, encode, tmp_path):
     }
     table.write_text("image,label\nimages/a.jpg,4\nimages/a.jpg,3\n")
     status, message = convert(table, "--out", tmp_path / "numbers")
-    assert (status, "labels are numbers; say of how many" in message) == (1, True)
+    assert (status, "labels are numbers; name them" in message) == (1, True)
     assert convert(table, "--out", tmp_path / "numbers", "--classes", "5") == (0, "")
     assert {k: int(s["cls"]) for k, s in read_shards(tmp_path / "numbers").items()} == {"images-a": 4, "images-a_2": 3}
 
@@ -192,7 +192,7 @@ def test_a_column_of_maps_named_otherwise_is_not_passed_over(name, convert, enco
     table = tmp_path / "table.csv"
     table.write_text(f"image,label,split,{name}\na.jpg,cat,train,a.npz\n")
     status, message = convert(table, "--out", tmp_path / "out")
-    assert (status, f"must be named map, not '{name}'; rename it" in message) == (1, True)
+    assert (status, f"to be named map, got '{name}'; rename it" in message) == (1, True)
     table.write_text("image,label,is_human,n_clicks,colormap,mapped_class\na.jpg,cat,1,5,jet,3\n")  # no maps
     assert convert(table, "--out", tmp_path / "none") == (0, "")
     table.write_text(f"image,label,split,{name},map\na.jpg,cat,train,,\n")  # a choice has been made
@@ -269,7 +269,7 @@ def test_imagenet_names_are_those_of_timm():
     [
         (lambda root: None, "no file or folder"),
         (lambda root: root.mkdir(), "expected files of one kind"),
-        (lambda root: (root.mkdir(), (root / "a.jpg").touch()), "in no class folder"),
+        (lambda root: (root.mkdir(), (root / "a.jpg").touch()), "is not in a class folder"),
         (lambda root: ((root / "train" / "x").mkdir(parents=True), (root / "train" / "x" / "a.jpg").touch()), "splits"),
         (lambda root: (root.mkdir(), (root / "a.npz").touch(), (root / "b.csv").touch()), "1 array files and 1 table"),
     ],

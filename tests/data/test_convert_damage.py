@@ -70,7 +70,7 @@ DAMAGES = {
     "impossible length": (edit(forge_length), "the file is cut", 2),
     "wrong checksum of the data": (edit(lambda c, s, n: flip(c, s + 12 + n)), "wrong checksum of the data", 3),
     "flipped byte in the data": (edit(lambda c, s, n: flip(c, s + 12 + n // 2)), "wrong checksum of the data", 3),
-    "no protobuf": (replace_payload(b"\xff" * 50), "is no tf.train.Example", 3),
+    "no protobuf": (replace_payload(b"\xff" * 50), "is not a tf.train.Example", 3),
     "no features": (replace_payload(b""), "'image' is missing", 3),
     "missing image": (change(image=None), "'image' is missing", 3),
     "missing heatmap": (change(heatmap=None), "heatmap is missing", 3),
@@ -82,7 +82,7 @@ DAMAGES = {
     "label negative": (change(label=[-1]), "label -1 is out of range", 3),
     "empty image": (change(image=[b""]), "'image' is empty", 3),
     "image of noise": (change(image=[b"\xff\xd8\xff" + bytes(500)]), "cannot decode", 3),
-    "image of another kind": (change(image=[b"GIF89a" + bytes(99)]), "neither JPEG nor float32", 3),
+    "image of another kind": (change(image=[b"GIF89a" + bytes(99)]), "expected a JPEG or float32", 3),
 }
 
 
@@ -145,9 +145,9 @@ def test_raw_floats_out_of_range_are_refused(damaged, convert, tmp_path):
     human = np.full((256, 256), 0.5, dtype="<f4")
     image = np.full((256, 256, 3), 100, dtype="<f4")
     cases = {
-        "go from -2 to 100": change(image=[np.where(image == image, image, 0).tobytes()[:-4] + struct.pack("<f", -2)]),
+        "are -2 to 100": change(image=[np.where(image == image, image, 0).tobytes()[:-4] + struct.pack("<f", -2)]),
         "negative or not finite": change(heatmap=[human.tobytes()[:-4] + struct.pack("<f", np.nan)]),
-        "neither JPEG nor float32 of 256x256 or 224x224": change(heatmap=[human.tobytes()[:-4]]),
+        "expected a JPEG or float32 of 256x256 or 224x224": change(heatmap=[human.tobytes()[:-4]]),
     }
     for reason, damage in cases.items():
         status, message = convert(damaged(damage), "--out", tmp_path / "out")
@@ -221,12 +221,12 @@ def test_damaged_images_and_maps_of_folders_and_tables(convert, encode, tmp_path
         ("cut.jpg,0,", "cannot decode the image"),
         ("empty.jpg,0,", "empty.jpg is empty"),
         ("text.jpg,0,", "it is not an image in one of the formats JPEG, PNG, WEBP, BMP"),
-        ("deep.png,0,", "expected 8 bits a channel"),
+        ("deep.png,0,", "expected 8 bits per channel"),
         ("absent.jpg,0,", "cannot read absent.jpg (No such file"),
         ("good.jpg,0,absent.npy", "cannot read absent.npy"),
         ("good.jpg,0,good.jpg", "image of mode RGB"),
-        ("good.jpg,0,small.npy", "--prepare fel2022 takes 256x256"),
-        ("good.jpg,0,wide.npy", "of different shape"),
+        ("good.jpg,0,small.npy", "--prepare fel2022 accepts 256x256"),
+        ("good.jpg,0,wide.npy", "expected the shape of the image"),
         ("good.jpg,,", "has no label"),
         ("good.jpg,3,", "label 3 is out of range"),
         (",0,", "has no image path"),

@@ -71,7 +71,7 @@ def test_links_that_lead_nowhere_are_named(images, skipped):
     places = [link(images / "cat" / "a", "b"), link(images / "cat" / "b", "a"), link(images / "cat" / "c.jpg", "no")]
     keys, listed, _ = skipped()
     assert (keys, list(listed)) == (TWO, places)
-    assert all("leads nowhere" in reason for reason in listed.values())
+    assert all("is a broken symbolic link" in reason for reason in listed.values())
 
 
 def test_nothing_outside_of_a_source_is_taken(images, skipped, encode, tmp_path):
@@ -82,14 +82,14 @@ def test_nothing_outside_of_a_source_is_taken(images, skipped, encode, tmp_path)
     places = {link(images / "cat" / "x.jpg", tmp_path / "secret" / "x.jpg"), link(images / "dog", "../secret")}
     keys, listed, _ = skipped()
     assert (keys, set(listed)) == (TWO, places)
-    assert all(f"outside of {images}; copy it (cp -rL)" in reason for reason in listed.values())
+    assert all(f"outside {images}; copy it (cp -rL)" in reason for reason in listed.values())
 
 
 def test_links_to_what_is_there_already_are_named(images, skipped):
     places = {link(images / "cat" / "2.jpg", "1.jpg"), link(images / "dog", "cat")}
     keys, listed, _ = skipped()
     assert (keys, set(listed)) == (TWO, places)
-    assert all("is taken already" in reason for reason in listed.values())
+    assert all("is used already" in reason for reason in listed.values())
 
 
 def test_links_into_a_hidden_folder_are_followed_once(images, skipped, encode):
@@ -102,7 +102,7 @@ def test_links_into_a_hidden_folder_are_followed_once(images, skipped, encode):
     keys, listed, said = skipped()
     assert keys == [*TWO, "cat-a", "dog-b", "dog-deep-c"]
     assert list(listed) == [str(images / "dog" / "a.jpg"), str(images / "dog" / "deep" / "up")]
-    assert "1 hidden, for a name that begins with a dot; first" in said
+    assert "1 hidden files or folders, which are skipped; first" in said
 
 
 def test_a_source_may_be_a_link_itself(images, convert, read_shards, tmp_path):
@@ -140,7 +140,7 @@ def test_a_table_names_files_of_its_folder_only(column, name, convert, encode, t
     row = {"image": "a.png", "map": ""} | {column: name.format(outside=tmp_path / "outside.png")}
     (tmp_path / "own/table.csv").write_text(f"image,label,map\n{row['image']},cat,{row['map']}\n")
     status, message = convert(tmp_path / "own/table.csv", "--out", tmp_path / "out")
-    assert (status, "is outside of the table's folder" in message) == (1, True), message
+    assert (status, "is outside the table's folder" in message) == (1, True), message
     assert "table.csv: record 2: " in message and message.count("\n") == 1
 
 
@@ -164,9 +164,10 @@ def test_hidden_files_archives_and_other_kinds_are_named(images, skipped):
         (images / "cat" / name).touch()
     keys, listed, said = skipped()
     assert (keys, listed) == (TWO, {})
-    assert f"2 hidden, for a name that begins with a dot; first {images}/cat/._0.jpg\n" in said
+    assert f"2 hidden files or folders, which are skipped; first {images}/cat/._0.jpg\n" in said
     assert (
-        f"2 archives or compressed, which are not opened; unpack those that hold samples; first {images}/cat/n1" in said
+        f"2 archives or compressed files, which are not opened; unpack those that hold samples; first {images}/cat/n1"
+        in said
     )
     assert f"3 files of other kinds, .jfif (2), no suffix (1); first {images}/cat/a.jfif\n" in said
 
@@ -186,14 +187,14 @@ def test_sources_that_hold_each_other_are_refused(images, convert, tmp_path):
         status, message = convert(images, other, "--out", tmp_path / "out")
         assert (status, "are the same source; give it once" in message) == (1, True)
     status, message = convert(images, images / "cat", "--out", tmp_path / "out")
-    assert (status, f"{images / 'cat'} lies in {images}, which is a source too" in message) == (1, True)
+    assert (status, f"{images / 'cat'} is inside {images}, which is also a source" in message) == (1, True)
 
 
 def test_keys_of_two_sources_get_numbers_and_this_is_said(images, convert, read_shards, encode, capsys, tmp_path):
     (tmp_path / "other" / "cat").mkdir(parents=True)
     (tmp_path / "other" / "cat" / "1.jpg").write_bytes(encode(seed=9))
     assert main([str(images), str(tmp_path / "other"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
-    assert "1 keys occur before and get a number; first cat-1 -> cat-1_2" in capsys.readouterr().out
+    assert "1 repeated keys get a number; first cat-1 -> cat-1_2" in capsys.readouterr().out
     samples = read_shards(tmp_path / "out")
     assert [*samples] == [*TWO, "cat-1_2"]
     assert samples["cat-1_2"]["jpg"] == encode(seed=9)
@@ -290,7 +291,7 @@ def test_records_of_absurd_size_are_not_read(convert, clickme_features, tmp_path
     path = tmp_path / "a.tfrecords"
     write_records(path, [build_example(clickme_features() | {"boxes": [1 << 20] * (3 << 20)})])
     status, message = convert(path, "--out", tmp_path / "out")
-    assert (status, "record 0: is no tf.train.Example (a list of numbers has" in message) == (1, True), message
+    assert (status, "record 0: is not a tf.train.Example (a list of numbers has" in message) == (1, True), message
     length = struct.pack("<Q", MOST_BYTES + 1)
     grow(path, length + struct.pack("<I", masked_crc32c(length)), MOST_BYTES + 17)
     status, message = convert(path, "--out", tmp_path / "out")

@@ -74,7 +74,7 @@ def test_a_folder_without_images_is_named(label_of, tmp_path):
     (tmp_path / "images" / "1").mkdir(parents=True)
     labels, said = label_of(["0", "2"])
     assert labels == {"0": 0, "2": 1}
-    assert f"1 folders hold no image and are no classes; first {tmp_path / 'images' / '1'}" in said
+    assert f"1 folders without images are not counted as classes; first {tmp_path / 'images' / '1'}" in said
     assert "so 2 is label 1" in said
 
 
@@ -84,7 +84,7 @@ def test_a_number_that_is_no_class_is_refused(names, convert, encode, tmp_path):
         (tmp_path / "images" / name).mkdir(parents=True)
         (tmp_path / "images" / name / "x.jpg").write_bytes(encode())
     status, message = convert(tmp_path / "images", "--out", tmp_path / "out", "--classes", "imagenet")
-    assert (status, "is none of the 1000 classes of --classes" in message) == (1, True)
+    assert (status, "is not one of the 1000 classes of --classes" in message) == (1, True)
 
 
 def test_a_label_that_is_name_and_number_is_refused(convert, encode, tmp_path):
@@ -93,7 +93,7 @@ def test_a_label_that_is_name_and_number_is_refused(convert, encode, tmp_path):
     (tmp_path / "names").write_text("\n".join(sorted(str(number) for number in range(11))))
     command = (tmp_path / "table.csv", "--out", tmp_path / "out", "--classes")
     status, message = convert(*command, tmp_path / "names")
-    assert (status, "label 10 could be the class of that name, which is number 2, or" in message) == (1, True)
+    assert (status, "label 10 is ambiguous: the class of that name is number 2;" in message) == (1, True)
     assert convert(*command, "11") == (0, "")
 
 

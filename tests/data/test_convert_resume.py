@@ -130,7 +130,7 @@ def test_damaged_leftovers_are_made_again(source, undisturbed, convert, tmp_path
 
     original = Staging.keep
     monkeypatch.setattr(Staging, "keep", stop)
-    assert convert(*command(source, out, 1)) == (130, "convert: interrupted; the same command goes on\n")
+    assert convert(*command(source, out, 1)) == (130, "convert: interrupted; rerun the same command to resume\n")
     monkeypatch.undo()
     data = tmp_path / ".out.partial" / "data"
     (data / "000001.tar").write_bytes((data / "000001.tar").read_bytes()[:512])  # cut at a block

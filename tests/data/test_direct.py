@@ -119,7 +119,7 @@ def test_a_table_gives_what_the_folders_give(own):
     (own / "table.csv").write_text("\n".join(lines).replace("ant,", "0,").replace("bee,", "1,").replace("cat,", "2,"))
     numbered = samples(own / "table.csv", classes=3)
     assert torch.equal(numbered[1], expected[1])
-    with pytest.raises(ValueError, match=r"labels are numbers; say of how many with data.classes \(a number"):
+    with pytest.raises(ValueError, match=r"labels are numbers; name them with data.classes \(a number"):
         samples(own / "table.csv")
 
 
@@ -165,8 +165,8 @@ def test_maps_of_several_sizes_need_a_word(tmp_path):
     sizes = [(256, 256), (300, 200)]
     own = write_maps(write_images(tmp_path / "own", sizes=sizes), "png", sizes=sizes)
     message = (
-        r"data.prepare=fel2022 takes maps of 256x256 and keeps those of 224x224; 2 have 300x200, and 6 of all 8 fit; "
-        r"try data.prepare=none, which keeps each as it is"
+        r"data.prepare=fel2022 accepts maps of 256x256 and keeps those of 224x224, got 2 of 300x200; 6 of 8 fit; "
+        r"try data.prepare=none, which keeps all maps unchanged"
     )
     with pytest.raises(ValueError, match=message):
         samples(own)

@@ -54,20 +54,26 @@ FOLDERS = {
         lambda root: [shutil.rmtree(root / name) for name in ("images", "maps")],
         "own/val",
     ),
-    "maps alone": (lambda root: shutil.rmtree(root / "images"), "own holds a folder maps and none named images"),
+    "maps alone": (
+        lambda root: shutil.rmtree(root / "images"),
+        "expected a folder images next to the folder maps, got none",
+    ),
     "no folder": (shutil.rmtree, "no data folder at "),
     "cut image": (lambda root: os.truncate(root / "images/dog/a.png", 100), "dog/a.png: cannot decode the image"),
     "empty image": (lambda root: os.truncate(root / "images/dog/a.png", 0), "dog/a.png: the file is empty"),
-    "deep image": (save(np.ones((30, 40), np.uint16), "images/dog/a.png"), "has mode I;16, expected 8 bits a channel"),
+    "deep image": (
+        save(np.ones((30, 40), np.uint16), "images/dog/a.png"),
+        "has mode I;16, expected 8 bits per channel",
+    ),
     "pipe": (lambda root: os.mkfifo(root / "images/dog/c.png"), "dog/c.png: is a pipe, socket or device, not a file"),
     "loose image": (
         lambda root: shutil.copy(root / "images/dog/a.png", root / "images/c.png"),
-        "c.png is in no class folder; expected FOLDER/CLASS/IMAGE, or a CSV with labels",
+        "c.png is not in a class folder, expected FOLDER/CLASS/IMAGE or a CSV with labels",
     ),
-    "table among images": (lambda root: (root / "t.csv").touch(), "holds the table t.csv; name the table, or move it"),
+    "table among images": (lambda root: (root / "t.csv").touch(), "holds the table t.csv; give the table, or move it"),
     "map of another shape": (
         save(np.ones((40, 40), np.uint8), "maps/dog/a.png"),
-        "dog/a.png: the heatmap is 40x40 and the image 40x30: of different shape",
+        "dog/a.png: the heatmap is 40x40, expected the shape of the image, 40x30",
     ),
     "cut map": (lambda root: os.truncate(root / "maps/dog/a.png", 50), "dog/a.png: cannot decode the heatmap"),
     "coloured map": (
@@ -79,7 +85,7 @@ FOLDERS = {
     "pickle": (save_array(np.array([{}]), "maps/dog/a.npy"), "cannot read a.npy (it holds pickled Python objects"),
     "text": (
         lambda root: (root / "maps/dog/a.png").rename(root / "maps/dog/a.npy").write_text("hello"),
-        "cannot read a.npy (it is no file of arrays, or holds Python objects, which are never unpickled)",
+        "cannot read a.npy (it is not a file of arrays, or holds Python objects, which are never unpickled)",
     ),
     "stack": (save_array(np.ones((2, 30, 40)), "maps/dog/a.npy"), "try data.stack=participants (one per person)"),
 }
@@ -87,16 +93,16 @@ TABLES = {
     "empty": (lambda text: "", "table.csv: the file is empty"),
     "no rows": (lambda text: text.partition("\n")[0], "table.csv holds no images"),
     "no column": (lambda text: text.replace("label", "class"), "expected columns image, label, map; label not among"),
-    "a map by another name": (lambda text: text.replace("map\n", "heatmap\n"), "must be named map, not 'heatmap'"),
+    "a map by another name": (lambda text: text.replace("map\n", "heatmap\n"), "to be named map, got 'heatmap'"),
     "missing image": (lambda text: text.replace("s/cat/b.png,c", "s/cat/x.png,c"), "record 3: cannot read x.png (No"),
     "missing map": (lambda text: text.replace("maps/cat/b", "maps/cat/x"), "record 3: cannot read the map"),
     "no label": (lambda text: text.replace(",dog,", ",,"), "record 4: has no label"),
     "absolute": (lambda text: text.replace("maps/cat/b.png", "/etc/hostname"), "record 3: '/etc/hostname' is outside"),
     "upwards": (
         lambda text: text.replace("images/dog/b.png", "../lines"),
-        "record 5: '../lines' is outside of the table",
+        "record 5: '../lines' is outside the table",
     ),
-    "numbers": (lambda text: text.replace("cat,", "0,").replace("dog,", "1,"), "say of how many with data.classes"),
+    "numbers": (lambda text: text.replace("cat,", "0,").replace("dog,", "1,"), "name them with data.classes"),
     "binary": (lambda text: "\0" * 99, "table.csv: expected columns image, label, map; image and label not among"),
     "a class with control characters": (
         lambda text: text.replace(",dog,", ",\x1b[2Jdog,"),
@@ -112,13 +118,13 @@ OPTIONS = {
     "no such stack": ({"stack": "people"}, "expected stack to be one of participants, thresholds, mean, or null"),
     "a preparation that does not fit": (
         {"prepare": "fel2022"},
-        "4 have 40x30, and 0 of all 4 fit; try data.prepare=none",
+        "got 4 of 40x30; 0 of 4 fit; try data.prepare=none",
     ),
     "no such classes": (
         {"classes": "nowhere.txt"},
         "data.classes nowhere.txt: expected 'imagenet', a number, or a file",
     ),
-    "other classes": ({"classes": "imagenet"}, "images/cat is none of the 1000 classes of data.classes"),
+    "other classes": ({"classes": "imagenet"}, "images/cat is not one of the 1000 classes of data.classes"),
 }
 
 
@@ -153,7 +159,7 @@ def test_labels_outside_of_the_classes_are_one_line(own, tmp_path):
     fails("record 4: label 7 is out of range; there are 2 classes", own / "table.csv", classes=2)
     (tmp_path / "names").write_text("cat\nfox\n")
     table(lambda text: text)(own)
-    fails("record 4: label 'dog' is none of the 2 classes", own / "table.csv", classes=str(tmp_path / "names"))
+    fails("record 4: label 'dog' is not one of the 2 classes", own / "table.csv", classes=str(tmp_path / "names"))
 
 
 def test_a_table_that_is_missing_is_named(own):

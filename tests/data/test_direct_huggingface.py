@@ -86,7 +86,7 @@ def test_a_dataset_gives_what_the_folders_give(own, dataset, tmp_path, capsys):
 def test_labels_may_be_names_and_images_arrays(own, dataset):
     expected = samples(own)
     named = dataset.cast_column("label", datasets.Value("int64"))
-    with pytest.raises(ValueError, match=r"labels are numbers; say of how many with data.classes"):
+    with pytest.raises(ValueError, match=r"labels are numbers; name them with data.classes"):
         samples(named)
     assert samples(named, classes=2)[1].classes == ("0", "1")
     arrays = {
@@ -152,7 +152,7 @@ def test_a_saved_dataset_names_no_other_files(dataset, own, tmp_path):
     content = json.loads(state.read_text())
     content["_data_files"][0]["filename"] = "../saved/" + content["_data_files"][0]["filename"]
     state.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"got a damaged folder .expected the name of a file"):
+    with pytest.raises(ValueError, match=r"got a damaged one .expected the name of a file"):
         samples(tmp_path / "saved")
 
 

@@ -80,7 +80,7 @@ def test_broken_transfers_go_on_where_they_broke(server, tmp_path):
 def test_a_later_run_goes_on(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     server.breaks = [100_000]
-    with pytest.raises(OSError, match=r"broke off after 100000 of 300000 bytes; the same command goes on"):
+    with pytest.raises(OSError, match=r"broke off after 100000 of 300000 bytes; rerun the same command to resume"):
         fetch(server.url, tmp_path)
     assert not list(tmp_path.glob("*/train*"))
     assert fetch(server.url, tmp_path).read_bytes() == CONTENT
@@ -117,7 +117,7 @@ def test_checksums(server, tmp_path):
 
 def test_refusals_are_not_repeated(server, tmp_path):
     server.errors = [404]
-    with pytest.raises(OSError, match=r"train-0\.tfrecords: the server answers 404"):
+    with pytest.raises(OSError, match=r"train-0\.tfrecords: the server answered 404"):
         fetch(server.url, tmp_path)
     assert len(server.requests) == 1
 
@@ -128,7 +128,7 @@ def test_the_converter_takes_addresses(server, convert, read_shards, golden_tfre
     assert list(read_shards(tmp_path / "remote")) == [f"train-0-{number:05d}" for number in range(5)]
     server.errors = [404]
     status, message = convert(f"{server.url}2", "--out", tmp_path / "x", "--cache", tmp_path / "cache")
-    assert (status, "answers 404" in message) == (1, True)
+    assert (status, "answered 404" in message) == (1, True)
 
 
 @pytest.mark.parametrize(

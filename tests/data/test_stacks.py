@@ -69,7 +69,7 @@ def test_the_name_of_an_array_says_what_it_is(meaning, source, convert, tmp_path
     other = "mean" if meaning != "mean" else "participants"
     status, message = convert(source[0], "--out", tmp_path / "other", "--classes", "1", "--stack", other)
     assert status == 1
-    assert f"is of {meaning}, got --stack {other}" in message
+    assert f"expected a stack of {meaning}, as the file says, got --stack {other}" in message
 
 
 def test_one_map_with_a_leading_axis_is_no_stack(source, convert, tmp_path):

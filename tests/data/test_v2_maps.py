@@ -142,8 +142,8 @@ def damage(path, kind):
         ("nothing", "or a link"),
         ("soft link", "or a link"),
         ("external link", "or a link"),
-        ("external data", "lies in another file"),
-        ("compressed", "is compressed"),
+        ("external data", "is in another file"),
+        ("compressed", "or compressed"),
         ("text", "expected numbers"),
         ("announced", "announces 8589934592 bytes"),
     ],
@@ -164,12 +164,12 @@ def test_other_files_and_other_images_are_named(images, convert, capsys, tmp_pat
     (tmp_path / "maps.h5").write_bytes(b"no HDF5")
     arguments = (folder, "--maps", tmp_path / "maps.h5", "--prepare", "none", "--out", tmp_path / "out")
     status, said = convert(*arguments)
-    assert (status, "damaged or no HDF5 file" in said) == (1, True)
+    assert (status, "damaged or not an HDF5 file" in said) == (1, True)
     write_hdf5(tmp_path / "maps.h5", maps | {"n0/other.JPEG": np.ones((4, 4))})
     assert convert(*arguments) == (0, "")
     write_hdf5(tmp_path / "maps.h5", {NAMES[0]: maps[NAMES[1]], NAMES[1]: maps[NAMES[1]]})
     status, said = convert(*arguments[:-1], tmp_path / "shape")
-    assert (status, "of different shape" in said) == (1, True)
+    assert (status, "expected the shape of the image" in said) == (1, True)
 
 
 def test_a_flat_name_of_two_images_is_refused(convert, encode, tmp_path):

@@ -1,8 +1,9 @@
 """Measure the ceilings and floors of ClickMe v2: ``python -m harmonizer.data.ceilings FOLDER``.
 
-FOLDER is a folder of shards that was converted from raw clicks or from stacks of participants' maps. The result is
-``ceilings.json`` in it; rerun the same command to resume an interrupted one. The manifest's own ceilings, split halves
-stepped up by Spearman-Brown, stay as they are. Exit status: 0 done; 1 not done, the message says why; 2 wrong usage.
+FOLDER is a folder of shards converted from raw clicks or from stacks of participants' maps. The result is
+``ceilings.json`` in that folder. Rerun the same command to resume an interrupted measurement. The ceilings in the
+manifest, split halves stepped up by Spearman-Brown, do not change. Exit status: 0 done; 1 failed, the message says why;
+2 wrong usage.
 """
 
 import argparse
@@ -40,17 +41,18 @@ def measure_agreement(
     """Measure the ceiling and the floor of each image of a folder of shards.
 
     Args:
-        folder: Of shards, with the participants' maps or clicks.
+        folder: Folder of shards with the participants' maps or clicks.
         score: ``"spearman"`` or ``"auc"``.
         iterations: Halvings per image.
-        levels: Of click counts, over which it is averaged; None is 10 for the AUC of clicks, as published, otherwise 1.
-        seed: Of the halvings, and of the other image of each floor. A result depends on it and on the keys alone.
-        device: What computes.
+        levels: Levels of click counts to average over; None is 10 for the AUC of clicks, as published, otherwise 1.
+        seed: Seed of the halvings and of the choice of the other image for each floor. Results depend only on the seed
+            and the keys.
+        device: Device of the computation.
         advance: Called with the number of images done since the last call.
 
     Raises:
         FileNotFoundError: The folder holds no participants' maps.
-        ValueError: A file is damaged, or holds maps where the levels need clicks.
+        ValueError: A file is damaged, or holds maps although the levels need clicks.
     """
     files = participant_files(folder / PARTICIPANTS)
     if not files:
@@ -88,7 +90,7 @@ def _over_levels(
 
 
 def _seed(seed: int, key: str, what: str) -> int:
-    """Return a seed that depends on the image alone, whatever other images there are."""
+    """Return a seed for an image that does not depend on the other images."""
     return int(sha256(f"{seed} {what} {key}".encode()).hexdigest()[:15], 16)
 
 
@@ -116,13 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     parser = parser_of("harmonizer.data.ceilings", __doc__)
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="folder of shards with participants' maps")
     add("--scores", nargs="+", choices=get_args(Score), default=list(get_args(Score)), help="default: both")
     add("--iterations", type=positive, default=ITERATIONS, metavar="N", help="halvings (default: %(default)s)")
-    add("--levels", type=positive, metavar="N", help="of click counts (default: 10 for the AUC of clicks, else 1)")
-    add("--seed", type=int, default=0, metavar="N", help="of the halvings (default: %(default)s)")
+    add("--levels", type=positive, metavar="N", help="click-count levels (default: 10 for the AUC of clicks, else 1)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the halvings (default: %(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     return parser

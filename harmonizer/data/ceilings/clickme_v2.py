@@ -1,4 +1,4 @@
-"""Ceiling and floor as ClickMe's code of 2026 computes them: halves of people, partly drawn again, not stepped up."""
+"""Ceiling and floor as in ClickMe's code of 2026: halves of people, partly resampled, not stepped up."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -17,18 +17,18 @@ SCORES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"spearman": spearman
 
 
 def draw_halves(people: int, iterations: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw two halves of people, again and again.
+    """Draw two halves of people repeatedly.
 
-    Half A is the first n // 2 of a random order, plus n // 2 draws with replacement from them. Half B is the others,
-    plus n // 2 draws from them.
+    Half A is the first n // 2 people of a random order, plus n // 2 draws with replacement from them. Half B is the
+    others, plus n // 2 draws from them.
 
     Args:
         people: n >= 2.
-        iterations: How often.
-        generator: On the CPU, so that devices draw alike.
+        iterations: Number of halvings.
+        generator: Generator on the CPU, so that the draws are the same for all devices.
 
     Returns:
-        How often each person is in half A and in half B: (iterations, people) float64 each.
+        Number of times each person is in half A and in half B: (iterations, people) float64 each.
     """
     half = people // 2
     order = torch.rand(iterations, people, generator=generator, dtype=torch.float64).argsort(dim=1)
@@ -44,17 +44,17 @@ def draw_halves(people: int, iterations: int, generator: torch.Generator) -> tup
 def resampled_agreement(
     own: ParticipantMaps, other: ParticipantMaps | None, *, score: Score, iterations: int = ITERATIONS, seed: int = 0
 ) -> float:
-    """Measure how well halves of an image's people agree; or one half with a half of another image's people.
+    """Measure the agreement of two halves of an image's people, or of a half with one of another image's people.
 
     Args:
-        own: The people of an image.
-        other: Those of another image, for the floor; None compares the two halves of ``own``, for the ceiling.
+        own: People of an image.
+        other: People of another image, for the floor; None compares the two halves of ``own``, for the ceiling.
         score: ``"spearman"``, or ``"auc"``, the area under the curve of overlaps (:func:`iou_auc`).
-        iterations: Halvings, all of them at once on the maps' device.
-        seed: Of the halvings.
+        iterations: Halvings, all computed at once on the maps' device.
+        seed: Seed of the halvings.
 
     Returns:
-        The mean over the halvings where it is defined; NaN with fewer than two people, or where it nowhere is.
+        Mean over the halvings with a defined score; NaN with fewer than two people or without such a halving.
 
     Raises:
         ValueError: The maps of the two images differ in size.

@@ -1,4 +1,4 @@
-"""``ceilings.json`` beside the shards: ceilings and floors of the kinds that the manifest does not hold, by name."""
+"""``ceilings.json`` next to the shards: ceilings and floors of the kinds that the manifest does not hold, by name."""
 
 import json
 import math
@@ -20,12 +20,12 @@ VERSION = 1
 class Agreement:
     """Ceilings and floors of one kind."""
 
-    kind: str  # how they were measured, such as `"clickme_v2"`
-    score: str  # what compares two maps: `"spearman"` or `"auc"`
+    kind: str  # method of measurement, such as `"clickme_v2"`
+    score: str  # comparison of two maps: `"spearman"` or `"auc"`
     iterations: int  # halvings per image
-    levels: int  # levels of click counts that it is averaged over; 1 is all clicks
+    levels: int  # averaged levels of click counts; 1 is all clicks
     seed: int  # seed of the halvings
-    ceilings: dict[str, float | None]  # by key; None where it is not defined
+    ceilings: dict[str, float | None]  # by key; None where not defined
     floors: dict[str, float | None]  # by key, each with another image's people
 
     @property
@@ -40,7 +40,7 @@ class Agreement:
 
 
 def write_agreement(folder: Path, measured: Agreement) -> None:
-    """Add ceilings to a folder's file, in place of those of the same kind and score."""
+    """Add ceilings to a folder's file, replacing those of the same kind and score."""
     known = [old for old in read_agreements(folder) if (old.kind, old.score) != (measured.kind, measured.score)]
     listed = sorted([*known, measured], key=lambda one: (one.kind, one.score))
     entries = [
@@ -50,10 +50,10 @@ def write_agreement(folder: Path, measured: Agreement) -> None:
 
 
 def read_agreements(folder: Path) -> list[Agreement]:
-    """Read a folder's file of ceilings; there may be none.
+    """Read a folder's file of ceilings; without a file the list is empty.
 
     Raises:
-        ValueError: It is damaged or of another version.
+        ValueError: The file is damaged or of another version.
     """
     path = folder / NAME
     if not path.is_file():
@@ -69,16 +69,16 @@ def read_agreements(folder: Path) -> list[Agreement]:
 
 @contextmanager
 def unfinished(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[dict[str, tuple[Any, Any]], IO[str]]]:
-    """Keep what is measured, image by image, so that an interrupted one of the same settings continues.
+    """Store results image by image, so that an interrupted measurement with the same settings can be resumed.
 
     Yields:
-        Ceiling and floor by key, as far as they are known, and the file to which a line is added for each image
-        (:func:`note`). It is removed at the end.
+        Known ceilings and floors by key, and the file to which :func:`note` adds a line for each image. The file is
+        removed at the end.
     """
     path = folder / f".ceilings-{settings['kind']}-{settings['score']}.partial"
     head = json.dumps(settings, sort_keys=True)
     lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    lines = [line for line in lines if line.endswith("\n")]  # a torn line is of an image that was not finished
+    lines = [line for line in lines if line.endswith("\n")]  # an incomplete line belongs to an unfinished image
     if not lines or lines[0].rstrip("\n") != head:
         lines = [f"{head}\n"]
     atomic_write(path, "".join(lines))
@@ -92,7 +92,7 @@ def unfinished(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[dict[st
 
 
 def note(file: IO[str], key: str, ceiling: float, floor: float) -> tuple[float | None, float | None]:
-    """Add an image to the file of an unfinished measurement; return what is stored."""
+    """Add an image to the file of an unfinished measurement; return the stored values."""
     stored = stored_ceiling(ceiling), stored_ceiling(floor)
     file.write(json.dumps([key, *stored]) + "\n")
     file.flush()
@@ -100,7 +100,7 @@ def note(file: IO[str], key: str, ceiling: float, floor: float) -> tuple[float |
 
 
 def _parse(entry: dict[str, Any]) -> Agreement:
-    """Return ceilings whose values are numbers."""
+    """Parse one entry and check its values."""
     values = {name: entry[name] for name in ("ceilings", "floors")}
     for of_one in values.values():
         check_ceilings(of_one.values())

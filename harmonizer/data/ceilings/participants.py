@@ -1,4 +1,4 @@
-"""The maps of single participants that a conversion keeps: stacks as they were prepared, or the clicks themselves."""
+"""The maps of single participants that a conversion keeps: stacks of prepared maps, or clicks."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,23 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harmonizer.data.clicks import SUFFIX, read_clicks
+from harmonizer.data.clicks import SUFFIX, Clicks, read_clicks
 from harmonizer.data.disk import disk_area
 from harmonizer.data.human_map import Preparation, prepare_human_map
 
-SIDE = 256  # pixels: of the shorter side before the crop; as published (image_shape)
-CROP = 224  # pixels a side of the central crop; as published (center_crop)
+SIDE = 256  # pixels of the shorter side before the crop; as published (image_shape)
+CROP = 224  # pixels per side of the central crop; as published (center_crop)
 
 
 class ParticipantMaps(NamedTuple):
     """Maps of several people for one image."""
 
     values: Tensor  # (P,H,W) float64; whole numbers of `unit` for clicks, so that sums of them tie exactly
-    unit: float  # what the values are to be multiplied by
+    unit: float  # factor of the values
 
 
 def participant_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder of participants' maps by the keys of their images, in the order of keys."""
+    """Return the files of participants' maps in a folder by key, sorted by key."""
     files = [path for path in folder.glob("*") if path.name.endswith((".npy", SUFFIX)) and path.name[0] != "."]
     return dict(sorted((path.name.removesuffix(SUFFIX).removesuffix(".npy"), path) for path in files))
 
@@ -40,16 +40,16 @@ def participant_maps(
 
     Args:
         path: ``KEY.npy``, a stack (P,H,W) of prepared maps, or ``KEY.clicks.npz``, people's clicks.
-        prepare: How clicks become maps; None is as the conversion prepared the mean. Stacks are taken as they are.
+        prepare: Preparation of clicks; None is that of the conversion. Stacks are already prepared.
         level: (k, n) keeps the first clicks of each person, up to the k-th of n steps, from 0.
-        device: Of the result.
+        device: Device of the result.
 
     Returns:
-        Maps of clicks as an evaluation sees them: shorter side 256, central 224.
+        The stack; maps of clicks are cropped as for evaluation: shorter side 256, central 224.
 
     Raises:
-        OSError: There is no such file.
-        ValueError: It is damaged, or a level is asked for where only maps were kept.
+        OSError: The file does not exist.
+        ValueError: It is damaged, or a level is given for a stack of maps.
     """
     if not path.name.endswith(SUFFIX):
         if level is not None:
@@ -66,12 +66,14 @@ def participant_maps(
         rows, columns = (pixels.numpy() for pixels in evaluation_pixels(clicks.height, clicks.width))
         values = torch.from_numpy(clicks.disk_sums(kept.diameter, rows, columns))
         return ParticipantMaps(values.to(device), disk_area(kept.diameter) ** -2)
-    crops = [evaluation_crop(torch.from_numpy(one.counts())) for one in clicks.single()]  # no whole map of each is held
+    # One person at a time, to hold only one whole map.
+    single = (Clicks([points], clicks.height, clicks.width) for points in clicks.points)
+    crops = [evaluation_crop(torch.from_numpy(one.counts())) for one in single]
     return ParticipantMaps(torch.cat(crops).to(device, torch.float64), 1.0)
 
 
 def evaluation_crop(maps: Tensor) -> Tensor:
-    """Resize maps (...,H,W) to a shorter side of 256, without new values, and take the central 224 x 224.
+    """Resize maps (...,H,W) to a shorter side of 256 by nearest neighbour, and take the central 224 x 224.
 
     Reference:
         ``compute_correlation_batch`` of serre-lab/human_clickme_data_processing, e6f9a76: torchvision's ``resize`` with

@@ -1,4 +1,4 @@
-"""Split halves of an image's people, stepped up to their full number by Spearman-Brown."""
+"""Split-half reliability of an image's people, stepped up to their full number by Spearman-Brown."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,19 +14,19 @@ from harmonizer.data.ceilings.participants import participant_files, participant
 from harmonizer.data.shards.manifest import DECIMALS, Ceilings, stored_ceiling
 from harmonizer.functional.agreement import spearman
 
-# Random halvings of an image's participants, unless there are fewer, as for up to six people. The number is ours: no
-# paper gives one.
+# Random halvings of an image's participants, or all if there are fewer, as for up to six people. Our choice: no paper
+# gives a number.
 CEILING_SPLITS = 20
-# Rank correlation of two people's maps, ours: far above any that is published (0.65753 is of the mean of many).
+# Bound on the rank correlation of two people's maps. Our choice, far above published values (0.65753 for mean maps).
 MOST_ALIKE = 0.9
 
 
 class CeilingError(ValueError):
-    """Maps that agree better than single people do: they are not maps of single people."""
+    """Maps agree better than those of single people can, so they are not maps of single people."""
 
 
 def most_ceiling(people: int) -> float:
-    """Return the largest ceiling that so many people can have, when no two agree better than :data:`MOST_ALIKE`.
+    """Return the largest possible ceiling for a number of people, if no two agree better than :data:`MOST_ALIKE`.
 
     Reference:
         Spearman 1910 and Brown 1910: people who agree pairwise at r have mean maps that agree at n r / (1 + (n - 1) r).
@@ -38,19 +38,19 @@ def most_ceiling(people: int) -> float:
 
 
 def split_half_reliability(stack: Tensor, *, splits: int = CEILING_SPLITS, seed: int = 0) -> float:
-    """Estimate how well the mean map of these people would correlate with that of as many others.
+    """Estimate the correlation of the mean map of these people with that of as many others.
 
-    The participants are halved, the halves' mean maps rank-correlated over all pixels, and the mean r over halvings
-    is stepped up to the full number by Spearman-Brown: 2 r / (1 + r). All halvings are taken where there are at most
-    ``splits``; otherwise that many random ones. With an odd number, the halves differ by one.
+    The participants are halved, the mean maps of the halves are rank-correlated over all pixels, and the mean r over
+    halvings is stepped up to the full number by Spearman-Brown: 2 r / (1 + r). All halvings are used if there are at
+    most ``splits``, otherwise that many random ones. The halves of an odd number differ by one.
 
     Args:
-        stack: (P,H,W) float64, one map per participant; its device computes all halvings at once.
-        splits: At most this many halvings.
-        seed: Of the random halvings.
+        stack: (P,H,W) float64, one map per participant; all halvings are computed at once on its device.
+        splits: Largest number of halvings.
+        seed: Seed of the random halvings.
 
     Returns:
-        At most 1; NaN with fewer than two participants, or where every halving has a constant mean map.
+        At most 1; NaN with fewer than two participants, or if every halving has a constant mean map.
 
     Raises:
         ValueError: ``stack`` is not (P,H,W), or ``splits`` is below 1.
@@ -72,7 +72,7 @@ def split_half_reliability(stack: Tensor, *, splits: int = CEILING_SPLITS, seed:
         for side, people in zip(chosen, sides, strict=True):
             side[number, people] = 1
     weights = torch.from_numpy(chosen[:, : len(halvings)]).to(stack)
-    first, second = weights @ stack.flatten(1)  # sums: of the mean's ranks, (halvings,HW) each
+    first, second = weights @ stack.flatten(1)  # sums, which have the ranks of the means, (halvings,HW) each
     correlations = spearman(first, second)
     defined = correlations[correlations.isfinite()]
     if not len(defined):
@@ -90,35 +90,35 @@ def measure_ceilings(
 ) -> Ceilings | None:
     """Measure the ceilings of all participants' maps in a folder.
 
-    The floor is the rank correlation of an image's mean map with the next image's, in the order of keys: what
-    people's maps share without looking at the same image, such as a liking for the centre.
+    The floor is the rank correlation of an image's mean map with the next image's, in the order of keys: the agreement
+    of maps of different images, such as from a bias towards the centre.
 
     Args:
-        folder: One ``KEY.npy`` (P,H,W), or ``KEY.clicks.npz``, per sample.
+        folder: Folder with one ``KEY.npy`` (P,H,W), or ``KEY.clicks.npz``, per sample.
         splits: Halvings of an image's participants.
         advance: Called with the number of images done since the last call.
-        device: What computes.
+        device: Device of the computation.
 
     Returns:
-        None without such a folder.
+        The ceilings; None if there are no such files.
 
     Raises:
-        CeilingError: The mean ceiling is above that of people who agree as well as people can: the stacks are of
-            something else, such as the click-count thresholds of one mean.
+        CeilingError: The mean ceiling is higher than is possible for people, so the stacks are something else, such as
+            the click-count thresholds of one mean.
     """
     files = participant_files(folder)
     if not files:
         return None
     per_image: dict[str, float | None] = {}
     floors: list[float] = []
-    most: list[float] = []  # of the images whose ceiling is defined
-    means: list[Tensor] = []  # of the first image and of the last two
+    most: list[float] = []  # largest possible ceilings of the images with a defined one
+    means: list[Tensor] = []  # maps of the first image and of the last two
     for key, path in files.items():
         stack = participant_maps(path, device=device).values
-        seed = int(sha256(key.encode()).hexdigest()[:16], 16)  # whatever other images there are
+        seed = int(sha256(key.encode()).hexdigest()[:16], 16)  # independent of the other images
         per_image[key] = stored_ceiling(split_half_reliability(stack, splits=splits, seed=seed))
         most += [most_ceiling(len(stack))] if per_image[key] is not None else []
-        means = [*means[:1], *means[1:][-1:], stack.sum(0)]  # of the mean's ranks
+        means = [*means[:1], *means[1:][-1:], stack.sum(0)]  # the sum has the ranks of the mean
         if len(means) > 1:
             floors.append(_correlate(means[-2], means[-1]))
         advance(1)
@@ -128,16 +128,16 @@ def measure_ceilings(
     if overall is not None and allowed is not None and overall > allowed:
         raise CeilingError(
             f"the stacks of {len(most)} images, first {next(iter(per_image))}, have a mean ceiling of {overall:.4f}, "
-            f"expected at most {allowed:.4f} of so many people; try --stack thresholds or mean, if they are not "
+            f"expected at most {allowed:.4f} for so many people; try --stack thresholds or mean if they are not "
             "maps of single participants"
         )
     return Ceilings(splits, overall, _mean(map(stored_ceiling, floors)), per_image)
 
 
 def _halvings(people: int, splits: int, seed: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
-    """Yield ways to halve so many people."""
+    """Yield halvings of a number of people: all of them, or ``splits`` random ones."""
     half = people // 2
-    different = math.comb(people, half) // (1 if people % 2 else 2)  # of an even number, each way would come twice
+    different = math.comb(people, half) // (1 if people % 2 else 2)  # for an even number, each would occur twice
     if different <= splits:
         for chosen in combinations(range(people), half):
             if people % 2 or 0 in chosen:

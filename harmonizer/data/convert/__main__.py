@@ -1,4 +1,4 @@
-"""Run the converter. Worker processes do not import this file, nor what only the command needs."""
+"""Run the converter; a module of its own, so that workers do not import what only the command needs."""
 
 import sys
 

@@ -23,8 +23,8 @@ from harmonizer.data.shards.download import fetch_all
 from harmonizer.data.shards.manifest import Ceilings, Manifest
 from harmonizer.results import text_cell
 
-SKIPPED = "skipped.csv"  # beside the shards
-VERSION = 2  # of what is written: an interrupted conversion is gone on with by the same only
+SKIPPED = "skipped.csv"  # next to the shards
+VERSION = 2  # output version: an interrupted conversion is resumed by the same version only
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,9 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with show_progress() as progress:
             manifest, skipped = _convert(given, progress)
     except KeyboardInterrupt:
-        return _complain("interrupted; the same command goes on", status=130)
+        return _complain("interrupted; rerun the same command to resume", status=130)
     except BrokenProcessPool:
-        return _complain("a worker was killed, perhaps for lack of memory; the same command goes on (fewer --workers)")
+        return _complain(
+            "a worker was killed, perhaps for lack of memory; rerun the same command, perhaps with fewer --workers"
+        )
     except (ValueError, OSError, ImportError) as error:
         return _complain(str(error))
     maps = sum(shard.maps for shard in manifest.shards)
@@ -47,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, list[RecordError]]:
-    """Download, list, convert and publish; return the manifest and what was skipped."""
+    """Download, list, convert and publish; return the manifest and the skipped samples."""
     clicks = ClickOptions(**{option.name: getattr(given, option.name) for option in fields(ClickOptions)})
     disk = Disk(given.disk, given.disk_most)
-    disk.of((REFERENCE_SIDE, REFERENCE_SIDE))  # before anything is read: is it possible?
+    disk.of((REFERENCE_SIDE, REFERENCE_SIDE))  # refuses impossible diameters before anything is read
     found = find(
         fetch_all(given.sources, given.cache, progress),
         classes=None if given.classes is None else parse_classes(given.classes),
@@ -101,7 +103,7 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
         described = describe_maps(maps, kept, options.prepare, options.disk)
         manifest = Manifest(found.classes, described, shards, ceilings=ceilings)
         if outside := sum(report.outside for report in reports):
-            found.filtered.append(RecordError(given.sources[0], None, f"{outside} clicks outside of their image"))
+            found.filtered.append(RecordError(given.sources[0], None, f"{outside} clicks outside their image"))
             sys.stdout.write(f"not counted: {found.filtered[-1]}\n")
         if skipped or found.filtered:
             with (staging.data / SKIPPED).open("w", newline="") as file:
@@ -112,12 +114,12 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
         staging.publish(manifest)
     turned = sum(report.turned for report in reports)
     if turned:
-        sys.stdout.write(f"{turned} images are shown upright by their EXIF orientation, as maps must have them\n")
+        sys.stdout.write(f"{turned} images are turned upright by their EXIF orientation, which maps must match\n")
     return manifest, skipped
 
 
 def _measure(staging: Staging, given: argparse.Namespace, progress: Progress) -> Ceilings | None:
-    """Measure the ceilings; drop a conversion whose stacks cannot be of people, for it needs other options."""
+    """Measure the ceilings; drop a conversion whose stacks cannot be of people, because it needs other options."""
     with progress.task("measuring ceilings") as advance:
         try:
             return measure_ceilings(staging.data / PARTICIPANTS, splits=given.ceiling_splits, advance=advance)
@@ -129,7 +131,7 @@ def _measure(staging: Staging, given: argparse.Namespace, progress: Progress) ->
 def _run(
     staging: Staging, found: Found, options: Options, given: argparse.Namespace, progress: Progress
 ) -> list[Report]:
-    """Convert what is not done yet; return the reports of all shards."""
+    """Convert the shards that are not finished; return the reports of all shards."""
     size = given.shard_size
     parts = [found.items[start : start + size] for start in range(0, len(found.items), size)]
     reports = staging.finished()

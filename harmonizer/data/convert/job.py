@@ -26,14 +26,14 @@ from harmonizer.data.image import same_shape
 from harmonizer.data.shards.manifest import Shard
 from harmonizer.data.shards.writer import HEATMAP, LABEL, shard_name, write_shard
 
-AHEAD = 2  # jobs a worker that are handed out before earlier ones are done
+AHEAD = 2  # pending jobs per worker
 
 
 @dataclass(frozen=True)
 class Options:
-    """How samples are written, by the command's options of these names (:mod:`harmonizer.data.convert.arguments`)."""
+    """Options of the command of the same names (:mod:`harmonizer.data.convert.arguments`)."""
 
-    classes: int  # how many there are
+    classes: int  # number of classes
     prepare: Preparation = "fel2022"
     map_bits: Literal[8, 16] = 16
     encoding: Encoding = "keep"
@@ -41,8 +41,8 @@ class Options:
     resize: int | None = None
     on_error: Literal["fail", "skip"] = "fail"
     stack: Stack | None = None
-    clicks: ClickOptions = field(default_factory=ClickOptions)  # which trials of raw clicks count
-    disk: Disk = field(default_factory=Disk)  # diameters of the preparation `"disk"`
+    clicks: ClickOptions = field(default_factory=ClickOptions)
+    disk: Disk = field(default_factory=Disk)
 
 
 class Job(NamedTuple):
@@ -54,18 +54,18 @@ class Job(NamedTuple):
 
 @dataclass
 class Report:
-    """What became of a job."""
+    """Result of a job."""
 
-    shard: Shard  # what was written; without samples there is no file
+    shard: Shard  # without samples there is no file
     # (file, record, reason) of each skipped sample
     problems: list[tuple[str, int | None, str]] = field(default_factory=list)
-    kept_maps: int = 0  # how many maps had the size of prepared ones already, and were kept as they were
-    turned: int = 0  # how many images are shown upright by their EXIF orientation
-    outside: int = 0  # how many clicks lay outside of their image, and did not count
+    kept_maps: int = 0  # maps left unchanged because they had the size of prepared ones
+    turned: int = 0  # images turned upright by their EXIF orientation
+    outside: int = 0  # clicks outside their image, which are not counted
 
 
 class Converted(NamedTuple):
-    """A sample as shards have it, what is kept of single people if there are several, and what a report counts."""
+    """A sample as stored in shards, the maps or clicks of its participants, and counts for the report."""
 
     sample: dict[str, Any]
     participants: Values | KeptClicks | None = None
@@ -89,7 +89,7 @@ def convert_job(job: Job, folder: Path, options: Options) -> Report:
 
 
 def _samples(job: Job, folder: Path, options: Options, report: Report) -> Iterator[dict[str, Any]]:
-    """Yield the usable samples, and note the others."""
+    """Yield the usable samples; add the others to the report."""
     for item in job.items:
         try:
             converted = convert_record(read(item, options.clicks), item, options)
@@ -107,7 +107,7 @@ def _samples(job: Job, folder: Path, options: Options, report: Report) -> Iterat
 
 
 def convert_record(record: Record, item: Item, options: Options) -> Converted:
-    """Convert one sample that has been read.
+    """Convert one sample.
 
     Raises:
         RecordError: The sample cannot be used.
@@ -121,7 +121,7 @@ def convert_record(record: Record, item: Item, options: Options) -> Converted:
         rows, columns = human.values.shape
         if not same_shape(image.size, (columns, rows)):
             width, height = image.size
-            raise item.error(f"the heatmap is {columns}x{rows} and the image {width}x{height}: of different shape")
+            raise item.error(f"the heatmap is {columns}x{rows}, expected the shape of the image, {width}x{height}")
         prepared = prepare_map(human, item, options.prepare, stack=options.stack, disk=options.disk)
         sample[HEATMAP] = encode_map(prepared.values, prepared.full_scale, options.map_bits)
         if prepared.full_scale not in (255.0, 65535.0):
@@ -134,10 +134,10 @@ def convert_record(record: Record, item: Item, options: Options) -> Converted:
 
 
 def run_jobs(jobs: Iterable[Job], folder: Path, options: Options, *, workers: int) -> Iterator[tuple[Job, Report]]:
-    """Convert, and yield jobs as they are done, in no fixed order; one worker is this process.
+    """Convert jobs and yield them in the order in which they finish; a single worker is this process.
 
     Raises:
-        RecordError: A sample cannot be used, and the options say to fail.
+        RecordError: A sample cannot be used, and ``options.on_error`` is ``"fail"``.
         BrokenProcessPool: A worker was killed.
     """
     if workers == 1:
@@ -145,7 +145,7 @@ def run_jobs(jobs: Iterable[Job], folder: Path, options: Options, *, workers: in
             yield job, convert_job(job, folder, options)
         return
     pending: dict[Future[Report], Job] = {}
-    # Forked from a server that has the imports but no threads, as this process may have from torch.
+    # Workers are forked from a server that has the imports but, unlike this process, no threads of torch.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
@@ -161,15 +161,15 @@ def run_jobs(jobs: Iterable[Job], folder: Path, options: Options, *, workers: in
 
 
 def _take(pending: dict[Future[Report], Job]) -> Iterator[tuple[Job, Report]]:
-    """Wait for at least one job."""
+    """Wait for at least one job; yield all that are done."""
     for future in wait(pending, return_when=FIRST_COMPLETED).done:
         yield pending.pop(future), future.result()
 
 
 def _start_worker() -> None:
-    """Use one thread, and end with the parent even when that is killed."""
+    """Use one thread, and exit with the parent even when that is killed."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
     parent = multiprocessing.parent_process()
     assert parent is not None
 

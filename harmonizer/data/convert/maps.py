@@ -1,4 +1,4 @@
-"""Prepare the human map of one sample, and what is kept of its participants."""
+"""Prepare the human map of one sample and the maps of its participants."""
 
 import io
 from pathlib import Path
@@ -14,7 +14,7 @@ from harmonizer.data.disk import DIAMETER, LARGEST_DIAMETER, REFERENCE_SIDE, dis
 from harmonizer.data.human_map import RAW_SIZE, SIZE, Preparation, prepare_human_map
 from harmonizer.files import replacing
 
-PARTICIPANTS = "participants"  # folder next to the shards: a stack of maps, or clicks, of the people of each sample
+PARTICIPANTS = "participants"  # folder next to the shards with a stack of maps, or the clicks, for each sample
 PREPARED: dict[Preparation, str] = {
     "fel2022": "fel2022: 256 -> 64, 10-tap window of sigma 10 (moves by -0.46,-0.54 of 64), -> 224",
     "gaussian": "gaussian: 256 -> 64, centred Gaussian of sigma 2.83, -> 224",
@@ -26,7 +26,7 @@ PREPARED: dict[Preparation, str] = {
 class Disk(NamedTuple):
     """The disk of ``--prepare disk``."""
 
-    diameter: int = DIAMETER  # in pixels, of an image with a shorter side of 256
+    diameter: int = DIAMETER  # in pixels, for an image with a shorter side of 256
     most: int = LARGEST_DIAMETER  # largest diameter in pixels, odd
 
     def of(self, shape: tuple[int, ...]) -> int:
@@ -38,13 +38,13 @@ class PreparedMap(NamedTuple):
     """A map for a shard."""
 
     values: Values  # (H,W)
-    full_scale: float  # the value that becomes white
-    kept: bool  # whether it was kept as it was though preparation was asked for
-    participants: Values | KeptClicks | None  # what is kept of single people: prepared maps (P,H,W), or their clicks
+    full_scale: float  # value that becomes white
+    kept: bool  # whether it was left unchanged because it has the size of a prepared map
+    participants: Values | KeptClicks | None  # prepared maps (P,H,W) of single people, or their clicks
 
 
 def describe_maps(maps: int, kept: int, method: Preparation, disk: Disk | None = None) -> str:
-    """Return in words how maps were prepared, of which some were kept as they were."""
+    """Describe how maps were prepared; ``kept`` of them were left unchanged."""
     if not maps:
         return "no maps"
     disk = disk or Disk()
@@ -54,10 +54,10 @@ def describe_maps(maps: int, kept: int, method: Preparation, disk: Disk | None =
 
 
 def prepare_map(human: HumanMap, item: Item, method: Preparation, *, stack: Stack | None, disk: Disk) -> PreparedMap:
-    """Prepare a map; ``stack`` is what a stack is of, where the file does not say.
+    """Prepare a map; ``stack`` is the meaning of a stack where the file does not say.
 
     Raises:
-        RecordError: The map has a size that the method does not take, or is a stack of unknown meaning.
+        RecordError: The map has a size that the method does not accept, or is a stack of unknown meaning.
     """
     if human.clicks is not None:
         clicks, diameter = human.clicks, disk.of(human.values.shape)
@@ -81,7 +81,7 @@ def encode_map(values: Values, full_scale: float, bits: int) -> bytes:
 
 
 def write_participants(folder: Path, key: str, participants: Values | KeptClicks) -> None:
-    """Write what is kept of single people, atomically."""
+    """Write the maps or clicks of single people, atomically."""
     if isinstance(participants, KeptClicks):
         write_clicks(folder / f"{key}{SUFFIX}", participants)
         return
@@ -90,7 +90,7 @@ def write_participants(folder: Path, key: str, participants: Values | KeptClicks
 
 
 def _prepare(values: Values, item: Item, method: Preparation, disk: Disk) -> tuple[Values, bool]:
-    """Prepare a map, unless it is prepared already; return whether it was kept though it should have been prepared."""
+    """Prepare a map unless it already has the prepared size; return the map and whether it was left unchanged."""
     if method == "none":
         return values, False
     if method == "disk":
@@ -100,7 +100,7 @@ def _prepare(values: Values, item: Item, method: Preparation, disk: Disk) -> tup
         return values, True
     if values.shape != (RAW_SIZE, RAW_SIZE):
         raise item.error(
-            f"the heatmap is {values.shape[1]}x{values.shape[0]}; --prepare {method} takes {RAW_SIZE}x{RAW_SIZE} "
+            f"the heatmap is {values.shape[1]}x{values.shape[0]}; --prepare {method} accepts {RAW_SIZE}x{RAW_SIZE} "
             f"(and keeps {SIZE}x{SIZE}); --prepare disk blurs maps of any size, none keeps them"
         )
     return prepare_human_map(values, method=method), False

@@ -1,4 +1,4 @@
-"""A folder that is written piece by piece, can be gone on with after any interruption, and appears when complete."""
+"""A folder that is written piece by piece, can be resumed after any interruption, and appears when complete."""
 
 import fcntl
 import json
@@ -21,15 +21,15 @@ LOCK = "lock"
 
 
 class Staging:
-    """What is there of a folder of shards before all of it is.
+    """The unfinished state of a folder of shards.
 
-    Beside the folder, a hidden one holds the plan, the finished shards and a report for each; the reports are written
-    last, so what has a report is whole. One process at a time may hold it.
+    A hidden folder next to the final one holds the plan, the finished shards and a report for each. A report is written
+    after its shard, so a shard with a report is complete. One process at a time may hold the lock.
 
     Args:
-        folder: What shall appear; must not exist.
-        plan: What makes two conversions the same: sources and options.
-        restart: Drop what an interrupted conversion left, whatever its plan.
+        folder: Final folder; it must not exist.
+        plan: Sources and options, which identify a conversion.
+        restart: Discard an interrupted conversion, whatever its plan.
 
     Raises:
         FileExistsError: ``folder`` exists, or another process is writing it.
@@ -49,7 +49,7 @@ class Staging:
         try:
             if not self._hold(self._lock):
                 raise FileExistsError(f"another conversion into {folder} is running")
-            if folder.exists():  # since a moment ago
+            if folder.exists():  # it has appeared since the check above
                 if self._is_over():
                     self.drop()
                 raise self._taken()
@@ -72,7 +72,7 @@ class Staging:
         return FileExistsError(f"{self.folder} exists already; remove it or name another folder")
 
     def _hold(self, lock: IO[str]) -> bool:
-        """Keep others out until this process ends, however it ends; False where another does, or has just ended."""
+        """Take the lock until this process ends; return False if another holds it or has just removed its file."""
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return os.path.samestat(os.fstat(lock.fileno()), (self.root / LOCK).stat())
@@ -80,16 +80,16 @@ class Staging:
             return False
 
     def _is_over(self) -> bool:
-        """Tell whether nothing is there but what is left when the folder has appeared."""
+        """Return whether only the remains of a published conversion are left."""
         return {path.name for path in self.root.iterdir()} <= {LOCK, PLAN, self.reports.name}
 
     def _sweep(self) -> None:
-        """Remove what a conversion left that was killed after its folder had appeared."""
+        """Remove the remains of a conversion that was killed after its folder had appeared."""
         try:
             with (self.root / LOCK).open("r+") as lock:
                 if self._hold(lock) and self._is_over():
                     self.drop()
-        except FileNotFoundError:  # there is nothing, or somebody clears up, or was killed at it
+        except FileNotFoundError:  # nothing is left, or another process is cleaning up, or was killed while doing so
             with suppress(OSError):
                 self.root.rmdir()
 
@@ -97,24 +97,24 @@ class Staging:
         """Remove everything but the lock."""
         for path in self.root.iterdir():
             if path.is_dir():
-                shutil.rmtree(path, ignore_errors=path == self.data)  # where a killed worker may be writing still
+                shutil.rmtree(path, ignore_errors=path == self.data)  # an orphaned worker may still be writing there
             elif path.name != LOCK:
                 path.unlink(missing_ok=True)
 
     def _start(self, plan: str) -> None:
-        """Begin, or go on: drop what has no report."""
+        """Write the plan of a new conversion, or check that it is the plan of the interrupted one."""
         path = self.root / PLAN
         if path.is_file() and path.read_text() != plan:
             raise ValueError(
                 f"an interrupted conversion into {self.folder} had other sources or options; "
-                f"repeat that command, or give --restart to drop it"
+                f"rerun that command, or add --restart to discard it"
             )
         self.data.mkdir(exist_ok=True)
         self.reports.mkdir(exist_ok=True)
         atomic_write(path, plan, durable=True)
 
     def finished(self) -> dict[int, Report]:
-        """Return the reports of shards that are whole, and remove everything else."""
+        """Return the reports of the finished shards, and remove all other files."""
         reports: dict[int, Report] = {}
         for path in sorted(self.reports.glob("[0-9]*.json")):
             content = parse_json(path.read_text())
@@ -133,19 +133,19 @@ class Staging:
         return reports
 
     def keep(self, index: int, report: Report) -> None:
-        """Record that a shard is whole."""
+        """Record that a shard is finished."""
         atomic_write(self.reports / f"{index:06d}.json", json.dumps(asdict(report)), durable=True)
 
     def publish(self, manifest: Manifest) -> None:
-        """Write the manifest and let the folder appear."""
-        for path in self.data.rglob(".*"):  # of a worker that outlived an earlier run
+        """Write the manifest and rename the folder to its final name."""
+        for path in self.data.rglob(".*"):  # left by a worker that outlived an earlier run
             path.unlink()
         write_manifest(self.data, manifest)
         self.data.rename(self.folder)
         self.drop()
 
     def drop(self) -> None:
-        """Remove everything, the lock last; what resists is left to the next run."""
+        """Remove everything, the lock last; the next run removes what cannot be removed now."""
         with suppress(OSError):
             self._clear()
             (self.root / LOCK).unlink()

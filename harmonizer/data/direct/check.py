@@ -1,4 +1,4 @@
-"""Check samples that are read as they are: each is converted in memory once, before anything is measured."""
+"""Check samples that are read directly: each is converted in memory once, before anything is measured."""
 
 import hashlib
 import os
@@ -24,10 +24,10 @@ MOST_THREADS = 8
 
 
 def choose_preparation(location: object, found: Found, read: Callable[[Item], Record], wanted: Method | None) -> Method:
-    """Return how maps are prepared, by their sizes.
+    """Choose the preparation of maps by their sizes.
 
     Raises:
-        ValueError: Some have other sizes than the preparation takes.
+        ValueError: Some maps have a size that the preparation does not accept.
     """
     if wanted == "none":
         return "none"
@@ -43,9 +43,9 @@ def choose_preparation(location: object, found: Found, read: Callable[[Item], Re
     if others and (wanted is not None or len(others) < len(sizes)):
         (rows, columns), count = next(iter(others.items()))
         raise ValueError(
-            f"{location}: --prepare {wanted or 'fel2022'} takes maps of {RAW_SIZE}x{RAW_SIZE} and keeps those of "
-            f"{SIZE}x{SIZE}; {count} have {columns}x{rows}, and {sum(sizes.values()) - sum(others.values())} of all "
-            f"{sum(sizes.values())} fit; try --prepare none, which keeps each as it is"
+            f"{location}: --prepare {wanted or 'fel2022'} accepts maps of {RAW_SIZE}x{RAW_SIZE} and keeps those of "
+            f"{SIZE}x{SIZE}, got {count} of {columns}x{rows}; {sum(sizes.values()) - sum(others.values())} of "
+            f"{sum(sizes.values())} fit; try --prepare none, which keeps all maps unchanged"
         )
     return wanted or ("none" if others or not sizes else "fel2022")
 
@@ -53,10 +53,10 @@ def choose_preparation(location: object, found: Found, read: Callable[[Item], Re
 def check_samples(
     location: object, found: Found, read: Callable[[Item], Record], options: Options, on_error: OnError
 ) -> tuple[Manifest, bool]:
-    """Read all samples once; return what they are, and whether all can be used.
+    """Read all samples once; return their manifest and whether all can be used.
 
     Raises:
-        RecordError: One cannot be used, where that is an error, or none can.
+        RecordError: A sample cannot be used and ``on_error`` is ``"fail"``, or no sample can be used.
     """
     digest, problems, maps, kept, total = hashlib.sha256(), list(found.problems), 0, 0, len(found.items)
     with (
@@ -98,5 +98,5 @@ def check_samples(
 
 
 def encoded(value: Any) -> bytes:  # noqa: ANN401 - bytes, a label or a key
-    """Return a member's bytes."""
+    """Return the bytes of a member."""
     return value if isinstance(value, bytes) else str(value).encode()

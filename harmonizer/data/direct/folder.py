@@ -1,4 +1,4 @@
-"""Open images as they are: list them, check each once, and read them by their position."""
+"""Read images directly, without shards: list them, check each once, and read them by index."""
 
 import functools
 import hashlib
@@ -25,15 +25,15 @@ from harmonizer.data.shards.tar_index import ROLES
 from harmonizer.files import cache_folder
 from harmonizer.untrusted import plain_text
 
-VERSION = 1  # of what a sample becomes: another one is checked again
+VERSION = 1  # version of the converted samples; those of another version are checked again
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How images that are not shards are read, by the converter's options of these names; None takes what fits.
+    """Options of the converter, of the same names, for images that are read directly; None is chosen by the data.
 
     Raises:
-        ValueError: There is no such preparation or stack.
+        ValueError: The preparation or stack is unknown.
     """
 
     maps: str | Path | None = None
@@ -49,19 +49,19 @@ class Reading:
                 )
 
     def given(self) -> str:
-        """Return the settings that are not None, as a user types them."""
+        """Return the settings that are not None, as typed on the command line."""
         return " ".join(f"data.{name}={value}" for name, value in vars(self).items() if value is not None)
 
 
 class DirectFolder:
-    """Samples by their position, each as a shard would hold it; the interface of ShardFolder.
+    """Samples by their index, converted as for a shard, with the interface of ShardFolder.
 
     Args:
-        location: For messages.
-        entries: Samples, and after them what is no sample, and why.
-        read: Reads one.
-        options: Of the conversion.
-        manifest: What all of them are; its only shard stands for them.
+        location: Location for messages.
+        entries: Samples, followed by the unusable ones.
+        read: Function that reads a sample.
+        options: Options of the conversion.
+        manifest: Manifest of all samples, with a single shard.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class DirectFolder:
         """Read a sample.
 
         Raises:
-            DamagedSample: It cannot be used.
+            DamagedSample: The sample cannot be used.
         """
         entry = self._entries[number]
         try:
@@ -97,12 +97,12 @@ class DirectFolder:
 
 
 def open_direct(location: Location, reading: Reading, *, on_error: OnError = "fail") -> DirectFolder:
-    """Open images as they are; each is read and checked once, and what they are is kept in the user's cache.
+    """Open images to read them directly. Each is checked once, and their manifest is kept in the user's cache.
 
     Raises:
-        FileNotFoundError: There is no such folder of maps.
-        ImportError: A dataset of Hugging Face without its package.
-        ValueError: There are no images, one of them cannot be used, or the maps' preparation does not fit them.
+        FileNotFoundError: The folder of maps does not exist.
+        ImportError: The location is a Hugging Face dataset and its package is not installed.
+        ValueError: There are no images, one of them cannot be used, or the preparation does not fit the maps.
     """
     try:
         found, read, state = _list(location, reading)
@@ -121,29 +121,29 @@ def open_direct(location: Location, reading: Reading, *, on_error: OnError = "fa
 
 
 def in_settings(error: Exception) -> str:
-    """Return the message of the converter's readers with the names of our settings.
+    """Return the message of an error of the converter's readers with the names of settings in place of options.
 
-    >>> in_settings(ValueError("--prepare none keeps any; say of how many with --classes (a number)"))
-    'data.prepare=none keeps any; say of how many with data.classes (a number)'
+    >>> in_settings(ValueError("--prepare none keeps any; name them with --classes (a number)"))
+    'data.prepare=none keeps any; name them with data.classes (a number)'
     """
     text = re.sub(r"--(prepare|stack) (\w+)|--(classes) (FILE|imagenet)", r"data.\1\3=\2\4", str(error))
     return re.sub(r"--(prepare|stack|classes|maps)\b", r"data.\1", text)
 
 
 def _list(location: Location, reading: Reading) -> tuple[Found, Callable[[Item], Record], str | None]:
-    """List samples; return them, what reads one, and what tells a change of them, where that is known."""
+    """List samples; return them, the function that reads one, and a digest of their state, if there is one."""
     classes = None if reading.classes is None else parse_classes(str(reading.classes))
     if not isinstance(location, DatasetSplit) and is_saved_dataset(Path(location)):
         location = open_saved(Path(location))
     if isinstance(location, DatasetSplit):
         if reading.maps is not None:
-            raise ValueError(f"--maps goes with folders of images; {location} has a column map, or no maps")
+            raise ValueError(f"--maps is for folders of images; {location} has a column map, or no maps")
         return location.find(classes), location.read, None
     path, maps = Path(location), None if reading.maps is None else Path(reading.maps)
     if path.is_dir():
         tables = sorted(path.glob("*.csv"))
         if tables:
-            raise ValueError(f"{path} holds the table {tables[0].name}; name the table, or move it out of the folder")
+            raise ValueError(f"{path} holds the table {tables[0].name}; give the table, or move it out of the folder")
         path, maps = images_and_maps(path, maps)
     found = find([path], classes=classes, maps=maps, allow_missing_map=True)
     return found, read, fingerprint(found)
@@ -157,7 +157,7 @@ def _opened(
     state: str | None,
     on_error: OnError,
 ) -> DirectFolder:
-    """Check the samples, unless that has been done, and say what they are."""
+    """Check the samples unless that has been done, and print notes on them."""
     identity = hashlib.sha256(f"{VERSION} {state} {reading.prepare} {reading.stack}".encode()).hexdigest()[:32]
     entry = cache_folder("manifests") / identity
     options = Options(classes=len(found.classes), prepare=reading.prepare or "none", stack=reading.stack)

@@ -1,4 +1,4 @@
-"""Datasets of Hugging Face's ``datasets``, an optional package: columns image, label and, where there are maps, map."""
+"""Datasets of Hugging Face's ``datasets``, an optional package, with columns image, label and optionally map."""
 
 import importlib
 import re
@@ -18,7 +18,7 @@ SAVED = ("state.json", "dataset_info.json")  # what Dataset.save_to_disk writes 
 
 
 def is_dataset(value: object) -> bool:
-    """Return whether a value is a dataset or a dictionary of them; the package is not imported for it."""
+    """Return whether a value is a dataset or a dictionary of them, without importing the package."""
     return type(value).__module__.partition(".")[0] == "datasets"
 
 
@@ -28,10 +28,10 @@ def is_saved_dataset(folder: Path) -> bool:
 
 
 def split_of(dataset: Any, names: Sequence[str]) -> "DatasetSplit":  # noqa: ANN401 - of an optional package
-    """Return a split of a dictionary of datasets; a dataset is its only one.
+    """Return a split of a dictionary of datasets, or the dataset itself.
 
     Raises:
-        ValueError: There is no such split.
+        ValueError: The split does not exist.
     """
     if not isinstance(dataset, Mapping):
         return DatasetSplit(dataset, "dataset")
@@ -46,13 +46,13 @@ def open_saved(folder: Path) -> "DatasetSplit":
 
     Raises:
         ImportError: The package is not installed.
-        ValueError: It is damaged, or names files elsewhere.
+        ValueError: The folder is damaged, or names files outside it.
     """
     try:
         load = importlib.import_module("datasets").load_from_disk
     except ImportError:
         raise ImportError(
-            f"{folder} is a dataset of Hugging Face; install its package: pip install 'neural-harmonizer[datasets]'"
+            f"{folder} is a Hugging Face dataset; install the package: pip install 'neural-harmonizer[datasets]'"
         ) from None
     try:
         state = parse_json((folder / SAVED[0]).read_bytes())
@@ -62,7 +62,7 @@ def open_saved(folder: Path) -> "DatasetSplit":
     except Exception as error:  # damaged files make pyarrow and datasets raise almost anything
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise ValueError(
-            f"{folder}: expected what Dataset.save_to_disk writes, got a damaged folder ({reason})"
+            f"{folder}: expected a folder written by Dataset.save_to_disk, got a damaged one ({reason})"
         ) from None
 
 
@@ -71,11 +71,11 @@ class DatasetSplit:
 
     Args:
         dataset: A ``datasets.Dataset``.
-        name: For messages and results.
-        from_disk: Somebody may have written it who must not name files of this machine.
+        name: Name for messages and results.
+        from_disk: Whether it comes from a file, which must not name other files of this machine.
 
     Raises:
-        TypeError: It cannot be read in any order.
+        TypeError: The dataset has no random access.
         ValueError: A column is missing.
     """
 
@@ -93,7 +93,7 @@ class DatasetSplit:
         self.has_maps = "map" in dataset.column_names
         self.label = dataset.features["label"]
         for column in ("image", "map")[: 1 + self.has_maps]:
-            if type(dataset.features[column]).__name__ == "Image":  # encoded as it is: the loader decodes it
+            if type(dataset.features[column]).__name__ == "Image":  # kept encoded; the loader decodes it
                 dataset = dataset.cast_column(column, type(dataset.features[column])(decode=False))
         self.dataset = dataset.with_format(None).select_columns(COLUMNS[: 2 + self.has_maps])
 
@@ -101,7 +101,7 @@ class DatasetSplit:
         return self.name
 
     def find(self, classes: tuple[str, ...] | None) -> Found:
-        """List the samples; arguments and errors as for the converter's sources."""
+        """List the samples (:func:`harmonizer.data.convert.readers.discover.find`)."""
         labels = self.dataset["label"][:]
         names = getattr(self.label, "names", None)
         given = classes is not None
@@ -109,9 +109,7 @@ class DatasetSplit:
             classes = tuple(names)
         if classes is None:
             if any(re.fullmatch(r"-?\d+", str(label)) for label in labels):
-                raise ValueError(
-                    f"{self}: labels are numbers; say of how many with --classes (a number, imagenet, a file)"
-                )
+                raise ValueError(f"{self}: labels are numbers; name them with --classes (a number, imagenet, a file)")
             classes = name_classes(sorted({str(label) for label in labels}))
         named = names is not None and not given
         order = f"{len(classes)} classes as the dataset names them" if named else describe_order(classes, given=given)
@@ -122,7 +120,9 @@ class DatasetSplit:
             item = Item("image", f"{number:06d}", self.name, number, label=label if isinstance(label, int) else None)
             if isinstance(text, str):
                 if text not in numbers:
-                    found.problems.append(item.error(f"label {shortened(text)} is none of the {len(classes)} classes"))
+                    found.problems.append(
+                        item.error(f"label {shortened(text)} is not one of the {len(classes)} classes")
+                    )
                     continue
                 item = item._replace(label=numbers[text])
             found.items.append(item)
@@ -132,7 +132,7 @@ class DatasetSplit:
         """Read a sample.
 
         Raises:
-            RecordError: It cannot be used.
+            RecordError: The sample cannot be used.
         """
         row = self.dataset[item.record]
         if item.label is None:
@@ -145,7 +145,7 @@ class DatasetSplit:
         return Record(image if isinstance(image, bytes) else to_pixels(image, item), item.label, human)
 
     def _content(self, content: object, item: Item, column: str) -> Any:  # noqa: ANN401 - bytes or an array
-        """Return an encoded image, or nested lists as an array; whole numbers from 0 to 255 are 8-bit pixels."""
+        """Return an encoded image, or an array of nested lists; integers from 0 to 255 are 8-bit pixels."""
         if isinstance(content, Mapping) and content.keys() == {"bytes", "path"}:
             if content["bytes"] is None and not self.from_disk and content["path"]:
                 return item.read(Path(content["path"]), content["path"])
@@ -157,6 +157,6 @@ class DatasetSplit:
         try:
             array = np.asarray(content)
         except ValueError as error:
-            raise item.error(f"{column} is no array ({error})") from None
+            raise item.error(f"{column} is not an array ({error})") from None
         whole = array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255
         return array.astype(np.uint8) if whole else array

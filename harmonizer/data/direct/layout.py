@@ -1,4 +1,4 @@
-"""Where the images of a split are in a folder: shards, class folders, a table or a dataset of Hugging Face."""
+"""Find the images of a split in a folder: shards, class folders, a table or a Hugging Face dataset."""
 
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,23 @@ from harmonizer.data.direct.huggingface import DatasetSplit, is_dataset, is_save
 from harmonizer.data.shards.remote import is_remote, subfolder
 
 Location = str | Path | DatasetSplit
-VALIDATION = ("val", "validation", "valid")  # names of the split that is measured
+VALIDATION = ("val", "validation", "valid")  # names of the evaluated split
 
 
 def find_split(folder: Any, split: str) -> Location:  # noqa: ANN401 - a path, an address or a dataset
-    """Return where a split is.
+    """Return the location of a split.
 
     Args:
-        folder: Path, address, or dataset of Hugging Face.
-        split: ``"train"`` or ``"val"``. The latter may also be called validation or valid, and a folder without splits
-            is one.
+        folder: Path, address, or Hugging Face dataset.
+        split: ``"train"`` or ``"val"``. The latter may also be called validation or valid; a folder without splits is
+            a validation split.
 
     Raises:
-        ValueError: A dataset has no such split.
+        ValueError: A dataset does not have the split.
     """
     if is_dataset(folder):
         if split == "train" and not (hasattr(folder, "keys") and "train" in folder):
-            return Path("train split of the dataset")  # which an evaluation does not need
+            return Path("train split of the dataset")  # does not exist; an evaluation does not need it
         return split_of(folder, VALIDATION if split == "val" else (split,))
     if is_remote(folder):
         return subfolder(folder, split)
@@ -41,7 +41,7 @@ def find_split(folder: Any, split: str) -> Location:  # noqa: ANN401 - a path, a
 
 
 def is_direct(location: Location) -> bool:
-    """Return whether images at a location are read as they are; shards next to them are read instead."""
+    """Return whether images at a location are read directly; if there are shards, those are read instead."""
     if isinstance(location, DatasetSplit):
         return True
     if is_remote(location):
@@ -53,7 +53,7 @@ def is_direct(location: Location) -> bool:
 
 
 def first_image(folder: Path) -> Path | None:
-    """Return the first file in a folder that the converter's readers take."""
+    """Return the first file in a folder that the converter can read."""
     found = (entry.path for entry in walk(folder) if not entry.hidden and entry.is_file)
     return next((path for path in found if file_kind(path) != "other"), None)
 
@@ -74,18 +74,19 @@ def images_and_maps(folder: Path, maps: Path | None) -> tuple[Path, Path | None]
     """Return the folder of images and that of their maps.
 
     Args:
-        folder: Holds class folders, or exactly two folders ``images`` and ``maps`` that do.
-        maps: Folder of maps, which may hold one of the images folder's name; None looks for FOLDER_maps.
+        folder: Folder of class folders, or of exactly two folders ``images`` and ``maps`` that hold class folders.
+        maps: Folder of maps, or its parent if that holds a folder of the same name as ``folder``; None looks for
+            FOLDER_maps.
 
     Raises:
-        ValueError: There are maps only.
+        ValueError: The folder holds only maps.
     """
     visible = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
     if visible == {"maps"}:
-        raise ValueError(f"{folder} holds a folder maps and none named images")
+        raise ValueError(f"{folder}: expected a folder images next to the folder maps, got none")
     if visible == {"images", "maps"} and maps is None:
         return folder / "images", folder / "maps"
     if maps is None:
-        beside = folder.with_name(f"{folder.name}_maps")
-        return folder, beside if beside.is_dir() else None
+        sibling = folder.with_name(f"{folder.name}_maps")
+        return folder, sibling if sibling.is_dir() else None
     return folder, maps / folder.name if (maps / folder.name).is_dir() else maps

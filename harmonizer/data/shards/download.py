@@ -1,4 +1,4 @@
-"""Download files once: resumed where a transfer broke off, and checked."""
+"""Download files once, resuming interrupted transfers, and check them."""
 
 import base64
 import hashlib
@@ -20,9 +20,9 @@ from harmonizer.data.progress import Progress
 from harmonizer.files import file_sha256
 from harmonizer.untrusted import inside, parse_json
 
-ATTEMPTS = 6  # of a file, each going on where the last broke off
+ATTEMPTS = 6  # per file; each resumes where the last broke off
 PAUSE = 0.5  # seconds before the second attempt, doubled for each later one
-TIMEOUT = 60  # seconds without a byte
+TIMEOUT = 60  # seconds without data
 CHUNK = 1 << 20  # bytes
 PARALLEL = 4  # files
 DIGITS = re.compile(r"\d{1,18}", re.ASCII)
@@ -30,12 +30,12 @@ TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses worth another a
 
 
 def is_url(source: str) -> bool:
-    """Tell an http(s) address from a path."""
+    """Return whether a source is an http(s) address."""
     return source.lower().startswith(("http://", "https://"))
 
 
 def fetch_all(sources: Sequence[str], cache: Path, progress: Progress) -> list[Path]:
-    """Return the paths of sources; addresses are downloaded, several at a time."""
+    """Return the paths of sources, after downloading those at an address, several at a time."""
     urls = [source for source in sources if is_url(source)]
     with progress.task("downloading (bytes)") as advance, ThreadPoolExecutor(PARALLEL) as pool:
         futures = {url: pool.submit(fetch, url, cache, advance=advance) for url in urls}
@@ -47,20 +47,20 @@ def fetch_all(sources: Sequence[str], cache: Path, progress: Progress) -> list[P
 
 
 def fetch(url: str, cache: Path, *, advance: Callable[[int], None] = lambda amount: None) -> Path:
-    """Download a file, unless it is there already.
+    """Download a file unless it is already in the cache.
 
     Args:
-        url: http(s) address; ``#sha256=HEX`` at its end gives the checksum to hold. What the server says of length and
-            content (``x-goog-hash`` with MD5) is checked in any case.
+        url: http(s) address. It may end with ``#sha256=HEX``, the expected checksum. The length and the MD5
+            (``x-goog-hash``) that the server announces are always checked.
         cache: Folder of downloads.
-        advance: Called with each number of bytes received.
+        advance: Called with the number of bytes received since the last call.
 
     Returns:
-        The file, under its own name in a folder of its own.
+        Path of the file, which keeps its name, in a folder of its own.
 
     Raises:
-        ValueError: The checksum or the length is wrong, or the address does not end with the name of a file.
-        OSError: The server cannot be reached, or refuses.
+        ValueError: The checksum or the length is wrong, or the address does not end with a file name.
+        OSError: The server cannot be reached or refuses the request.
     """
     address, _, fragment = url.partition("#")
     wanted = fragment.removeprefix("sha256=").lower() if fragment.startswith("sha256=") else None
@@ -81,7 +81,7 @@ def fetch(url: str, cache: Path, *, advance: Callable[[int], None] = lambda amou
 
 
 def _download(address: str, path: Path, advance: Callable[[int], None]) -> None:
-    """Receive a file, in several attempts if need be; it gets its name when whole."""
+    """Download a file, in several attempts if necessary; it gets its name when complete."""
     part = path.with_name(f".{path.name}.part")
     for attempt in range(ATTEMPTS):
         try:
@@ -92,19 +92,19 @@ def _download(address: str, path: Path, advance: Callable[[int], None]) -> None:
         except urllib.error.HTTPError as error:
             error.close()
             if error.code not in TRANSIENT or attempt == ATTEMPTS - 1:
-                raise OSError(f"{address}: the server answers {error.code} {error.reason}") from None
+                raise OSError(f"{address}: the server answered {error.code} {error.reason}") from None
         except (OSError, http.client.HTTPException) as error:
             if attempt == ATTEMPTS - 1:
-                raise OSError(f"{address}: {error or repr(error)}; the same command goes on") from None
+                raise OSError(f"{address}: {error or repr(error)}; rerun the same command to resume") from None
         time.sleep(PAUSE * 2**attempt)
 
 
 def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
-    """Receive the rest of a file, and check it.
+    """Receive the rest of a file and check it.
 
     Raises:
-        OSError: The transfer broke off; what came is kept.
-        ValueError: All came, and it is not what the server announced.
+        OSError: The transfer broke off; the received part is kept.
+        ValueError: The complete file is not what the server announced.
     """
     start, request = 0, urllib.request.Request(address)
     if part.is_file() and _version(_headers(part)):
@@ -121,7 +121,7 @@ def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
             if not start or total is None:
                 part.unlink(missing_ok=True)  # the next attempt starts again
                 sent = headers.get("content-range", "a part of the file")
-                raise OSError(f"the server sends {sent!r}, expected bytes from {start}")
+                raise OSError(f"the server sent {sent!r}, expected bytes from {start}")
         else:
             start = 0
             _state(part).write_text(json.dumps(headers))
@@ -141,11 +141,11 @@ def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
     if (total is not None and received > total) or announced not in (None, found):
         part.unlink()
         _state(part).unlink()
-        raise ValueError(f"{address}: what was received is not what the server announced; run the command again")
+        raise ValueError(f"{address}: the received file is not what the server announced; run the command again")
 
 
 def _total(headers: dict[str, str], start: int) -> int | None:
-    """Return how long a file is of which a server sends the bytes from ``start`` on; None if it sends others."""
+    """Return the length of a file whose bytes from ``start`` are being sent; None if others are sent."""
     found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", headers.get("content-range", ""), re.ASCII)
     if found is None or int(found[1]) != start:
         return None
@@ -153,7 +153,7 @@ def _total(headers: dict[str, str], start: int) -> int | None:
 
 
 def _headers(part: Path) -> dict[str, str]:
-    """Return the server's headers of a partial file; none where they are damaged or missing."""
+    """Return the server's headers for a partial file; an empty dict if they are damaged or missing."""
     try:
         content = parse_json(_state(part).read_text())
     except (FileNotFoundError, ValueError):
@@ -162,12 +162,12 @@ def _headers(part: Path) -> dict[str, str]:
 
 
 def _version(headers: dict[str, str]) -> str:
-    """Return what tells whether a file on the server is still the same; empty if nothing does."""
+    """Return the version (strong ETag or date) of a file on the server; empty if it has none."""
     tag = headers.get("etag", "")
     version = tag if tag and not tag.startswith("W/") else headers.get("last-modified", "")
     return version if version.isascii() and version.isprintable() else ""
 
 
 def _state(part: Path) -> Path:
-    """Return where the server's headers of a partial file are kept."""
+    """Return the path of the server's headers for a partial file."""
     return part.with_suffix(".headers")

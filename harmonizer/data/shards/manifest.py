@@ -1,4 +1,4 @@
-"""The manifest of a shard folder: what it holds, so that a lost or damaged sample is noticed."""
+"""The manifest of a shard folder, which lists its contents so that a lost or damaged sample is noticed."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ from harmonizer.untrusted import MOST_CLASSES, parse_json, plain_text, safe_name
 
 NAME = "manifest.json"
 VERSION = 1
-MOST_SAMPLES = 10**8  # of a shard
+MOST_SAMPLES = 10**8  # per shard
 MOST_SHARDS = 10**6
-DECIMALS = 6  # of a ceiling that is stored: below any rounding that depends on the machine
+DECIMALS = 6  # of a stored ceiling: coarser than rounding that depends on the machine
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,23 @@ class Shard:
     """One tar file of a folder."""
 
     file: str  # name within the folder
-    samples: int  # samples in it
-    maps: int  # samples with a human map in it
-    sha256: str  # sha256 of the file
+    samples: int  # number of samples
+    maps: int  # number of samples with a human map
+    sha256: str  # checksum of the file
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """How well people agree, from the maps of single participants."""
+    """Agreement between people, from the maps of single participants."""
 
     splits: int  # random halvings of an image's participants
-    overall: float | None  # mean over images; None where no image has one
+    overall: float | None  # mean over images; None if no image has a ceiling
     floor: float | None  # the same correlation for mismatched images
-    # split-half reliability, stepped up by Spearman-Brown, by key; None where it is not defined
+    # split-half reliability by key, stepped up by Spearman-Brown; None where it is not defined
     per_image: dict[str, float | None]
 
     def of(self, key: str) -> float:
-        """Return what people reach on an image: its own ceiling, else the overall one, else NaN."""
+        """Return an image's own ceiling, else the overall one, else NaN."""
         own = self.per_image.get(key)
         found = self.overall if own is None else own
         return math.nan if found is None else found
@@ -49,14 +49,14 @@ class Ceilings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a shard folder holds."""
+    """Contents of a shard folder."""
 
     classes: tuple[str, ...]  # class names; label i is `classes[i]`
-    maps: str  # how the human maps were prepared, in words
-    shards: tuple[Shard, ...]  # its tar files, in reading order
-    version: int = VERSION  # version of this format
-    ceilings: Ceilings | None = None  # where the maps of single participants are known
-    repeated_keys: bool = False  # whether a key occurs in more than one shard. Then a sample is named by shard and key
+    maps: str  # description of how the human maps were prepared
+    shards: tuple[Shard, ...]  # tar files in reading order
+    version: int = VERSION  # format version
+    ceilings: Ceilings | None = None  # None without maps of single participants
+    repeated_keys: bool = False  # whether a key occurs in more than one shard; samples are then named by shard and key
 
     @property
     def samples(self) -> int:
@@ -64,9 +64,9 @@ class Manifest:
         return sum(shard.samples for shard in self.shards)
 
     def digest(self) -> str:
-        """Return a sha256 over the content, to name the data in results.
+        """Return the sha256 of the content, which identifies the data in results.
 
-        How samples are named does not change the data: a manifest that does not say so yet has the same digest.
+        ``repeated_keys`` does not change it: older manifests of the same data lack that field.
         """
         content = _content(replace(self, repeated_keys=False))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -76,25 +76,25 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check a folder's manifest.
 
     Raises:
-        FileNotFoundError: There is no such folder, or no manifest in it.
-        OSError: The manifest is a pipe or a link that leads nowhere.
+        FileNotFoundError: The folder or its manifest does not exist.
+        OSError: The manifest is a pipe or a broken link.
         ValueError: The manifest is damaged or of another version; the message names the field.
     """
     path = folder / NAME
     if not folder.is_dir():
         raise FileNotFoundError(f"no data folder at {folder}")
     if os.path.lexists(path) and not path.is_file():
-        raise OSError(f"{path} is no file, or a link that leads nowhere; expected a manifest")
+        raise OSError(f"{path} is not a file, or is a broken link; expected a manifest")
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {NAME}: is it a folder of shards?")
     return parse_manifest(path.read_bytes(), str(path))
 
 
 def parse_manifest(text: bytes, path: str) -> Manifest:
-    """Read and check a manifest; ``path`` names it in messages.
+    """Parse and check a manifest; ``path`` is for messages.
 
     Raises:
-        ValueError: It is damaged or of another version; the message names the field.
+        ValueError: The manifest is damaged or of another version; the message names the field.
     """
     try:
         content = parse_json(text)
@@ -116,7 +116,7 @@ def parse_manifest(text: bytes, path: str) -> Manifest:
         check_ceilings([] if ceilings is None else [ceilings.overall, *ceilings.per_image.values()])
         return Manifest(
             classes=tuple(plain_text(name, "classes") for name in content["classes"]),
-            maps="" if content["maps"] == "" else plain_text(content["maps"], "maps"),  # earlier versions left it empty
+            maps="" if content["maps"] == "" else plain_text(content["maps"], "maps"),  # empty in earlier versions
             shards=shards,
             ceilings=ceilings,
             repeated_keys=content.get("repeated_keys", False),
@@ -131,7 +131,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _content(manifest: Manifest) -> dict[str, Any]:
-    """Return what is written."""
+    """Return the manifest as a JSON object."""
     content = asdict(manifest)
     if manifest.ceilings is None:
         del content["ceilings"]
@@ -141,7 +141,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
 
 
 def parse_shard(content: object) -> Shard:
-    """Return the entry of a shard when its name is safe and its counts are possible."""
+    """Parse the entry of a shard; its name must be safe and its counts possible."""
     shard = Shard(**_checked(Shard, content))
     safe_name(shard.file)
     if not 0 <= shard.maps <= shard.samples <= MOST_SAMPLES:
@@ -150,7 +150,7 @@ def parse_shard(content: object) -> Shard:
 
 
 def check_ceilings(values: Iterable[Any]) -> None:
-    """Raise a TypeError unless all values are finite numbers, or None."""
+    """Raise a TypeError unless all values are finite numbers or None."""
     for value in values:
         is_number = isinstance(value, float | int) and not isinstance(value, bool)
         if value is not None and not (is_number and math.isfinite(value)):
@@ -158,14 +158,14 @@ def check_ceilings(values: Iterable[Any]) -> None:
 
 
 def stored_ceiling(value: float) -> float | None:
-    """Return what is stored of a ceiling: None for a value that is not defined."""
+    """Round a ceiling as it is stored; None stands for a value that is not defined."""
     return round(value, DECIMALS) if math.isfinite(value) else None
 
 
 def _checked(kind: type, content: object) -> dict[str, Any]:
-    """Return the fields of the dataclass ``kind`` when they have its types."""
+    """Return the fields of the dataclass ``kind`` after checking their types."""
     if not isinstance(content, dict):
-        raise TypeError(f"{shortened(content)} is no {kind.__name__}")
+        raise TypeError(f"{shortened(content)} is not a {kind.__name__}")
     for field in fields(kind):
         allowed: Any = dict if get_origin(field.type) is dict else field.type
         value = content[field.name]

@@ -21,16 +21,16 @@ from harmonizer.files import file_sha256
 
 T = TypeVar("T")
 
-KEPT_INDEXES = 10_000  # shards whose indexes a process keeps
+KEPT_INDEXES = 10_000  # shard indexes kept by a process
 
 
 class RawSample(NamedTuple):
-    """One sample as it lies in its shard."""
+    """One sample as stored in its shard."""
 
-    key: str  # the sample's key in its shard
-    name: str  # the sample's name in its folder: the key, or `SHARD/KEY` where keys are repeated
-    shard: str  # the shard's file name
-    members: dict[str, bytes]  # bytes by extension, of `ROLES` only
+    key: str  # key in the shard
+    name: str  # name in the folder: the key, or `SHARD/KEY` where keys are repeated
+    shard: str  # path or address of the shard
+    members: dict[str, bytes]  # content by extension, of `ROLES` only
 
     def __str__(self) -> str:
         return f"sample {self.key!r} of {self.shard}"
@@ -38,28 +38,28 @@ class RawSample(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Where the samples of one shard lie, as arrays: a folder may have millions, and workers get a copy."""
+    """Positions of the samples of one shard, as arrays: a folder may have millions, and workers get a copy."""
 
     keys: NDArray[np.bytes_]  # (N,) bytes
-    locations: NDArray[np.int64]  # (N,len(ROLES),2) int64 offset and size; size -1 where there is no such member
+    locations: NDArray[np.int64]  # (N,len(ROLES),2) int64 offset and size; size -1 for a missing member
 
 
 class ShardFolder:
-    """Read samples of a folder by their position.
+    """Read samples of a folder by their index.
 
-    Shards on disk are indexed at once and their counts compared with the manifest's. Remote ones are fetched and
-    indexed when the first of their samples is read, in whatever process.
+    Shards on disk are indexed at once and their counts compared with the manifest's. Remote shards are fetched and
+    indexed by each process when it reads the first of their samples.
 
     Args:
-        location: Path, or address as :class:`harmonizer.data.shards.remote.RemoteCache` takes it.
-        manifest: Of the folder; None reads it.
-        cache: Of remote shards.
-        verify: Compare the checksums of shards on disk with the manifest's, which reads all of them. Remote ones'
-            always are compared.
+        location: Path, or address for :class:`harmonizer.data.shards.remote.RemoteCache`.
+        manifest: The folder's manifest; None reads it.
+        cache: Cache of remote shards.
+        verify: Compare the checksums of shards on disk with the manifest's, which reads all of them. Those of remote
+            shards are always compared.
 
     Raises:
         FileNotFoundError: The folder or a shard is missing.
-        ValueError: The manifest or a shard is damaged, or there is no sample.
+        ValueError: The manifest or a shard is damaged, or there are no samples.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ShardFolder:
         """Read a sample.
 
         Raises:
-            FileNotFoundError, ValueError, OSError: Its shard is missing, damaged or cannot be had.
+            FileNotFoundError, ValueError, OSError: Its shard is missing, damaged or cannot be fetched.
         """
         shard = bisect_right(self._ends, number)
         position = number - self._ends[shard]  # negative: counted from the shard's end
@@ -105,14 +105,14 @@ class ShardFolder:
         return RawSample(key, name, self._names[shard], members)
 
     def _path(self, shard: int) -> str:
-        """Return where a shard lies, after fetching it if need be."""
+        """Return the path of a shard, after fetching it if necessary."""
         if not self._remote:
             return self._names[shard]
         listed = self.manifest.shards[shard]
         return str(self.cache.fetch(str(self.location), listed.file, listed.sha256))
 
     def _use(self, shard: int, function: Callable[[str], T]) -> T:
-        """Return a function's value for a shard's path."""
+        """Call a function with the path of a shard and return its result."""
         while True:
             path = self._path(shard)
             try:
@@ -120,17 +120,17 @@ class ShardFolder:
             except FileNotFoundError:
                 if not self._remote:
                     raise
-                # Another process has just made room for another shard.
+                # Another process has just removed it from the cache to make room.
 
     def _index(self, shard: int) -> ShardIndex:
-        """Return where a shard's samples lie."""
+        """Return the index of a shard."""
         if shard not in self._indexes:
             self._indexes[shard] = self._use(shard, lambda path: _read_index(path, self.manifest.shards[shard]))
         return self._indexes[shard]
 
 
 def _read(path: str, locations: list[list[int]]) -> dict[str, bytes]:
-    """Read members of a shard; locations are offset and size, -1 where there is no such member."""
+    """Read members of a shard; locations are offset and size, -1 for a missing member."""
     file = os.open(path, os.O_RDONLY)
     try:
         return {
@@ -143,12 +143,12 @@ def _read(path: str, locations: list[list[int]]) -> dict[str, bytes]:
 
 
 def folder_manifest(location: str | Path, *, cache: RemoteCache) -> Manifest:
-    """Read a folder's manifest, or make one where a folder on disk has none.
+    """Read a folder's manifest, or make one if a folder on disk has none.
 
     Raises:
-        FileNotFoundError: There is no such folder.
+        FileNotFoundError: The folder does not exist.
         ValueError: The manifest, or a shard that has to be read, is damaged.
-        OSError: A remote folder's manifest cannot be had.
+        OSError: The manifest of a remote folder cannot be fetched.
     """
     if not is_remote(location):
         return load_manifest(Path(location))
@@ -156,7 +156,7 @@ def folder_manifest(location: str | Path, *, cache: RemoteCache) -> Manifest:
 
 
 def has_repeated_keys(location: str | Path, manifest: Manifest) -> bool:
-    """Return whether a key occurs in more than one shard of a folder; of a remote one only the manifest is asked.
+    """Return whether a key occurs in more than one shard of a folder; for a remote one by its manifest alone.
 
     Raises:
         FileNotFoundError, ValueError, OSError: A shard on disk is missing or damaged.
@@ -167,7 +167,7 @@ def has_repeated_keys(location: str | Path, manifest: Manifest) -> bool:
 
 
 def _read_index(path: str, expected: Shard) -> ShardIndex:
-    """Return where a shard's samples lie; a file that has not changed is read once."""
+    """Return the index of a shard; a file that has not changed is read once."""
     check_regular(Path(path))
     state = Path(path).stat()
     return _index_once(path, expected, (state.st_size, state.st_mtime_ns, state.st_ino))
@@ -175,7 +175,7 @@ def _read_index(path: str, expected: Shard) -> ShardIndex:
 
 @lru_cache(KEPT_INDEXES)
 def _index_once(path: str, expected: Shard, state: tuple[int, ...]) -> ShardIndex:
-    """Index a shard whose size, time and inode are these."""
+    """Index a shard; ``state`` is its size, time and inode."""
     samples = read_contents(Path(path), expected).samples
     locations = np.full((len(samples), len(ROLES), 2), -1, np.int64)
     for row, sample in zip(locations, samples, strict=True):

@@ -1,4 +1,4 @@
-"""Files at an address, kept in a cache of bounded size that several processes may share."""
+"""A cache of remote files with bounded size, which several processes may share."""
 
 import hashlib
 import os
@@ -19,13 +19,13 @@ from harmonizer.files import cache_folder, file_sha256
 from harmonizer.untrusted import inside, safe_name, shortened
 
 GIGABYTE = 10**9
-KEPT = 150  # characters of a name that its name in the cache ends with
+KEPT = 150  # last characters of a file name that its name in the cache keeps
 PIPE = "pipe:"
-PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+=@-]*")  # names that no shell, not even a distant one, takes apart
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+=@-]*")  # names that need no quoting in any shell, local or remote
 
 
 def is_remote(location: str | Path) -> bool:
-    """Tell an address from a path.
+    """Return whether a location is an address and not a path.
 
     >>> is_remote("s3://bucket/train"), is_remote("data/train")
     (True, False)
@@ -34,7 +34,7 @@ def is_remote(location: str | Path) -> bool:
 
 
 def subfolder(location: str | Path, name: str) -> str | Path:
-    """Return the address or path of a folder within a folder."""
+    """Return the address or path of a subfolder."""
     if not is_remote(location):
         return Path(location) / name
     return (
@@ -46,16 +46,16 @@ def subfolder(location: str | Path, name: str) -> str | Path:
 
 @dataclass(frozen=True)
 class RemoteCache:
-    """Fetch files over http(s), by any protocol of fsspec, or, where that is allowed, through a command.
+    """Fetch files over http(s), by any protocol of fsspec, or through a command if that is allowed.
 
-    A file appears under its name when it is whole and has the expected checksum. Before one is put in place the least
-    recently used others make room. Processes share the cache: each file is fetched by one of them, and one that is
-    removed while another process reads it stays readable there.
+    A file gets its name once it is complete and has the expected checksum. The least recently used files are removed
+    first to make room. Processes may share the cache: each file is fetched by one of them, and a file that is removed
+    while another process reads it stays readable there.
 
     Args:
-        folder: Of the cache; None is the user's.
-        max_bytes: That the files in place may have together; the newest is kept in any case.
-        allow_pipe: Take addresses ``pipe:COMMAND``, whose COMMAND is run, by no shell.
+        folder: Cache folder; None is the user's cache.
+        max_bytes: Bound on the total size of the complete files; the newest is always kept.
+        allow_pipe: Accept addresses ``pipe:COMMAND``. COMMAND is run without a shell.
     """
 
     folder: Path | None = None
@@ -63,17 +63,17 @@ class RemoteCache:
     allow_pipe: bool = False
 
     def fetch(self, location: str, name: str, sha256: str) -> Path:
-        """Return a file of a remote folder, in the cache.
+        """Return the cached copy of a file of a remote folder.
 
         Args:
-            location: ``http(s)://...``, an fsspec address such as ``s3://...``, or ``pipe:COMMAND`` with ``{}`` where
-                the name goes.
-            name: Of the file.
-            sha256: That it must have.
+            location: ``http(s)://...``, an fsspec address such as ``s3://...``, or ``pipe:COMMAND`` with ``{}`` in
+                place of the file name.
+            name: File name.
+            sha256: Expected checksum.
 
         Raises:
-            ValueError: Its checksum is another, its name is not safe, or the address is not allowed.
-            OSError: It cannot be had.
+            ValueError: The checksum is wrong, the name is not safe, or the address is not allowed.
+            OSError: The file cannot be fetched.
         """
         address = self._address(location, name)
         root = self.folder or cache_folder("shards")
@@ -86,7 +86,7 @@ class RemoteCache:
             if _touch(path):  # another process has fetched it
                 return path
             incoming = root / f".{path.name}.incoming"
-            shutil.rmtree(incoming, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(incoming, ignore_errors=True)  # left by a process that was killed
             incoming.mkdir()
             try:
                 received = _receive(address, incoming)
@@ -102,24 +102,24 @@ class RemoteCache:
         return path
 
     def read(self, location: str, name: str) -> bytes:
-        """Return the content of a small file of a remote folder, which may change there; it is not kept."""
+        """Return the content of a small file of a remote folder; it is not cached because it may change."""
         with TemporaryDirectory() as folder:
             return _receive(self._address(location, name), Path(folder)).read_bytes()
 
     def _address(self, location: str, name: str) -> str:
-        """Return a file's address; refuse those that run commands, unless they are asked for."""
+        """Return the address of a file; refuse those that run a command unless they are allowed."""
         try:
             safe_name(name)
         except ValueError as error:
             raise ValueError(f"{location}: {error}") from None
         if not location.startswith(PIPE):
-            if "::" in name:  # fsspec would take what follows for another address
-                raise ValueError(f"{location}: expected the name of a file without '::', got {shortened(name)}")
+            if "::" in name:  # fsspec would take the rest for another address
+                raise ValueError(f"{location}: expected a file name without '::', got {shortened(name)}")
             return f"{location.rstrip('/')}/{quote(name, errors='surrogateescape') if is_url(location) else name}"
         if not self.allow_pipe:
-            raise ValueError(f"{location} would run a command; set data.allow_pipe=true if that is what you want")
+            raise ValueError(f"{location} would run a command; set data.allow_pipe=true to allow it")
         if "{}" not in location:
-            raise ValueError(f"{location} does not say where the file's name goes; put {{}} there")
+            raise ValueError(f"{location}: expected {{}} in place of the file name")
         if not PLAIN.fullmatch(name):
             raise ValueError(f"{location}: expected a name of letters, digits and .,_+=@- only, got {shortened(name)}")
         return location.replace("{}", name)
@@ -147,18 +147,14 @@ def _receive(address: str, folder: Path) -> Path:
             try:
                 done = subprocess.run(_words(address), stdin=subprocess.DEVNULL, stdout=file, check=False)
             except OSError as error:
-                raise OSError(f"{address}: the command cannot be run ({error.strerror})") from None
+                raise OSError(f"{address}: cannot run the command ({error.strerror})") from None
         if done.returncode:
-            raise OSError(f"{address}: the command ended with status {done.returncode}")
+            raise OSError(f"{address}: the command failed with status {done.returncode}")
         return path
     try:
         with fsspec.open(address, "rb") as source, path.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
-    except (
-        ImportError,
-        ValueError,
-        TypeError,
-    ) as error:  # a protocol unknown, not installed, or with settings
+    except (ImportError, ValueError, TypeError) as error:  # an unknown protocol, one not installed, or bad settings
         raise ValueError(f"{address}: {error}") from None
     except OSError as error:
         raise OSError(f"{address}: {error}") from None
@@ -166,10 +162,10 @@ def _receive(address: str, folder: Path) -> Path:
 
 
 def _words(address: str) -> list[str]:
-    """Split the command of a ``pipe:`` address into arguments, by the rules of quoting of POSIX.
+    """Split the command of a ``pipe:`` address into arguments by POSIX quoting rules.
 
     Raises:
-        ValueError: A quote is not closed, or it needs a shell.
+        ValueError: A quote is not closed, or the command needs a shell.
     """
     lexer = shlex.shlex(address.removeprefix(PIPE), posix=True, punctuation_chars="|&;<>()")
     lexer.whitespace_split, lexer.commenters = True, ""
@@ -178,12 +174,14 @@ def _words(address: str) -> list[str]:
     except ValueError as error:
         raise ValueError(f"{address}: {error}") from None
     if not words or any(set(word) <= set("|&;<>()") for word in words):
-        raise ValueError(f"{address}: no shell runs the command; for a pipeline try pipe:sh -c 'A \"$1\" | B' - {{}}")
+        raise ValueError(
+            f"{address}: the command is run without a shell; for a pipeline try pipe:sh -c 'A \"$1\" | B' - {{}}"
+        )
     return [str(Path(word).expanduser()) if word.startswith("~") else word for word in words]
 
 
 def _touch(path: Path) -> bool:
-    """Mark a file as used; tell whether it is there."""
+    """Mark a file as used; return whether it exists."""
     try:
         os.utime(path)
     except FileNotFoundError:

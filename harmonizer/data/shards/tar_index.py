@@ -20,29 +20,29 @@ ROLES = (*IMAGE_EXTENSIONS, LABEL, HEATMAP)  # the members that are read
 class Sample:
     """One sample of a shard."""
 
-    shard: Path  # the tar file
+    shard: Path
     key: str  # name of its members up to the first dot
     members: dict[str, Member]  # by extension, for example `"heatmap.png"`
 
 
 class Contents(NamedTuple):
-    """What a shard holds."""
+    """Contents of a shard."""
 
-    samples: list[Sample]  # in order
-    # names of what belongs to no sample: folders, hidden files (macOS writes `._a.jpg` with each `a.jpg`), files
-    # without an extension, links under other names than samples have
+    samples: list[Sample]
+    # names of members that belong to no sample: folders, hidden files (macOS writes `._a.jpg` with each `a.jpg`),
+    # files without an extension, and links whose names are not those of samples
     passed_over: list[str]
 
 
 def read_contents(path: Path, expected: Shard | None = None) -> Contents:
-    """List a shard's samples, and the members that belong to none; ``expected`` is the manifest's entry.
+    """List a shard's samples and the members that belong to none; ``expected`` is its entry in the manifest.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         OSError: It is a FIFO, a device or a folder.
-        ValueError: It is not a tar file, a header in it is damaged, it is cut short, a member comes twice, is a link or
-            a sparse file or has a name that no sample can have, or it holds another number of samples than the
-            manifest says (a tar file cut at a block boundary reads without an error, with fewer).
+        ValueError: It is not a tar file or is cut short, a header is damaged, a member occurs twice, is a link or a
+            sparse file or has an invalid name, or the number of samples is not the manifest's (a tar file cut at a
+            block boundary reads without an error, with fewer).
     """
     members: dict[str, dict[str, Member]] = defaultdict(dict)
     passed_over: list[str] = []
@@ -77,7 +77,7 @@ def read_contents(path: Path, expected: Shard | None = None) -> Contents:
 
 
 def dotted_images(sample: Sample) -> list[str]:
-    """Return the names of images that are not read, because the sample's name ends at the first dot of theirs."""
+    """Return the names of images that are not read because a sample's name ends at the first dot."""
     return [
         f"{sample.key}.{extension}"
         for extension in sample.members
@@ -86,7 +86,7 @@ def dotted_images(sample: Sample) -> list[str]:
 
 
 def any_repeated(shards: Iterable[Sequence[bytes | str]]) -> bool:
-    """Return whether shards, given by their keys, have one in common.
+    """Return whether a key occurs in more than one shard.
 
     >>> any_repeated([["a", "b"], ["c"]]), any_repeated([["a", "b"], ["b"]])
     (False, True)
@@ -120,7 +120,7 @@ def parse_label(text: bytes) -> int:
 
 
 def has(extensions: Iterable[str]) -> str:
-    """Say what a sample has, by extension.
+    """Describe a sample by its extensions, for messages.
 
     >>> has(["jpg", "json"]), has([])
     ('it has .jpg, .json', 'it has nothing that is read')
@@ -130,10 +130,10 @@ def has(extensions: Iterable[str]) -> str:
 
 
 def _check_dots(key: str, parts: dict[str, Member]) -> None:
-    """Refuse image and label ``a.b.jpg`` and ``a.b.cls``, which would go to the sample ``a``.
+    """Refuse an image ``a.b.jpg`` with a label ``a.b.cls``: both would belong to the sample ``a``.
 
     Raises:
-        ValueError: There are such.
+        ValueError: Names of image and label contain a dot.
     """
     for extension in parts:
         middle, _, last = extension.rpartition(".")

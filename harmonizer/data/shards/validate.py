@@ -1,4 +1,4 @@
-"""Read a shard from end to end, and say what it holds and what is wrong with it."""
+"""Read a whole shard and report its contents and problems."""
 
 import os
 from collections import Counter
@@ -24,32 +24,30 @@ from harmonizer.data.shards.tar_index import (
 from harmonizer.data.shards.writer import HEATMAP, IMAGE_EXTENSIONS, LABEL, MAP_MODES
 from harmonizer.files import file_sha256
 
-TAR_END = bytes(1024)  # two empty blocks end a tar file; without them it was cut, perhaps between two members
-FULL = Member(0, 1)  # stands for a member that is not there
-KNOWN = {LABEL, HEATMAP, "json"}  # and the first of the images
+TAR_END = bytes(1024)  # two empty blocks end a tar file; without them it is cut, perhaps between two members
+FULL = Member(0, 1)  # in place of a member that does not exist
+KNOWN = {LABEL, HEATMAP, "json"}  # besides the image
 
 
 @dataclass
 class ShardReport:
-    """What a shard holds."""
+    """Contents and problems of a shard."""
 
     shard: Shard  # its entry for a manifest
-    size: int  # bytes of the file
-    samples: list[Sample] = field(default_factory=list)  # where they are
-    labels: Counter[int] = field(default_factory=Counter)  # how often each occurs
-    # how often each (width, height) occurs; empty unless images were decoded
-    images: Counter[tuple[int, int]] = field(default_factory=Counter)
-    heatmaps: Counter[tuple[int, int]] = field(default_factory=Counter)  # the same of the human maps
-    turned: int = 0  # images and maps with an EXIF orientation that was undone; 0 unless images were decoded
-    # how often each extension occurs that the loader does not read
-    ignored: Counter[str] = field(default_factory=Counter)
+    size: int  # file size in bytes
+    samples: list[Sample] = field(default_factory=list)
+    labels: Counter[int] = field(default_factory=Counter)
+    images: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height); empty unless decoded
+    heatmaps: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height); empty unless decoded
+    turned: int = 0  # images and maps whose EXIF orientation was undone; 0 unless decoded
+    ignored: Counter[str] = field(default_factory=Counter)  # extensions that the loader does not read
     passed_over: list[str] = field(default_factory=list)  # names of members that belong to no sample
-    dotted: list[str] = field(default_factory=list)  # names of images that are not read for a dot in them
-    problems: list[str] = field(default_factory=list)  # what is wrong, in words that name file and sample
+    dotted: list[str] = field(default_factory=list)  # names of images that are not read because they contain a dot
+    problems: list[str] = field(default_factory=list)  # messages that name file and sample
 
 
 def validate_shards(paths: Sequence[Path], *, decode: bool, classes: int | None = None) -> Iterator[ShardReport]:
-    """Yield the report of each shard (:func:`validate_shard`); several are read at a time."""
+    """Yield the report of each shard (:func:`validate_shard`), reading several at a time."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # checksums and decoders release the interpreter's lock
         try:
             yield from pool.map(partial(validate_shard, decode=decode, classes=classes), paths)
@@ -58,10 +56,10 @@ def validate_shards(paths: Sequence[Path], *, decode: bool, classes: int | None 
 
 
 def validate_shard(path: Path, *, decode: bool, classes: int | None = None) -> ShardReport:
-    """Read a shard; decoding its images finds the damaged ones.
+    """Read a shard. Damaged images are found only if they are decoded.
 
     Raises:
-        FileNotFoundError, OSError: There is no such file, or it is not a regular one.
+        FileNotFoundError, OSError: The file does not exist or is not a regular file.
     """
     try:
         samples, passed_over = read_contents(path)
@@ -74,7 +72,7 @@ def validate_shard(path: Path, *, decode: bool, classes: int | None = None) -> S
     with path.open("rb") as file:
         file.seek(max(report.size - len(TAR_END), 0))
         if file.read() != TAR_END:
-            report.problems.append(f"{path} does not end as tar files do: it is cut short; copy or write it again")
+            report.problems.append(f"{path} is cut short: it lacks the end of a tar file; copy or write it again")
         for sample in samples:
             report.ignored.update(sample.members.keys() - KNOWN - {image_extension(sample.members)})
             report.dotted += dotted_images(sample)
@@ -87,14 +85,14 @@ def validate_shard(path: Path, *, decode: bool, classes: int | None = None) -> S
 
 
 def read_member(sample: Sample, extension: str, file: BinaryIO) -> bytes:
-    """Read one file of a sample from its open shard."""
+    """Read one member of a sample from its open shard."""
     member = sample.members[extension]
     file.seek(member.offset)
     return file.read(member.size)
 
 
 def _check_label(sample: Sample, file: BinaryIO, classes: int | None, report: ShardReport) -> Iterator[str]:
-    """Count the label; yield what is wrong with it."""
+    """Count the label; yield its problems."""
     if LABEL not in sample.members:
         yield f"has no .{LABEL}; {has(sample.members)}"
         return
@@ -109,7 +107,7 @@ def _check_label(sample: Sample, file: BinaryIO, classes: int | None, report: Sh
 
 
 def _check_images(sample: Sample, file: BinaryIO, decode: bool, report: ShardReport) -> Iterator[str]:
-    """Decode image and map, and count their sizes; yield what is wrong with them."""
+    """Decode image and map and count their sizes; yield their problems."""
     extension = image_extension(sample.members)
     if extension is None:
         yield f"has no image, expected one of {', '.join(IMAGE_EXTENSIONS)}; {has(sample.members)}"
@@ -121,15 +119,15 @@ def _check_images(sample: Sample, file: BinaryIO, decode: bool, report: ShardRep
         if name not in sample.members:
             continue
         try:
-            picture = decode_image(read_member(sample, name, file))
+            image = decode_image(read_member(sample, name, file))
         except ValueError as error:
             yield f"has a damaged .{name} ({error})"
             continue
-        counter[picture.size] += 1
-        report.turned += ORIENTATION in picture.info
-        sizes.append(picture.size)
-        if name == HEATMAP and picture.mode not in MAP_MODES:
-            yield f"has a map of mode {picture.mode}, expected 8- or 16-bit grey"
+        counter[image.size] += 1
+        report.turned += ORIENTATION in image.info
+        sizes.append(image.size)
+        if name == HEATMAP and image.mode not in MAP_MODES:
+            yield f"has a map of mode {image.mode}, expected 8- or 16-bit grey"
     if len(sizes) == 2 and not same_shape(*sizes):
         (width, height), (columns, rows) = sizes
         yield f"has an image of {width}x{height} and a map of another shape, {columns}x{rows}"

@@ -27,22 +27,22 @@ def write_shards(
 ) -> Manifest:
     """Write samples to a new folder of shards, all or nothing.
 
-    The same samples give the same bytes. Everything is written beside the folder first and renamed at the end.
+    The same samples give the same bytes. The shards are written next to the folder and renamed at the end.
 
     Args:
-        samples: Each ``{"__key__": str, "png" | "jpg" | "jpeg" | "webp": bytes, "cls": int}``, where there is a
-            human map ``"heatmap.png": bytes``, and optionally ``"json": bytes``.
-        folder: Must not exist yet.
+        samples: Each ``{"__key__": str, "png" | "jpg" | "jpeg" | "webp": bytes, "cls": int}``, optionally with
+            ``"heatmap.png": bytes``, the human map, and ``"json": bytes``.
+        folder: Output folder; it must not exist.
         classes: Class names; label i is ``classes[i]``.
-        maps: How the human maps were prepared, in words.
-        samples_per_shard: The last shard may hold fewer.
+        maps: Description of how the human maps were prepared.
+        samples_per_shard: Number of samples in each shard but the last, which may hold fewer.
 
     Returns:
         The manifest, as written to ``folder/manifest.json``.
 
     Raises:
         FileExistsError: ``folder`` exists.
-        ValueError: A key comes twice or cannot be read back.
+        ValueError: A key occurs twice or cannot be read back.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; remove it or name another folder")
@@ -62,15 +62,15 @@ def write_shard(path: Path, samples: Iterable[Mapping[str, Any]], keys: set[str]
     """Write one tar file, atomically, with fixed times and owners.
 
     Args:
-        path: Of the tar file.
+        path: Output path.
         samples: As for ``write_shards``.
         keys: Keys of the folder's earlier samples; those of this shard are added.
 
     Returns:
-        The file's entry for a manifest.
+        The shard's entry in the manifest.
 
     Raises:
-        ValueError: A key comes twice or cannot be read back.
+        ValueError: A key occurs twice or cannot be read back.
     """
     count, with_maps = 0, 0
     keys = set() if keys is None else keys
@@ -87,7 +87,7 @@ def write_shard(path: Path, samples: Iterable[Mapping[str, Any]], keys: set[str]
 
 
 def _check_key(key: str, before: set[str]) -> None:
-    """Refuse a key under which a sample could not be found again; add others to those before."""
+    """Check that a sample can be read back under its key, and add the key to those seen before."""
     if key in before:
         raise ValueError(f"expected every key once, got {key!r} again; give its sample another")
     if not is_name(key) or not key.rpartition("/")[2] or "." in key.rpartition("/")[2]:
@@ -96,5 +96,5 @@ def _check_key(key: str, before: set[str]) -> None:
 
 
 def shard_name(index: int) -> str:
-    """Return the file name of a folder's shard."""
+    """Return the file name of a shard."""
     return f"{index:06d}.tar"

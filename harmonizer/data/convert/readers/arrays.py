@@ -18,8 +18,8 @@ from harmonizer.data.image import MOST_PIXELS
 SAMPLE_SUFFIXES = (".npz", ".pth", ".pt")
 MAP_SUFFIXES = (".npy", *SAMPLE_SUFFIXES, *IMAGE_SUFFIXES)
 MAP_NAMES = ("heatmap", "map", "hmp", "human")
-STACK_NAMES: tuple[Stack, ...] = get_args(Stack)  # arrays whose name says what their stack is of
-COARSEST = 1 / 256  # a float map keeps a fixed scale only where that leaves it at least 8 of 16 bits
+STACK_NAMES: tuple[Stack, ...] = get_args(Stack)  # names of arrays that give the meaning of their stack
+COARSEST = 1 / 256  # a float map keeps a fixed scale only if that leaves it at least 8 of 16 bits
 
 
 def read_arrays(item: Item) -> Record:
@@ -30,7 +30,7 @@ def read_arrays(item: Item) -> Record:
     """
     content = _load(Path(item.file), item)
     if not isinstance(content, Mapping):
-        raise item.error("holds one array, expected image, label and heatmap; give lone maps with a table or --maps")
+        raise item.error("holds one array, expected image, label and heatmap; give single maps with a table or --maps")
     if "image" not in content:
         raise item.error(f"has no image, only {', '.join(sorted(map(str, content))) or 'nothing'}")
     if "label" not in content:
@@ -45,10 +45,10 @@ def read_arrays(item: Item) -> Record:
 
 
 def read_map(path: Path, item: Item) -> HumanMap:
-    """Read a map, or a stack of participants' maps, from a file of its own.
+    """Read a map, or a stack of participants' maps, from a separate file.
 
     Raises:
-        RecordError: The file is missing, damaged or no map.
+        RecordError: The file is missing, damaged, or not a map.
     """
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return decode_map(item.read(path, f"the map {path}"), item)
@@ -68,14 +68,14 @@ def read_map(path: Path, item: Item) -> HumanMap:
 
 def decode_map(encoded: bytes, item: Item) -> HumanMap:
     """Decode a grey image of 8 or 16 bits."""
-    picture = open_image(encoded, item, "the heatmap")
-    if picture.mode not in ("L", "I;16", "I"):
-        raise item.error(f"the heatmap is an image of mode {picture.mode}, expected one channel of 8 or 16 bits")
-    return HumanMap(np.asarray(picture).astype(np.float64), 255.0 if picture.mode == "L" else 65535.0)
+    image = open_image(encoded, item, "the heatmap")
+    if image.mode not in ("L", "I;16", "I"):
+        raise item.error(f"the heatmap is an image of mode {image.mode}, expected one channel of 8 or 16 bits")
+    return HumanMap(np.asarray(image).astype(np.float64), 255.0 if image.mode == "L" else 65535.0)
 
 
 def to_map(array: NDArray[Any], item: Item, meaning: Stack | None = None) -> HumanMap:
-    """Check a map (H,W), with one channel before or behind, or a stack (P,H,W); a stack becomes its mean."""
+    """Check a map (H,W), (1,H,W) or (H,W,1), or a stack (P,H,W), which becomes its mean."""
     if array.dtype.kind not in "fiu":
         raise item.error(f"the heatmap has dtype {array.dtype}, expected numbers")
     full_scale = {"uint8": 255.0, "uint16": 65535.0}.get(array.dtype.name)
@@ -91,7 +91,7 @@ def to_map(array: NDArray[Any], item: Item, meaning: Stack | None = None) -> Hum
     stack = values if array.ndim == 3 and len(array) > 1 else None
     if values.ndim == 3:
         values = values.mean(axis=0)
-    if full_scale is None:  # a float map is relative to 1 or 255, if its values use that range, or else to its maximum
+    if full_scale is None:  # a float map is relative to 1 or 255 if its values use that range, else to its maximum
         largest = float(values.max())
         used = (scale for scale in (1.0, 255.0) if scale * COARSEST <= largest <= scale)
         full_scale = next(used, largest or 1.0)
@@ -99,12 +99,12 @@ def to_map(array: NDArray[Any], item: Item, meaning: Stack | None = None) -> Hum
 
 
 def _meaning(name: str) -> Stack | None:
-    """Return what the name of an array says of its stack."""
+    """Return the meaning of a stack given by the name of its array."""
     return next((meaning for meaning in STACK_NAMES if meaning == name), None)
 
 
 def to_pixels(array: NDArray[Any], item: Item) -> Pixels:
-    """Turn an image (H,W,3) or (3,H,W), 8-bit or float in [0,1] or [0,255], into pixels."""
+    """Convert an image (H,W,3) or (3,H,W), 8-bit or float in [0,1] or [0,255], to pixels."""
     if array.ndim == 3 and array.shape[-1] != 3 and array.shape[0] == 3:
         array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
@@ -116,8 +116,8 @@ def to_pixels(array: NDArray[Any], item: Item) -> Pixels:
     if array.dtype.kind not in "fiu":
         raise item.error(f"the image has dtype {array.dtype}, expected 8-bit or float")
     low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and high <= 255):  # also where one is nan
-        raise item.error(f"the image's values go from {low:g} to {high:g}, expected [0,255] or [0,1]: not normalised")
+    if not (low >= 0 and high <= 255):  # also refuses NaN
+        raise item.error(f"the image's values are {low:g} to {high:g}, expected [0,255] or [0,1]: not normalised")
     scale = 255 if array.dtype.kind == "f" and high <= 1 else 1
     return np.rint(array.astype(np.float64) * scale).astype(np.uint8)
 
@@ -134,16 +134,16 @@ def _load(path: Path, item: Item) -> Any:  # noqa: ANN401 - arrays, tensors or a
                 return {name: content[name] for name in content.files}
     except Exception as error:  # damaged bytes make the two libraries raise almost anything
         reason = str(error).splitlines()[0] if str(error) else repr(error)
-        if "allow_pickle" in reason:  # NumPy's advice for a file that is none of its own
-            reason = "it is no file of arrays, or holds Python objects, which are never unpickled"
+        if "allow_pickle" in reason:  # NumPy's advice for any file that it does not know
+            reason = "it is not a file of arrays, or holds Python objects, which are never unpickled"
         raise item.error(f"cannot read {path.name} ({reason})") from None
     return content
 
 
 def _array(value: object, item: Item, name: str) -> NDArray[Any]:
-    """Return an array, tensor or number as array."""
+    """Return an array, tensor or number as an array."""
     if isinstance(value, Tensor):
-        if value.numel() * value.element_size() > MOST_BYTES:  # a view repeats what the file holds once
+        if value.numel() * value.element_size() > MOST_BYTES:  # an expanded view is larger than its file
             raise item.error(f"{name} has shape {tuple(value.shape)}: more than {MOST_BYTES} bytes")
         return value.detach().float().numpy() if value.dtype == torch.bfloat16 else value.detach().numpy()
     if isinstance(value, np.ndarray | int | float):

@@ -1,4 +1,4 @@
-"""Images in a folder with one subfolder per class, and their maps in another place, or in an HDF5 file."""
+"""Images in a folder with one subfolder per class, and their maps in another folder or in an HDF5 file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ SPLITS = {"train", "val", "valid", "validation", "test"}
 
 
 class MapFile(NamedTuple):
-    """Where a map is: a file, and its name in it where the file holds several."""
+    """Location of a map: a file, and the map's name in it if the file holds several."""
 
     path: str
     member: str | None = None
@@ -32,13 +32,13 @@ class MapFiles:
     by_name: dict[str, MapFile] = field(default_factory=dict)  # by `CLASS/IMAGE` without suffix
     # by `CLASS_IMAGE`, with and without the image's suffix, as ClickMe v2 names files
     by_flat_name: dict[str, MapFile] = field(default_factory=dict)
-    problems: list[RecordError] = field(default_factory=list)  # what cannot be taken
+    problems: list[RecordError] = field(default_factory=list)  # unusable files
 
     def match(self, images: Sequence[Path]) -> list[MapFile | None]:
         """Return the map of each image, ``CLASS/IMAGE.SUFFIX``.
 
         Raises:
-            ValueError: The flat name of a map is that of two images.
+            ValueError: Two images have the flat name of one map.
         """
         matched: list[MapFile | None] = []
         owners: dict[MapFile, Path] = {}
@@ -58,32 +58,32 @@ class MapFiles:
         return [one for one in dict.fromkeys([*self.by_name.values(), *self.by_flat_name.values()]) if one not in used]
 
     def add(self, name: PurePosixPath, one: MapFile) -> None:
-        """Add a map under the name of its image, whose suffix may be missing; without a folder it is a flat name."""
+        """Add a map under its image's name, with or without suffix; a name without a folder is a flat name."""
         names = {str(name), str(name.with_suffix(""))} if name.suffix.lower() in IMAGE_SUFFIXES else {str(name)}
         known = self.by_name if len(name.parts) > 1 else self.by_flat_name
         for text in sorted(names):
             other = known.setdefault(text, one)
             if other != one:
-                raise ValueError(f"{_said(other)} and {_said(one)} are maps of one image; remove one of them")
+                raise ValueError(f"{_name(other)} and {_name(one)} are maps of one image; remove one of them")
 
 
 def find_images(folder: Path, files: list[Path], classes: tuple[str, ...] | None, maps: Path | None) -> Found:
     """List the images of a folder with one subfolder per class.
 
     Args:
-        folder: The source.
+        folder: Source folder.
         files: Its images.
-        classes: Class names; None takes the subfolders'.
-        maps: Where their maps are (:func:`find_maps`).
+        classes: Class names; None takes the names of the subfolders.
+        maps: Location of the maps (:func:`find_maps`).
 
     Raises:
-        FileNotFoundError: There is no folder of maps.
-        ValueError: An image is in no class folder, or in that of an unknown class; or it has two maps.
+        FileNotFoundError: The folder of maps does not exist.
+        ValueError: An image is not in a class folder, its class is unknown, or it has two maps.
     """
     relative = [file.relative_to(folder) for file in files]
     loose = next((name for name in relative if len(name.parts) < 2), None)
     if loose is not None:
-        raise ValueError(f"{folder / loose} is in no class folder; expected FOLDER/CLASS/IMAGE, or a CSV with labels")
+        raise ValueError(f"{folder / loose} is not in a class folder, expected FOLDER/CLASS/IMAGE or a CSV with labels")
     found = {name.parts[0] for name in relative}
     if found <= SPLITS:
         raise ValueError(f"{folder} holds the splits {', '.join(sorted(found))}; convert each into a folder of its own")
@@ -95,7 +95,7 @@ def find_images(folder: Path, files: list[Path], classes: tuple[str, ...] | None
     empty = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
     empty, notes = [path for path in empty if path.name not in found], []
     if empty:
-        notes.append(f"{folder}: {len(empty)} folders hold no image and are no classes; first {empty[0]}")
+        notes.append(f"{folder}: {len(empty)} folders without images are not counted as classes; first {empty[0]}")
     of_maps = MapFiles() if maps is None else find_maps(maps)
     matched = of_maps.match(relative)
     items = [
@@ -119,11 +119,11 @@ def find_maps(maps: Path) -> MapFiles:
     """List the maps of a folder, or of an HDF5 file.
 
     Args:
-        maps: Folder of ``CLASS/IMAGE.npy`` and the like, of ``CLASS_IMAGE.JPEG.npy`` and the like, or of HDF5 files of
-            ClickMe v2; or one of the latter.
+        maps: Folder of files such as ``CLASS/IMAGE.npy`` or ``CLASS_IMAGE.JPEG.npy``, or of HDF5 files of ClickMe v2;
+            or one such HDF5 file.
 
     Raises:
-        FileNotFoundError: There is no such folder or file.
+        FileNotFoundError: The folder or file does not exist.
         ImportError: h5py is needed and is not installed.
         ValueError: Two maps belong to one image.
     """
@@ -132,7 +132,7 @@ def find_maps(maps: Path) -> MapFiles:
         _add_hdf5(found, maps)
         return found
     if not maps.is_dir():
-        raise FileNotFoundError(f"--maps {maps}: no such folder, nor an HDF5 file")
+        raise FileNotFoundError(f"--maps {maps}: no such folder or HDF5 file")
     for path, problem, is_file, hidden in walk(maps):
         is_map = path.suffix.lower() in (*MAP_SUFFIXES, *HDF5_SUFFIXES)
         if hidden or not (is_map or problem):
@@ -147,11 +147,11 @@ def find_maps(maps: Path) -> MapFiles:
 
 
 def _add_hdf5(found: MapFiles, path: Path) -> None:
-    """Add the maps of an HDF5 file; a path in it is compared with images' names, never followed."""
+    """Add the maps of an HDF5 file; its paths are only compared with the names of images, never followed."""
     for name, original in list_maps(path):
         found.add(PurePosixPath(*PurePosixPath(original).parts[-2:]), MapFile(str(path), name))
 
 
-def _said(one: MapFile) -> str:
-    """Return what messages call a map."""
+def _name(one: MapFile) -> str:
+    """Return the name of a map for messages."""
     return one.path if one.member is None else f"{one.member} in {one.path}"

@@ -1,4 +1,4 @@
-"""Scan a table of raw clicks: which trials count, in a few bytes each, whatever the number of clicks."""
+"""Scan a table of raw clicks for the trials that count, in a few bytes per trial."""
 
 import csv
 import math
@@ -19,10 +19,10 @@ from harmonizer.data.convert.readers.tfrecord import RecordError
 from harmonizer.untrusted import shortened
 
 COLUMNS = ("image_path", "clicks", "user_id")
-CATCH, MOBILE, WHEN = "user_catch_trial", "is_mobile", "timestamp"  # columns that may be missing
+CATCH, MOBILE, WHEN = "user_catch_trial", "is_mobile", "timestamp"  # optional columns
 NUMBER = r"-?\d{1,9}(?:\.\d{0,9})?"
 CLICK = re.compile(rf"\(\s*({NUMBER})\s*,\s*({NUMBER})\s*\)")
-AROUND = "[]{}, \t\r\n\"'"  # what may stand between and around clicks
+AROUND = "[]{}, \t\r\n\"'"  # allowed between and around clicks
 MOBILES = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False}
 LONGEST_LINE = 1 << 24  # bytes
 
@@ -31,14 +31,14 @@ LONGEST_LINE = 1 << 24  # bytes
 class ClickOptions:
     """Which trials count. The defaults are those of serre-lab/human_clickme_data_processing, e6f9a76."""
 
-    min_catch: float = 0.95  # least score of the person on catch trials (catch_thresh), where the table has it
-    keep_mobile: bool = False  # keep trials on mobile devices (not filter_mobile), where the table tells
-    keep_repeats: bool = False  # keep all trials of a person on an image, not the first alone (not filter_duplicates)
-    min_clicks: int = 2  # fewest clicks of a trial (more than min_clicks there, which is 1)
-    # clicks of a trial that are kept, from the first; None keeps all, as max_clicks of 1,000,000 does
+    min_catch: float = 0.95  # least score of the person on catch trials (catch_thresh), if the table has it
+    keep_mobile: bool = False  # keep trials on mobile devices (not filter_mobile), if the table marks them
+    keep_repeats: bool = False  # keep all trials of a person on an image, not only the first (not filter_duplicates)
+    min_clicks: int = 2  # fewest clicks per trial (more than min_clicks there, which is 1)
+    # number of clicks per trial that are kept, from the first; None keeps all, as max_clicks of 1,000,000 does
     max_clicks: int | None = None
-    min_subjects: int = 1  # fewest people of an image (min_subjects: 1 for training, 5 for validation, 6 for CO3D)
-    # pixels a side of the square that clicks are in (image_shape); None is the image's own size (metadata_file)
+    min_subjects: int = 1  # fewest people per image (min_subjects: 1 for training, 5 for validation, 6 for CO3D)
+    # pixels per side of the square of click coordinates (image_shape); None is the image's own size (metadata_file)
     click_size: int | None = None
 
 
@@ -47,24 +47,24 @@ MIN_SUBJECTS = {"train": 1, "val": 5, "co3d": 6}  # min_subjects in the same cod
 
 @dataclass
 class Trials:
-    """The trials of a table, in its order, after the filters that look at one trial alone."""
+    """The trials of a table in order, after the filters that apply to single trials."""
 
-    images: dict[str, int] = field(default_factory=dict)  # numbers of images by name, `CLASS/FILE`
-    people: dict[str, int] = field(default_factory=dict)  # numbers of people by their identifier
-    image: "array[int]" = field(default_factory=lambda: array("q"))  # number of the image, per trial
-    person: "array[int]" = field(default_factory=lambda: array("q"))  # number of the person, per trial
-    clicks: "array[int]" = field(default_factory=lambda: array("q"))  # how many there are, per trial
-    # where the line begins in the file, in bytes, per trial
+    images: dict[str, int] = field(default_factory=dict)  # image numbers by name, `CLASS/FILE`
+    people: dict[str, int] = field(default_factory=dict)  # person numbers by identifier
+    # per trial: image number, person number, number of clicks, byte offset of its line, and, if the table has it, time
+    image: "array[int]" = field(default_factory=lambda: array("q"))
+    person: "array[int]" = field(default_factory=lambda: array("q"))
+    clicks: "array[int]" = field(default_factory=lambda: array("q"))
     offset: "array[int]" = field(default_factory=lambda: array("q"))
-    when: "array[float]" = field(default_factory=lambda: array("d"))  # time, per trial, where the table has it
-    filtered: Counter[str] = field(default_factory=Counter)  # how many trials, clicks or images do not count, by reason
+    when: "array[float]" = field(default_factory=lambda: array("d"))
+    filtered: Counter[str] = field(default_factory=Counter)  # numbers of excluded trials, clicks and images by reason
 
 
 class Lines(Iterator[str]):
-    """The lines of a file, decoded, and the byte at which the next one begins.
+    """The decoded lines of a file, and the byte offset of the next one.
 
     Args:
-        file: Open, at the beginning of a line.
+        file: Open file at the beginning of a line.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -80,7 +80,7 @@ class Lines(Iterator[str]):
 
 
 def read_header(file: BinaryIO) -> list[str]:
-    """Return the names of a table's columns, from its first line."""
+    """Return the column names from a table's first line."""
     return [name.removeprefix("\ufeff") for name in next(csv.reader(Lines(file)), [])]
 
 
@@ -88,7 +88,7 @@ def scan(path: Path, options: ClickOptions) -> tuple[Trials, list[RecordError]]:
     """Read a table once.
 
     Returns:
-        The trials that count so far, and the lines that cannot be read.
+        The trials that pass the filters of single trials, and the unreadable lines.
 
     Raises:
         ValueError: A column is missing.
@@ -116,7 +116,7 @@ def scan(path: Path, options: ClickOptions) -> tuple[Trials, list[RecordError]]:
 
 
 def first_trials(trials: Trials) -> NDArray[np.int64]:
-    """Return the numbers of the first trial of each person and image, by time where the table has it."""
+    """Return the index of the first trial of each person on each image, by time if the table has it."""
     pairs = np.asarray(trials.image) * max(len(trials.people), 1) + np.asarray(trials.person)
     order = np.argsort(np.asarray(trials.when), kind="stable") if trials.when else np.arange(len(pairs))
     first = order[np.unique(pairs[order], return_index=True)[1]]
@@ -125,10 +125,10 @@ def first_trials(trials: Trials) -> NDArray[np.int64]:
 
 
 def parse_clicks(text: str) -> Points:
-    """Read the clicks of a trial, (N,2), x and y in whole pixels.
+    """Parse the clicks of a trial, (N,2), x and y in whole pixels.
 
     Raises:
-        ValueError: The text is no list of pairs.
+        ValueError: The text is not a list of pairs.
 
     >>> parse_clicks("[(12, 40), (13, 41)]").tolist()
     [[12, 40], [13, 41]]
@@ -140,7 +140,7 @@ def parse_clicks(text: str) -> Points:
 
 
 def _add(trials: Trials, row: dict[str, str], offset: int, options: ClickOptions) -> None:
-    """Add a trial, or count why it does not count."""
+    """Add a trial, or count it among the excluded ones."""
     if CATCH in row and not _number(row[CATCH], CATCH) >= options.min_catch:
         trials.filtered[f"trials with a catch score below {options.min_catch:g} (--min-catch)"] += 1
         return
@@ -174,7 +174,7 @@ def _image_name(text: str) -> str:
 
 
 def _number(text: str, column: str) -> float:
-    """Return a number; NaN where there is none."""
+    """Parse a number; an empty cell is NaN."""
     try:
         return float(text) if text.strip() else math.nan
     except ValueError:
@@ -182,7 +182,7 @@ def _number(text: str, column: str) -> float:
 
 
 def _time(text: str) -> float:
-    """Return a time as a number that grows; trials without one come last."""
+    """Parse a time as a number of seconds; trials without one come last."""
     if not text.strip():
         return math.inf
     try:

@@ -1,4 +1,4 @@
-"""Raw clicks: a CSV file with a line per trial, as ClickMe v2 exports them."""
+"""Raw clicks: a CSV file with one line per trial, as exported by ClickMe v2."""
 
 import csv
 from collections.abc import Iterator
@@ -32,19 +32,19 @@ def is_click_table(path: Path) -> bool:
 def find_clicks(
     path: Path, images: Path | None, options: ClickOptions, classes: tuple[str, ...] | None = None
 ) -> Found:
-    """List the images of a table of clicks; the clicks themselves are read again, image by image.
+    """List the images of a table of clicks; the clicks are read later, image by image.
 
     Args:
-        path: CSV with a header: ``image_path`` (its last two parts are class and file), ``clicks``, such as
-            ``[(12, 40), (13, 41)]``, x and y in pixels, and ``user_id``; where there are, ``user_catch_trial``,
-            ``is_mobile`` and ``timestamp`` (else the first trial is the first in the file).
+        path: CSV with the columns ``image_path`` (its last two parts are class and file), ``clicks``, such as
+            ``[(12, 40), (13, 41)]``, x and y in pixels, and ``user_id``; optionally ``user_catch_trial``,
+            ``is_mobile`` and ``timestamp`` (without it, a person's first trial is the first in the file).
         images: Folder of the images, ``CLASS/FILE`` or ``FILE``.
         options: Which trials count.
         classes: Class names; None takes those of the paths.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: There is no folder of images, a column is missing, or a class is unknown.
+        FileNotFoundError: The folder of images does not exist.
+        ValueError: No folder of images is given, a column is missing, or a class is unknown.
     """
     if images is None:
         raise ValueError(f"{path} holds raw clicks; expected the folder of their images, try --images FOLDER")
@@ -77,12 +77,12 @@ def read_trials(item: Item, size: tuple[int, int], options: ClickOptions) -> Cli
     """Read the clicks on one image.
 
     Args:
-        item: Of a table of clicks.
-        size: Width and height of what clicks are in, in pixels.
+        item: An image of a table of clicks.
+        size: Width and height, in pixels, of the click coordinates.
         options: How many clicks of a trial are kept.
 
     Raises:
-        RecordError: The table has changed, or no click lies on the image.
+        RecordError: The table has changed, or no click is on the image.
     """
     trials = []
     try:
@@ -98,14 +98,14 @@ def read_trials(item: Item, size: tuple[int, int], options: ClickOptions) -> Cli
     if not clicks.points:
         name = Path(item.image or item.file).name
         raise item.error(
-            f"none of {clicks.outside} clicks lies on {name}, of {width}x{height} pixels; "
-            "try --click-size 256, if clicks are in a square of 256 pixels"
+            f"none of {clicks.outside} clicks is on {name}, which has {width}x{height} pixels; "
+            "try --click-size 256 if clicks are in a square of 256 pixels"
         )
     return clicks
 
 
 def _counted(trials: Trials, options: ClickOptions) -> NDArray[np.int64]:
-    """Return the numbers of the trials that count; note how many do not."""
+    """Return the indices of the trials that count, and count the others by reason."""
     kept = np.arange(len(trials.image)) if options.keep_repeats else first_trials(trials)
     clicks = np.asarray(trials.clicks)[kept]
     enough = clicks >= options.min_clicks
@@ -118,7 +118,7 @@ def _counted(trials: Trials, options: ClickOptions) -> NDArray[np.int64]:
 
 
 def _by_image(trials: Trials, kept: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Yield the images in the order of their first trials, with where their trials' lines begin, in bytes."""
+    """Yield the images in the order of their first trials, with the byte offsets of their trials' lines."""
     image, offset = np.asarray(trials.image)[kept], np.asarray(trials.offset)[kept]
     order = np.argsort(image, kind="stable")
     ends = np.searchsorted(image[order], np.arange(len(trials.images) + 1))

@@ -33,14 +33,14 @@ def find(
     Args:
         sources: Files and folders.
         classes: Class names; None takes them from the sources.
-        maps: Folder with one map file an image, under the same relative name; for folders of images.
-        allow_missing_map: Take samples without a map, where the source has maps.
+        maps: Folder with one map file per image, under the same relative name; for folders of images.
+        allow_missing_map: Accept samples without a map where the source has maps.
         images: Folder of the images of raw clicks.
         clicks: Which trials of raw clicks count; None takes the published defaults.
 
     Raises:
         FileNotFoundError: A source does not exist.
-        ValueError: A source is of no known kind, two hold the same files, or two name different classes.
+        ValueError: A source is of an unknown kind, two hold the same files, or two have different classes.
     """
     _refuse_repeated(sources)
     found = Found()
@@ -48,7 +48,7 @@ def find(
         listing = list_source(source)
         one = _find_source(source, listing, classes, maps, images, clicks or ClickOptions())
         if found.classes not in ((), one.classes):
-            raise ValueError(f"{source} has other classes than the sources before it; name all of them with --classes")
+            raise ValueError(f"{source} has other classes than the sources before it; list all of them with --classes")
         found.classes = one.classes
         found.items += [item._replace(wants_map=item.wants_map and not allow_missing_map) for item in one.items]
         found.problems += listing.problems + one.problems
@@ -63,7 +63,7 @@ def find(
             renamed.append(f"{item.key} -> {key}")
             found.items[number] = item._replace(key=key)
     if renamed:
-        found.notes.append(f"{len(renamed)} keys occur before and get a number; first {renamed[0]}")
+        found.notes.append(f"{len(renamed)} repeated keys get a number; first {renamed[0]}")
     found.notes.insert(0, describe_order(found.classes, given=classes is not None))
     return found
 
@@ -83,7 +83,7 @@ def _find_source(
             raise ValueError(f"{source} is a single image without a label; give its folder, or a CSV table")
         return find_images(source, members, classes, maps)
     if maps is not None:
-        raise ValueError(f"--maps goes with folders of images; {source} holds {kind} files")
+        raise ValueError(f"--maps is for folders of images; {source} holds {kind} files")
     if kind == "table":
         if len(members) > 1:
             raise ValueError(f"{source} holds {len(members)} tables; give them one by one")
@@ -102,7 +102,7 @@ def _find_source(
 
 
 def _refuse_repeated(sources: Sequence[Path]) -> None:
-    """Refuse sources that hold another, whose samples would be there twice."""
+    """Refuse a source that contains another one, whose samples would occur twice."""
     locations: dict[Path, Path] = {}
     for source in sources:
         location = source.resolve()
@@ -111,12 +111,12 @@ def _refuse_repeated(sources: Sequence[Path]) -> None:
                 raise ValueError(f"{known} and {source} are the same source; give it once")
             if location in other.parents or other in location.parents:
                 inner, outer = (source, known) if other in location.parents else (known, source)
-                raise ValueError(f"{inner} lies in {outer}, which is a source too; give one of them")
+                raise ValueError(f"{inner} is inside {outer}, which is also a source; give only one of them")
         locations[location] = source
 
 
 def _index(file: Path, found: Found) -> None:
-    """List a TFRecord file's records, as far as they can be found."""
+    """List the records of a TFRecord file, up to the first damaged header."""
     before, key = len(found.items), make_key(Path(TFRECORD_SUFFIX.sub("", file.name)))
     try:
         for record, extent in enumerate(index_records(file)):
@@ -131,7 +131,7 @@ def _index(file: Path, found: Found) -> None:
 
 
 def fingerprint(found: Found) -> str:
-    """Return what identifies the sources: classes, samples, and each file's size and time of change."""
+    """Return a digest of the classes, the samples, and the size and modification time of each file."""
     digest = sha256(repr(found.classes).encode())
     states: dict[str, tuple[int, int]] = {}
     for item in found.items:
@@ -144,7 +144,7 @@ def fingerprint(found: Found) -> str:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Return a file's size and time of change; -1 for one that is missing."""
+    """Return the size and modification time of a file; -1 for a missing one."""
     try:
         status = path.stat()
     except OSError:
@@ -156,7 +156,7 @@ def read(item: Item, clicks: ClickOptions | None = None) -> Record:
     """Read a sample.
 
     Raises:
-        RecordError: It cannot be used; the message names file, record and reason.
+        RecordError: The sample cannot be used; the message names file, record and reason.
     """
     if item.kind == "example":
         return read_example(item)
@@ -171,7 +171,7 @@ def read(item: Item, clicks: ClickOptions | None = None) -> Record:
         options = clicks or ClickOptions()
         size = (options.click_size,) * 2 if options.click_size else open_image(encoded, item, "the image").size
         trials = read_trials(item, size, options)
-        values = trials.total_counts() / len(trials.points)  # at the size that the image is shown at
+        values = trials.total_counts() / len(trials.points)  # in pixels of the upright image
         return Record(encoded, item.label, HumanMap(values, float(values.max()), clicks=trials))
     human = None if item.human is None else read_map(Path(item.human), item)
     item.check_map(human)

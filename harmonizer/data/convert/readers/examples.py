@@ -22,7 +22,7 @@ def read_example(item: Item) -> Record:
     """Read one record of a TFRecord file.
 
     Raises:
-        RecordError: The record is damaged, a feature is missing, or of a wrong kind or size.
+        RecordError: The record is damaged, or a feature is missing or has a wrong type or size.
     """
     assert item.extent is not None
     if item.extent.length > MOST_BYTES:
@@ -35,11 +35,11 @@ def read_example(item: Item) -> Record:
     try:
         features = parse_example(payload)
     except ValueError as error:
-        raise item.error(f"is no tf.train.Example ({error})") from None
+        raise item.error(f"is not a tf.train.Example ({error})") from None
     if "image/encoded" in features or "image/class/label" in features:
         label = _one(features, "image/class/label", item, int)
         if not 1 <= label <= 1000:
-            raise item.error(f"label {label} is out of range; ImageNet's TFRecords number them 1 to 1000")
+            raise item.error(f"label {label} is out of range; expected 1 to 1000 in ImageNet's TFRecords")
         return Record(_one(features, "image/encoded", item, bytes), label - 1)
     image, human = _image(_one(features, "image", item, bytes), item), None
     if features.get("heatmap"):
@@ -50,12 +50,12 @@ def read_example(item: Item) -> Record:
 
 
 def _image(data: bytes, item: Item) -> bytes | Pixels:
-    """Tell the layout of an image by its bytes, and check its size."""
+    """Detect the layout of an image by its bytes, and check its size."""
     for size in RAW_SIZES:
         if len(data) == size * size * 3 * 4:
             return to_pixels(np.frombuffer(data, "<f4").reshape(size, size, 3), item)
     if not data.startswith(JPEG_START):
-        raise item.error(f"image has {len(data)} bytes that are neither JPEG nor float32 of 256x256x3 or 224x224x3")
+        raise item.error(f"image has {len(data)} bytes, expected a JPEG or float32 of 256x256x3 or 224x224x3")
     width, height = open_image(data, item, "image", header_only=True).size
     if (width, height) != (JPEG_SIZE, JPEG_SIZE):
         raise item.error(f"image is a JPEG of {width}x{height} pixels, expected {JPEG_SIZE}x{JPEG_SIZE}")
@@ -63,12 +63,12 @@ def _image(data: bytes, item: Item) -> bytes | Pixels:
 
 
 def _human(data: bytes, item: Item) -> HumanMap:
-    """Tell the layout of a map by its bytes, and check its size."""
+    """Detect the layout of a map by its bytes, and check its size."""
     for size in RAW_SIZES:
         if len(data) == size * size * 4:
             return to_map(np.frombuffer(data, "<f4").reshape(size, size), item)
     if not data.startswith(JPEG_START):
-        raise item.error(f"heatmap has {len(data)} bytes that are neither JPEG nor float32 of 256x256 or 224x224")
+        raise item.error(f"heatmap has {len(data)} bytes, expected a JPEG or float32 of 256x256 or 224x224")
     human = decode_map(data, item)
     if human.values.shape != (JPEG_SIZE, JPEG_SIZE):
         height, width = human.values.shape
@@ -77,7 +77,7 @@ def _human(data: bytes, item: Item) -> HumanMap:
 
 
 def _one(features: dict[str, Values], name: str, item: Item, *kinds: type[Kind]) -> Kind:
-    """Return the only value of a feature, which must be of one of these kinds and not empty."""
+    """Return the only value of a feature, which must be of one of these types and not empty."""
     values = features.get(name, ())
     if not values:
         held = f"; the record holds {', '.join(sorted(features))}" if features else "; the record holds no features"

@@ -1,4 +1,4 @@
-"""Open files of samples: regular ones of bearable size only."""
+"""Check the files of samples before they are opened: only regular files of limited size are read."""
 
 import math
 import stat
@@ -11,15 +11,15 @@ import numpy as np
 from harmonizer.data.image import MOST_PIXELS
 
 MOST_BYTES = 8 * MOST_PIXELS  # of a file, and of its arrays: the largest map in float64
-ZIP_STARTS = (b"PK\3\4", b"PK\5\6")  # as NumPy and PyTorch tell archives
+ZIP_STARTS = (b"PK\3\4", b"PK\5\6")  # by which NumPy and PyTorch detect archives
 NPY_START = b"\x93NUMPY"
 
 
 def check_file(path: Path) -> None:
-    """Check that a file can be read without surprise; nothing is opened.
+    """Check that a path is a regular file of limited size, without opening it.
 
     Raises:
-        OSError: There is no such file.
+        OSError: The file does not exist.
         ValueError: It is a folder, a pipe or a device, or too large for one sample.
     """
     status = path.stat()
@@ -30,11 +30,11 @@ def check_file(path: Path) -> None:
 
 
 def check_arrays(path: Path) -> None:
-    """Check what an NPY, NPZ or ``.pth`` file announces before any of it is loaded.
+    """Check the headers of an NPY, NPZ or ``.pth`` file before any of its arrays is loaded.
 
     Raises:
-        OSError, zipfile.BadZipFile: It cannot be read.
-        ValueError: As :func:`check_file`, or its arrays would be too large.
+        OSError, zipfile.BadZipFile: The file cannot be read.
+        ValueError: As for :func:`check_file`, or its arrays would be too large.
     """
     check_file(path)
     with path.open("rb") as file:
@@ -53,17 +53,17 @@ def check_arrays(path: Path) -> None:
 
 
 def _announced(file: IO[bytes]) -> int:
-    """Return how many bytes an array has, by its header; 0 for another file."""
+    """Return the size in bytes of an array, from its header; 0 for another file."""
     if file.read(len(NPY_START)) != NPY_START:
         return 0
     major = file.read(2)[:1]
     read = {b"\1": np.lib.format.read_array_header_1_0, b"\2": np.lib.format.read_array_header_2_0}.get(major)
-    if read is None:  # version 3 is of arrays with named fields
+    if read is None:  # version 3 is for arrays with named fields
         raise ValueError("it is not an NPY file of version 1 or 2")
     shape, _, dtype = read(file)
     if dtype.hasobject:
         raise ValueError(
-            "it holds pickled Python objects, which run code when they are loaded; expected plain "
-            "arrays; try to export it, where you trust it, as docs/data.md says (Raw clicks)"
+            "it holds pickled Python objects, which can run code when loaded; expected plain arrays; "
+            "if you trust the file, export it as docs/data.md says (Raw clicks)"
         )
     return math.prod(shape) * dtype.itemsize

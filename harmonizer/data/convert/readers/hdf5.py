@@ -1,4 +1,4 @@
-"""ClickMe v2's maps in HDF5: ``/clickmaps/KEY/clickmap``, with the image's path as attribute; read as data."""
+"""ClickMe v2's maps in HDF5: ``/clickmaps/KEY/clickmap``, with the path of the image as an attribute."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +23,12 @@ def list_maps(path: Path) -> Iterator[tuple[str, str]]:
     """List the maps of a file of ClickMe v2.
 
     Yields:
-        Each map's name in the file, and the path of its image; the name again where there is no path.
+        Name of each map in the file and the path of its image, or the name again if there is no path.
 
     Raises:
         ImportError: h5py is not installed.
-        OSError: There is no such file.
-        ValueError: It is no such file.
+        OSError: The file does not exist.
+        ValueError: It is not such a file.
     """
     with _opened(path) as file:
         group = file.get(GROUP) if _is_hard(file, GROUP) else None
@@ -43,8 +43,8 @@ def read_dataset(path: Path, name: str) -> NDArray[Any]:
 
     Raises:
         ImportError: h5py is not installed.
-        OSError: There is no such file.
-        ValueError: There is no such map, or it is a link, compressed, in another file, too large, or of no numbers.
+        OSError: The file does not exist.
+        ValueError: The map does not exist, or is a link, compressed, in another file, too large, or not numeric.
     """
     import h5py
 
@@ -52,22 +52,22 @@ def read_dataset(path: Path, name: str) -> NDArray[Any]:
         place = file
         for part in (GROUP, name, DATASET):
             if not isinstance(place, h5py.Group) or not _is_hard(place, part):
-                raise ValueError(f"it holds no /{GROUP}/{shortened(name)}/{DATASET}, or a link")
+                raise ValueError(f"expected a dataset /{GROUP}/{shortened(name)}/{DATASET}, got none or a link")
             place = place[part]
         if not isinstance(place, h5py.Dataset) or place.dtype.kind not in "fiu":
-            raise ValueError(f"{shortened(name)} is of {getattr(place, 'dtype', 'another kind')}, expected numbers")
+            raise ValueError(f"{shortened(name)} has type {getattr(place, 'dtype', 'group')}, expected numbers")
         if place.is_virtual or place.external or place.id.get_create_plist().get_nfilters():
-            raise ValueError(f"{shortened(name)} lies in another file or is compressed; write it plainly")
+            raise ValueError(f"{shortened(name)} is in another file or compressed; expected a plain dataset")
         if place.nbytes > MOST_BYTES or place.id.get_storage_size() < place.nbytes:
             raise ValueError(
-                f"{shortened(name)} announces {place.nbytes} bytes, expected what is there, at most {MOST_BYTES}"
+                f"{shortened(name)} announces {place.nbytes} bytes, expected the stored size, at most {MOST_BYTES}"
             )
         return np.asarray(place[()])
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator["h5py.File"]:
-    """Open a file; errors of HDF5 become one line."""
+    """Open a file and convert errors of HDF5 to a ValueError of one line."""
     try:
         import h5py
     except ImportError:
@@ -77,12 +77,12 @@ def _opened(path: Path) -> Iterator["h5py.File"]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError) as error:  # of HDF5, on a damaged file
-        raise ValueError(f"{path} is damaged or no HDF5 file ({' '.join(str(error).split())[:200]})") from None
+    except (OSError, RuntimeError, KeyError) as error:  # raised by HDF5 on a damaged file
+        raise ValueError(f"{path} is damaged or not an HDF5 file ({' '.join(str(error).split())[:200]})") from None
 
 
 def _is_hard(group: "h5py.Group", name: str) -> bool:
-    """Return whether a group holds a member itself: links lead elsewhere, also out of the file."""
+    """Return whether a group holds a member itself; links may lead out of the file."""
     import h5py
 
     encoded = name.encode("utf-8", "surrogateescape")
@@ -90,7 +90,7 @@ def _is_hard(group: "h5py.Group", name: str) -> bool:
 
 
 def _original(group: "h5py.Group", name: str) -> str | None:
-    """Return the path of a map's image, if the file names it."""
+    """Return the path of a map's image, if the file gives it."""
     import h5py
 
     if not _is_hard(group, name) or not isinstance(group[name], h5py.Group) or PATH not in group[name].attrs:

@@ -1,4 +1,4 @@
-"""List the files of a source by kind, and name everything in it that is not taken."""
+"""List the files of a source by kind, and report the files that are not used."""
 
 import re
 from collections import Counter
@@ -19,20 +19,20 @@ UNPACK = "unpack it and give the folder (shards need no conversion: python -m ha
 
 
 class Listing(NamedTuple):
-    """What a source holds."""
+    """Files of a source."""
 
-    kind: str  # what its files are: TFRecord, array, image or table
-    files: list[Path]  # the files that can be read, in order
-    problems: list[RecordError]  # the files that cannot be read
-    notes: list[str]  # what is passed over, in words
+    kind: str  # TFRecord, array, image or table
+    files: list[Path]  # readable files in order
+    problems: list[RecordError]  # unreadable files
+    notes: list[str]  # messages on ignored files
 
 
 def list_source(source: Path) -> Listing:
     """List a source.
 
     Raises:
-        FileNotFoundError: It does not exist.
-        ValueError: It is of no known kind, or holds several kinds.
+        FileNotFoundError: The source does not exist.
+        ValueError: Its files are of an unknown kind or of several kinds.
     """
     if not source.exists():
         raise FileNotFoundError(f"no file or folder {source}")
@@ -66,21 +66,21 @@ def list_source(source: Path) -> Listing:
 
 
 def _notes(source: Path, hidden: list[Path], others: list[Path]) -> list[str]:
-    """Name what is passed over: hidden samples and folders, archives, files of other kinds."""
+    """Describe the ignored files: hidden samples and folders, archives, and files of other kinds."""
     archives = [path for path in others if ARCHIVE.search(path.name)]
     others = [path for path in others if not ARCHIVE.search(path.name)]
     suffixes = Counter(path.suffix.lower() or "no suffix" for path in others).most_common(FEW)
     kinds = ", ".join(f"{suffix} ({count})" for suffix, count in suffixes)
     found = (
-        (hidden, "hidden, for a name that begins with a dot"),
-        (archives, "archives or compressed, which are not opened; unpack those that hold samples"),
+        (hidden, "hidden files or folders, which are skipped"),
+        (archives, "archives or compressed files, which are not opened; unpack those that hold samples"),
         (others, f"files of other kinds, {kinds}"),
     )
     return [f"{source}: {len(paths)} {what}; first {paths[0]}" for paths, what in found if paths]
 
 
 def _is_dir(entry: Entry) -> bool:
-    """Return whether something is a folder, or leads to one."""
+    """Return whether a path is a folder or a link to one."""
     try:
         return entry.path.is_dir()
     except OSError:
@@ -88,7 +88,7 @@ def _is_dir(entry: Entry) -> bool:
 
 
 def file_kind(file: Path) -> str:
-    """Return a file's kind by its name."""
+    """Return the kind of a file by its name."""
     suffix = file.suffix.lower()
     if TFRECORD_SUFFIX.search(file.name) or TFRECORD_OF_MANY.search(file.name):
         return "TFRecord"

@@ -1,4 +1,4 @@
-"""The keys made of names of files, and the order of names."""
+"""Keys made from file names, and the natural order of names."""
 
 import re
 from hashlib import sha256
@@ -8,9 +8,9 @@ KEY_LENGTH = 80  # characters; with a number and an extension it stays below the
 
 
 def make_key(name: Path) -> str:
-    """Make a key of a relative name, without its suffix.
+    """Make a key from a relative path, without its suffix.
 
-    Readers cut keys at the first dot, and people use them as file names: only letters, digits, - and _ remain.
+    Only letters, digits, - and _ remain, because readers cut keys at the first dot and people use them as file names.
 
     >>> make_key(Path("n01440764/img.v2.JPEG"))
     'n01440764-img_v2'
@@ -21,5 +21,5 @@ def make_key(name: Path) -> str:
 
 
 def natural(name: str) -> tuple[list[int | str], str]:
-    """Order numbers in names by their value."""
+    """Return a sort key that orders numbers in names by their value."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name

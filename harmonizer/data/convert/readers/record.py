@@ -1,4 +1,4 @@
-"""One sample of a source: where it is, and what it holds."""
+"""One sample of a source: its location and its content."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,19 +18,19 @@ Values = NDArray[np.float64]
 
 
 class Item(NamedTuple):
-    """Where a sample is; small, because there can be millions."""
+    """Location of a sample; small, because there can be millions."""
 
-    kind: Kind  # which reader it takes
-    key: str  # its name in the shards, unique among all sources and fit for a file name
-    file: str  # the file that messages name
-    record: int | None = None  # its number in the file (of a table: the line), where there are several
-    extent: Extent | None = None  # of a TFRecord's payload
-    image: str | None = None  # path of the image where `file` is not it
-    label: int | None = None  # where the sample itself does not say
-    human: str | None = None  # path of its map, where that is a file of its own
-    wants_map: bool = False  # a sample without a map is an error
-    trials: bytes = b""  # of raw clicks: where the lines of its trials begin in the file, int64 each
-    member: str | None = None  # name of the map in that file, where it holds those of many
+    kind: Kind  # selects the reader
+    key: str  # name in the shards, unique among all sources and valid as a file name
+    file: str  # file named in messages
+    record: int | None = None  # number in the file, or line of a table; None if the file is one sample
+    extent: Extent | None = None  # position of a TFRecord's payload
+    image: str | None = None  # path of the image if it is not `file`
+    label: int | None = None  # None if the sample itself holds it
+    human: str | None = None  # path of the map if it is a separate file
+    wants_map: bool = False  # whether a missing map is an error
+    trials: bytes = b""  # for raw clicks, the byte offsets of the lines of its trials in the file, int64 each
+    member: str | None = None  # name of the map in `human` if that holds the maps of many images
 
     def error(self, reason: str) -> RecordError:
         """Return an error that names this sample."""
@@ -40,7 +40,7 @@ class Item(NamedTuple):
         """Return a file's bytes.
 
         Raises:
-            RecordError: It cannot be read (:func:`check_file`); the message calls it ``name``.
+            RecordError: The file cannot be read (:func:`check_file`); the message calls it ``name``.
         """
         try:
             check_file(path)
@@ -49,36 +49,36 @@ class Item(NamedTuple):
             raise self.error(f"cannot read {name} ({getattr(error, 'strerror', error)})") from None
 
     def check_map(self, human: "HumanMap | None") -> None:
-        """Refuse a sample without a map, unless that is allowed."""
+        """Check that a sample has a map if it must have one."""
         if human is None and self.wants_map:
-            raise self.error("heatmap is missing; --allow-missing-map takes such samples without one")
+            raise self.error("heatmap is missing; --allow-missing-map accepts samples without one")
 
 
 @dataclass
 class HumanMap:
     """A human map before its preparation."""
 
-    values: Values  # (H,W) >= 0; the mean where there are several
-    full_scale: float  # the value that becomes white: 255 for 8-bit maps, for instance
-    stack: Values | None = None  # (P,H,W), the single maps, where there are several
-    meaning: Stack | None = None  # what the stack is of, where the file says so
-    clicks: Clicks | None = None  # the clicks that the map is the mean of, where they are known
+    values: Values  # (H,W) >= 0; the mean of a stack
+    full_scale: float  # value that becomes white, such as 255 for 8-bit maps
+    stack: Values | None = None  # (P,H,W) single maps, if there are several
+    meaning: Stack | None = None  # meaning of the stack, if the file gives it
+    clicks: Clicks | None = None  # clicks from which the map was made, if known
 
     def participants(self, item: Item, said: Stack | None) -> Values | None:
-        """Return the maps of single participants (P,H,W), where there are several; ``said`` is the user's word.
+        """Return the maps of single participants (P,H,W), if there are several; ``said`` is the option ``--stack``.
 
         Raises:
-            RecordError: Nothing tells what the stack is of, or file and user say different things.
+            RecordError: The meaning of the stack is unknown, or file and option disagree.
         """
         if self.stack is None:
             return None
         if self.meaning is None and said is None:
             raise item.error(
-                f"the heatmap has shape {self.stack.shape}: expected to know what the {len(self.stack)} maps are; try "
+                f"the heatmap has shape {self.stack.shape}, expected to know what its {len(self.stack)} maps are; try "
                 "--stack participants (one per person), thresholds (click-count levels of the same people) or mean"
             )
         if None not in (self.meaning, said) and self.meaning != said:
-            raise item.error(f"the file says that its stack is of {self.meaning}, got --stack {said}")
+            raise item.error(f"expected a stack of {self.meaning}, as the file says, got --stack {said}")
         return self.stack if (self.meaning or said) == "participants" else None
 
 
@@ -86,17 +86,17 @@ class HumanMap:
 class Found:
     """Samples of sources, in order."""
 
-    items: list[Item] = field(default_factory=list)  # what can be read
-    problems: list[RecordError] = field(default_factory=list)  # what cannot, as seen so far
+    items: list[Item] = field(default_factory=list)
+    problems: list[RecordError] = field(default_factory=list)  # samples already known to be unusable
     classes: tuple[str, ...] = ()  # class names
-    notes: list[str] = field(default_factory=list)  # the order of the classes and what was passed over, in words
-    # trials of raw clicks that do not count, with how many and why; they are no problems
+    notes: list[str] = field(default_factory=list)  # messages on the order of the classes and on ignored files
+    # counts of the trials of raw clicks that the options exclude, with the reason; these are not problems
     filtered: list[RecordError] = field(default_factory=list)
 
 
 @dataclass
 class Record:
-    """A sample as read: the image is encoded bytes, or pixels (H,W,3)."""
+    """Content of a sample; the image is encoded bytes, or pixels (H,W,3)."""
 
     image: bytes | Pixels
     label: int

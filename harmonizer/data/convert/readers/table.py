@@ -1,4 +1,4 @@
-"""Tables: a CSV file with one line per image."""
+"""Read a table: a CSV file with one line per image."""
 
 import csv
 import os
@@ -17,14 +17,14 @@ LIKE_A_MAP = r"(^|[^a-z])(heat)?maps?([^a-z]|$)|saliency|clickme"
 
 
 def read_table(path: Path, classes: tuple[str, ...] | None) -> Found:
-    """List a table's samples; paths are relative to the table's folder, and may not lead out of it.
+    """List a table's samples; paths are relative to the table's folder and may not lead out of it.
 
     Args:
-        path: CSV with a header: ``image``, ``label`` (number or class name) and, where there are maps, ``map``.
+        path: CSV with the columns ``image``, ``label`` (number or class name) and, optionally, ``map``.
         classes: Class names; None takes them from the labels, which must then be names.
 
     Raises:
-        ValueError: A column is missing or named otherwise, or there are no class names.
+        ValueError: A column is missing or has another name, or there are no class names.
     """
     columns, rows = _read(path)
     if not columns:
@@ -38,20 +38,20 @@ def read_table(path: Path, classes: tuple[str, ...] | None) -> Found:
     meant = [name for name in columns if re.search(LIKE_A_MAP, name, re.IGNORECASE)]
     if meant and not has_maps:
         raise ValueError(
-            f"{path}: the column of human maps must be named map, not {meant[0]!r}; rename it, "
-            "or remove the column where it names no maps"
+            f"{path}: expected the column of human maps to be named map, got {meant[0]!r}; rename it, "
+            "or remove it if it does not name maps"
         )
     labels = {row["label"] for _, row in rows if row["label"]}
     if classes is None:
         if any(re.fullmatch(r"-?\d+", label) for label in labels):
-            raise ValueError(f"{path}: labels are numbers; say of how many with --classes (a number, imagenet, a file)")
+            raise ValueError(f"{path}: labels are numbers; name them with --classes (a number, imagenet, a file)")
         classes = name_classes(sorted(labels))
     numbers = number_names(classes)
     for text in labels:
         if re.fullmatch(r"\d+", text) and numbers.get(text, int(text)) != int(text):
             raise ValueError(
-                f"{path}: label {text} could be the class of that name, which is number {numbers[text]}, or of that "
-                "number; order the numbers in the file of --classes"
+                f"{path}: label {text} is ambiguous: the class of that name is number {numbers[text]}; "
+                "sort the numbers in the file of --classes"
             )
     items, problems = [], []
     for line, row in rows:
@@ -73,7 +73,7 @@ def _read(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
     """Return a table's columns, and its rows with their line numbers.
 
     Raises:
-        ValueError: It is not a CSV file in UTF-8.
+        ValueError: The file is not CSV in UTF-8.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -87,22 +87,22 @@ def _read(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
 
 
 def _inside(folder: Path, name: str) -> str:
-    """Return the path of a file that a table names: whoever wrote the table must not reach other files.
+    """Return the path of a file named in a table, which must not give access to files elsewhere.
 
     Raises:
-        ValueError: It lies outside of the table's folder, or a link leads out of it.
+        ValueError: The path is outside the table's folder, or a link leads out of it.
     """
     path = folder / name
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise ValueError(
-            f"{shortened(name)} is outside of the table's folder {folder}; "
+            f"{shortened(name)} is outside the table's folder {folder}; "
             "move the table to a folder that holds all its files"
         )
     return str(path)
 
 
 def _label(text: str, numbers: dict[str, int], classes: int) -> int:
-    """Return the number of a label, given as number or name."""
+    """Return the number of a label given as a number or a class name."""
     if not text:
         raise ValueError("has no label")
     if re.fullmatch(r"-?\d+", text):
@@ -110,5 +110,5 @@ def _label(text: str, numbers: dict[str, int], classes: int) -> int:
             raise ValueError(f"label {text} is out of range; there are {classes} classes")
         return int(text)
     if text not in numbers:
-        raise ValueError(f"label {text!r} is none of the {classes} classes")
+        raise ValueError(f"label {text!r} is not one of the {classes} classes")
     return numbers[text]

@@ -22,7 +22,7 @@ MESSAGES = {
 
 
 def _message_classes() -> dict[str, Any]:
-    """Return the class of each of :data:`MESSAGES`."""
+    """Return the classes of :data:`MESSAGES` by name."""
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="harmonizer", syntax="proto3")
     for name, fields in MESSAGES.items():
         message = file.message_type.add(name=name)

@@ -1,7 +1,7 @@
 """Read TFRecord files without TensorFlow.
 
 A file is a sequence of records: length (uint64), masked CRC-32C of the length, payload, masked CRC-32C of the payload;
-integers are little-endian. What the payloads of images hold, ``harmonizer.data.convert.readers.tf_example`` reads.
+integers are little-endian. ``harmonizer.data.convert.readers.tf_example`` parses the payloads of images.
 """
 
 import struct
@@ -17,16 +17,16 @@ FOOTER = struct.Struct("<I")
 
 
 class RecordError(ValueError):
-    """A record, or a whole file, that cannot be used.
+    """An unusable record or file.
 
     Attributes:
-        path: The file.
-        record: Number of the record in it, from 0; None for the file as a whole.
+        path: File name.
+        record: Number of the record from 0; None for the whole file.
         reason: What is wrong.
     """
 
     def __init__(self, path: str, record: int | None, reason: str) -> None:
-        super().__init__(path, record, reason)  # all three, so that the error can be sent between processes
+        super().__init__(path, record, reason)  # all three, so that the error can be pickled
         self.path = path
         self.record = record
         self.reason = reason
@@ -37,7 +37,7 @@ class RecordError(ValueError):
 
 
 class Extent(NamedTuple):
-    """Where a record's payload lies in its file, in bytes."""
+    """Position of a record's payload in its file, in bytes."""
 
     offset: int
     length: int
@@ -47,10 +47,10 @@ def index_records(path: Path) -> Iterator[Extent]:
     """Find the records of a file, reading only their headers.
 
     Yields:
-        Where each payload lies; a file of no bytes has none.
+        Position of each payload; an empty file has none.
 
     Raises:
-        RecordError: A header is damaged or the file is cut. What follows cannot be found.
+        RecordError: A header is damaged or the file is cut, so that later records cannot be found.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -66,16 +66,16 @@ def index_records(path: Path) -> Iterator[Extent]:
                 raise RecordError(str(path), record, f"wrong checksum of the length, at byte {position}{hint}")
             end = position + HEADER.size + length + FOOTER.size
             if end > size:
-                raise RecordError(str(path), record, f"the file is cut: it should go on to byte {end}, ends at {size}")
+                raise RecordError(str(path), record, f"the file is cut: expected {end} bytes, got {size}")
             yield Extent(position + HEADER.size, length)
             position, record = end, record + 1
 
 
 def read_record(file: BinaryIO, extent: Extent, *, path: str, record: int) -> bytes:
-    """Read one payload and check it.
+    """Read and check one payload.
 
     Raises:
-        RecordError: The payload is cut or does not have its checksum.
+        RecordError: The payload is cut or its checksum is wrong.
     """
     file.seek(extent.offset)
     content = file.read(extent.length + FOOTER.size)
@@ -88,7 +88,7 @@ def read_record(file: BinaryIO, extent: Extent, *, path: str, record: int) -> by
 
 
 def masked_crc32c(data: bytes) -> int:
-    """Return the checksum that TFRecord stores.
+    """Return the masked checksum that TFRecord stores.
 
     >>> hex(masked_crc32c(b"123456789"))
     '0xc78ab0e5'

@@ -1,4 +1,4 @@
-"""The files of a folder: links are followed once and inside it only; pipes and devices are never opened."""
+"""List the files of a folder. Links are followed once and only inside it; pipes and devices are never opened."""
 
 import os
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ SPECIAL = "is a pipe, socket or device, not a file"
 
 
 class Entry(NamedTuple):
-    """Something in a folder."""
+    """An entry of a folder."""
 
-    path: Path  # where it is
-    problem: str | None = None  # why it is not taken; None for a file that is
-    is_file: bool = True  # whether it is a file, or leads to one; False of folders and of what leads nowhere
-    hidden: bool = False  # whether it is passed over for its name
+    path: Path
+    problem: str | None = None  # why it is not used; None for a usable file
+    is_file: bool = True  # whether it is a file or a link to one; False for folders and broken links
+    hidden: bool = False  # whether it is skipped because its name begins with a dot
 
 
 def walk(folder: Path) -> Iterator[Entry]:
-    """Yield all files below a folder, train-2 before train-10, and what is not taken.
+    """Yield all files below a folder, train-2 before train-10, and the entries that are not used.
 
-    Hidden files and folders are passed over. A symbolic link is followed once, and only to what lies inside the folder
-    and is not listed there already, such as a file in a hidden folder.
+    Hidden files and folders are skipped. A symbolic link is followed once, and only to a target inside the folder that
+    is not listed already, such as a file in a hidden folder.
     """
     root, seen = Path(os.path.realpath(folder)), set[str]()
     waiting = [(folder, False)]
@@ -52,17 +52,17 @@ def walk(folder: Path) -> Iterator[Entry]:
 
 
 def _follow(path: Path, root: Path, seen: set[str]) -> str | None:
-    """Return why what a link leads to is not taken; note it as seen where it is."""
+    """Return why a link's target is not used; None if it is, which marks the target as seen."""
     try:
         target = Path(os.path.realpath(path, strict=True))
     except OSError as error:
-        return f"is a symbolic link that leads nowhere ({error.strerror})"
+        return f"is a broken symbolic link ({error.strerror})"
     if not target.is_relative_to(root):
-        return f"is a symbolic link to {target}, outside of {root}; copy it (cp -rL), or name that place as source"
+        return f"is a symbolic link to {target}, outside {root}; copy it (cp -rL), or give the target as a source"
     if Path(os.path.realpath(path.parent)).is_relative_to(target):
-        return f"is a symbolic link to {target}, a folder that it is in: a loop; remove the link"
+        return f"is a symbolic link to {target}, which contains it: a loop; remove the link"
     listed = not any(part.startswith(".") for part in target.relative_to(root).parts)
     if listed or str(target) in seen:
-        return f"leads to {target}, which is taken already; remove the symbolic link"
+        return f"leads to {target}, which is used already; remove the symbolic link"
     seen.add(str(target))
     return None
