@@ -1,4 +1,4 @@
-"""Data: the batch schema, shards, transforms, the data module and the embedded demo data."""
+"""Batches, shards, transforms, the data module and the embedded demo data."""
 
 from harmonizer.data.batch import Batch
 from harmonizer.data.human_map import prepare_human_map

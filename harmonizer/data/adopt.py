@@ -1,8 +1,8 @@
-"""Use shards made elsewhere as they are: ``python -m harmonizer.data.adopt FOLDER``.
+"""Use shards made elsewhere without conversion: ``python -m harmonizer.data.adopt FOLDER``.
 
-A folder of WebDataset shards without a manifest, for example ImageNet's jpg, cls and json, is read once; what it holds
-is kept in a cache, so the folder may be read-only. Training and evaluation do the same on first use. A folder that
-changes (names, sizes, times) is read again.
+A folder of WebDataset shards without a manifest, for example ImageNet's jpg, cls and json, is read once, and its
+manifest is kept in a cache, so the folder may be read-only. Training and evaluation do the same on first use. A folder
+whose names, sizes or modification times change is read again.
 """
 
 import logging
@@ -41,17 +41,17 @@ def load_manifest(
     """Read a folder's manifest, or make one.
 
     Args:
-        folder: Of shards.
+        folder: Folder of shards.
         classes: Class names for a folder without a manifest; None numbers them up to the largest label.
-        cache: Where manifests that are made are kept.
+        cache: Cache of manifests; None is the user's.
         advance: Called with the number of shards read since the last call.
 
     Raises:
-        FileNotFoundError: There is no such folder, or no shard in it.
+        FileNotFoundError: The folder does not exist or holds no shards.
         ValueError: A shard is damaged or compressed, or its samples lack an image or a label.
         OSError: A shard is a FIFO or a device.
     """
-    if os.path.lexists(folder / NAME):  # also a link that leads nowhere: its classes must not become numbers
+    if os.path.lexists(folder / NAME):  # a broken link is an error, so that its classes do not become numbers
         return read_manifest(folder)
     shards = find_shards(folder)
     states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in shards]
@@ -68,8 +68,8 @@ def load_manifest(
         reports.append(report)
         advance(1)
     for title, found in (
-        ("members belong to no sample and are passed over", [name for s in reports for name in s.passed_over]),
-        ("images are not read for a dot in their names", [name for s in reports for name in s.dotted]),
+        ("members belong to no sample and are skipped", [name for s in reports for name in s.passed_over]),
+        ("images are not read because of a dot in their names", [name for s in reports for name in s.dotted]),
     ):
         if found:
             log.warning("%s: %s: %s", folder, title, name_some(found))
@@ -90,24 +90,24 @@ def load_manifest(
 
 
 def find_shards(folder: Path) -> list[Path]:
-    """Return a folder's tar files, numbers in names in their order.
+    """Return a folder's tar files in natural order.
 
     Raises:
-        FileNotFoundError: There is no such folder, or no tar file in it.
-        ValueError: A shard is compressed: it would be left out.
+        FileNotFoundError: The folder does not exist or holds no tar file.
+        ValueError: A shard is compressed, and would be skipped.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no data folder at {folder}")
     names = sorted((path.name for path in folder.iterdir() if not path.name.startswith(".")), key=natural)
     if compressed := [name for name in names if name.lower().endswith(COMPRESSED)]:
         raise ValueError(
-            f"{folder} holds compressed shards, expected .tar, got {name_some(compressed)}; decompress them, or move "
+            f"{folder} holds compressed shards, expected .tar, got {name_some(compressed)}; decompress them or move "
             "them elsewhere"
         )
     shards = [folder / name for name in names if name.lower().endswith(".tar")]
     if not shards:
         raise FileNotFoundError(
-            f"{folder} holds neither a {NAME} nor tar files nor images: is it a folder of shards, or of class folders?"
+            f"{folder} holds no {NAME}, tar files or images; expected a folder of shards or of class folders"
         )
     return shards
 
@@ -118,7 +118,7 @@ def has_shards(folder: Path) -> bool:
 
 
 def name_some(names: Sequence[str]) -> str:
-    """Count names, and give the first few.
+    """Return the number of names and the first few, for messages.
 
     >>> name_some(["a", "b", "c", "d"])
     '4 (a, b, c, ...)'
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of("harmonizer.data.adopt", __doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--classes", metavar="imagenet|N|FILE", help="class names (default: numbers)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="of manifests (default: the user's cache)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="cache of manifests (default: the user's cache)")
     given = parser.parse_args(arguments)
     try:
         classes = None if given.classes is None else parse_classes(given.classes)

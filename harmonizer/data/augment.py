@@ -1,4 +1,4 @@
-"""Augmentation of decoded samples: rotation and mixing of image and map alike, colour of the image only."""
+"""Augmentation of decoded samples: rotation and mixup of image and map together, colours of the image only."""
 
 import math
 from collections.abc import Sequence
@@ -14,14 +14,15 @@ from harmonizer.data.batch import Batch
 def random_box(
     width: int, height: int, scale: tuple[float, float], log_ratio: tuple[float, float], generator: torch.Generator
 ) -> tuple[int, int, int, int]:
-    """Choose a crop of random area and shape, as torchvision's ``RandomResizedCrop`` does, draw for draw.
+    """Choose a crop of random area and shape with the same draws as torchvision's ``RandomResizedCrop``.
 
     Args:
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
+        width: Image width in pixels.
+        height: Image height in pixels.
         scale: Smallest and largest area, as a share of the image's.
         log_ratio: Smallest and largest logarithm of width over height.
-        generator: Of the random numbers. The global one need not be saved and restored, which costs more than the rest.
+        generator: Random generator; torchvision uses the global one, whose saving and restoring would take most of the
+            time.
 
     Returns:
         Left, top, right, bottom.
@@ -41,15 +42,15 @@ def random_box(
 
 
 def rotate(images: Tensor, maps: Tensor, degrees: float) -> tuple[Tensor, Tensor]:
-    """Rotate an image and its map about the centre, bilinear, with zeros from outside.
+    """Rotate an image and its map about the centre, with bilinear resampling and zero padding.
 
     Args:
         images: (3,H,W) float.
         maps: (H,W) float.
-        degrees: Counter-clockwise.
+        degrees: Angle, counter-clockwise.
 
     Returns:
-        Both, rotated by one and the same resampling.
+        The rotated image and map.
     """
     both = functional.rotate(torch.cat([images, maps[None]]), degrees, InterpolationMode.BILINEAR)
     return both[:3], both[3]
@@ -60,8 +61,8 @@ def jitter(image: Tensor, strength: float, generator: torch.Generator) -> Tensor
 
     Args:
         image: (3,H,W) float in [0,1].
-        strength: In [0,1].
-        generator: Of the random numbers.
+        strength: Largest relative change, in [0,1].
+        generator: Random generator.
 
     Returns:
         (3,H,W) in [0,1].
@@ -75,17 +76,17 @@ def jitter(image: Tensor, strength: float, generator: torch.Generator) -> Tensor
 
 
 def mix_pairs(batch: Batch, alpha: float, seeds: Sequence[int]) -> Batch:
-    """Mix each sample with another: images and maps alike, and both labels kept with their shares.
+    """Mix the image and map of each sample with those of another, and keep both labels with their shares.
 
-    Samples with a map are paired among each other, and those without; one that finds no partner stays as it is.
+    Samples with a map are paired with each other, as are those without. A sample without a partner is not changed.
 
     Args:
         batch: Samples in random order.
-        alpha: Shares are drawn from Beta(alpha, alpha).
-        seeds: Of each sample's share.
+        alpha: Parameter of the distribution of shares, Beta(alpha, alpha).
+        seeds: Seed of each sample's share.
 
     Returns:
-        The batch, with ``mixup_labels`` and ``mixup_lam``.
+        The batch with ``mixup_labels`` and ``mixup_lam``.
 
     Reference:
         Zhang et al. 2018, "mixup: Beyond empirical risk minimization" (arXiv 1710.09412).

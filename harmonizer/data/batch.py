@@ -1,4 +1,4 @@
-"""The one schema of a batch: what loaders produce, and models, attacks and metrics consume."""
+"""The batch that loaders produce and that models, attacks and metrics consume."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,29 +11,29 @@ class Batch(NamedTuple):
 
     images: Tensor  # (B,3,H,W) float32 in [0,1]
     labels: Tensor  # (B,) int64 in [0,K)
-    human_map: Tensor  # (B,H,W) float32 >= 0; zero where there is no map
+    human_map: Tensor  # (B,H,W) float32 >= 0; zero without a map
     has_map: Tensor  # (B,) bool
-    # B sample names, unique within a data set: the key, with its shard where keys repeat, and with folder and shard
-    # where training mixes several folders
+    # B sample names, unique within a data set: the key, with its shard if keys repeat, and with folder and shard if
+    # training mixes several folders
     keys: list[str]
     mixup_labels: Tensor | None = None  # (B,) int64 labels of the samples mixed in; None without mixup
-    # (B,) float32 share of the sample that `labels` and `keys` name; None without mixup
+    # (B,) float32 share of the sample of `labels` and `keys`; None without mixup
     mixup_lam: Tensor | None = None
 
     @classmethod
     def of(
         cls, images: Tensor, labels: Tensor, human: Tensor | None = None, *, keys: Sequence[str] | None = None
     ) -> "Batch":
-        """Make a batch of tensors.
+        """Make a batch from tensors.
 
         Args:
             images: (B,3,H,W) in [0,1].
             labels: (B,) int64.
-            human: (B,H,W) human maps; None has none. A map of zeros counts as no map.
+            human: (B,H,W) human maps, or None without maps. A map of zeros counts as no map.
             keys: B names, which also seed attacks that draw random numbers; None numbers the images.
 
         Raises:
-            ValueError: Shapes do not fit each other.
+            ValueError: The shapes do not match.
         """
         maps = images.new_zeros(len(images), *images.shape[2:]) if human is None else human
         names = [str(number) for number in range(len(images))] if keys is None else list(keys)

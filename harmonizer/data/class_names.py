@@ -1,4 +1,4 @@
-"""Which classes there are, and what they are called."""
+"""Names and order of classes."""
 
 import itertools
 import re
@@ -15,10 +15,10 @@ NUMBER = re.compile(r"[0-9]+")
 
 
 def parse_classes(argument: str) -> tuple[str, ...]:
-    """Read the option: ``imagenet``, a number of classes, or a text file with a name a line.
+    """Parse the option: ``imagenet``, a number of classes, or a text file with one name per line.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ValueError: The file is empty or names a class twice.
     """
     if argument == "imagenet":
@@ -27,15 +27,15 @@ def parse_classes(argument: str) -> tuple[str, ...]:
         return tuple(str(number) for number in range(int(argument)))
     path = Path(argument)
     if not path.is_file():
-        raise FileNotFoundError(f"--classes {argument}: expected 'imagenet', a number, or a file with a name a line")
+        raise FileNotFoundError(f"--classes {argument}: expected 'imagenet', a number, or a file with a name per line")
     names = tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"{path}: expected class names, one a line, each once; got {len(names)} lines")
+        raise ValueError(f"{path}: expected different class names, one per line, got {len(names)} lines")
     return names
 
 
 def name_classes(found: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes for a set of names, sorted; all of ImageNet's identifiers get its usual names.
+    """Return the classes for a set of names, sorted; the 1000 identifiers of ImageNet become its class names.
 
     >>> name_classes(["10", "9"])
     ('9', '10')
@@ -46,7 +46,7 @@ def name_classes(found: Sequence[str]) -> tuple[str, ...]:
 
 
 def number_names(classes: Sequence[str]) -> dict[str, int]:
-    """Return the label of each name; a WordNet identifier alone will do."""
+    """Return the label of each name, and of its WordNet identifier alone."""
     numbers = {name: label for label, name in enumerate(classes)}
     for label, name in enumerate(classes):
         identifier = name.partition(" ")[0]
@@ -56,7 +56,7 @@ def number_names(classes: Sequence[str]) -> dict[str, int]:
 
 
 def number_folders(found: Collection[str], classes: Sequence[str]) -> dict[str, int]:
-    """Return the label of each class folder: by its name, or by its number where that says the same.
+    """Return the label of each class folder, by its name, or by its number if that is unambiguous.
 
     Raises:
         ValueError: A folder is not one of the classes.
@@ -73,11 +73,11 @@ def number_folders(found: Collection[str], classes: Sequence[str]) -> dict[str, 
 
 
 def describe_order(classes: Sequence[str], *, given: bool) -> str:
-    """Say in which order classes are, and what else could have been meant.
+    """Describe the order of the classes, with the option that gives another order.
 
     Args:
         classes: Class names.
-        given: They are those of ``--classes``.
+        given: Whether they come from ``--classes``.
 
     >>> describe_order(["class1", "class10", "class2"], given=False)
     '3 classes in alphabetical order, class10 before class2; --classes FILE gives another order'
@@ -109,10 +109,10 @@ def describe_order(classes: Sequence[str], *, given: bool) -> str:
 
 
 def check_imagenet_order(classes: Sequence[str]) -> str | None:
-    """Check that 1000 classes are in ImageNet's order, as far as their names tell.
+    """Check by their names that 1000 classes are in ImageNet's order.
 
     Returns:
-        What cannot be known of it; None where the names say that they are.
+        A warning if the names do not confirm the order; None if they do.
 
     Raises:
         ValueError: The names show another order.
@@ -122,7 +122,7 @@ def check_imagenet_order(classes: Sequence[str]) -> str | None:
     if _are_numbers(classes):
         swapped = next(((a, b) for a, b in itertools.pairwise(classes) if int(a) >= int(b)), None)
         if swapped is None:
-            return f"the data number their classes; their labels are taken as ImageNet's, {classes[0]} as {known[0]!r}"
+            return f"the data's classes are numbers, taken for ImageNet's labels, with {classes[0]} as {known[0]!r}"
         raise ValueError(f"the data's classes are not in order: {swapped[0]} comes before {swapped[1]}; {advice}")
     places = _imagenet_places()
     found = [places.get(identifier[0] if (identifier := WORDNET_ID.search(name)) else _plain(name)) for name in classes]
@@ -136,12 +136,12 @@ def check_imagenet_order(classes: Sequence[str]) -> str | None:
         )
     if right > len(classes) / 2:
         return None
-    return f"only {right} of the data's {len(classes)} class names are known; their labels are taken as ImageNet's"
+    return f"only {right} of the data's {len(classes)} class names are known; their labels are taken for ImageNet's"
 
 
 @cache
 def _imagenet_places() -> dict[str, int]:
-    """Return the label of each identifier, and of each word that stands for one class only."""
+    """Return the label of each identifier, and of each word that names only one class."""
     pairs = [name.split(" ", 1) for name in imagenet_classes()]
     words = Counter(_plain(word) for _, word in pairs)
     places = {identifier: label for label, (identifier, _) in enumerate(pairs)}
@@ -149,7 +149,7 @@ def _imagenet_places() -> dict[str, int]:
 
 
 def _plain(name: str) -> str:
-    """Return a name without the differences of spelling between lists."""
+    """Normalise a name for comparison: case and punctuation differ between lists."""
     return re.sub(r"[\W_]+", " ", name).strip().casefold()
 
 

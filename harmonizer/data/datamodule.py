@@ -1,4 +1,4 @@
-"""The data module: training and validation shards, of one folder or of several mixed, split over processes."""
+"""The data module: training and validation shards, from one folder or a mixture of several."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,52 +25,53 @@ from harmonizer.data.transforms import JointTransform
 from harmonizer.models import Architecture, evaluation_geometry, model_image_size
 from harmonizer.run import usable_cores
 
-MOST_WORKERS = 8  # of a process, unless it is told a number
+MOST_WORKERS = 8  # per process, by default
 
 
 class ShardData(L.LightningDataModule):
-    """Shards in ``folder/train`` and ``folder/val``, or images as they are (:mod:`harmonizer.data.direct`).
+    """Shards in ``folder/train`` and ``folder/val``, or images that are read directly (:mod:`harmonizer.data.direct`).
 
     Args:
-        folder: Holds the two; a path, or an address (http(s), any protocol of fsspec). None is the first source's.
-            For evaluation alone also a folder of class folders, a CSV table, or a dataset of Hugging Face.
-        model: Name of a model, whose own geometry fills in what is None below; see :mod:`harmonizer.models.sources`.
-        sources: What to train on in place of ``folder/train``, mixed by weight: entries {folder, weight}, each folder
-            with a ``train`` of its own; in a list, or under names. An epoch holds exactly its share of each.
-        image_size: Height and width in pixels that the images are brought to.
-        batch_size: Training batch of one process.
-        steps_per_epoch: Training batches of one process in an epoch; None takes all that the samples give.
-        eval_batch_size: Evaluation batch of one process. Scores depend on it only by float rounding.
-        crop_scale: Random-crop area in training, as a share of the image; None takes the evaluation geometry.
-        crop_aspect: Aspect ratio of a random crop, smallest and largest.
+        folder: Parent of the two: a path, or an address (http(s), any protocol of fsspec). None is that of the first
+            source. For evaluation only, also a folder of class folders, a CSV table, or a Hugging Face dataset.
+        model: Name of a model, whose geometry replaces None below; see :mod:`harmonizer.models.sources`.
+        sources: Training data in place of ``folder/train``, mixed by weight: a list or mapping of entries {folder,
+            weight}, whose folders hold a ``train`` each. An epoch holds exactly its share of each.
+        image_size: Height and width in pixels of the loaded images.
+        batch_size: Training batch size per process.
+        steps_per_epoch: Training batches per process and epoch; None uses all samples.
+        eval_batch_size: Evaluation batch size per process. It affects scores only by float rounding.
+        crop_scale: Area of a random crop in training, as a share of the image; None takes the evaluation geometry.
+        crop_aspect: Smallest and largest aspect ratio of a random crop.
         crop_ratio: timm's ``crop_pct`` in evaluation.
-        crop_mode: timm's, in evaluation: ``"center"``, ``"squash"`` or ``"border"``.
+        crop_mode: timm's crop mode in evaluation: ``"center"``, ``"squash"`` or ``"border"``.
         flip: Probability of a horizontal flip in training.
         rotation: Largest angle in degrees of a random rotation in training.
         jitter: Largest relative change of brightness, contrast and saturation in training.
-        mixup: Alpha of the pairwise mixing of training images and maps; 0 mixes nothing.
-        interpolation: Of the images; see :class:`JointTransform`.
+        mixup: Alpha of mixup of training images and maps; 0 turns it off.
+        interpolation: Interpolation of the images; see :class:`JointTransform`.
         stretch: Stretch evaluation images to their own least and largest value.
-        num_workers: Loading processes of one process, for each of training and validation; the batches do not depend
-            on it. None takes one for each core that the process may use, at most eight.
-        start_method: Of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
-        seed: Of order and augmentation.
-        on_error: What a sample gets that cannot be used: ``fail`` ends the run; ``skip`` leaves it out, and counts.
+        num_workers: Loading processes per process, for each of training and validation; the batches do not depend on
+            it. None takes one for each usable core, at most eight.
+        start_method: Start method of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
+        seed: Seed of order and augmentation.
+        on_error: What to do with an unusable sample: ``fail`` ends the run; ``skip`` skips and counts it.
         verify: Compare the checksums of all shards on disk with their manifest before the first batch.
-        repeat: Take samples of a small source more than once in an epoch, where its weight asks for it.
+        repeat: Use samples of a small source more than once per epoch if its weight requires it.
         shuffle_window_shards: Shuffle the shards, and samples only within this many successive shards, so that the
-            cache of a remote folder need hold few at a time; None shuffles all samples.
+            cache of a remote folder needs to hold few at a time; None shuffles all samples.
         cache: Folder of fetched shards; None is the user's cache.
-        cache_gb: Bound of its size, in 10^9 bytes.
-        allow_pipe: Take addresses ``pipe:COMMAND``; COMMAND is run by no shell, with ``{}`` for the file's name.
-        maps: Of images that are not shards, the folder of human maps; None looks next to the images.
-        classes: Of such images, ``imagenet``, a number or a file of names; None takes the folders' or labels' names.
-        prepare: Of such images, how maps are prepared; None takes fel2022 for maps of ClickMe's sizes, none for others.
-        stack: Of such images, what stacks of maps are of: ``participants``, ``thresholds`` or ``mean``.
+        cache_gb: Bound on its size in 10^9 bytes.
+        allow_pipe: Accept addresses ``pipe:COMMAND``. COMMAND is run without a shell, with the file name for ``{}``.
+        maps: Folder of human maps for images that are not shards; None looks next to the images.
+        classes: Classes of such images: ``imagenet``, a number or a file of names; None takes the names of the folders
+            or labels.
+        prepare: Preparation of the maps of such images; None is fel2022 for maps of ClickMe's sizes, none for others.
+        stack: Meaning of stacks of maps of such images: ``participants``, ``thresholds`` or ``mean``.
 
     Raises:
         FileNotFoundError: A folder or its manifest is missing.
-        ValueError: A manifest is damaged, folders name other classes, or a setting is out of range.
+        ValueError: A manifest is damaged, folders have different classes, or a setting is out of range.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class ShardData(L.LightningDataModule):
             assert folder is not None
             self.sources, self.val = [Source(find_split(folder, "train"), 1.0)], find_split(folder, "val")
         self._training: list[Manifest] | None = None
-        # Shards from elsewhere number their classes; the largest number may be in the training shards only.
+        # Shards without class names number their classes, and only the training shards may hold the largest number.
         complete = self._opener.has_names(self.val) or not all(exists(source.location) for source in self.sources)
         self.manifest: Manifest = open_manifests([self.val], self._opener)[0] if complete else self._manifests()[0]
         if self._opener.has_repeated_keys(self.val, self.manifest):
@@ -166,12 +167,12 @@ class ShardData(L.LightningDataModule):
 
     @property
     def is_direct(self) -> bool:
-        """Whether the validation images are read as they are."""
+        """Whether the validation images are read directly."""
         return self._opener.direct(self.val) is not None
 
     @property
     def skipped(self) -> int:
-        """Validation samples that this process has left out since the start of the last pass over them."""
+        """Validation samples that this process has skipped since the start of the last pass over them."""
         return 0 if self._evaluation is None else self._evaluation.skipped
 
     def train_dataloader(self) -> TrainLoader:
@@ -185,7 +186,7 @@ class ShardData(L.LightningDataModule):
         return TrainLoader(dataset, batches, epochs=epochs, **self.workers)
 
     def probe_dataloader(self, most: int) -> BatchLoader:
-        """Return training samples in order, prepared as in evaluation: so many, drawn at random by the seed 0."""
+        """Return at most ``most`` training samples, drawn with seed 0, in order and prepared as in evaluation."""
         dataset = ShardDataset(self._training_folders(), self.eval_transform, on_error=self.on_error)
         drawn = np.sort(np.random.default_rng(0).permutation(len(dataset))[:most])
         chosen, size = [SampleIndex(index, 0) for index in drawn.tolist()], self.eval_batch_size
@@ -206,23 +207,23 @@ class ShardData(L.LightningDataModule):
         return self._evaluation
 
     def spread_samples(self, count: int) -> Batch:
-        """Return validation samples at even distances, as evaluation prepares them; damaged ones are skipped."""
+        """Return ``count`` evenly spaced validation samples, prepared as in evaluation; damaged ones are skipped."""
         dataset = ShardDataset([self._opener.folder(self.val, self.manifest)], self.eval_transform, on_error="skip")
         step = max(len(dataset) // count, 1)
         return dataset.__getitems__([SampleIndex(at, 0) for at in range(0, len(dataset), step)][:count]).batch
 
     def require_maps(self) -> None:
-        """Refuse to harmonize without a single human map.
+        """Check that training has at least one human map.
 
         Raises:
-            ValueError: None of the training samples has one.
+            ValueError: No training sample has a map.
         """
         training = self.training()
         if not any(shard.maps for _, manifest in training for shard in manifest.shards):
             locations, samples = ", ".join(place for place, _ in training), sum(found.samples for _, found in training)
             raise ValueError(
                 f"expected human maps to harmonize with, but none of the {samples} samples in {locations} has one; "
-                "convert them with --maps, or leave out --harmonize"
+                "convert them with --maps, or omit --harmonize"
             )
 
     def training(self) -> list[tuple[str, Manifest]]:
@@ -234,7 +235,7 @@ class ShardData(L.LightningDataModule):
         return {location: found.digest() for location, found in self.training()}
 
     def _manifests(self) -> list[Manifest]:
-        """Return the manifests of the validation shards and of each source, which must name the same classes."""
+        """Return the manifests of the validation shards and of each source, which must have the same classes."""
         if self._training is None:
             self._training = open_manifests([self.val, *(source.location for source in self.sources)], self._opener)
         return self._training
@@ -248,12 +249,12 @@ class ShardData(L.LightningDataModule):
         return [self._opener.folder(source.location, manifest) for source, manifest in self._opened()]
 
     def _mixture(self) -> Mixture:
-        """Return which samples the epochs hold."""
+        """Return the mixture of the sources."""
         parts = [Part([shard.samples for shard in found.shards], source.weight) for source, found in self._opened()]
         return Mixture(parts, seed=self.seed, shuffle_window_shards=self.shuffle_window_shards, repeat=self.repeat)
 
     def _place(self) -> tuple[int, int]:
-        """Return this process's rank and the number of processes, both known in the main process."""
+        """Return this process's rank and the number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 

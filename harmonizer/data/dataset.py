@@ -1,4 +1,4 @@
-"""Read samples of shards by their position: decoded, checked and transformed."""
+"""Read samples of shards by index: decoded, checked and transformed."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ OnError = Literal["fail", "skip"]
 
 
 class SampleIndex(NamedTuple):
-    """Which sample to read, and the seed of its augmentation: a function of seed, epoch and index only."""
+    """Index of a sample, and the seed of its augmentation, a function of seed, epoch and index only."""
 
     sample: int
     seed: int
@@ -43,24 +43,24 @@ class Item(NamedTuple):
 
 
 class LoadedBatch(NamedTuple):
-    """A batch, and what is wrong with the samples that were left out of it."""
+    """A batch, and the problems of the samples that were skipped."""
 
     batch: Batch
     problems: list[str]
 
 
 class DamagedSample(ValueError):
-    """A sample that cannot be used; the message names its shard, key and member."""
+    """An unusable sample; the message names its shard, key and member."""
 
 
 class SampleFolder(Protocol):
-    """What samples are read from by their position: a folder of shards, or images as they are."""
+    """Random access to samples: a folder of shards, or images that are read directly."""
 
     manifest: Manifest
 
     @property
     def location(self) -> object:
-        """Where it is, for messages."""
+        """Location for messages."""
 
     def __len__(self) -> int: ...
 
@@ -72,10 +72,10 @@ class ShardDataset(Dataset[Item]):
     """Folders of shards with random access; samples are numbered through all of them.
 
     Args:
-        folders: One or several; a path stands for its folder.
-        transform: From decoded images to tensors of one size.
-        on_error: What a sample that cannot be used gets: the error, or to be left out of its batch.
-        mixup: Alpha of the pairwise mixing of a batch (:func:`harmonizer.data.augment.mix_pairs`); 0 mixes nothing.
+        folders: Opened folders, or the path of a folder of shards.
+        transform: Transform of decoded images to tensors of one size.
+        on_error: What to do with an unusable sample: ``fail`` raises its error, ``skip`` omits it from its batch.
+        mixup: Alpha of mixup within a batch (:func:`harmonizer.data.augment.mix_pairs`); 0 turns it off.
 
     Raises:
         FileNotFoundError: A folder, its manifest or a shard is missing.
@@ -110,9 +110,9 @@ class ShardDataset(Dataset[Item]):
         return Item(image, label, human, has_map, key)
 
     def __getitems__(self, indices: Sequence[SampleIndex]) -> LoadedBatch:
-        """Load a batch: each sample is written in its place of it."""
+        """Load a batch; each sample is written directly to its place."""
         count, size = len(indices), self.transform.size
-        # NumPy's memory: in huge pages, and zeros that nobody writes to cost nothing.
+        # NumPy allocates huge pages, and zeros that are never written cost nothing.
         images = torch.from_numpy(np.empty((count, 3, size, size), np.float32))
         human = torch.from_numpy(np.zeros((count, size, size), np.float32))
         found: list[tuple[int, bool, str]] = []
@@ -171,7 +171,7 @@ def _decode(sample: RawSample, extension: str, decoder: Callable[[bytes], T]) ->
 def _label(sample: RawSample, classes: int) -> int:
     """Return the sample's label, checked against the number of classes."""
     if LABEL not in sample.members:
-        raise DamagedSample(f"{sample} has no .{LABEL}, {has(sample.members)}; without a label it cannot be used")
+        raise DamagedSample(f"{sample} has no .{LABEL}, {has(sample.members)}; every sample needs a label")
     try:
         label = parse_label(sample.members[LABEL])
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Look into a folder of shards, or one shard: ``python -m harmonizer.data.inspect FOLDER_OR_SHARD``.
+"""Inspect a folder of shards, or one shard: ``python -m harmonizer.data.inspect FOLDER_OR_SHARD``.
 
-Everything is read and decoded. Counts, sizes, classes, human maps and all problems are printed, and a contact sheet
-with the maps overlaid is drawn. Exit status: 0 in order; 1 problems; 2 wrong usage.
+All samples are read and decoded. The command prints counts, sizes, classes, human maps and all problems, and draws a
+contact sheet of images with their maps. Exit status: 0 no problems; 1 problems; 2 wrong usage.
 """
 
 import os
@@ -22,13 +22,13 @@ FEW = 5  # classes or sizes
 
 
 def inspect(location: Path, *, decode: bool = True) -> tuple[Manifest | None, list[ShardReport], list[str]]:
-    """Read a folder of shards, or one shard, and compare them with the manifest next to it.
+    """Read a folder of shards, or one shard, and compare it with the manifest.
 
     Returns:
-        The manifest, if there is one; what each shard holds; and all problems.
+        The manifest, if there is one; the report of each shard; and all problems.
 
     Raises:
-        FileNotFoundError: There is no such folder or file.
+        FileNotFoundError: The folder or file does not exist.
         ValueError: The manifest is damaged.
     """
     folder = location if location.is_dir() else location.parent
@@ -54,7 +54,7 @@ def inspect(location: Path, *, decode: bool = True) -> tuple[Manifest | None, li
 
 
 def _compare(manifest: Manifest, reports: Sequence[ShardReport], folder: Path, *, whole: bool) -> Iterator[str]:
-    """Yield where shards differ from their manifest."""
+    """Yield the differences between shards and their manifest."""
     listed = {shard.file: shard for shard in manifest.shards}
     for report in reports:
         found, path = report.shard, folder / report.shard.file
@@ -74,7 +74,7 @@ def _compare(manifest: Manifest, reports: Sequence[ShardReport], folder: Path, *
 
 
 def describe(manifest: Manifest | None, reports: Sequence[ShardReport]) -> Iterator[tuple[str, str]]:
-    """Yield what is printed: a word and what is to say about it."""
+    """Yield the printed lines: title and text."""
     samples = sum(report.shard.samples for report in reports)
     maps = sum(report.shard.maps for report in reports)
     yield "shards", f"{len(reports)}, {sum(report.size for report in reports) / 1e6:.1f} MB"
@@ -97,7 +97,7 @@ def describe(manifest: Manifest | None, reports: Sequence[ShardReport]) -> Itera
         yield title, (", ".join(common_sizes) or "-") + more
     turned = sum(report.turned for report in reports)
     if turned:
-        yield "turned", f"{turned} images or maps, shown upright by their EXIF orientation"
+        yield "turned", f"{turned} images or maps, turned upright by their EXIF orientation"
     if manifest is not None and manifest.ceilings is not None:
         ceilings = manifest.ceilings
         yield "ceiling", f"{ceilings.overall}, floor {ceilings.floor}, over {len(ceilings.per_image)} images"
@@ -106,7 +106,7 @@ def describe(manifest: Manifest | None, reports: Sequence[ShardReport]) -> Itera
     if repeated:
         yield "keys", f"{len(repeated)} in more than one shard, such as {repeated[0]}: samples are named SHARD/KEY"
     for title, members in (
-        ("passed over", [name for report in reports for name in report.passed_over]),
+        ("skipped", [name for report in reports for name in report.passed_over]),
         ("not read", [name for report in reports for name in report.dotted]),
     ):
         if members:
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of("harmonizer.data.inspect", __doc__)
     parser.add_argument("location", type=Path, metavar="FOLDER_OR_SHARD")
     parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), metavar="PNG", help="(%(default)s)")
-    parser.add_argument("--images", type=int, default=24, metavar="N", help="on the sheet; 0 draws none (%(default)s)")
+    parser.add_argument("--images", type=int, default=24, metavar="N", help="on the sheet; 0 for none (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="do not decode the images")
     given = parser.parse_args(arguments)
     try:

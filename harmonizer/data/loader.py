@@ -1,4 +1,4 @@
-"""Loaders that count what they leave out, and a training loader that can go on in the middle of an epoch."""
+"""Loaders that count skipped samples, and a training loader that can resume in the middle of an epoch."""
 
 import logging
 import multiprocessing
@@ -20,21 +20,21 @@ log = logging.getLogger(__name__)
 
 HELD_BACK = {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
 REPEATED = 'put "repeated_keys": true into their manifest, so that samples are named by shard and key'
-NAMED = 5  # damaged samples that the log names, for each pass over the data
+NAMED = 5  # damaged samples named in the log, per pass over the data
 
 
 class BatchLoader(DataLoader[Any]):
-    """Load batches; damaged samples are left out where the data set says so, named in the log and counted.
+    """Load batches; damaged samples that the data set skips are logged and counted.
 
     Args:
         dataset: Samples.
-        batches: Their order.
-        seed: Of the workers.
+        batches: Indices of the samples of each batch.
+        seed: Seed of the workers.
         num_workers: Loading processes; 0 loads in this one. The batches do not depend on it.
-        start_method: Of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
+        start_method: Start method of the workers: ``fork``, ``spawn`` or ``forkserver``; None is the platform's.
 
     Attributes:
-        skipped: Samples left out since the start of the last iteration.
+        skipped: Samples skipped since the start of the last iteration.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class BatchLoader(DataLoader[Any]):
             batch_sampler=batches,
             num_workers=num_workers,
             collate_fn=_as_loaded,
-            worker_init_fn=_obey_only_the_parent,
-            # A generator of its own: starting an epoch leaves the global one, and so dropout, as it was.
+            worker_init_fn=_ignore_other_signals,
+            # With a separate generator, starting an epoch does not change the global one, and so dropout.
             generator=torch.Generator().manual_seed(seed),
             multiprocessing_context=start_method if num_workers else None,
         )
         self.skipped = 0
 
     def __len__(self) -> int:
-        return max(1, super().__len__())  # at 0, Lightning leaves out the loop and, on this rank only, its collectives
+        return max(1, super().__len__())  # at 0, Lightning skips the loop and, on this rank only, its collectives
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         self.skipped = 0
@@ -72,7 +72,7 @@ class BatchLoader(DataLoader[Any]):
                 if self.skipped <= NAMED:
                     log.warning("skipped: %s%s", problem, "; more are counted only" * (self.skipped == NAMED))
             if isinstance(self.batch_sampler, EvaluationBatches):
-                for name in batch.keys:  # metrics and results would take two images for one
+                for name in batch.keys:  # metrics and results would merge two images of the same name
                     if name in names:
                         place = self.dataset.folders[0].location  # type: ignore[attr-defined]
                         raise ValueError(f"two samples of {place} are named {name!r}; {REPEATED}")
@@ -83,20 +83,20 @@ class BatchLoader(DataLoader[Any]):
                 self._lost(problems)
 
     def _lost(self, problems: list[str]) -> None:
-        """Deal with a batch of which no sample can be used: an evaluation goes on without it."""
+        """Handle a batch without usable samples; an evaluation continues without it."""
 
 
 class TrainLoader(BatchLoader):
-    """Load training batches; its state is the epoch and the number of batches handed out in it.
+    """Load training batches; the state is the epoch and the number of batches already yielded in it.
 
-    A resumed run sees the samples that an uninterrupted one would have seen, with any number of workers. With another
-    number of processes or another batch size, the batches of an epoch are others: then it goes on with the next epoch,
-    and is refused where there is none.
+    A resumed run gets the same samples as an uninterrupted one, with any number of workers. Another number of processes
+    or another batch size changes the batches of an epoch: the run then resumes with the next epoch, or is refused if
+    there is none.
 
     Args:
         dataset: Samples.
-        batches: Their order.
-        epochs: How many there are; None knows no end.
+        batches: Indices of the samples of each batch.
+        epochs: Number of epochs; None is unlimited.
         num_workers: As for :class:`BatchLoader`.
         start_method: As for :class:`BatchLoader`.
     """
@@ -122,12 +122,12 @@ class TrainLoader(BatchLoader):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the next batch comes from; Lightning keeps it in checkpoints."""
+        """Return the position of the next batch, which Lightning stores in checkpoints."""
         finished, batch = divmod(self.handed_out, len(self))
         return {"epoch": self.batches.epoch + finished, "batch": batch} | self._shape()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there with the next iteration.
+        """Set the position of the next iteration.
 
         Raises:
             ValueError: Nothing would be left to train.
@@ -141,30 +141,30 @@ class TrainLoader(BatchLoader):
             location = f"from the middle of epoch {self.batches.epoch} ({self.batches.skip} batches in)"
             found = f"the checkpoint is {location} of a run with other {', '.join(changes)}"
             if self.epochs is not None and self.batches.epoch == self.epochs - 1:
-                raise ValueError(f"{found}, and that epoch is the last: finish it as it was begun")
+                raise ValueError(f"{found}, and that epoch is the last; finish it with the old settings")
             if self.batches.rank == 0:
                 log.warning("%s: the rest of that epoch is skipped, and training continues with the next one", found)
             self.batches.skip = len(self)
 
     def _shape(self) -> dict[str, int]:
-        """Return what an epoch's batches depend on, beside seed and data."""
+        """Return the settings on which an epoch's batches depend, besides seed and data."""
         return {"processes": self.batches.world, "batch size": self.batches.batch_size, "steps an epoch": len(self)}
 
     def _lost(self, problems: list[str]) -> None:
-        """Refuse to train with fewer steps than on the other processes."""
-        raise ValueError(f"no sample of a whole batch can be used; the first: {problems[0]}")
+        """Raise an error, because this process would take fewer steps than the others."""
+        raise ValueError(f"no sample of a batch can be used; the first problem: {problems[0]}")
 
 
-def _as_loaded(loaded: Any) -> Any:  # noqa: ANN401 - a LoadedBatch; the data set has collated it already
-    """Return a loaded batch as it is."""
+def _as_loaded(loaded: Any) -> Any:  # noqa: ANN401 - a LoadedBatch, already collated by the data set
+    """Return a loaded batch unchanged."""
     return loaded
 
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Start processes that a scheduler's signals, sent to all processes of a job, do not end: the training ends them.
+    """Start processes that do not end at a scheduler's signals, which all processes of a job get.
 
-    They inherit the mask, from their first instruction on; :func:`_obey_only_the_parent` then takes the signals.
+    They inherit the signal mask; :func:`_ignore_other_signals` then handles the signals.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     try:
@@ -173,8 +173,8 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _obey_only_the_parent(worker: int) -> None:
-    """End a loading process when the training terminates it, as it does when it leaves, and at no one else's signal."""
+def _ignore_other_signals(worker: int) -> None:
+    """End a loading process at SIGTERM from its parent, and ignore signals from all other processes."""
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""Which samples an epoch holds, and in which order: a function of seed and epoch, and of nothing else."""
+"""The samples of an epoch and their order, as a function of seed and epoch only."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,21 +12,21 @@ Numbers = NDArray[np.int64]
 class Part(NamedTuple):
     """One source of a mixture."""
 
-    shards: Sequence[int]  # samples in each of its shards
-    weight: float = 1.0  # its share of an epoch, relative to the other parts'
+    shards: Sequence[int]  # number of samples in each shard
+    weight: float = 1.0  # share of an epoch, relative to the other parts
 
 
 class Mixture:
-    """Sources mixed by weight. Samples are numbered through all parts, in their order.
+    """Sources mixed by weight. Samples are numbered consecutively through all parts.
 
-    Each epoch takes exactly its share of every part, up to whole samples, and shuffles each part anew.
+    Each epoch takes exactly its share of every part, rounded to whole samples, and reshuffles each part.
 
     Args:
-        parts: At least one.
-        seed: Of the order.
+        parts: One or more sources.
+        seed: Seed of the order.
         shuffle_window_shards: Shuffle the shards, and samples only within this many successive shards, so that few are
             needed at a time; None shuffles all samples.
-        repeat: Go through a part again where it is too small for its share; otherwise that ends the epoch.
+        repeat: Repeat a part that is too small for its share, instead of ending the epoch.
 
     Raises:
         ValueError: A part is empty, or a weight or the shuffle window is not positive.
@@ -51,9 +51,9 @@ class Mixture:
         return sum(self.lengths)
 
     def largest(self, multiple: int) -> int:
-        """Return the largest epoch, in samples, that is a multiple of a number; 0 where there are too few.
+        """Return the size of the largest epoch that is a multiple of a number; 0 if there are too few samples.
 
-        With ``repeat``, the part that is largest for its weight is gone through once.
+        With ``repeat``, it is one pass through the part that is largest for its weight.
         """
         choose = max if self.repeat else min
         total = int(choose(length / weight for length, weight in zip(self.lengths, self.weights, strict=True)) + 1e-6)
@@ -63,11 +63,11 @@ class Mixture:
         return total
 
     def fits(self, count: int) -> bool:
-        """Tell whether an epoch of so many samples needs no sample twice."""
+        """Return whether an epoch of ``count`` samples needs no sample twice."""
         return all(share <= length for share, length in zip(self.shares(count), self.lengths, strict=True))
 
     def shares(self, count: int) -> list[int]:
-        """Return how many of an epoch's samples each part gives: its weight's share, by largest remainders.
+        """Return the number of samples of each part in an epoch of ``count``, by largest remainders.
 
         >>> Mixture([Part([60]), Part([300], weight=4)], seed=0).shares(101)
         [20, 81]
@@ -82,7 +82,7 @@ class Mixture:
         """Return the samples of an epoch.
 
         Returns:
-            (count,) numbers, and how often each has come before in this epoch.
+            (count,) sample numbers, and how often each has already occurred in this epoch.
         """
         numbers, passes, first = [], [], 0
         for index, (share, length) in enumerate(zip(self.shares(count), self.lengths, strict=True)):
@@ -93,7 +93,7 @@ class Mixture:
             first += length
         if len(self.parts) == 1:
             return numbers[0], passes[0]
-        # Which part gives the next sample is drawn; each part's own order stays.
+        # The part of each sample is drawn; the order within each part does not change.
         turns = np.repeat(np.arange(len(self.parts)), self.shares(count))
         np.random.default_rng([self.seed, epoch, len(self.parts)]).shuffle(turns)
         mixed, repeats = np.empty(count, np.int64), np.empty(count, np.int64)
@@ -102,7 +102,7 @@ class Mixture:
         return mixed, repeats
 
     def _shuffled(self, index: int, epoch: int, number: int) -> Numbers:
-        """Return a part's samples in the order of one of the times that an epoch goes through it."""
+        """Return the shuffled samples of a part for one of an epoch's passes through it."""
         rng = np.random.default_rng([self.seed, epoch] if index == number == 0 else [self.seed, epoch, index, number])
         shards, length = self.parts[index].shards, self.lengths[index]
         if self.shuffle_window_shards is None:

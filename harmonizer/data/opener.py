@@ -1,4 +1,4 @@
-"""Open where samples are: shards on disk or at an address, or images as they are; several name the same classes."""
+"""Open locations of samples: shards on disk or at an address, or images that are read directly."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +18,9 @@ class Opener:
     """Open locations of samples.
 
     Args:
-        cache: Of remote shards.
-        reading: How images that are not shards are read.
-        on_error: What one gets that cannot be used; see :func:`open_direct`.
+        cache: Cache of remote shards.
+        reading: Options for images that are not shards.
+        on_error: What to do with an unusable image; see :func:`open_direct`.
         verify: As for :class:`ShardFolder`.
     """
 
@@ -29,11 +29,11 @@ class Opener:
         self._direct: dict[str, DirectFolder | None] = {}
 
     def direct(self, location: Location) -> DirectFolder | None:
-        """Return images that are read as they are; None where there are shards, or nothing.
+        """Return images that are read directly; None if the location holds shards or nothing.
 
         Raises:
-            ImportError, FileNotFoundError, ValueError: As :func:`open_direct`; or settings for such images are given
-                for shards.
+            ImportError, FileNotFoundError, ValueError: As for :func:`open_direct`; or settings for such images are
+                given for shards.
         """
         name = str(location)
         if name not in self._direct:
@@ -42,16 +42,14 @@ class Opener:
                 return self._direct[name]
             self._direct[name] = None
             if given := self.reading.given():
-                raise ValueError(
-                    f"{given} is for images that are read as they are, and {location} holds shards or nothing"
-                )
+                raise ValueError(f"{given} is for images that are not shards, but {location} holds shards or nothing")
             image = None if isinstance(location, DatasetSplit) else image_among_shards(location)
             if image is not None:
                 say(f"{location} holds shards and images, such as {image}; the shards are read, not the images")
         return self._direct[name]
 
     def manifest(self, location: Location) -> Manifest:
-        """Return what a location holds."""
+        """Return the manifest of a location."""
         direct = self.direct(location)
         if direct is not None:
             return direct.manifest
@@ -59,7 +57,7 @@ class Opener:
         return folder_manifest(location, cache=self.cache)
 
     def folder(self, location: Location, manifest: Manifest) -> SampleFolder:
-        """Return a location's samples; the manifest is its own, with the classes of others."""
+        """Return a location's samples; the manifest may have the class names of another location."""
         direct = self.direct(location)
         if direct is not None:
             direct.manifest = manifest
@@ -76,14 +74,14 @@ class Opener:
         )
 
     def has_names(self, location: Location) -> bool:
-        """Return whether a location brings names for its classes; remote ones must."""
+        """Return whether a location names its classes; remote ones must."""
         if isinstance(location, DatasetSplit) or is_remote(location):
             return True
         return self.direct(location) is not None or (Path(location) / NAME).is_file()
 
 
 def exists(location: Location) -> bool:
-    """Return whether there is such a place; of a remote one that is not known beforehand."""
+    """Return whether a location exists; a remote one is assumed to."""
     return isinstance(location, DatasetSplit) or is_remote(location) or Path(location).exists()
 
 
@@ -92,11 +90,11 @@ class Source:
     """A folder of shards and its share of an epoch."""
 
     location: Location  # path or address
-    weight: float  # relative to the other sources'
+    weight: float  # relative to the other sources
 
 
 def parse_sources(sources: Mapping[str, Any] | Sequence[Any], split: str) -> list[Source]:
-    """Read the setting ``data.sources``: entries {folder, weight}, in a list or under names of their own.
+    """Parse the setting ``data.sources``: a list or mapping of entries {folder, weight}.
 
     Raises:
         ValueError: An entry has other fields, or a weight that is not above 0.
@@ -109,14 +107,14 @@ def parse_sources(sources: Mapping[str, Any] | Sequence[Any], split: str) -> lis
 
 
 def open_manifests(locations: Sequence[Location], opener: Opener) -> list[Manifest]:
-    """Read the manifests of folders that must name the same classes.
+    """Read the manifests of folders that must have the same classes.
 
-    Folders from elsewhere number their classes up to their largest label; they take the names of the others, or the
-    longest numbering where none has names.
+    Folders without class names number their classes up to their largest label. They take the names of the others, or
+    the longest numbering if none has names.
 
     Raises:
         FileNotFoundError: A folder is missing.
-        ValueError: A manifest or shard is damaged, or two folders tell different classes apart.
+        ValueError: A manifest or shard is damaged, or two folders have different classes.
     """
     manifests = [opener.manifest(location) for location in locations]
     named = [opener.has_names(location) for location in locations]
@@ -141,5 +139,5 @@ def open_manifests(locations: Sequence[Location], opener: Opener) -> list[Manife
 
 
 def _name(classes: Sequence[str], index: int) -> str:
-    """Name a class."""
+    """Return the name of a class for messages."""
     return repr(classes[index]) if index < len(classes) else "missing"

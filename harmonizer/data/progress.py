@@ -1,4 +1,4 @@
-"""Progress bars of the data commands: on a terminal only."""
+"""Progress bars of the data commands, shown only on a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,14 +11,14 @@ Advance = Callable[[int], None]
 
 
 class Progress:
-    """Show how far tasks are."""
+    """Progress bars of several tasks."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
 
     @contextmanager
     def task(self, name: str, *, total: int | None = None, done: int = 0) -> Iterator[Advance]:
-        """Show a task while it runs; yield a function that is called with the amount done since the last call."""
+        """Show a task while it runs; yield a function to call with the amount done since the last call."""
         task = self._bars.add_task(name, total=total, completed=done)
         yield lambda amount: self._bars.advance(task, amount)
         self._bars.remove_task(task)

@@ -1,4 +1,4 @@
-"""Batches of one process: a function of seed, epoch, rank and batch size, and of nothing else."""
+"""Batches of one process, as a function of seed, epoch, rank and batch size only."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ from harmonizer.data.mixture import Mixture, Part
 
 
 class TrainBatches(Sampler[list[SampleIndex]]):
-    """Batches of one rank for one epoch after another, shuffled anew in each.
+    """Training batches of one rank, reshuffled in each epoch.
 
-    An epoch is a number of steps, the same on all ranks, and no two ranks share a sample in it. The samples that are
-    left over (at least those of the last incomplete batch) change from epoch to epoch.
+    An epoch has the same number of steps on all ranks, and no two ranks share a sample in it. The unused samples (at
+    least those of the last incomplete batch) change from epoch to epoch.
 
     Args:
-        samples: Samples in the data set, or a mixture of several.
-        batch_size: Of one rank.
-        seed: Of the order and of each sample's augmentation.
-        rank: Of this process.
+        samples: Number of samples in the data set, or a mixture of several.
+        batch_size: Batch size per rank.
+        seed: Seed of the order and of each sample's augmentation.
+        rank: Rank of this process.
         world: Number of processes.
-        steps: Batches of one rank in an epoch; None takes all that the samples give.
+        steps: Batches per rank and epoch; None uses all samples.
 
     Raises:
-        ValueError: There are fewer samples than the steps, or one batch, on every rank need.
+        ValueError: There are too few samples for the steps, or for one batch, on every rank.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class TrainBatches(Sampler[list[SampleIndex]]):
 
     @property
     def sampler(self) -> "TrainBatches":
-        """Return itself: Lightning looks for ``set_epoch`` at a batch sampler's sampler."""
+        """Return itself, because Lightning calls ``set_epoch`` of a batch sampler's sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration runs through; Lightning calls it."""
+        """Set the epoch of the next iteration; called by Lightning."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -61,10 +61,10 @@ class TrainBatches(Sampler[list[SampleIndex]]):
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         each = self.steps * self.batch_size
         numbers, passes = self.mixture.order(self.epoch, each * self.world)
-        # Where few shards are open at a time, each rank takes a run of them; otherwise every world-th sample.
+        # With a shuffle window, each rank takes successive samples, to need few shards at a time.
         windowed = self.mixture.shuffle_window_shards is not None
         mine = slice(self.rank * each, (self.rank + 1) * each) if windowed else slice(self.rank, None, self.world)
-        # A sample that comes again is augmented anew: its further passes count on behind the last sample.
+        # A repeated sample gets another augmentation: its later passes are numbered after the last sample.
         identities = numbers[mine] + passes[mine] * len(self.mixture)
         first, self.skip = self.skip, 0
         for start in range(first * self.batch_size, each, self.batch_size):
@@ -76,14 +76,14 @@ class TrainBatches(Sampler[list[SampleIndex]]):
 
 
 class EvaluationBatches(Sampler[list[SampleIndex]]):
-    """Batches of one rank that cover each sample exactly once over all ranks, in order.
+    """Evaluation batches of one rank, in order; all ranks together cover each sample exactly once.
 
-    Rank r reads samples r, r + world, ...; ranks may get unequal numbers of batches, none included.
+    Rank r reads samples r, r + world, ...; ranks may get unequal numbers of batches, even none.
 
     Args:
-        length: Samples in the data set.
-        batch_size: Of one rank.
-        rank: Of this process.
+        length: Number of samples in the data set.
+        batch_size: Batch size per rank.
+        rank: Rank of this process.
         world: Number of processes.
     """
 
@@ -100,7 +100,7 @@ class EvaluationBatches(Sampler[list[SampleIndex]]):
 
 
 def count_steps(mixture: Mixture, batch_size: int, *, world: int = 1, steps: int | None = None) -> int:
-    """Return the number of batches of one rank in an epoch, of a wanted number or all that the samples give.
+    """Return the number of batches per rank and epoch: ``steps``, or as many as there are samples for.
 
     Raises:
         ValueError: There are too few samples.
@@ -116,7 +116,7 @@ def count_steps(mixture: Mixture, batch_size: int, *, world: int = 1, steps: int
     if steps < 1 or (steps > available and not mixture.repeat):
         hint = "" if len(mixture.parts) == 1 else f" (the sources hold {mixture.lengths} samples)"
         raise ValueError(
-            f"expected between 1 and {available} steps an epoch{hint}, got {steps}; change steps_per_epoch"
+            f"expected between 1 and {available} steps per epoch{hint}, got {steps}; change steps_per_epoch"
         )
     return steps
 

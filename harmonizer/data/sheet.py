@@ -1,4 +1,4 @@
-"""A contact sheet: images of a data set with their human maps."""
+"""Draw a contact sheet of images with their human maps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,18 +14,18 @@ from harmonizer.data.shards.writer import HEATMAP, LABEL
 from harmonizer.files import replacing
 
 CELL = 144  # pixels per side of an image, and of its map next to it
-CAPTION = 18  # pixels below them
+CAPTION = 18  # height in pixels of the caption below them
 GAP = 8  # pixels between samples
 FONT_SIZE = 12  # pixels
-BAR = (120, 10)  # pixels of the legend's colours
+BAR = (120, 10)  # size in pixels of the colour bar
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-OPACITY = 0.75  # of a map where it is largest; none where it is zero
+OPACITY = 0.75  # of a map at its largest value; 0 where the map is zero
 COLOURS = "inferno"
 COLUMNS = 4  # samples next to each other
 
 
 def draw_sheet(samples: Sequence[Sample], classes: Sequence[str], path: Path) -> None:
-    """Draw samples as a PNG: each image and, next to it, the image coloured by its human map, empty where damaged."""
+    """Draw samples as a PNG: each image and, next to it, the image with its map; damaged images are grey."""
     columns = min(COLUMNS, len(samples))
     rows, wide, tall = -(-len(samples) // columns), 2 * CELL + GAP, CELL + CAPTION + GAP
     sheet = Image.new("RGB", (columns * wide + GAP, rows * tall + GAP + CAPTION), "white")
@@ -47,21 +47,21 @@ def draw_sheet(samples: Sequence[Sample], classes: Sequence[str], path: Path) ->
 
 
 def _legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, font: Font, top: int) -> None:
-    """Explain the colours in the last line of a sheet."""
+    """Draw the colour bar in the last line of a sheet."""
     scale = np.broadcast_to(np.linspace(0, 255, BAR[0], dtype=np.uint8), (BAR[1], BAR[0]))
     sheet.paste(overlay(Image.new("RGB", BAR, "grey"), Image.fromarray(np.ascontiguousarray(scale))), (GAP, top))
     draw.text((GAP + BAR[0] + 6, top - 3), "human map: 0 to its largest value", "black", font)
 
 
 def _cell(sample: Sample, classes: Sequence[str]) -> tuple[Image.Image, Image.Image | None, str]:
-    """Return a sample's image, the same coloured by its map if it has one, and its caption."""
+    """Return a sample's image, the image with its map if there is one, and its caption."""
     extension, caption = image_extension(sample.members), sample.key
     with sample.shard.open("rb") as file:
         if LABEL in sample.members:
             caption = _name_label(read_member(sample, LABEL, file), classes)
         try:
             image = decode_image(b"" if extension is None else read_member(sample, extension, file)).convert("RGB")
-            image = ImageOps.contain(image, (CELL, CELL))  # small images grow, too
+            image = ImageOps.contain(image, (CELL, CELL))  # enlarges small images, too
             mapped = None
             if HEATMAP in sample.members:
                 mapped = overlay(image, decode_image(read_member(sample, HEATMAP, file)))
@@ -71,7 +71,7 @@ def _cell(sample: Sample, classes: Sequence[str]) -> tuple[Image.Image, Image.Im
 
 
 def _name_label(text: bytes, classes: Sequence[str]) -> str:
-    """Return the class that a label names, or the label itself."""
+    """Return the class name of a label, or the label itself."""
     try:
         label = parse_label(text)
     except ValueError as error:
@@ -79,13 +79,13 @@ def _name_label(text: bytes, classes: Sequence[str]) -> str:
     return classes[label] if 0 <= label < len(classes) else f"label {label}"
 
 
-def overlay(picture: Image.Image, human: Image.Image) -> Image.Image:
-    """Colour an image by its map; the larger the map, the more of its colour."""
+def overlay(image: Image.Image, human: Image.Image) -> Image.Image:
+    """Overlay an image with its map, in colours whose opacity increases with the map's values."""
     human = human if human.mode.startswith("I") else human.convert("L")
-    grey = Image.fromarray(np.asarray(human).astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
+    grey = Image.fromarray(np.asarray(human).astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)
     values = np.asarray(grey)
     values = values / values.max() if values.max() > 0 else values
     colours = colormaps[COLOURS](values)[..., :3] * 255
     weights = OPACITY * values[..., None]
-    mixed = np.asarray(picture) * (1 - weights) + colours * weights
+    mixed = np.asarray(image) * (1 - weights) + colours * weights
     return Image.fromarray(mixed.round().astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Joint transforms: an image and its human map go through the same geometry."""
+"""Joint transforms, which apply the same geometry to an image and its human map."""
 
 import math
 from collections.abc import Sequence
@@ -15,30 +15,30 @@ from harmonizer.data.augment import jitter, random_box, rotate
 from harmonizer.data.image import MOST_PIXELS, Pixels
 
 CROP_MODES = ("center", "squash", "border")  # timm's
-INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "hamming", "box")  # timm's, but for nearest
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "hamming", "box")  # timm's except nearest
 RESAMPLING = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
-TORCH = ("bilinear", "bicubic")  # those that PyTorch has too
+TORCH = ("bilinear", "bicubic")  # those available in PyTorch
 Box = tuple[int, int, int, int]
 
 
 class JointTransform:
-    """Crop, resize, flip and rotate an image and its map exactly alike; change the image's colours.
+    """Crop, resize, flip and rotate an image and its map in the same way; change the image's colours.
 
     Args:
         size: Height and width of the result in pixels.
         scale: Smallest and largest area of a random crop, as a share of the image; None is the evaluation geometry.
         ratio: Smallest and largest aspect ratio (width over height) of a random crop.
         flip: Probability of a horizontal flip.
-        rotation: Largest angle in degrees of a random rotation about the centre, either way; what comes in from outside
-            is black, and unimportant.
+        rotation: Largest angle in degrees of a random rotation about the centre, in either direction. Padding is black
+            in the image and zero in the map.
         jitter: Largest relative change of brightness, contrast and saturation.
         crop_ratio: timm's ``crop_pct``.
-        interpolation: Of the image, one of ``INTERPOLATIONS``; the map's is always bilinear.
-        crop_mode: timm's. In the evaluation geometry, ``"center"`` resizes the shorter side to ``size / crop_ratio``,
-            ``"squash"`` both sides, ``"border"`` the longer side. The central square is taken; what it has beyond the
-            image is unimportant and black, with ``"border"`` of the colour ``fill``.
-        fill: Colour of borders, per channel, in [0,1].
-        stretch: Stretch the result's colours; see :func:`stretched`.
+        interpolation: Interpolation of the image, one of ``INTERPOLATIONS``; that of the map is always bilinear.
+        crop_mode: timm's crop mode in the evaluation geometry: ``"center"`` resizes the shorter side to
+            ``size / crop_ratio``, ``"squash"`` both sides, ``"border"`` the longer side. The central square is taken.
+            Padding is zero in the map and black in the image, or ``fill`` with ``"border"``.
+        fill: Border colour per channel, in [0,1].
+        stretch: Stretch the colours of the result; see :func:`stretched`.
 
     Raises:
         ValueError: An argument is out of range.
@@ -85,7 +85,7 @@ class JointTransform:
         self.fill = tuple(round(255 * value) for value in fill) if crop_mode == "border" else (0, 0, 0)
 
     def geometry(self) -> dict[str, Any]:
-        """Return what a summary says of the evaluation geometry; like version 0.1, nothing of the mode ``"center"``."""
+        """Return the evaluation geometry for summaries; like version 0.1, without the mode ``"center"``."""
         mode = {} if self.crop_mode == "center" else {"crop_mode": self.crop_mode}
         return {"crop_ratio": self.crop_ratio, "interpolation": self.interpolation, **mode}
 
@@ -95,7 +95,7 @@ class JointTransform:
         Args:
             image: RGB image, or its pixels (H,W,3).
             human: Grey image of the same aspect ratio, 8 or 16 bits; None gives a map of zeros.
-            seed: Of the random choices; the global generator is left as it was.
+            seed: Seed of the random choices; the global generator is not used.
 
         Returns:
             Image (3,size,size) and map (size,size), float32 in [0,1].
@@ -113,17 +113,17 @@ class JointTransform:
         pixels: Tensor,
         importance: Tensor,
     ) -> None:
-        """Transform one sample into its place in a batch, which saves a copy.
+        """Transform one sample directly into a batch, which saves a copy.
 
         Args:
             image: As for a call.
-            human: As for a call; None leaves ``importance`` as it is.
+            human: As for a call; None does not write to ``importance``.
             seed: As for a call.
             pixels: (3,size,size) float32, written.
-            importance: (size,size) float32, written; zeros.
+            importance: (size,size) float32 zeros, written.
 
         Raises:
-            ValueError: The image is so narrow that the evaluation geometry would enlarge it without bound.
+            ValueError: The image is so narrow that the evaluation geometry would enlarge it too much.
         """
         generator = torch.Generator().manual_seed(seed)
         array = np.asarray(image)
@@ -146,7 +146,7 @@ class JointTransform:
             pixels.copy_(stretched(pixels))
 
     def _image(self, array: Pixels, box: Box | None) -> Tensor:
-        """Return the image's pixels (3,size,size) uint8, of (H,W,3)."""
+        """Return the transformed pixels (3,size,size) uint8 of an image (H,W,3)."""
         if box is None:
             array = np.array(self._evaluated(Image.fromarray(array), RESAMPLING[self.interpolation], self.fill))
             return torch.from_numpy(array).permute(2, 0, 1)
@@ -159,14 +159,14 @@ class JointTransform:
         height, width, channels = pixels.shape
         if height == width == self.size:
             return pixels.permute(2, 0, 1)
-        # Equal to Pillow's up to rounding, a grey level (bicubic: three, more in noise), and faster. Fastest if the
-        # strides say channels last for the batch of one as well; permuted and indexed with None they do not.
+        # Faster than Pillow and equal to it up to rounding: one grey level (bicubic: three, more in noise). It is
+        # fastest if the strides of the batch of one are channels-last, which permute and None do not give.
         strides = (pixels.numel(), 1, channels * width, channels)
         batch = pixels.as_strided((1, channels, height, width), strides)
         return F.interpolate(batch, (self.size, self.size), mode=self.interpolation, antialias=True)[0]
 
     def _map(self, values: NDArray[np.float32], size: tuple[int, int], box: Box | None) -> NDArray[np.float32]:
-        """Return the map's values (size,size); ``size`` is the image's."""
+        """Return the transformed map (size,size); ``size`` is the image's."""
         grey, bilinear = Image.fromarray(values), Image.Resampling.BILINEAR
         if box is None:
             return np.array(self._evaluated(_resize(grey, *size, bilinear), bilinear, 0))
@@ -177,7 +177,7 @@ class JointTransform:
         return np.array(grey.resize((self.size, self.size), bilinear, box=place))
 
     def _evaluated(self, image: Image.Image, resampling: Image.Resampling, fill: Any) -> Image.Image:  # noqa: ANN401 - a colour
-        """Bring an image to (size,size) by the evaluation geometry, as timm has it."""
+        """Resize and crop an image to (size,size) by the evaluation geometry, as in timm."""
         side = math.floor(self.size / self.crop_ratio)
         width, height = self._resized(*image.size, side)
         if width * height > MOST_PIXELS:
@@ -206,9 +206,9 @@ class JointTransform:
 
 
 def stretched(images: Tensor) -> Tensor:
-    """Stretch each image (...,3,H,W) to its own least and largest value, over all channels.
+    """Stretch each image (...,3,H,W) from its own least and largest value, over all channels, to [0,1].
 
-    A constant image stays as it is.
+    A constant image is not changed.
 
     Reference:
         Feng, Linsley et al. 2025, code: scripts/dataset.py, where a constant image becomes NaN.
@@ -221,18 +221,18 @@ def stretched(images: Tensor) -> Tensor:
 
 
 def _margin(length: int, size: int) -> int:
-    """Return where the central ``size`` of ``length`` pixels begins, below 0 where there are not so many."""
+    """Return the start of the central ``size`` of ``length`` pixels; it is negative if there are fewer."""
     return round((length - size) / 2) if length >= size else -((size - length) // 2)
 
 
-def map_values(picture: Image.Image) -> NDArray[np.float32]:
-    """Return a grey image's values (H,W) float32 in [0,1], from 8 or 16 bits."""
-    values = np.asarray(picture if picture.mode.startswith("I") else picture.convert("L"))
+def map_values(image: Image.Image) -> NDArray[np.float32]:
+    """Return the values (H,W) float32 in [0,1] of a grey image of 8 or 16 bits."""
+    values = np.asarray(image if image.mode.startswith("I") else image.convert("L"))
     largest = 255 if values.dtype == np.uint8 else 65535
     scaled: NDArray[np.float32] = np.divide(values, np.float32(largest), dtype=np.float32)
     return scaled
 
 
-def _resize(picture: Image.Image, width: int, height: int, resampling: Image.Resampling) -> Image.Image:
-    """Resize, or return the image itself when it has that size: resampling it would cost and change nothing."""
-    return picture if picture.size == (width, height) else picture.resize((width, height), resampling)
+def _resize(image: Image.Image, width: int, height: int, resampling: Image.Resampling) -> Image.Image:
+    """Resize an image unless it already has that size: resampling would take time and change nothing."""
+    return image if image.size == (width, height) else image.resize((width, height), resampling)

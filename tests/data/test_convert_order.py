@@ -104,7 +104,7 @@ def test_a_label_that_is_name_and_number_is_refused(convert, encode, tmp_path):
         (IDENTIFIERS, None),
         (WORDS, None),
         ([name.replace(" ", "_").title() for name in WORDS], None),
-        ([str(number) for number in range(1000)], "their labels are taken as ImageNet's, 0 as 'n01440764 tench'"),
+        ([str(number) for number in range(1000)], "numbers, taken for ImageNet's labels, with 0 as 'n01440764 tench'"),
         ([f"thing {number}" for number in range(1000)], "only 0 of the data's 1000 class names are known"),
     ],
 )
@@ -134,4 +134,4 @@ def test_what_is_not_known_is_said(monkeypatch, capsys):
     spec.build(imagenet_classes())
     assert capsys.readouterr().out == ""
     spec.build([str(number) for number in range(1000)])
-    assert "resnet18: the data number their classes; their labels are taken" in capsys.readouterr().out
+    assert "resnet18: the data's classes are numbers, taken for ImageNet's labels" in capsys.readouterr().out

@@ -109,7 +109,7 @@ def test_each_sample_is_there_once_or_named(names, samples, faults, encode):
             grey: (ordered.index(name), corner) for grey, (name, corner) in expected.items()
         }
         turned = sum(kind != "bmp" and orientation > 1 for _, kind, orientation, _ in samples)
-        assert (f"{turned} images are shown upright" in said) == (turned > 0)
+        assert (f"{turned} images are turned upright" in said) == (turned > 0)
         if wrong:  # the default names one of them, and makes nothing
             status, said = convert(source, Path(root, "none"), on_error="fail")
             assert status == 1

@@ -246,7 +246,7 @@ def test_shards_next_to_images_win(own, shards, capsys):
     shutil.copytree(own / "images/ant", place / "val/ant")
     assert samples(place)[4].manifest.samples == 9
     assert f"holds shards and images, such as {place}/val/ant/i0.png; the shards are read" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"data.prepare=none is for images that are read as they are"):
+    with pytest.raises(ValueError, match=r"data.prepare=none is for images that are not shards"):
         samples(place, prepare="none")
 
 

@@ -67,7 +67,7 @@ def test_a_small_source_is_repeated_only_when_asked():
     parts = [Part([10], 0.5), Part([200], 0.5)]
     assert count_steps(Mixture(parts, seed=0), 4) == 5
     with pytest.raises(
-        ValueError, match=r"between 1 and 5 steps an epoch \(the sources hold \[10, 200\] samples\), got 9"
+        ValueError, match=r"between 1 and 5 steps per epoch \(the sources hold \[10, 200\] samples\), got 9"
     ):
         count_steps(Mixture(parts, seed=0), 4, steps=9)
     mixture = Mixture(parts, seed=0, repeat=True)

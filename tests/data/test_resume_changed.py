@@ -51,7 +51,7 @@ def test_other_processes_or_batches_go_on_with_the_next_epoch(settings, dataset,
 def test_the_last_epoch_is_not_left_out(dataset, caplog):
     state = state_after(dataset, 4, world=2)
     with pytest.raises(
-        ValueError, match=r"processes \(2 -> 1\).*, and that epoch is the last: finish it as it was begun"
+        ValueError, match=r"processes \(2 -> 1\).*, and that epoch is the last; finish it with the old settings"
     ):
         TrainLoader(dataset, TrainBatches(24, 2, seed=7), epochs=1).load_state_dict(state)
     TrainLoader(dataset, TrainBatches(24, 2, seed=7, world=2), epochs=1).load_state_dict(state)

@@ -47,7 +47,7 @@ def test_an_epoch_can_have_fewer_steps_than_the_samples_give():
     batches = TrainBatches(100, 5, seed=1, world=2, steps=3)
     assert len(batches) == len(list(batches)) == 3
     for steps in (0, 11):
-        with pytest.raises(ValueError, match="between 1 and 10 steps an epoch"):
+        with pytest.raises(ValueError, match="between 1 and 10 steps per epoch"):
             TrainBatches(100, 5, seed=1, world=2, steps=steps)
 
 

@@ -138,7 +138,7 @@ def test_what_belongs_to_no_sample_is_counted_and_named(tmp_path, caplog):
     assert len(read_contents(folder / "x.tar").passed_over) == len(JUNK)
     assert len(adopted(folder)) == 1
     assert "7 (./d/, old/, ._a.png, ...)" in caplog.text
-    assert ("passed over", "7 (./d/, old/, ._a.png, ...)") in describe(*inspect(folder)[:2])
+    assert ("skipped", "7 (./d/, old/, ._a.png, ...)") in describe(*inspect(folder)[:2])
 
 
 def test_names_with_dots_are_named(tmp_path, caplog):
@@ -149,7 +149,7 @@ def test_names_with_dots_are_named(tmp_path, caplog):
         adopted(folder)
     write_tar(folder / "x.tar", [*members("a", 0), entry("a.v2.png", IMAGE), entry("a.coarse.cls", b"1")])
     assert len(adopted(folder)) == 1
-    assert "not read for a dot in their names: 1 (a.v2.png)" in caplog.text
+    assert "not read because of a dot in their names: 1 (a.v2.png)" in caplog.text
     write_tar(folder / "x.tar", [entry("a.v2.png", IMAGE), entry("a.cls", b"0")])
     with pytest.raises(ValueError, match=r"'a' has no image, .*; it has \.v2\.png, \.cls"):
         adopted(folder)

@@ -44,7 +44,7 @@ def test_batches_of_damaged_samples_only(folder, caplog):
     loader = BatchLoader(dataset, EvaluationBatches(20, 1))
     assert len(list(loader)) == 19  # evaluation goes on without the batch
     assert loader.skipped == 1
-    with pytest.raises(ValueError, match="no sample of a whole batch can be used"):
+    with pytest.raises(ValueError, match="no sample of a batch can be used"):
         list(TrainLoader(dataset, TrainBatches(20, 1, seed=0)))
 
 
