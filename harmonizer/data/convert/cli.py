@@ -103,7 +103,7 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
         described = describe_maps(maps, kept, options.prepare, options.disk)
         manifest = Manifest(found.classes, described, shards, ceilings=ceilings)
         if outside := sum(report.outside for report in reports):
-            found.filtered.append(RecordError(given.sources[0], None, f"{outside} clicks outside their image"))
+            found.filtered.append(RecordError(given.sources[0], None, f"{outside} clicks outside of their image"))
             sys.stdout.write(f"not counted: {found.filtered[-1]}\n")
         if skipped or found.filtered:
             with (staging.data / SKIPPED).open("w", newline="") as file:

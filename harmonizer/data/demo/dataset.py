@@ -1,7 +1,7 @@
 """The embedded demo data: drawn objects on textured backgrounds, with simulated clicks; nothing is downloaded.
 
-The object alone defines the class. In training the background's texture goes with the class (a shortcut), in validation
-it does not: a network that looks where people look generalises, one that takes the shortcut fails.
+Only the object defines the class. The texture of the background is correlated with the class in training (a shortcut)
+and not in validation: a network that uses the regions that people use generalises, one that uses the shortcut fails.
 """
 
 import io
@@ -27,24 +27,24 @@ from harmonizer.data.shards.manifest import read_manifest
 from harmonizer.data.shards.writer import write_shards
 from harmonizer.files import file_sha256
 
-VERSION = 2  # of the images: another one gets another folder
+VERSION = 2  # version of the images, part of the folder's name
 SIZES = {"train": 4000, "val": 500}
-SHORTCUT = 0.8  # share of the training images whose texture is the one of their class; the others' is random
+SHORTCUT = 0.8  # share of the training images with the texture of their class; the others have a random one
 UNMAPPED = 0.2  # share of the training images without a human map
 CLASSES, BACKGROUNDS = tuple(SHAPES), tuple(TEXTURES)
-CACHE = "HARMONIZER_CACHE"  # environment variable: where generated data are kept
+CACHE = "HARMONIZER_CACHE"  # environment variable: folder of generated data
 
 log = logging.getLogger(__name__)
 
 
 def ensure_demo(root: Path | None = None) -> Path:
-    """Return the folder of the demo data (``train`` and ``val``), drawing it on first use.
+    """Return the folder of the demo data (``train`` and ``val``), after drawing them on first use.
 
-    Every run draws the same bytes. What is there is checked against its manifest, and drawn again, with a warning, when
-    it is damaged. Processes that draw at once do not disturb each other.
+    Every run draws the same bytes. Existing data are checked against their manifests, and drawn again with a warning if
+    they are damaged. Several processes may draw at the same time.
 
     Args:
-        root: Where to keep it; None is ``$HARMONIZER_CACHE``, or ``~/.cache/harmonizer``.
+        root: Parent of the folder; None is ``$HARMONIZER_CACHE``, or ``~/.cache/harmonizer``.
     """
     root = root or Path(os.environ.get(CACHE) or Path.home() / ".cache" / "harmonizer")
     folder = root / f"demo-{VERSION}"
@@ -59,11 +59,11 @@ def ensure_demo(root: Path | None = None) -> Path:
 
 
 def draw(folder: Path, sizes: Mapping[str, int]) -> Path:
-    """Draw demo data and put them in place in one step, replacing what is there unless it is whole.
+    """Draw demo data and put them in place in one step, replacing damaged ones.
 
     Args:
-        folder: To make.
-        sizes: Images of ``train`` and ``val``.
+        folder: Output folder.
+        sizes: Number of images in ``train`` and ``val``.
 
     Returns:
         ``folder``.
@@ -84,13 +84,13 @@ def draw(folder: Path, sizes: Mapping[str, int]) -> Path:
                     folder.rename(Path(temporary, "damaged"))
                 fresh.rename(folder)
         except OSError:
-            if _damage(folder, sizes) is not None:  # otherwise another process has just put the same data in place
+            if _damage(folder, sizes) is not None:  # otherwise another process has just drawn the same data
                 raise
     return folder
 
 
 def _damage(folder: Path, sizes: Mapping[str, int]) -> str | None:
-    """Say what is wrong with demo data; None when they are whole."""
+    """Describe the damage of demo data; None if they are complete."""
     for split, size in sizes.items():
         try:
             manifest = read_manifest(folder / split)
@@ -106,14 +106,14 @@ def _damage(folder: Path, sizes: Mapping[str, int]) -> str | None:
 
 
 def _samples(split: str, size: int) -> Iterator[dict[str, Any]]:
-    """Draw the samples of one split in order, on all cores; how many there are changes nothing."""
+    """Draw the samples of one split in order on all cores, whose number does not affect the result."""
     context = get_context("fork" if sys.platform == "linux" else "spawn")  # fork needs no importable main program
     with ProcessPoolExecutor(min(os.cpu_count() or 1, 8), mp_context=context) as pool:
         yield from pool.map(partial(_sample, split), range(size), chunksize=25)
 
 
 def _sample(split: str, index: int) -> dict[str, Any]:
-    """Draw one sample; a function of its arguments alone."""
+    """Draw one sample, as a function of split and index only."""
     rng = np.random.default_rng([list(SIZES).index(split), index])
     label = index % len(CLASSES)
     if split == "train":
@@ -128,8 +128,8 @@ def _sample(split: str, index: int) -> dict[str, Any]:
     return sample | ({"heatmap.png": _png(painting.human)} if has_map else {})
 
 
-def _png(picture: NDArray[np.uint8]) -> bytes:
+def _png(pixels: NDArray[np.uint8]) -> bytes:
     """Encode an image."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png", compress_level=1)  # the files stay small, and are made twice as fast
+    Image.fromarray(pixels).save(buffer, "png", compress_level=1)  # still small, and twice as fast
     return buffer.getvalue()

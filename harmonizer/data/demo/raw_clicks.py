@@ -1,7 +1,7 @@
-"""Raw clicks of simulated people on demo images, as ClickMe v2 exports them.
+"""Raw clicks of simulated people on demo images, in the format of ClickMe v2.
 
-Everybody looks at what tells the object's name, each with an offset of their own. Two people fail their catch trials,
-one is on a mobile device, and now and then somebody clicks once only or comes back: what the converter filters.
+People click on the diagnostic parts of the object, each with an individual offset. To exercise the converter's filters,
+two people fail their catch trials, one uses a mobile device, and some trials have a single click or are repeated.
 ``python -m harmonizer.data.demo.raw_clicks DIR`` writes them.
 """
 
@@ -20,9 +20,9 @@ from harmonizer.data.demo.shapes import SHAPES
 from harmonizer.data.demo.textures import TEXTURES
 
 SCALE = 4  # pixels of an image per pixel of a painting
-CROPS = ((64, 64), (48, 64), (64, 56))  # rows and columns of a painting: images of several shapes
+CROPS = ((64, 64), (48, 64), (64, 56))  # rows and columns of a painting, for images of several shapes
 INATTENTIVE = (3, 17)  # people who fail their catch trials
-MOBILE = 8  # who is on a mobile device
+MOBILE = 8  # person on a mobile device
 COLUMNS = ("image_path", "clicks", "user_id", "user_catch_trial", "is_mobile")
 
 
@@ -38,15 +38,15 @@ def write_raw_clicks(
     """Draw images and simulate people who click on them.
 
     Args:
-        folder: To make: ``images/CLASS/FILE.png`` and ``clicks.csv``.
-        images: How many.
-        people: Who click on each image.
-        clicks: Mean number of clicks of a trial.
-        crops: Rows and columns of a painting that become an image, four times as large, in turn.
-        seed: Of everything.
+        folder: Output folder, with ``images/CLASS/FILE.png`` and ``clicks.csv``.
+        images: Number of images.
+        people: Number of people who click on each image.
+        clicks: Mean number of clicks per trial.
+        crops: Rows and columns of the paintings' crops, used in turn and enlarged four times.
+        seed: Seed of all random choices.
 
     Returns:
-        The path of ``clicks.csv``.
+        Path of ``clicks.csv``.
     """
     rng = np.random.default_rng(seed)
     shapes, textures = list(SHAPES), list(TEXTURES)
@@ -56,17 +56,17 @@ def write_raw_clicks(
         painting = paint(shape, textures[number // len(shapes) % len(textures)], rng)
         rows, columns = crops[number % len(crops)]
         top, left = (64 - rows) // 2, (64 - columns) // 2
-        picture = Image.fromarray(painting.image[top : top + rows, left : left + columns])
+        image = Image.fromarray(painting.image[top : top + rows, left : left + columns])
         path = folder / "images" / shape / f"demo_{number:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.resize((columns * SCALE, rows * SCALE), Image.Resampling.BICUBIC).save(path)
+        image.resize((columns * SCALE, rows * SCALE), Image.Resampling.BICUBIC).save(path)
         interest = painting.human[top : top + rows, left : left + columns].astype(np.float64) ** 2
         trials += _trials(f"demo/{shape}/{path.name}", interest, people, clicks, rng)
     table = folder / "clicks.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows(trials[index] for index in rng.permutation(len(trials)))  # images mixed, as people meet them
+        writer.writerows(trials[index] for index in rng.permutation(len(trials)))  # shuffled, as in real exports
     return table
 
 
@@ -78,7 +78,7 @@ def _trials(
     for person in range(people):
         catch = 0.8 if person in INATTENTIVE else 1.0
         count = 1 if rng.random() < 0.03 else 2 + int(rng.poisson(clicks - 2))
-        for _ in range(1 + (rng.random() < 0.03)):  # now and then a person comes back
+        for _ in range(1 + (rng.random() < 0.03)):  # some people repeat a trial
             hits = np.searchsorted(cumulative, rng.random(count) * cumulative[-1])
             y, x = np.divmod(hits, interest.shape[1])
             places = np.stack([x, y], 1) + rng.random((count, 2)) + rng.normal(0, 3, 2)
@@ -89,7 +89,7 @@ def _trials(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = parser_of("harmonizer.data.demo.raw_clicks", __doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder to make")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="output folder; must not exist")
     parser.add_argument("--images", type=int, default=30, metavar="N", help="default: %(default)s")
     parser.add_argument("--people", type=int, default=40, metavar="N", help="per image (default: %(default)s)")
     parser.add_argument("--clicks", type=int, default=12, metavar="N", help="per trial (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""Paint one image of the demo data, and simulate where people click on it."""
+"""Paint one image of the demo data and simulate people's clicks on it."""
 
 import math
 from functools import lru_cache
@@ -12,11 +12,11 @@ from harmonizer.data.demo.shapes import SHAPES, Drawing, Points
 from harmonizer.data.demo.textures import TEXTURES, Field, noise, plain
 
 SIZE = 64  # pixels
-MARGIN = 1.5  # pixels that the object keeps from the border
-FINE = 4  # sub-pixels a pixel, along each axis, in which outlines are drawn
+MARGIN = 1.5  # pixels between object and border
+FINE = 4  # sub-pixels per pixel and axis in which outlines are drawn
 PEOPLE = 6  # who click on one image
-CLICKS = 12  # of each of them
-FOCUS = 0.22  # standard deviation of the clicks around a telling part, in object radii
+CLICKS = 12  # per person
+FOCUS = 0.22  # standard deviation of the clicks around a diagnostic part, in object radii
 CLICK_BLUR = 4.0  # standard deviation in pixels
 
 Colour = NDArray[np.float32]
@@ -27,17 +27,17 @@ class Painting(NamedTuple):
     """One image."""
 
     image: NDArray[np.uint8]  # (H,W,3) uint8
-    human: NDArray[np.uint8]  # (H,W) uint8, the importance map; its maximum is 255
-    coverage: Field  # (H,W) float32, the object's share of each pixel
+    human: NDArray[np.uint8]  # (H,W) uint8 importance map with a maximum of 255
+    coverage: Field  # (H,W) float32 share of each pixel that the object covers
 
 
 def paint(shape: str, texture: str | None, rng: np.random.Generator) -> Painting:
-    """Paint an object on a background; position, size, turn, colours and light are random.
+    """Paint an object on a background; position, size, rotation, colours and light are random.
 
     Args:
         shape: Class name.
-        texture: Background's name; None paints an even tone.
-        rng: Of all choices.
+        texture: Name of the background; None paints an even tone.
+        rng: Generator of all random choices.
 
     >>> painting = paint("fish", "waves", np.random.default_rng(0))
     >>> painting.image.shape, int(painting.human.max())
@@ -47,24 +47,24 @@ def paint(shape: str, texture: str | None, rng: np.random.Generator) -> Painting
     radius = SIZE * rng.uniform(0.27, 0.39)
     place = _Place.choose(drawing, radius, rng)
     coverage = _rasterize([(place(points), float(adds)) for points, adds in drawing.body])
-    picture, hue = _background(texture, rng)
+    canvas, hue = _background(texture, rng)
     marks = _rasterize([(place(points), tone) for points, tone in drawing.marks])  # (H,W) in [-1,1]
-    _lay_object(picture, coverage, marks, hue, rng)
-    picture += 0.012 * rng.standard_normal(picture.shape, dtype=np.float32)  # grain of a photograph
-    image = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    _paint_object(canvas, coverage, marks, hue, rng)
+    canvas += 0.012 * rng.standard_normal(canvas.shape, dtype=np.float32)  # grain of a photograph
+    image = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
     focus = place(np.array(drawing.focus))
     return Painting(image, _clicks(coverage, focus, radius, rng), coverage)
 
 
 class _Place(NamedTuple):
-    """Where the object is: centre in pixels, and the (2,2) turn from the drawing's box to pixels."""
+    """Placement of the object: centre in pixels, and the (2,2) matrix from the drawing's box to pixels."""
 
     centre: Points
     turn: Points
 
     @classmethod
     def choose(cls, drawing: Drawing, radius: float, rng: np.random.Generator) -> "_Place":
-        """Turn, mirror and stretch the object a little, and put it anywhere inside the image."""
+        """Rotate, mirror and stretch the object a little, and place it anywhere inside the image."""
         angle = math.radians(rng.uniform(-35, 35))
         stretch = rng.uniform(0.9, 1.1)
         scale = np.array([rng.choice([-1.0, 1.0]) * stretch, 1 / stretch]) * radius
@@ -78,7 +78,7 @@ class _Place(NamedTuple):
 
 
 def _rasterize(polygons: list[tuple[Points, float]]) -> Field:
-    """Draw polygons, each with its value, over each other; return (H,W), averaged over sub-pixels."""
+    """Draw polygons in order, each with its value; return (H,W), averaged over sub-pixels."""
     canvas = Image.new("F", (SIZE * FINE, SIZE * FINE))
     draw = ImageDraw.Draw(canvas)
     for points, value in polygons:
@@ -99,18 +99,18 @@ def _background(texture: str | None, rng: np.random.Generator) -> tuple[Field, f
     lightness = rng.uniform(0.26, 0.38)
     dark = oklch(lightness, rng.uniform(0.03, 0.08), hue)
     light = oklch(lightness + rng.uniform(0.2, 0.3), rng.uniform(0.04, 0.1), hue + rng.normal(0, 0.06))
-    picture = dark + (light - dark) * share
-    # Light falls from one side and fades towards the corners.
+    canvas = dark + (light - dark) * share
+    # Light comes from one side and fades towards the corners.
     sun = rng.uniform(0, 2 * math.pi)
     side = (x * math.cos(sun) + y * math.sin(sun)) / (SIZE / 2)
     corner = (x**2 + y**2) / (SIZE**2 / 2)
     glow = 1 + 0.12 * side - 0.2 * corner + 0.06 * noise(rng, x.shape, 3)
-    return (picture * glow[..., None]).astype(np.float32), hue
+    return (canvas * glow[..., None]).astype(np.float32), hue
 
 
-def _lay_object(picture: Field, coverage: Field, marks: Field, hue: float, rng: np.random.Generator) -> None:
-    """Paint the object and its shadow onto the image, in place."""
-    hue += 0.5 + rng.uniform(-0.28, 0.28)  # set off against the background
+def _paint_object(canvas: Field, coverage: Field, marks: Field, hue: float, rng: np.random.Generator) -> None:
+    """Paint the object and its shadow onto the canvas, in place."""
+    hue += 0.5 + rng.uniform(-0.28, 0.28)  # contrasts with the background
     lightness, chroma = rng.uniform(0.7, 0.84), rng.uniform(0.09, 0.16)
     base = oklch(lightness, chroma, hue)
     bright = oklch(min(lightness + 0.14, 0.97), chroma * 0.6, hue + 0.03)
@@ -120,7 +120,7 @@ def _lay_object(picture: Field, coverage: Field, marks: Field, hue: float, rng: 
 
     fall_x, fall_y = (_blur_matrix(2.2, -round(3 * part)) for part in toward)
     shadow = fall_y @ coverage @ fall_x.T
-    picture *= 1 - 0.5 * shadow[..., None]
+    canvas *= 1 - 0.5 * shadow[..., None]
 
     smooth, slope = _blur_matrix(1.8), _slope_matrix(1.8)
     slope_x, slope_y = smooth @ coverage @ slope.T, slope @ coverage @ smooth.T
@@ -133,14 +133,14 @@ def _lay_object(picture: Field, coverage: Field, marks: Field, hue: float, rng: 
     tone = np.clip(tone - rim, -1, 1)
     tone = np.clip(tone * (1 - np.abs(marks)) + marks * 0.9, -1, 1)[..., None]
     paint = np.where(tone > 0, base + (bright - base) * tone, base + (deep - base) * -tone)
-    picture += (paint - picture) * coverage[..., None]
+    canvas += (paint - canvas) * coverage[..., None]
 
 
 def _clicks(coverage: Field, focus: Points, radius: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Simulate people who click on what tells them the object's name; return their clicks, blurred, (H,W)."""
+    """Simulate people who click on the diagnostic parts of the object; return the blurred clicks (H,W)."""
     middle = np.arange(SIZE, dtype=np.float32) + 0.5
     near = np.exp(-((middle - focus[..., None]) ** 2) / (2 * (FOCUS * radius) ** 2))  # (N,2,SIZE), x then y
-    interest = coverage**2 * (0.35 + near[:, 1].T @ near[:, 0])  # off the edge, which belongs to the background too
+    interest = coverage**2 * (0.35 + near[:, 1].T @ near[:, 0])  # less at the edge, which is partly background
     cumulative = interest.ravel().cumsum(dtype=np.float64)
     hits = np.searchsorted(cumulative, rng.random(PEOPLE * CLICKS) * cumulative[-1])
     heat = _blur(np.bincount(hits, minlength=SIZE * SIZE).reshape(SIZE, SIZE).astype(np.float32), CLICK_BLUR)
@@ -149,14 +149,14 @@ def _clicks(coverage: Field, focus: Points, radius: float, rng: np.random.Genera
 
 
 def _blur(field: Field, deviation: float) -> Field:
-    """Blur with a Gaussian; what is outside the image counts as 0."""
+    """Blur with a Gaussian and zero padding."""
     kernel = _blur_matrix(deviation)
     return kernel @ field @ kernel.T
 
 
 @lru_cache
 def _blur_matrix(deviation: float, shift: int = 0) -> Field:
-    """Return the (SIZE,SIZE) matrix that blurs columns, and shifts them down by some pixels."""
+    """Return the (SIZE,SIZE) matrix that blurs columns and shifts them down by ``shift`` pixels."""
     offset = np.arange(SIZE)[:, None] - np.arange(SIZE) - shift
     whole = np.arange(-SIZE, SIZE + 1)
     weight = np.exp(-(offset**2) / (2 * deviation**2)) / np.exp(-(whole**2) / (2 * deviation**2)).sum()
@@ -180,7 +180,7 @@ def _grid() -> tuple[Field, Field]:
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> Colour:
-    """Return a colour of the perceptually even space OKLCH (hue in turns) as sRGB, cut to its gamut.
+    """Convert a colour of the perceptually uniform space OKLCH (hue in turns) to sRGB, clipped to its gamut.
 
     Reference:
         Ottosson 2020, "A perceptual color space for image processing".

@@ -1,4 +1,4 @@
-"""The demo data's objects: outlines that a person can name, as polygons in a box of [-1,1] x [-1,1], y downwards."""
+"""The objects of the demo data: recognisable outlines as polygons in a box of [-1,1] x [-1,1], y downwards."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,16 +14,16 @@ Points = NDArray[np.float64]
 class Drawing:
     """An object's parts."""
 
-    # polygons that make the silhouette, each with whether it adds to it or cuts a hole
+    # polygons of the silhouette; True adds to it, False cuts a hole
     body: list[tuple[Points, bool]] = field(default_factory=list)
-    # polygons on the body, each with its tone from -1 (dark) to 1 (light)
+    # polygons on the body with their tones, from -1 (dark) to 1 (light)
     marks: list[tuple[Points, float]] = field(default_factory=list)
-    # (x,y) of the parts that tell this object from the others: where people look first
+    # (x,y) of the diagnostic parts, which distinguish this object from the others
     focus: list[tuple[float, float]] = field(default_factory=list)
 
 
 def fish(rng: np.random.Generator) -> Drawing:
-    """Draw a fish that looks to the left."""
+    """Draw a fish that faces left."""
     height = rng.uniform(0.42, 0.58)
     tail = rng.uniform(0.38, 0.55)
     body = ellipse(-0.2, 0, 0.72, height)
@@ -39,7 +39,7 @@ def fish(rng: np.random.Generator) -> Drawing:
 
 
 def leaf(rng: np.random.Generator) -> Drawing:
-    """Draw a leaf with its veins, the tip to the top."""
+    """Draw a leaf with veins and its tip at the top."""
     width = rng.uniform(0.42, 0.56)
     t = np.linspace(0, 1, 24)
     half = width * np.sin(np.pi * t**0.8) * (1 + 0.05 * np.sin(t * 2 * np.pi * 7))
@@ -53,7 +53,7 @@ def leaf(rng: np.random.Generator) -> Drawing:
 
 
 def star(rng: np.random.Generator) -> Drawing:
-    """Draw a star of five points."""
+    """Draw a five-pointed star."""
     inner = rng.uniform(0.4, 0.5)
     angle = np.arange(10) * np.pi / 5 - np.pi / 2
     radius = np.where(np.arange(10) % 2 == 0, 1.0, inner)
@@ -63,7 +63,7 @@ def star(rng: np.random.Generator) -> Drawing:
 
 
 def moon(rng: np.random.Generator) -> Drawing:
-    """Draw a crescent that opens to the right."""
+    """Draw a crescent open to the right."""
     cut = rng.uniform(0.36, 0.5)
     outer = arc(0, 0, 0.98, 0.98, 48, 312)
     x, y = outer[0]
@@ -100,7 +100,7 @@ def key(rng: np.random.Generator) -> Drawing:
 
 
 def mug(rng: np.random.Generator) -> Drawing:
-    """Draw a mug with its handle to the right."""
+    """Draw a mug with its handle on the right."""
     foot = rng.uniform(0.4, 0.54)
     cup = np.concatenate([arc(-0.2, 0.62, foot, 0.2, 0, 180), [(-0.8, -0.6)], arc(-0.2, -0.6, 0.6, 0.2, 180, 360)])
     handle = stroke(arc(0.36, -0.02, 0.42, 0.4, -100, 100), 0.18)
@@ -163,7 +163,7 @@ def ellipse(x: float, y: float, a: float, b: float) -> Points:
 
 
 def arc(x: float, y: float, a: float, b: float, start: float, stop: float) -> Points:
-    """Return an arc of that ellipse, in degrees clockwise from the right."""
+    """Return an arc of such an ellipse, in degrees clockwise from the right."""
     angle = np.radians(np.linspace(start, stop, 25))
     return np.stack([x + a * np.cos(angle), y + b * np.sin(angle)], 1)
 
@@ -186,7 +186,7 @@ def curve(corners: list[tuple[float, float]]) -> Points:
 
 
 def stroke(line: list[tuple[float, float]] | Points, width: float) -> Points:
-    """Return the outline of a line of that width."""
+    """Return the outline of a line with a width."""
     p = np.asarray(line, dtype=np.float64)
     along = np.gradient(p, axis=0)
     normal = np.stack([-along[:, 1], along[:, 0]], 1) / np.linalg.norm(along, axis=1, keepdims=True)

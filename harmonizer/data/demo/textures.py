@@ -1,4 +1,4 @@
-"""The demo data's backgrounds: one texture a class is its shortcut."""
+"""The backgrounds of the demo data: each class has one texture as its shortcut."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ Field = NDArray[np.floating[Any]]
 """(H,W) values."""
 
 Texture = Callable[[Field, Field, np.random.Generator], Field]
-"""From a pixel's coordinates along and across (pixels) to its share of the lighter tone, in [0,1]."""
+"""Function of the pixels' coordinates along and across, in pixels, to the share of the lighter tone, in [0,1]."""
 
 
 def stripes(u: Field, v: Field, rng: np.random.Generator) -> Field:
@@ -48,7 +48,7 @@ def zigzag(u: Field, v: Field, rng: np.random.Generator) -> Field:
 
 
 def bricks(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Draw a wall in running bond, each brick with its own tone."""
+    """Draw a brick wall in running bond, with a tone per brick."""
     height = rng.uniform(6, 9)
     length = height * 2.2
     row = np.floor(v / height)
@@ -74,7 +74,7 @@ def scales(u: Field, v: Field, rng: np.random.Generator) -> Field:
 
 
 def weave(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Draw strips that pass over and under each other."""
+    """Draw interwoven strips."""
     size = rng.uniform(6, 8.5)
     over = (np.floor(u / size) + np.floor(v / size)) % 2
     across, along = (
@@ -103,18 +103,18 @@ def clouds(u: Field, v: Field, rng: np.random.Generator) -> Field:
 
 
 def plain(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Draw one even tone: no texture, and no class's shortcut."""
+    """Draw one even tone, which is no class's shortcut."""
     return np.full_like(u, 0.5)
 
 
 TEXTURES: Mapping[str, Texture] = {
     texture.__name__: texture for texture in (bricks, scales, dots, stripes, wood, clouds, checks, weave, zigzag, waves)
 }
-"""Textures by name, in the order of the classes whose shortcut they are."""
+"""Textures by name, in the order of the classes with that shortcut."""
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> Field:
-    """Return smooth noise of about unit deviation with features of 1/cells of the image."""
+    """Return smooth noise of about unit deviation, with features the size of 1/cells of the image."""
     coarse = rng.standard_normal((cells + 3, cells + 3)).astype(np.float32)
     smooth = Image.fromarray(coarse).resize(
         (shape[1], shape[0]), Image.Resampling.BICUBIC, box=(1.5, 1.5, cells + 1.5, cells + 1.5)
@@ -134,6 +134,6 @@ def _cell(x: Field, period: float) -> Field:
 
 
 def _edge(inside: Field) -> Field:
-    """Turn a signed distance in pixels into coverage."""
+    """Convert a signed distance in pixels to coverage."""
     coverage: Field = np.clip(inside + 0.5, 0, 1)
     return coverage
