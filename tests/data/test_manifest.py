@@ -156,7 +156,7 @@ def test_damaged_foreign_shards_are_refused(foreign, tmp_path, encode):
             load_manifest(foreign, cache=tmp_path / "cache")
     with pytest.raises(ValueError, match="label 3, out of range of 3 classes"):
         load_manifest(foreign, cache=tmp_path / "cache", classes=["a", "b", "c"])
-    with pytest.raises(FileNotFoundError, match="neither a manifest"):
+    with pytest.raises(FileNotFoundError, match="holds no manifest"):
         load_manifest(tmp_path)
 
 
