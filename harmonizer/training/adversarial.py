@@ -1,9 +1,9 @@
-"""Adversarial training: images attacked within an L2 ball, with passes that the harmonizer's saliency shares.
+"""Adversarial training: images attacked within an L2 ball, with passes shared with the harmonizer's saliency.
 
-The attack ascends -log p / (1 - p), whose gradient is the cross-entropy's up to a factor per image, and does not vanish
-where the model is confident. It sees the function that is trained: the model is in training mode, and batch
-normalisation takes the statistics of the attacked batch. Running statistics are moved by the passes that the loss is
-made of, and not by those that only look for the adversarial images (:func:`running_statistics_kept`).
+The attack ascends -log p / (1 - p). Its gradient equals the cross-entropy's up to a factor per image, and does not
+vanish where the model is confident. The attack runs on the function that is trained: the model is in training mode, and
+batch normalisation takes the statistics of the attacked batch. Only the passes of the loss update the running
+statistics, not those of the attack (:func:`running_statistics_kept`).
 """
 
 from collections.abc import Callable, Iterator
@@ -24,20 +24,20 @@ from harmonizer.training.double_backward import batch_score, chosen, logits_and_
 from harmonizer.training.precision import promoted
 from harmonizer.training.settings import LossSettings
 
-TRADES_START = 0.1  # L2 length of its random start, in radii: the divergence has no gradient at the image itself
+TRADES_START = 0.1  # L2 length of its random start, in radii; at the image itself the divergence has no gradient
 
 Forward = Callable[[Tensor], Tensor]
 Objective = Callable[[Tensor], Tensor]
-"""Values (B,) to ascend, of logits (B,K)."""
+"""Maps logits (B,K) to the values (B,) to ascend."""
 
 
 class Passes(NamedTuple):
-    """What the loss of a batch is made of."""
+    """Results of the passes that the loss of a batch needs."""
 
-    logits: Tensor  # (B,K) of the cross-entropy: at the adversarial images, of TRADES at the clean ones
+    logits: Tensor  # (B,K) for the cross-entropy: at the adversarial images, with TRADES at the clean ones
     # (B,3,H,W) with a graph, at the clean or the adversarial images; None without the harmonizer loss
     gradient: Tensor | None = None
-    attacked: Tensor | None = None  # (B,K) logits at the adversarial images of TRADES; None otherwise
+    attacked: Tensor | None = None  # (B,K) logits at the adversarial images with TRADES, otherwise None
 
 
 def perturb(
@@ -56,12 +56,12 @@ def perturb(
     Args:
         forward: Maps images (B,3,H,W) in [0,1] to logits (B,K).
         images: (B,3,H,W).
-        objective: Maps logits (B,K) to what is ascended, (B,).
+        objective: Maps logits (B,K) to the values (B,) to ascend.
         eps: Radius of the ball, above 0.
         steps: Gradient steps.
         step_size: L2 length of a step, in units of ``eps``.
-        start: (B,3,H,W) offset at which to start; None starts at the images.
-        first: (B,3,H,W) gradient at the start, where it is known; saves a pass.
+        start: (B,3,H,W) offset to start from; None starts at the images.
+        first: (B,3,H,W) gradient at the start, if known, to save a pass.
 
     Returns:
         (B,3,H,W) adversarial images, without a graph.
@@ -78,14 +78,14 @@ def perturb(
 
 
 def ascent(forward: Forward, images: Tensor, objective: Objective) -> Tensor:
-    """Return the gradient (B,3,H,W) of the objective with respect to the images; no parameter's is touched."""
+    """Return the gradient (B,3,H,W) of the objective with respect to the images, and compute no parameter's."""
     leaf = images.detach().requires_grad_()
     return input_gradient(objective(promoted(forward(leaf))), leaf)
 
 
 @contextmanager
 def running_statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Let batch normalisation take a batch's statistics in training mode without recording them.
+    """Keep batch normalisation from updating its running statistics in training mode.
 
     >>> layer = nn.BatchNorm2d(3)
     >>> with running_statistics_kept(layer):
@@ -110,19 +110,19 @@ def running_statistics_kept(model: nn.Module) -> Iterator[None]:
 def training_passes(
     model: PixelModel, batch: Batch, settings: LossSettings, *, eps: float, saliency: bool, joint: bool, noise: Noise
 ) -> Passes:
-    """Run the model on what the loss of a batch needs, the attack on the batch included.
+    """Attack a batch, and run the model for its loss.
 
-    With the saliency at the clean image, PGD, which starts there, takes its first direction from the same forward pass:
-    with ``saliency_of="log_odds"`` it is the saliency's own gradient.
+    With the saliency at the clean image, PGD takes its first direction from the same forward pass; with
+    ``saliency_of="log_odds"`` the direction is the saliency's own gradient.
 
     Args:
-        model: In training mode.
+        model: Model in training mode.
         batch: B samples.
-        settings: Which attack, its steps, and where the saliency is taken.
+        settings: Kind of attack, its steps, and where the saliency is taken.
         eps: Radius of the ball at this step; 0 trains on the clean images.
         saliency: Return a gradient.
         joint: See :func:`harmonizer.training.double_backward.logits_and_gradient`.
-        noise: Random numbers of this step, of one generator per image.
+        noise: Random numbers of this step, from one generator per image.
 
     Reference:
         Madry et al. 2018 (arXiv 1706.06083); Zhang et al. 2019 (TRADES, arXiv 1901.08573); Wong et al. 2020 (fast,
@@ -168,7 +168,7 @@ def _saliency_and_direction(model: PixelModel, batch: Batch, score: Score, *, jo
     logits, gradient = logits_and_gradient(model, part, joint=True, score=score)
     if score == "log_odds":
         first = -gradient.detach()
-    else:  # create_graph: layers of the second-order mode then compute no parameter's gradient
+    else:  # with create_graph, layers of the second-order mode compute no parameter's gradient
         first = input_gradient(_misclassification(logits, part), part.images, create_graph=True).detach()
     if joint:
         return gradient, first

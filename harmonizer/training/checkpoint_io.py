@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, read without unpickling objects, and the newest valid one found."""
+"""Checkpoint files: atomic writing, reading without unpickling objects, and the search for the newest valid one."""
 
 import os
 import pickle
@@ -20,18 +20,18 @@ ADVICE = "it is not loaded, take an earlier checkpoint"
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path, *, previous: Path | None = None) -> None:
-    """Write a checkpoint, so that at every instant a whole one lies on the disk.
+    """Write a checkpoint such that a complete one is on the disk at any time.
 
-    It is written beside its place, on the same file system, forced to the disk and renamed: neither a kill nor a power
-    failure leaves half a file under its name.
+    The file is written under a temporary name next to ``path``, forced to the disk and renamed, so that neither a kill
+    nor a power failure leaves a partial file under its name.
 
     Args:
         content: Tensors and plain values.
-        path: Replaced when it exists.
-        previous: Where to keep the file that is replaced; None keeps none.
+        path: File to write; replaced when it exists.
+        previous: Where to keep the replaced file; None deletes it.
 
     Raises:
-        OSError: It cannot be written, for example because the disk is full. The files that were there still are.
+        OSError: The file cannot be written, for example because the disk is full. Existing files are kept.
     """
     try:
         with replacing(path) as temporary:
@@ -42,19 +42,19 @@ def write_checkpoint(content: Mapping[str, Any], path: Path, *, previous: Path |
             if previous is not None and path.exists():
                 path.replace(previous)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError for what the file refused
-        kept = "the checkpoint before it is intact" if path.exists() else "there was none before"
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError when a write fails
+        kept = "the previous checkpoint is intact" if path.exists() else "there is no previous checkpoint"
         raise OSError(f"cannot write the checkpoint {path}: {_reason(error)}; {kept}") from error
 
 
 def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """Read a checkpoint to the CPU after checking its sums; nothing in it is unpickled or run.
+    """Read a checkpoint to the CPU after verifying its checksums, without unpickling or running anything.
 
     ``mmap`` leaves the tensors on the disk until they are used.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or holds anything but tensors and plain values.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is damaged, or holds anything but tensors and plain values.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; train.py writes best.ckpt and last.ckpt into the run folder")
@@ -62,24 +62,24 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         raise ValueError(_no_checkpoint(path))
     try:
         check_zip(path)
-        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the sums
+        with zipfile.ZipFile(path) as archive:  # torch.load does not verify the checksums
             broken = archive.testzip()
         content = None if broken else torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError:
         raise ValueError(f"{path} holds more than tensors and plain values; it is not loaded") from None
     except MemoryError:
         raise
-    except Exception as error:  # a damaged byte surfaces anywhere in the two readers, as any kind of error
+    except Exception as error:  # a damaged byte can raise any kind of error in the two readers
         raise ValueError(f"{path} is truncated or damaged ({_reason(error)}); {ADVICE}") from None
     if broken is not None:
-        raise ValueError(f"{path} is truncated or damaged (the sum of {broken} is wrong); {ADVICE}")
+        raise ValueError(f"{path} is truncated or damaged (the checksum of {broken} is wrong); {ADVICE}")
     if not isinstance(content, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
         raise ValueError(f"{path} is not a checkpoint of train.py; expected its weights and hyper-parameters")
     return content
 
 
 def _no_checkpoint(path: Path) -> str:
-    """Return what a ``.safetensors`` file is, which holds no model's name and no classes, and what to type."""
+    """Return the error message for a ``.safetensors`` file, which holds neither a model's name nor classes."""
     try:
         with safe_open(path, framework="pt") as file:
             count = len(file.keys())
@@ -92,15 +92,15 @@ def _no_checkpoint(path: Path) -> str:
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
-    """Return the checkpoint that a run goes on from: the newest valid one.
+    """Return the checkpoint to resume a run from: the newest valid one.
 
-    A damaged one is named on standard error and put aside, so that no later save takes it for the one before.
+    A damaged one is reported on standard error and renamed, so that no later save keeps it as the previous one.
 
     Returns:
-        None where there is no checkpoint.
+        The path, or None without a checkpoint.
 
     Raises:
-        ValueError: There are checkpoints and none is usable: to start again unasked would lose them.
+        ValueError: There are checkpoints, but none is usable; starting again without being asked would lose them.
     """
     folder, skipped = Path(folder), dict[Path, str]()
     for path in (folder / LAST, folder / PREVIOUS):
@@ -112,8 +112,8 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
             skipped[path] = str(error)
             continue
         for damaged, message in skipped.items():
-            sys.stderr.write(f"warning: {message}: going on from {path}, step {step}\n")
-            with suppress(FileNotFoundError):  # another process has done it
+            sys.stderr.write(f"warning: {message}: resuming from {path}, step {step}\n")
+            with suppress(FileNotFoundError):  # another process has renamed it
                 damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
         return path
     if skipped:
@@ -131,7 +131,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return an error's first line, or that of the system's error behind it."""
+    """Return the first line of an error, or of the OSError that caused it."""
     while not isinstance(error, OSError) and isinstance(error.__context__, OSError):
         error = error.__context__
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""What cannot train a harmonized model rightly, refused with the reason. Each limit was tried; a test holds each."""
+"""Checks for trainer settings that cannot train a harmonized model correctly; each was tried, and has a test."""
 
 import lightning as L
 import torch
@@ -11,10 +11,10 @@ PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 def check_compatible(
     trainer: L.Trainer, module: L.LightningModule, *, harmonize: bool, adversarial: bool = False
 ) -> None:
-    """Raise where a training would fail later, or go on and be wrong.
+    """Check that a training will neither fail later nor give wrong results silently.
 
     Raises:
-        ValueError: The combination is not supported; the message says why and what to do.
+        ValueError: The combination is not supported; the message gives the reason and a remedy.
     """
     strategy = trainer.strategy
     if trainer.precision not in PRECISIONS:
@@ -25,38 +25,38 @@ def check_compatible(
     if isinstance(strategy, DDPStrategy) and strategy._ddp_kwargs.get("static_graph"):
         if trainer.accumulate_grad_batches > 1:
             raise ValueError(
-                "static_graph does not go with accumulate_grad_batches > 1: torch's gradient reducer fails inside; "
-                "leave static_graph out"
+                "static_graph does not work with accumulate_grad_batches > 1: torch's gradient reducer fails; "
+                "remove static_graph"
             )
         if harmonize or adversarial:
             cause = "harmonize" if harmonize else "adversarial"
             raise ValueError(
-                f"static_graph does not go with {cause}: with two backward passes it leaves the processes' gradients "
-                "wrong, without a word; leave static_graph out"
+                f"static_graph does not work with {cause}: with two backward passes the gradients between processes "
+                "are silently wrong; remove static_graph"
             )
     if adversarial and not harmonize and isinstance(strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
         raise ValueError(
-            f"{type(strategy).__name__} does not go with adversarial: the attack differentiates before the loss's own "
-            "backward pass, with weights that sharding frees after each; use trainer=ddp"
+            f"{type(strategy).__name__} does not work with adversarial: the attack's backward passes come before the "
+            "loss's, and sharding frees the weights after each; use trainer=ddp"
         )
     if not harmonize:
         return
     if isinstance(strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
         raise ValueError(
-            f"{type(strategy).__name__} does not go with harmonize: the second derivatives need weights that sharding "
-            "has freed after the first backward pass; use trainer=ddp, and for memory checkpoint_gradients=true, "
+            f"{type(strategy).__name__} does not work with harmonize: the second derivatives need weights that "
+            "sharding frees after the first backward pass; use trainer=ddp, and to save memory checkpoint_gradients=true, "
             "trainer.precision=bf16-mixed or smaller batches with trainer.accumulate_grad_batches"
         )
     if any(isinstance(part, nn.SyncBatchNorm) for part in module.modules()):
         raise ValueError(
-            "sync_batchnorm does not go with harmonize: SyncBatchNorm has no second derivative; leave "
-            "trainer.sync_batchnorm out (statistics are then each process's own), or choose a model without BatchNorm"
+            "sync_batchnorm does not work with harmonize: SyncBatchNorm has no second derivative; remove "
+            "trainer.sync_batchnorm (each process then has its own statistics), or choose a model without BatchNorm"
         )
     parts = list(module.modules())
     compiled = any(isinstance(part, torch._dynamo.eval_frame.OptimizedModule) for part in parts)
     compiled = compiled or any(getattr(part, "_compiled_call_impl", None) is not None for part in parts)
     if compiled or module._compiler_ctx is not None:
         raise ValueError(
-            "torch.compile does not go with harmonize: compiled code has no second derivative; train without it "
+            "torch.compile does not work with harmonize: compiled code has no second derivative; train without it "
             "(evaluation may compile)"
         )

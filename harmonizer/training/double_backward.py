@@ -1,4 +1,4 @@
-"""One training forward: logits of all samples, and a graph of the input gradient where there are human maps."""
+"""The forward pass of training: logits of all samples, and the input gradient, with a graph, of those with a map."""
 
 import torch
 from torch import Tensor, nn
@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from harmonizer.data.batch import Batch
 from harmonizer.functional.saliency import Score, class_score, input_gradient
 
-RELATIVES = ("EvoNorm2dB", "InplaceAbn")  # timm's layers that take statistics over the batch, beside BatchNorm
+RELATIVES = ("EvoNorm2dB", "InplaceAbn")  # timm's other layers with batch statistics, besides BatchNorm
 
 
 def has_batch_statistics(model: nn.Module) -> bool:
-    """Tell whether a sample's logits depend on the others of its batch, in training mode.
+    """Return whether a sample's logits depend on the other samples of its batch in training mode.
 
-    Batch normalisation does that, and its relatives that take statistics over the batch.
+    They do with batch normalisation and related layers.
 
     >>> has_batch_statistics(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
     True
@@ -23,7 +23,7 @@ def has_batch_statistics(model: nn.Module) -> bool:
 
 
 def takes_batch_statistics(layer: nn.Module) -> bool:
-    """Return whether a layer itself normalises by statistics over the batch."""
+    """Return whether a layer normalises by statistics over the batch."""
     return isinstance(layer, nn.modules.batchnorm._BatchNorm) or type(layer).__name__.startswith(RELATIVES)
 
 
@@ -35,15 +35,16 @@ def logits_and_gradient(
     Args:
         model: Maps images (B,3,H,W) to logits (B,K).
         batch: B samples.
-        joint: Run all samples together, as published. Otherwise only those with a map pay for the gradient. They run
-            apart, which is exact where samples do not depend on each other (:func:`has_batch_statistics`; dropout draws
-            other random numbers); with batch normalisation each part has statistics of its own, and a part of one
-            sample, which has none, runs with the others. Vision transformers
-            run them before the others in one forward, to the same result (:class:`harmonizer.fast.FastPath`).
-        score: What is differentiated; see :func:`harmonizer.functional.saliency.class_score`.
+        joint: Run all samples together, as published. Otherwise the gradient is computed only for samples with a map,
+            which run in a separate pass. This is exact where samples do not depend on each other
+            (:func:`has_batch_statistics`), except that dropout draws other random numbers. With batch normalisation
+            each part has its own statistics, and a part of a single sample, which has none, runs with the others. In
+            vision transformers both parts run in one forward pass, with the same result
+            (:class:`harmonizer.fast.FastPath`).
+        score: Score to differentiate; see :func:`harmonizer.functional.saliency.class_score`.
 
     Returns:
-        Logits (B,K), and the gradient (B,3,H,W) of the true class's score, zero where a split batch has no map.
+        Logits (B,K), and the gradient (B,3,H,W) of the true class's score; in a split batch zero without a map.
     """
     mapped = batch.has_map
     if joint or not splits(model, mapped):
@@ -66,16 +67,16 @@ def logits_and_gradient(
 
 
 def splits(model: nn.Module, mapped: Tensor) -> bool:
-    """Return whether samples with a map (B,) can run apart from the others: neither part is empty or a lone sample.
+    """Return whether the samples with a map, of ``mapped`` (B,), can run separately from the others.
 
-    A lone sample has no batch statistics; where the model takes none, it runs apart.
+    Neither part may be empty or, in a model with batch statistics, a single sample.
     """
     parts = int(mapped.sum()), int((~mapped).sum())
     return 0 not in parts and not (1 in parts and has_batch_statistics(model))
 
 
 def batch_score(logits: Tensor, batch: Batch, score: Score) -> Tensor:
-    """Return the true class's score (B,), or the mixture of both where two samples were mixed."""
+    """Return the true class's score (B,); for mixed samples, the mixture of both scores."""
     scores = class_score(logits, batch.labels, score)
     if batch.mixup_labels is not None and batch.mixup_lam is not None:
         scores = batch.mixup_lam * scores + (1 - batch.mixup_lam) * class_score(logits, batch.mixup_labels, score)
@@ -87,6 +88,6 @@ def _gradient(logits: Tensor, images: Tensor, batch: Batch, score: Score) -> Ten
 
 
 def chosen(batch: Batch, which: Tensor) -> Batch:
-    """Return the samples (M,) of a batch that a mask (B,) chooses."""
+    """Return the M samples of a batch where a mask (B,) is True."""
     tensors = {name: value[which] for name, value in batch._asdict().items() if isinstance(value, Tensor)}
     return batch._replace(**tensors, keys=[batch.keys[i] for i in which.nonzero()[:, 0].tolist()])

@@ -1,4 +1,4 @@
-"""The terms of the training loss, of one batch."""
+"""The terms of the training loss of a batch."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from harmonizer.training.supervision import supervised_pass
 
 
 def classification_loss(logits: Tensor, batch: Batch, *, label_smoothing: float) -> Tensor:
-    """Return the cross-entropy () of logits (B,K), with both labels where samples were mixed."""
+    """Return the cross-entropy () of logits (B,K), with both labels for mixed samples."""
     if batch.mixup_labels is None or batch.mixup_lam is None:
         return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
     own, other = (
@@ -34,7 +34,7 @@ def agreement_loss(gradient: Tensor, batch: Batch, settings: LossSettings) -> Te
     chosen = {name: getattr(settings, name) for name in ("levels", "scale_match", "std", "top_k")}
     metric = settings.level_metric
     saliencies = [reduce_channels(gradient, reduction) for reduction in reductions(settings.saliency_reduction)]
-    if metric != "contrastive":  # which compares the samples of a batch; for the others one longer batch is faster
+    if metric != "contrastive":  # it compares the samples of a batch; for the others one longer batch is faster
         saliencies = [torch.cat(saliencies)]
     times = len(saliencies[0]) // len(gradient)
     human, has_map = batch.human_map.repeat(times, 1, 1), batch.has_map.repeat(times)
@@ -47,7 +47,7 @@ def agreement_loss(gradient: Tensor, batch: Batch, settings: LossSettings) -> Te
 
 
 def trades_loss(logits: Tensor, attacked: Tensor) -> Tensor:
-    """Return the divergence () of the classes' probabilities at the adversarial images from those at the clean ones.
+    """Return the divergence () of the class probabilities at the adversarial images from those at the clean images.
 
     Args:
         logits: (B,K) at the clean images.
@@ -76,17 +76,17 @@ def batch_losses(
     """Run the model on a batch; return the loss () under ``"loss"``, and its terms before their factors.
 
     Args:
-        model: In training mode.
+        model: Model in training mode.
         batch: B samples.
         settings: Settings of the loss.
-        factor: Lambda at this step; 0 leaves the harmonizer loss out.
+        factor: Lambda at this step; 0 omits the harmonizer loss.
         eps: Radius of the attack at this step; 0 trains on the clean images.
         joint: See :func:`harmonizer.training.double_backward.logits_and_gradient`.
-        noise: Random numbers of this step; None draws those of seed 0.
+        noise: Random numbers of this step; None takes seed 0.
         class_means: (K,3,H,W) mean training image of each class, for ``supervision="pag"``.
     """
-    # Without any map the harmonizer loss and its gradient are exactly zero. The contrastive loss compares the
-    # batches of all processes, and all must take part.
+    # Without any map the harmonizer loss and its gradient are exactly zero. The contrastive loss compares the batches
+    # of all processes, so that all must take part.
     saliency = bool(factor) and (settings.level_metric == "contrastive" or bool(batch.has_map.any()))
     noise, agreement = noise or Noise(batch.images, batch.keys, 0), None
     if factor and settings.supervision in OWN_PASSES:

@@ -42,33 +42,33 @@ from harmonizer.training.supervision import mean_images
 class HarmonizerModule(L.LightningModule):
     """Train and validate one timm model.
 
-    The control (``harmonize=False``) is a plain training: no saliency is computed. All arguments are scalars, strings
-    or lists of them: they are the checkpoint's hyper-parameters, and with its weights all that it takes to rebuild
-    the model.
+    The control (``harmonize=False``) is a plain training without saliency. All arguments are scalars, strings or lists
+    of them: they are the checkpoint's hyper-parameters, which together with its weights suffice to rebuild the model.
 
     Args:
-        model: Name; see :mod:`harmonizer.models.sources`.
+        model: Model name; see :mod:`harmonizer.models.sources`.
         classes: Class names; their number is the size of the head.
         image_size: Input height and width in pixels.
         harmonize: Add the harmonizer loss.
-        checkpoint_gradients: Save memory: compute activations again in the backward pass.
-        pretrained: Start from timm's weights, its head too where it has as many classes; ImageNet's are in its order.
-        weights: Start from the weights in this file, see :func:`harmonizer.models.weights.read_weights`.
+        checkpoint_gradients: Recompute activations in the backward pass to save memory.
+        pretrained: Start from timm's weights, including the head where the number of classes is the same; ImageNet's
+            classes must then be in timm's order.
+        weights: Start from the weights in this file; see :func:`harmonizer.models.weights.read_weights`.
         model_args: Arguments of the architecture, such as ``drop_path_rate``; see :mod:`harmonizer.models.model_args`.
-        input_mean: Per channel, of the normalisation; None takes the model's own, as for ``input_std``.
-        input_std: Per channel.
-        architecture: What ``model`` stands for, or stood for when it was trained, where the name alone does not say.
+        input_mean: Mean of the normalisation, per channel; None takes the model's own, as for ``input_std``.
+        input_std: Standard deviation of the normalisation, per channel.
+        architecture: Architecture that ``model`` names, or named when it was trained; None looks the name up.
         seed: Seed of dropout and the like; each batch has its own, so that a resumed run draws the same numbers.
         **settings: Fields of :class:`LossSettings` and :class:`OptimSettings`, side by side as in a recipe.
 
     Attributes:
         loss_settings: Settings of the loss.
         optim_settings: Settings of optimiser and schedule.
-        class_means: (K,3,H,W) mean training image of each class while ``supervision="pag"`` is trained.
+        class_means: (K,3,H,W) mean training image of each class, with ``supervision="pag"`` during training.
         measured: Values () of the last training batch, for the log.
 
     Raises:
-        ValueError: An argument is out of range or unknown to timm, or timm's head is kept for classes in another order.
+        ValueError: An argument is out of range or unknown to timm, or timm's head would get classes in another order.
 
     Reference:
         Fel et al. 2022 (arXiv 2211.04533), equation 2.
@@ -128,7 +128,7 @@ class HarmonizerModule(L.LightningModule):
         )
         built = self.model.architecture
         assert built is not None
-        # Of a folder or a hub's model, which need not be there later.
+        # Recorded for a model from a folder or a hub, which may not be available later.
         self.hparams.update(architecture=built.plain() if shown(built) != model else None)
         joined = self.loss_settings.saliency_batch
         self.joint = joined == "joint" or (joined == "auto" and has_batch_statistics(self.model))
@@ -144,10 +144,11 @@ class HarmonizerModule(L.LightningModule):
         return logits
 
     def check_trainer(self, trainer: L.Trainer) -> None:
-        """Raise before a fit where this trainer would train nothing, or something else than it says.
+        """Check before a fit that this trainer can train with these settings.
 
         Raises:
-            ValueError: Gradients would be clipped at 0 or below; see also
+            ValueError: A warm-up or a start does not fit the number of epochs, the pyramid has too many levels, or
+                gradients would be clipped at 0 or below; see also
                 :func:`harmonizer.training.compatibility.check_compatible` and
                 :func:`harmonizer.training.optim.check_epochs`.
         """
@@ -163,12 +164,12 @@ class HarmonizerModule(L.LightningModule):
         if self.hparams["harmonize"] and loss.supervision == "harmonizer":
             check_levels(loss.levels, self.hparams["image_size"])
         clip = trainer.gradient_clip_val
-        if clip is not None and not clip > 0:  # Lightning would not clip, without a word
+        if clip is not None and not clip > 0:  # Lightning would silently not clip
             raise ValueError(f"expected gradient_clip above 0, or null for none, got {clip}")
         self._check_compatible(trainer)
 
     def on_fit_start(self) -> None:
-        """Refuse what would train something else than it says; state batch and rate where several numbers make them."""
+        """Check the trainer; print batch and learning rate where they are products of several numbers."""
         self._check_compatible(self.trainer)
         if self.hparams["harmonize"] and self.loss_settings.supervision == "pag":
             print_rank_zero("supervision=pag: computing the mean training image of each class")
@@ -185,14 +186,14 @@ class HarmonizerModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like by (seed, batch, rank)."""
-        number = self.trainer.fit_loop.epoch_loop.total_batch_idx  # from the first epoch on; a checkpoint keeps it
+        number = self.trainer.fit_loop.epoch_loop.total_batch_idx  # over all epochs; restored from a checkpoint
         torch.manual_seed(sample_seed(self.hparams["seed"], number, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch.
 
         Raises:
-            ValueError: The batch is a single image, of which batch normalisation has no statistics.
+            ValueError: The batch is a single image, for which batch normalisation has no statistics.
         """
         try:
             return self._loss(batch)
@@ -207,7 +208,7 @@ class HarmonizerModule(L.LightningModule):
     def _loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
         settings = self.loss_settings
-        # A start belongs to step and sample: the same on any number of processes, and when a run resumes.
+        # Seeded by step and sample: the same on any number of processes, and when a run resumes.
         noise = Noise(batch.images, batch.keys, sample_seed(self.hparams["seed"], self.global_step, 0))
         losses = batch_losses(
             self.model,
@@ -237,15 +238,15 @@ class HarmonizerModule(L.LightningModule):
         return self._risen(settings.adversarial_eps, settings.adversarial_start, settings.adversarial_warmup_epochs)
 
     def _risen(self, value: float, start: float, warmup_epochs: float) -> float:
-        """Return a value that is 0 in the first share ``start`` of the training, and then rises, at this step."""
+        """Return a value at this step: 0 in the first share ``start`` of the training, then rising."""
         updates = updates_per_epoch(self.trainer) if start or warmup_epochs else 1
         first = round(start * updates * (self.trainer.max_epochs or 0)) if start else 0
         return warmed_up(self.global_step - first, value=value, warmup_epochs=warmup_epochs, updates_per_epoch=updates)
 
     def on_validation_start(self) -> None:
-        """Give all processes the running statistics of the first one.
+        """Broadcast the running statistics of the first process.
 
-        DDP does so in a validation's first forward, for which the others would wait forever where one has no sample.
+        DDP does so in the first forward pass of a validation, and would wait forever for a process without samples.
         """
         model = self.trainer.model
         if isinstance(model, DistributedDataParallel) and model.will_sync_module_buffers():  # type: ignore[no-untyped-call]

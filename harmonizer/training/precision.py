@@ -1,4 +1,4 @@
-"""Number formats, where full precision is needed, and the seeds of random numbers."""
+"""Numerical precision, and the seeds of random numbers."""
 
 from contextlib import AbstractContextManager
 
@@ -10,7 +10,7 @@ from harmonizer.fast import set_fast
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Switch autocast off, for arithmetic that must be done in float32 at least."""
+    """Switch autocast off, for arithmetic that needs at least float32."""
     context: AbstractContextManager[None] = torch.autocast(device.type, enabled=False)
     return context
 
@@ -28,8 +28,8 @@ def set_numerics(*, tf32: bool = False, fast: str = "auto") -> None:
     """Choose the arithmetic of this process.
 
     Args:
-        tf32: Let matrix products and convolutions of float32 on NVIDIA GPUs round their factors to TF32: faster, with
-            10 bits of mantissa instead of 23.
+        tf32: Let float32 matrix products and convolutions on NVIDIA GPUs round their factors to TF32: faster, with a
+            mantissa of 10 bits instead of 23.
         fast: ``auto``, ``core`` or ``off``; see :mod:`harmonizer.fast`.
 
     Raises:

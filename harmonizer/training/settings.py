@@ -1,4 +1,4 @@
-"""Settings of a training's loss and of its optimiser, which check themselves."""
+"""Settings of the loss and of the optimiser, checked when they are made."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,13 +12,13 @@ from harmonizer.functional.loss import ScaleMatch
 from harmonizer.functional.saliency import Deviation, Reduction, Score, reductions
 from harmonizer.results.families import SUPERVISIONS
 
-# A value's kind, the range it must be in, in words, and the test of it.
+# The type of a value, its range in words, and the check of the range.
 NotNegative = Annotated[float, ">= 0", lambda value: value >= 0]
 Positive = Annotated[float, "> 0", lambda value: value > 0]
 UpToOne = Annotated[float, "in (0,1]", lambda value: 0 < value <= 1]
 BelowOne = Annotated[float, "in [0,1)", lambda value: 0 <= value < 1]
 Count = Annotated[int, ">= 1", lambda value: value >= 1]
-OWN_PASSES = ("sgt", "pag", "cyborg")  # supervisions that need other passes than the harmonizer
+OWN_PASSES = ("sgt", "pag", "cyborg")  # supervisions with other passes than the harmonizer
 SupervisionName = Annotated[str, f"to be one of {', '.join(SUPERVISIONS)}", tuple(SUPERVISIONS).__contains__]
 LevelName = Annotated[str, f"to be one of {', '.join(LEVEL_METRICS)}", tuple(LEVEL_METRICS).__contains__]
 
@@ -28,46 +28,46 @@ class LossSettings:
     """Cross-entropy, adversarial images and harmonizer loss, or another supervision of explanations.
 
     Attributes:
-        supervision: What ``harmonize`` adds to the cross-entropy: the ``"harmonizer"`` loss, or a baseline: ``"rrr"``,
-            right for the right reasons (Ross et al. 2017), ``"sgt"``, saliency-guided training (Ismail et al. 2021),
-            ``"pag"``, perceptually aligned gradients (Ganz et al. 2023), or ``"cyborg"``, a loss on class activation
-            maps (Boyd et al. 2023); see :mod:`harmonizer.functional.supervision`.
+        supervision: Loss that ``harmonize`` adds to the cross-entropy: the ``"harmonizer"`` loss, or a baseline:
+            ``"rrr"``, right for the right reasons (Ross et al. 2017), ``"sgt"``, saliency-guided training (Ismail et
+            al. 2021), ``"pag"``, perceptually aligned gradients (Ganz et al. 2023), or ``"cyborg"``, a loss on class
+            activation maps (Boyd et al. 2023); see :mod:`harmonizer.functional.supervision`.
         masked_share: Share of the pixels that ``"sgt"`` masks.
         harmonizer_weight: Factor lambda of that loss.
-        harmonizer_start: Share of the training that comes before that loss, with lambda 0, which costs less.
-        harmonizer_warmup_epochs: Lambda rises from 0 during these epochs, from then on; may be a fraction.
+        harmonizer_start: Share of the training before that loss begins, with lambda 0, which costs less.
+        harmonizer_warmup_epochs: Epochs during which lambda then rises from 0; may be a fraction.
         harmonize_every: Add the loss at every n-th optimiser step only.
-        saliency_batch: ``"joint"`` runs all samples of a batch together, as published; ``"split"`` lets only those
-            with a map pay for the saliency; ``"auto"`` splits where that changes nothing, that is where samples do
-            not depend on each other. See :mod:`harmonizer.training.double_backward`.
+        saliency_batch: ``"joint"`` runs all samples of a batch together, as published; ``"split"`` computes the
+            saliency only for samples with a map; ``"auto"`` splits where the result is the same, which is where
+            samples do not depend on each other. See :mod:`harmonizer.training.double_backward`.
         levels: Pyramid levels.
         level_metric: Error of a level; see :func:`harmonizer.functional.harmonizer_loss`, as for the next three.
-        scale_match: How the human map gets the saliency's scale.
+        scale_match: How the human map is scaled to the saliency.
         std: Standard deviation in the standardisation of both maps.
-        top_k: Share of the saliency's pixels that are compared, the largest ones.
+        top_k: Share of the saliency's pixels to compare, the largest ones.
         saliency_reduction: Reduction over the channels, or several, whose losses are averaged; see
             :func:`harmonizer.functional.input_saliency`, as for the next.
-        saliency_of: What is differentiated.
-        gradient_penalty: Share in the harmonizer loss of the mean squared norm of that gradient, whose size the
-            comparison of maps does not see.
+        saliency_of: Score to differentiate.
+        gradient_penalty: Weight in the harmonizer loss of the mean squared norm of that gradient, to which the
+            comparison of maps is invariant.
         label_smoothing: Label smoothing of the cross-entropy.
-        adversarial: ``"pgd"`` trains on images attacked from the image itself (Madry et al. 2018), ``"fast"`` with one
-            step from a random start (Wong et al. 2020), ``"trades"`` on clean images and the divergence of the attacked
-            ones (Zhang et al. 2019); ``"none"`` on clean images. See :mod:`harmonizer.training.adversarial`.
+        adversarial: Attack on the training images: ``"pgd"`` starts at the image (Madry et al. 2018), ``"fast"`` takes
+            one step from a random start (Wong et al. 2020), ``"trades"`` trains on clean images and the divergence at
+            the attacked ones (Zhang et al. 2019); ``"none"`` trains on clean images. See
+            :mod:`harmonizer.training.adversarial`.
         adversarial_eps: Radius of its L2 ball, in [0,1] pixel units.
         adversarial_steps: Gradient steps; None takes 3, and 1 for ``"fast"``.
         adversarial_step_size: L2 length of a step in units of ``adversarial_eps``; None takes 2 / steps (Salman et al.
             2020), and 1.25 for ``"fast"`` (Wong et al. 2020).
-        adversarial_start: Share of the training that comes before the attack, on clean images, which costs less.
-        adversarial_warmup_epochs: The radius rises from 0 during these epochs, from then on; may be a fraction.
-        adversarial_saliency: Where the harmonizer's saliency is taken, at the ``"clean"`` or at the ``"adversarial"``
-            image; None takes the adversarial one, which costs less, and the clean one with ``"trades"``, where both
-            cost the same.
+        adversarial_start: Share of the training before the attack begins, on clean images, which costs less.
+        adversarial_warmup_epochs: Epochs during which the radius then rises from 0; may be a fraction.
+        adversarial_saliency: Image at which the harmonizer's saliency is taken, ``"clean"`` or ``"adversarial"``; None
+            takes the adversarial one, which costs less, and the clean one with ``"trades"``, where both cost the same.
         trades_beta: Factor of the divergence of ``"trades"``.
 
     Raises:
-        TypeError: A value is of the wrong kind; the message names it, as for the next.
-        ValueError: A value is out of range or unknown.
+        TypeError: A value is of the wrong type; the message names it.
+        ValueError: A value is out of range or unknown; the message names it.
     """
 
     supervision: SupervisionName = "harmonizer"
@@ -101,7 +101,7 @@ class LossSettings:
         _check(self)
         if self.adversarial != "none" and self.supervision in OWN_PASSES:
             raise ValueError(
-                f"expected adversarial none with supervision={self.supervision}, whose passes are its own, "
+                f"expected adversarial none with supervision={self.supervision}, which has passes of its own, "
                 f"got {self.adversarial}; try supervision=harmonizer or rrr"
             )
         if self.adversarial == "fast" and self.attack_steps != 1:
@@ -133,22 +133,22 @@ class OptimSettings:
     Attributes:
         optimizer: timm optimiser name, for example ``adamw`` or ``sgd`` (with Nesterov momentum).
         lr: Learning rate after warm-up.
-        lr_batch: Samples of one step, over all processes, that ``lr`` is meant for: the rate grows with the run's own
-            number in proportion; None leaves it as it is. See :func:`harmonizer.training.optim.scaled_lr`.
-        layer_decay: Factor by which the learning rate falls from each layer to the one below it; None for none.
-        weight_decay: Weight decay of weights and biases, not of normalisation layers, embeddings and tokens.
+        lr_batch: Samples per step, over all processes, that ``lr`` is meant for: the rate is scaled in proportion to the
+            run's own number. None does not scale it. See :func:`harmonizer.training.optim.scaled_lr`.
+        layer_decay: Factor of the learning rate from each layer to the one below it; None has one rate for all.
+        weight_decay: Weight decay of weights and biases, except for normalisation layers, embeddings and tokens.
         momentum: Momentum of SGD.
         schedule: timm schedule name.
         warmup_epochs: Linear warm-up from 0; may be a fraction.
-        decay_epochs: Epochs after which a ``step`` schedule decays, again and again.
+        decay_epochs: Period, in epochs, of the decay of a ``step`` schedule.
         milestones: Epochs at which a ``multistep`` schedule decays.
         decay_rate: Factor of a ``step`` or ``multistep`` schedule.
-        restart: Share of the training after which a ``cosine`` schedule starts anew, without a warm-up; 1 for never.
-        restart_rate: Share of ``lr`` at which it starts anew.
+        restart: Share of the training after which a ``cosine`` schedule restarts, without a warm-up; 1 for never.
+        restart_rate: Learning rate at the restart, as a share of ``lr``.
 
     Raises:
-        TypeError: A value is of the wrong kind; the message names it, as for the next.
-        ValueError: A value is out of range or unknown to timm.
+        TypeError: A value is of the wrong type; the message names it.
+        ValueError: A value is out of range or unknown to timm; the message names it.
     """
 
     optimizer: str = "adamw"
@@ -178,11 +178,11 @@ class OptimSettings:
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[LossSettings, OptimSettings]:
-    """Return the settings that a recipe or a checkpoint holds side by side.
+    """Split the settings of a recipe or a checkpoint into those of the loss and of the optimiser.
 
     Raises:
-        TypeError: There is no such setting, or a value is of the wrong kind; the message names it.
-        ValueError: A value is out of range or unknown.
+        TypeError: A setting is unknown, or a value is of the wrong type; the message names it.
+        ValueError: A value is out of range or unknown; the message names it.
 
     >>> loss, optim = split_settings({"levels": 3, "lr": 0.1})
     >>> loss.levels, optim.lr

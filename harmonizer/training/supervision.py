@@ -1,4 +1,4 @@
-"""Baselines of explanation supervision whose passes are not the harmonizer's."""
+"""Baselines of explanation supervision that need other passes than the harmonizer."""
 
 from collections.abc import Iterable
 
@@ -23,10 +23,10 @@ def supervised_pass(
     """Run the model on a batch; return logits (B,K) and the loss () of ``settings.supervision``.
 
     Args:
-        model: In training mode.
+        model: Model in training mode.
         batch: B samples.
-        settings: Which supervision.
-        noise: Random numbers of this step, of one generator per image.
+        settings: Settings with the kind of supervision.
+        noise: Random numbers of this step, from one generator per image.
         class_means: (K,3,H,W) mean training image of each class, for ``"pag"``.
     """
     if settings.supervision == "cyborg":
@@ -44,9 +44,9 @@ def supervised_pass(
 
 
 def _masked_pass(model: PixelModel, batch: Batch, settings: LossSettings, noise: Noise) -> tuple[Tensor, Tensor]:
-    """Return logits (B,K) and their divergence () from those of images without the pixels of lowest saliency.
+    """Return logits (B,K) and their divergence () from those of images whose pixels of lowest saliency are masked.
 
-    The saliency is that of the training pass; the published code takes it in evaluation mode, in a pass of its own.
+    The saliency is that of the training pass; the published code computes it in a separate pass in evaluation mode.
     """
     logits, gradient = logits_and_gradient(model, batch, joint=True, score=settings.saliency_of)
     maps = [reduce_channels(gradient.detach(), reduction) for reduction in reductions(settings.saliency_reduction)]
@@ -72,5 +72,5 @@ def mean_images(batches: Iterable[Batch], classes: int) -> Tensor:
         counts += batch.labels.bincount(minlength=classes)
     missing = (counts == 0).nonzero()[:, 0].tolist()
     if sums is None or missing:
-        raise ValueError(f"expected training images of each class for supervision=pag, got none of {missing[:5]}")
+        raise ValueError(f"expected training images of each class for supervision=pag, got none for {missing[:5]}")
     return sums / counts[:, None, None, None]

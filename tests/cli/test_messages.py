@@ -62,7 +62,7 @@ SLIPS = [
     ("evaluate", "images=4", "expected either ckpt=FILE or model=NAME, got neither"),
     ("train", f"folder={__file__} --model test_resnet", f"expected a folder at {__file__}, got a file; choose another"),
     ("evaluate", f"results={__file__} --model test_resnet", f"expected a folder at {__file__}, got a file; choose"),
-    ("train", "recipe.warmup_epochs=100 --model test_resnet", "expected warmup_epochs of at most the training's 5 ep"),
+    ("train", "recipe.warmup_epochs=100 --model test_resnet", "expected warmup_epochs <= 5, the training's ep"),
     ("train", "recipe.levels=50 --model test_resnet --harmonize", "expected at most 6 pyramid levels at 32 x 32 pix"),
 ]
 

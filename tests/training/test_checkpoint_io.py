@@ -53,7 +53,7 @@ def test_a_truncated_one_is_skipped_and_named(pair, share, capsys):
     assert newest_checkpoint(pair) == pair / PREVIOUS
     message = capsys.readouterr().err
     assert f"{pair / LAST} is truncated or damaged" in message
-    assert f"going on from {pair / PREVIOUS}, step 1" in message
+    assert f"resuming from {pair / PREVIOUS}, step 1" in message
     write_checkpoint(content(3), pair / LAST, previous=pair / PREVIOUS)
     assert [read_checkpoint(pair / name)["global_step"] for name in (LAST, PREVIOUS)] == [3, 1]
 
@@ -121,7 +121,7 @@ def check_full(folder, *limit):
     )
     assert done.returncode != 0
     assert "cannot write the checkpoint" in done.stderr
-    assert "the checkpoint before it is intact" in done.stderr
+    assert "the previous checkpoint is intact" in done.stderr
     assert read_checkpoint(folder / LAST)["global_step"] == 1
     assert [path.name for path in folder.iterdir()] == [LAST]
     return done.stderr
@@ -160,5 +160,5 @@ def test_a_training_goes_on_from_the_one_before(tmp_path, capsys):
         else:
             torch.save({"state_dict": {}, "hyper_parameters": {}, "extra": Payload()}, tmp_path / "run" / LAST)
         state = train("run")  # one epoch again, from last-previous.ckpt
-        assert "going on from" in capsys.readouterr().err
+        assert "resuming from" in capsys.readouterr().err
         assert all(torch.equal(value, state[name]) for name, value in expected.items())

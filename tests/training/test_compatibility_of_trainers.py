@@ -52,11 +52,11 @@ def test_a_static_graph():
     strategy = DDPStrategy(static_graph=True)
     accumulating = trainer(strategy=strategy, devices=2, accumulate_grad_batches=2)
     for harmonize in (False, True):
-        refused("static_graph does not go with accumulate_grad_batches", accumulating, module(), harmonize=harmonize)
+        refused("static_graph does not work with accumulate_grad_batches", accumulating, module(), harmonize=harmonize)
     plain = trainer(strategy=DDPStrategy(static_graph=True), devices=2)
-    refused("static_graph does not go with harmonize", plain, module())
+    refused("static_graph does not work with harmonize", plain, module())
     check_compatible(plain, module(), harmonize=False)
-    with pytest.raises(ValueError, match="static_graph does not go with adversarial"):
+    with pytest.raises(ValueError, match="static_graph does not work with adversarial"):
         check_compatible(plain, module(), harmonize=False, adversarial=True)
 
 
@@ -69,8 +69,8 @@ def test_half_precision_weights(precision):
 def test_sharded_weights(monkeypatch):
     run = trainer()
     monkeypatch.setattr(type(run), "strategy", FSDPStrategy())
-    refused("FSDPStrategy does not go with harmonize: the second derivatives need weights", run, module())
-    with pytest.raises(ValueError, match="FSDPStrategy does not go with adversarial: the attack differentiates"):
+    refused("FSDPStrategy does not work with harmonize: the second derivatives need weights", run, module())
+    with pytest.raises(ValueError, match="FSDPStrategy does not work with adversarial: the attack's backward passes"):
         check_compatible(run, module(), harmonize=False, adversarial=True)
 
 

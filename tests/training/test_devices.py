@@ -25,7 +25,7 @@ def test_an_apple_gpu_is_not_taken_by_itself(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         trainer = build_trainer(**QUIET)
     assert isinstance(trainer.accelerator, CPUAccelerator)
-    assert "running on the CPU: Apple's GPUs have no float64" in caplog.text
+    assert "running on the CPU: Apple's GPUs lack float64" in caplog.text
 
 
 @pytest.mark.parametrize("accelerator", ["mps", "gpu"])

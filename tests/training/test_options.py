@@ -254,5 +254,5 @@ def test_the_rate_follows_the_samples_of_a_step(folder, tmp_path, capsys):
     assert rates == {None: pytest.approx(0.1), 4 * data.batch_size: pytest.approx(0.05)}
     out = " ".join(capsys.readouterr().out.split())
     assert "lr 0.1 (cosine), 1 epochs" in out and "lr 0.05 (cosine), 1 epochs" in out
-    assert f"{2 * data.batch_size} samples a step: {data.batch_size} x 1 process x 2 accumulated" in out
+    assert f"{2 * data.batch_size} samples per step: {data.batch_size} x 1 process x 2 accumulated" in out
     assert f"learning rate 0.05, scaled from 0.1 for {4 * data.batch_size} (lr_batch)" in out

@@ -142,5 +142,5 @@ def test_a_schedule_without_cycles_refuses_a_restart():
 )
 def test_a_warmup_fits_its_part_of_the_training(name, start):
     module = build(module_config("model=test_vit"), classes=CLASSES, image_size=32, **{name: 4.0, start: 0.5})
-    with pytest.raises(ValueError, match=rf"expected {name} of at most the training's 3 epochs from its start, got 4"):
+    with pytest.raises(ValueError, match=rf"expected {name} <= 3, the training's epochs from its start, got 4"):
         module.check_trainer(L.Trainer(max_epochs=6, logger=False, enable_checkpointing=False, accelerator="cpu"))

@@ -195,7 +195,7 @@ def test_mean_images_are_those_of_the_classes():
     first, second = batch(), batch()._replace(labels=torch.tensor([0, 0, 1, 2]))
     means = mean_images([first, second], CLASSES)
     torch.testing.assert_close(means[0], (first.images[0] + second.images[0] + second.images[1]) / 3)
-    with pytest.raises(ValueError, match=r"training images of each class for supervision=pag, got none of \[4\]"):
+    with pytest.raises(ValueError, match=r"training images of each class for supervision=pag, got none for \[4\]"):
         mean_images([first], 5)
 
 
