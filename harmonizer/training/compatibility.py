@@ -44,8 +44,9 @@ def check_compatible(
     if isinstance(strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
         raise ValueError(
             f"{type(strategy).__name__} does not work with harmonize: the second derivatives need weights that "
-            "sharding frees after the first backward pass; use trainer=ddp, and to save memory checkpoint_gradients=true, "
-            "trainer.precision=bf16-mixed or smaller batches with trainer.accumulate_grad_batches"
+            "sharding frees after the first backward pass; use trainer=ddp, and to save memory "
+            "checkpoint_gradients=true, trainer.precision=bf16-mixed or smaller batches with "
+            "trainer.accumulate_grad_batches"
         )
     if any(isinstance(part, nn.SyncBatchNorm) for part in module.modules()):
         raise ValueError(

@@ -133,8 +133,8 @@ class OptimSettings:
     Attributes:
         optimizer: timm optimiser name, for example ``adamw`` or ``sgd`` (with Nesterov momentum).
         lr: Learning rate after warm-up.
-        lr_batch: Samples per step, over all processes, that ``lr`` is meant for: the rate is scaled in proportion to the
-            run's own number. None does not scale it. See :func:`harmonizer.training.optim.scaled_lr`.
+        lr_batch: Samples per step, over all processes, that ``lr`` is meant for: the rate is scaled to the run's own
+            number. None does not scale it. See :func:`harmonizer.training.optim.scaled_lr`.
         layer_decay: Factor of the learning rate from each layer to the one below it; None has one rate for all.
         weight_decay: Weight decay of weights and biases, except for normalisation layers, embeddings and tokens.
         momentum: Momentum of SGD.
