@@ -1,1 +1,1 @@
-"""Speed and quality beside the peers: each module is a command that prints a table."""
+"""Speed and quality compared with peers: each module is a command that prints a table."""

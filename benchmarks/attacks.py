@@ -1,8 +1,8 @@
 """Compare the attacks with the peers': ``python -m benchmarks.attacks [--images N] [--large | --protocol]``.
 
-Needs foolbox, adv-lib and torchattacks. Every attack runs on the same images, which no setting was tuned on. Success
-is judged in float32, image by image; an image that an attack missed counts with the norm of the longest way within
-[0,1], the worst there is. The ratio is to the smallest radius that any attack of the table found.
+Needs foolbox, adv-lib and torchattacks. All attacks run on the same images, on which no setting was tuned. Success is
+checked in float32, image by image. An image that an attack missed counts with the largest possible norm within [0,1].
+Ratios are to the smallest radius that any attack of the table found.
 """
 
 import argparse
@@ -15,25 +15,25 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from benchmarks.networks import pictures, small_cnn, strided_cnn, train
+from benchmarks.networks import draw_images, small_cnn, strided_cnn, train
 from benchmarks.peers import PEERS, Peer
 from harmonizer.attacks import minimal_radius
 from harmonizer.fast.cpu.malloc import keep_freed_memory
 
 OURS = ("linsley2023", "pgd", "ddn", "ddn_full")
-TEST_SEED = 4  # of the images; settings were chosen on those of seed 3
+TEST_SEED = 4  # seed of the images; settings were chosen on those of seed 3
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--large", action="store_true", help="the table at 224 pixels and 1000 classes instead")
-    parser.add_argument("--protocol", action="store_true", help="batched linsley2023 against the loop instead")
+    parser.add_argument("--large", action="store_true", help="print the table at 224 pixels and 1000 classes instead")
+    parser.add_argument("--protocol", action="store_true", help="compare batched linsley2023 with the loop instead")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of the large table")
-    parser.add_argument("--models", nargs="+", default=["resnet50", "vit_small_patch16_224"], help="of the large table")
-    parser.add_argument("--batch", type=int, help="most images in a pass of the large table; what fits by default")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="for --large")
+    parser.add_argument("--models", nargs="+", default=["resnet50", "vit_small_patch16_224"], help="for --large")
+    parser.add_argument("--batch", type=int, help="most images in a pass with --large; default: as many as fit")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cuda = options.large and torch.device(options.device).type == "cuda"
@@ -42,7 +42,7 @@ def main() -> None:
     )
     print(f"torch {torch.__version__}, {machine}")
     if options.large:
-        # As in an attack; the peers and the passes alone would round otherwise, and faster.
+        # As in an attack; otherwise the peers and the plain passes would round differently and run faster.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             for name in options.models:
                 large_table(name, options.images, torch.device(options.device), options.batch)
@@ -56,7 +56,7 @@ def main() -> None:
 
 def small_table(title: str, model: nn.Module, count: int) -> None:
     """Print radius, success, passes and time of every attack on correctly classified images."""
-    images, labels = pictures(2 * count, seed=TEST_SEED)
+    images, labels = draw_images(2 * count, seed=TEST_SEED)
     with torch.no_grad():
         answers = model(images).argmax(1)
     accuracy = (answers == labels).float().mean()
@@ -79,19 +79,18 @@ def small_table(title: str, model: nn.Module, count: int) -> None:
 def large_table(name: str, count: int, device: torch.device, batch: int | None, *, looped: int = 2) -> None:
     """Print time and memory at 224 pixels and 1000 classes, on a network with random weights.
 
-    The share is that of the time in which an attack's passes alone would be done, at the rates that torch reaches
-    without an attack at its best batch size, up to ``count``. The published loop runs on the first ``looped`` images
-    only.
+    The share is the time of the attack's passes alone, at torch's rates without an attack at the best batch size up to
+    ``count``, over the attack's time. The published loop runs on the first ``looped`` images only.
     """
     keep_freed_memory()
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=1000).eval().to(device)
-    images = pictures(count, seed=TEST_SEED, size=224)[0].to(device)
+    images = draw_images(count, seed=TEST_SEED, size=224)[0].to(device)
     with torch.no_grad():
         labels = torch.cat([model(part).argmax(1) for part in images.split(batch or 32)])
     attacks = {f"harmonizer {attack}": _ours(attack, batch) for attack in ("linsley2023", "pgd", "ddn")}
     loop, peer = "linsley2023, one by one", "adv-lib DDN 100"
-    attacks |= {loop: PEERS[loop], peer: _in_parts(PEERS[peer], batch or 64)}  # the peer takes all it gets at once
+    attacks |= {loop: PEERS[loop], peer: _in_parts(PEERS[peer], batch or 64)}  # the peer has no batch size
     if device.type == "cuda":  # kernels are loaded at their first call
         minimal_radius(model, images[:2], labels[:2], attack="linsley2023")
     rows = {}
@@ -100,7 +99,7 @@ def large_table(name: str, count: int, device: torch.device, batch: int | None, 
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         radius, _, forwards, backwards, seconds = _measure(model, images[part], labels[part], attack)
-        peak = (  # on a CPU of the process, so far
+        peak = (  # on a CPU, that of the process so far
             torch.cuda.max_memory_allocated(device) / 2**30
             if device.type == "cuda"
             else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -109,7 +108,7 @@ def large_table(name: str, count: int, device: torch.device, batch: int | None, 
     forward, both = _plain_rates(model, images)
     rates = f"without an attack {forward:.1f} images/s forward, {both:.1f} forward and backward"
     print(f"\n{name}, random weights: {count} images (the loop: {min(looped, count)}); {rates}\n")
-    print("| attack | mean radius | F | B | s an image | gradients/s | share | 1000 images, min | peak GiB |")
+    print("| attack | mean radius | F | B | s per image | gradients/s | share | 1000 images, min | peak GiB |")
     print("|---|---|---|---|---|---|---|---|---|")
     for title, (mean, forwards, backwards, seconds, peak) in rows.items():
         share = (backwards / both + (forwards - backwards) / forward) / seconds
@@ -121,7 +120,7 @@ def large_table(name: str, count: int, device: torch.device, batch: int | None, 
 
 
 def _plain_rates(model: nn.Module, images: Tensor, *, repeats: int = 3) -> tuple[float, float]:
-    """Return images a second, forward alone and with the images' gradient, each at the best of all batch sizes."""
+    """Return images per second, forward alone and with the images' gradient, each at the best batch size."""
     model = copy.deepcopy(model).to(memory_format=torch.channels_last).requires_grad_(False)
     best = {False: 0.0, True: 0.0}
     rows, most = 1, len(images) if images.device.type == "cuda" else min(len(images), 64)
@@ -143,11 +142,12 @@ def _plain_rates(model: nn.Module, images: Tensor, *, repeats: int = 3) -> tuple
 
 
 def protocol_table(count: int, *, looped: int = 16, repeats: int = 3) -> None:
-    """Print how many times as fast as the published loop, an image at a time, the batched protocol is.
+    """Print the speed of the batched protocol as a ratio to the published loop at batch 1.
 
-    The two take turns; the loop runs on the first ``looped`` images only, and all times are an image's best. The limit
-    is the time of the protocol's passes by torch alone, without the attack: what a batch can be faster by depends on
-    the network and on how badly the machine does at batch 1. As in evaluate.py, the allocator keeps freed memory.
+    The two alternate; the loop runs on the first ``looped`` images only, and times per image are the best of
+    ``repeats``. The limit is the ratio for the protocol's passes in torch without the attack: the possible gain of a
+    batch depends on the network, and on the machine's speed at batch 1. As in evaluate.py, the allocator keeps freed
+    memory.
     """
     keep_freed_memory()
     torch.manual_seed(0)
@@ -156,10 +156,10 @@ def protocol_table(count: int, *, looped: int = 16, repeats: int = 3) -> None:
         "CNN that halves early, 76,000 parameters, 32 px": (strided_cnn().eval(), 32),
         "resnet18, 64 px": (timm.create_model("resnet18", num_classes=10).eval(), 64),
     }
-    print(f"\n{count} images, random weights\n\n| network | ms an image | the loop's | ratio | limit | same radii |")
+    print(f"\n{count} images, random weights\n\n| network | ms per image | the loop's | ratio | limit | same radii |")
     print("|---|---|---|---|---|---|")
     for name, (model, size) in networks.items():
-        images, _ = pictures(count, seed=TEST_SEED, size=size)
+        images, _ = draw_images(count, seed=TEST_SEED, size=size)
         with torch.no_grad():
             labels = model(images).argmax(1)
         ours, loop, limit = [], [], []
@@ -203,9 +203,9 @@ def _in_parts(attack: Peer, rows: int) -> Peer:
 
 
 def _now(images: Tensor) -> float:
-    """Return the time when all that was asked of the images' device is done.
+    """Return the time once the images' device has finished all work.
 
-    On one thread of a CPU it is the processor's time: other work on the machine disturbs it little.
+    On one thread of a CPU it is processor time, on which other work on the machine has little effect.
     """
     if images.device.type == "cuda":
         torch.cuda.synchronize(images.device)
@@ -215,7 +215,7 @@ def _now(images: Tensor) -> float:
 def _measure(
     model: nn.Module, images: Tensor, labels: Tensor, attack: Peer
 ) -> tuple[Tensor, Tensor, float, float, float]:
-    """Return radii (N,) and success (N,), judged one by one, and passes and seconds."""
+    """Return radii (N,), success (N,), checked image by image, passes per image, and seconds."""
     passes = {"forward": 0, "backward": 0}
 
     def count(module: nn.Module, inputs: tuple[Tensor], logits: Tensor) -> None:

@@ -1,7 +1,7 @@
-"""Samples a second of one core, from shard to batch, against plain PIL decoding: ``python -m benchmarks.data``.
+"""Samples per second of one core, from shard to batch, against plain PIL decoding: ``python -m benchmarks.data``.
 
-Every rate is of one thread, by the processor time of the process, best of several rounds that take turns: other work on
-the machine disturbs it little.
+Rates are for one thread, in processor time, on which other work on the machine has little effect. Each is the best of
+several alternating rounds.
 """
 
 import argparse
@@ -44,12 +44,12 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--pixels", type=int, default=256, help="of a stored picture's side")
+    parser.add_argument("--pixels", type=int, default=256, help="side of a stored image")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, Pillow {PIL.__version__}, ", end="")
-    print(f"kornia {kornia.__version__}; pictures of {options.pixels} pixels, batches of {BATCH} at {SIZE}\n")
+    print(f"kornia {kornia.__version__}; images of {options.pixels} pixels, batches of {BATCH} at {SIZE}\n")
     with tempfile.TemporaryDirectory() as folder:
         for share in (0.0, 0.2, 1.0):
             place = make_shards(Path(folder, f"{share}"), options.images, options.pixels, share)
@@ -58,12 +58,12 @@ def main() -> None:
                 show(stages(place, interpolation), options.images, options.rounds)
         print("### Decoding a JPEG\n")
         show(decoders(place), options.images, options.rounds)
-        print("### Random crop and flip of image and map, from decoded pictures to tensors\n")
+        print("### Random crop and flip of image and map, from decoded images to tensors\n")
         show(augmentations(place), options.images, options.rounds)
 
 
 def stages(place: Path, interpolation: str) -> dict[str, Run]:
-    """Return what is measured on a folder: the parts of the pipeline, and all of it."""
+    """Return the stages to measure on a folder: the parts of the pipeline, and the whole."""
     folder, transform = ShardFolder(place), JointTransform(SIZE, scale=CROP, flip=0.5, interpolation=interpolation)
     dataset, numbers = ShardDataset([folder], transform), range(len(folder))
     encoded = [folder.read(number).members for number in numbers]
@@ -147,7 +147,7 @@ def augmentations(place: Path) -> dict[str, Run]:
 
 
 def show(runs: dict[str, Run], samples: int, rounds: int) -> None:
-    """Measure, and print a table with each rate as a ratio to plain decoding."""
+    """Measure, and print a table with each rate and its ratio to plain decoding."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -164,13 +164,13 @@ def show(runs: dict[str, Run], samples: int, rounds: int) -> None:
 
 def pil_decode(content: bytes) -> Image.Image:
     """Decode an image with Pillow, as most loaders do."""
-    picture = Image.open(io.BytesIO(content))
-    picture.load()
-    return picture.convert("RGB") if picture.format == "JPEG" else picture
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    return image.convert("RGB") if image.format == "JPEG" else image
 
 
 def make_shards(folder: Path, images: int, pixels: int, share: float) -> Path:
-    """Write a folder of generated images, of which a share has prepared maps of 224 pixels."""
+    """Write a folder of generated images, a share of them with prepared maps of 224 pixels."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     samples = (draw(rng, f"{number:06d}", pixels, with_map=number < share * images) for number in range(images))
@@ -180,7 +180,7 @@ def make_shards(folder: Path, images: int, pixels: int, share: float) -> Path:
 
 
 def draw(rng: np.random.Generator, key: str, pixels: int, *, with_map: bool) -> dict[str, object]:
-    """Draw noise whose amplitude falls with its frequency, as that of photographs does."""
+    """Draw noise whose amplitude falls with frequency, as in photographs."""
     image = np.zeros((pixels, pixels, 3))
     for side, weight in ((4, 60), (16, 40), (64, 25), (pixels, 16)):
         noise = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))

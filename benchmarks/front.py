@@ -1,8 +1,8 @@
 """Search accuracy, tolerance and alignment over recipes at equal cost: ``python -m benchmarks.front [NAME...]``.
 
-Each point is a training on the demo data and an evaluation of it, into folders of its own; rerun the same command to
-resume. All points get the passes of ``--passes`` (see ``harmonizer.training.steps.step_passes``), so that a cheaper
-step is made more often. At the end: the table and ``front.png`` of all points in the folder.
+Each point is a training on the demo data and its evaluation, in folders of its own; rerun the same command to resume.
+All points get ``--passes`` (see ``harmonizer.training.steps.step_passes``), so that recipes with cheaper steps take
+more of them. At the end the command writes the table and ``front.png`` of all points in the folder.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from harmonizer.training.settings import LossSettings
 from harmonizer.training.steps import step_passes
 
 ROOT = Path(__file__).parents[1]
-IMAGES, MAPPED, BATCH = 4000, 0.8, 32  # training images of the demo data, the share with a human map, and of a step
+IMAGES, MAPPED, BATCH = 4000, 0.8, 32  # training images of the demo data, the share with a human map, images per step
 PGD, FAST, TRADES = (f"adversarial={name} adversarial_eps=" for name in ("pgd", "fast", "trades"))
 MODERN = "harmonize=true recipe=modern "
 LATE = "adversarial_start=0.7"
@@ -76,19 +76,19 @@ SCORES = ("accuracy (%)", "tolerance, mean", "tolerance, median", "adversarial a
 
 
 def main() -> None:
-    """Run what is missing, then print the table and draw the figure."""
+    """Run the missing points, then print the table and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"points, of {', '.join(POINTS)}; without any, all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"points from {', '.join(POINTS)}; default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--passes", type=float, default=48.0, help="forward passes that each training image is given")
-    parser.add_argument("--images", type=int, default=150, help="validation images that are attacked")
+    parser.add_argument("--passes", type=float, default=48.0, help="forward passes per training image")
+    parser.add_argument("--images", type=int, default=150, help="validation images to attack")
     parser.add_argument("--model", default="test_efficientnet_gn")
     parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=Path("results/front").resolve())
-    parser.add_argument("--table", action="store_true", help="run nothing; table and figure of what is there")
+    parser.add_argument("--table", action="store_true", help="only write table and figure of the existing points")
     parser.add_argument("--against", metavar="NAME", help="also print NAME minus each other point of the same seed")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in POINTS]:
-        parser.error(f"expected points of {', '.join(POINTS)}, got {', '.join(unknown)}")
+        parser.error(f"expected points from {', '.join(POINTS)}, got {', '.join(unknown)}")
     for seed in options.seeds:
         for name in () if options.table else options.names or POINTS:
             run(name, seed, options)
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def run(name: str, seed: int, options: argparse.Namespace) -> None:
-    """Train and evaluate one point, unless it is there."""
+    """Train and evaluate one point, unless it has results."""
     label = f"{name}-seed-{seed}"
     if (options.out / "results" / label / "summary.json").exists():
         return
@@ -118,7 +118,7 @@ def run(name: str, seed: int, options: argparse.Namespace) -> None:
 
 
 def budget(words: list[str], passes: float) -> list[str]:
-    """Return the settings of epochs that give each training image these passes on average."""
+    """Return the settings of epochs at which each training image gets these passes on average."""
     with hydra.initialize_config_module("configs", version_base="1.3"):
         config = hydra.compose("train", translate(words))
     names = {field.name for field in fields(LossSettings)}
@@ -140,7 +140,7 @@ def budget(words: list[str], passes: float) -> list[str]:
 
 
 def scores(results: Results) -> list[tuple[float, float]]:
-    """Return the five scores of a training, each with its standard error over images, 0 where it has none."""
+    """Return the five scores of a training, each with its standard error over images, 0 for none."""
     summary = results.summary
     tolerance, median = summary["tolerance"]["restricted_mean"], summary["tolerance"]["median"]
     alignments = [summary[f"{kind}_alignment"] for kind in ("adversarial", "feature")]
@@ -154,7 +154,7 @@ def scores(results: Results) -> list[tuple[float, float]]:
 
 
 def by_recipe(trainings: Mapping[str, Score]) -> dict[str, list[Score]]:
-    """Collect trainings, by NAME-seed-S, under their names.
+    """Group trainings, given by NAME-seed-S, by name.
 
     >>> by_recipe({"modern-seed-0": 1, "modern-seed-1": 2, "control-seed-0": 3})
     {'modern': [1, 2], 'control': [3]}
@@ -166,7 +166,7 @@ def by_recipe(trainings: Mapping[str, Score]) -> dict[str, list[Score]]:
 
 
 def cell(values: Sequence[float], digits: int) -> str:
-    """Write the mean over seeds, with the lowest and the highest of several.
+    """Format the mean over seeds, with the lowest and the highest of several.
 
     >>> cell([1, 2, 6], 1), cell([0.5], 2)
     ('3.0 (1.0 to 6.0)', '0.50')
@@ -176,7 +176,7 @@ def cell(values: Sequence[float], digits: int) -> str:
 
 
 def table(points: Mapping[str, Results]) -> str:
-    """Write one row per recipe: the mean over seeds, with the lowest and the highest."""
+    """Format one row per recipe: the mean over seeds, with the lowest and the highest."""
     lines = [f"| recipe | seeds | {' | '.join(SCORES)} |", f"|---|---:|{'---:|' * len(SCORES)}"]
     for name, trainings in by_recipe(points).items():
         columns = zip(*([value for value, _ in scores(results)] for results in trainings), strict=True)
@@ -186,9 +186,9 @@ def table(points: Mapping[str, Results]) -> str:
 
 
 def differences(points: Mapping[str, Results], own: str) -> str:
-    """Write one row per training: ``own`` minus it, paired over images, with the 95 % interval of the mean.
+    """Format one row per training: ``own`` minus it, paired over images, with the 95 % interval of the mean.
 
-    Trainings that were measured under another protocol, or without one of the same seed, are left out.
+    Trainings that were measured under another protocol, or have no counterpart of the same seed, are skipped.
     """
     kinds = ("tolerance", "adversarial_alignment", "feature_alignment")
     lines = [

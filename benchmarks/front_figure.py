@@ -21,11 +21,11 @@ AXES = (
     "Adversarial alignment (Spearman)",
     "Feature alignment (Spearman)",
 )
-# What a recipe's name says of what its maps are used for, and of its attack; the first that it contains.
+# Colour and marker of a recipe, by the first of these words in its name: the use of its maps, and its attack.
 COLORS = {"fel2022": "#56B4E9", "modern": "#009E73", "joint": "#009E73", "": "#595959"}
 MARKERS = {"pgd": "D", "fast": "^", "joint": "^", "trades": "s", "": "o"}
-OTHER = "#CC79A7"  # of recipes that are neither
-PLAIN = ("control", "late", "pgd", "fast", "trades")  # how the names of recipes without maps begin
+OTHER = "#CC79A7"  # other recipes
+PLAIN = ("control", "late", "pgd", "fast", "trades")  # prefixes of the names of recipes without maps
 SIZE = 6.5  # points
 
 
@@ -51,7 +51,7 @@ def draw(recipes: Mapping[str, Seeds]) -> Figure:
 
 
 def color(name: str) -> str:
-    """Return the colour of a recipe: what human maps do in its training.
+    """Return the colour of a recipe, by the use of human maps in its training.
 
     >>> color("modern-pgd-0.5") == COLORS["modern"], color("pgd-0.5") == COLORS[""], color("rrr") == OTHER
     (True, True, True)
@@ -61,12 +61,12 @@ def color(name: str) -> str:
 
 
 def marker(name: str) -> str:
-    """Return the marker of a recipe: its adversarial training."""
+    """Return the marker of a recipe, by its adversarial training."""
     return MARKERS[next(part for part in MARKERS if part in name)]
 
 
 def _legend(recipes: Mapping[str, Seeds]) -> list[Line2D]:
-    """Explain the colours and markers that are there."""
+    """Draw the legend of the colours and markers in use."""
     labels = {value: part for part, value in reversed(COLORS.items())} | {COLORS[""]: "no human maps"}
     labels[OTHER] = "other supervision"
     shapes = {value: part or "no attack" for part, value in reversed(MARKERS.items())}
@@ -84,7 +84,7 @@ def _legend(recipes: Mapping[str, Seeds]) -> list[Line2D]:
 
 
 def _name(axes: Axes, names: Sequence[str], seeds: Sequence[NDArray[np.float64]]) -> None:
-    """Write the recipes' names next to their marks, the means over seeds (S,2), where they cover nothing."""
+    """Write the recipes' names next to their marks, the means over seeds (S,2), without overlaps."""
     scale = 72 / axes.figure.dpi
 
     def on_page(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -97,7 +97,7 @@ def _name(axes: Axes, names: Sequence[str], seeds: Sequence[NDArray[np.float64]]
     lines = [on_page(np.array(bar)) for bar in bars]
     points = on_page(values)
     left, bottom, right, top = (float(edge) * scale for edge in axes.bbox.extents)
-    sizes = [(0.56 * SIZE * len(name), 1.2 * SIZE) for name in names]  # a letter is about 0.56 of its size wide
+    sizes = [(0.56 * SIZE * len(name), 1.2 * SIZE) for name in names]  # the width of a letter is about 0.56 of its size
     bounds = (left, bottom, right, top)
     for label in place_labels(points, range(len(names)), sizes, bounds, lines=lines, must=len(names)):
         i = label.index

@@ -1,9 +1,9 @@
-"""Measure what networks do beyond the shortcut of the demo data: ``python -m benchmarks.generalisation FRONT``.
+"""Measure generalisation beyond the shortcut of the demo data: ``python -m benchmarks.generalisation FRONT``.
 
 FRONT is the folder of ``benchmarks.front``. Each network classifies the 500 objects of the validation images on other
 backgrounds, as silhouettes and under corruptions, and its errors are compared with those of simulated people. Writes
-``FRONT/generalisation/NAME.json``; rerun the same command for networks that are missing. At the end: the table, one row
-per recipe, the mean over its seeds with the lowest and the highest.
+``FRONT/generalisation/NAME.json``; rerun the same command to measure missing networks. At the end the command prints
+the table: one row per recipe, the mean over its seeds with the lowest and the highest.
 """
 
 import argparse
@@ -29,20 +29,20 @@ from harmonizer.evaluation.behaviour import Trial, compare
 from harmonizer.files import atomic_write
 from harmonizer.statistics import shape_bias
 
-LABELS = np.arange(SIZES["val"]) % len(CLASSES)  # of the validation images
-TURN = np.arange(SIZES["val"]) // len(CLASSES)  # how often a class has come before
+LABELS = np.arange(SIZES["val"]) % len(CLASSES)  # classes of the validation images
+TURN = np.arange(SIZES["val"]) // len(CLASSES)  # number of earlier images of the class
 SWAPPED = (LABELS + 1 + TURN % (len(BACKGROUNDS) - 1)) % len(BACKGROUNDS)
 TEXTURES: Mapping[str, NDArray[np.int64] | None] = {
     "validation": TURN % len(BACKGROUNDS),  # the validation images themselves, bit for bit
     "own background": LABELS,  # the shortcut leads to the class
-    "swapped": SWAPPED,  # it leads to another one, always
-    "plain": None,  # there is none
+    "swapped": SWAPPED,  # the shortcut always leads to another class
+    "plain": None,  # without a shortcut
 }
 SILHOUETTES = {"light silhouette": (0, 255), "dark silhouette": (255, 0)}  # grey levels of ground and object
 SETS = (*TEXTURES, *SILHOUETTES)
 BATCH = 100
 
-# Three severities each, of images (N,3,H,W) in [0,1]; the strongest leaves the object recognisable to us.
+# Three severities each, for images (N,3,H,W) in [0,1]; at the strongest people can still recognise the object.
 CORRUPTIONS: Mapping[str, tuple[Callable[[Tensor, float], Tensor], tuple[float, float, float]]] = {
     "noise": (
         lambda x, s: x + s * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)),
@@ -59,7 +59,7 @@ COLUMNS = (*SETS, "by shape", "corruptions", "error consistency")
 
 
 def main() -> None:
-    """Measure the networks that have not been, then print the table."""
+    """Measure the missing networks, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("front", type=Path, metavar="FRONT", help="with runs/NAME/last.ckpt and results/NAME")
     folder = parser.parse_args().front.resolve()
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def drawn(name: str) -> Tensor:
-    """Draw the objects of the validation images, at their places, as one of SETS; (N,3,H,W) uint8."""
+    """Draw the objects of the validation images, at their positions, as one of SETS; (N,3,H,W) uint8."""
     textures, pixels = TEXTURES.get(name), []
     for index, label in enumerate(LABELS):
         texture = None if textures is None else BACKGROUNDS[textures[index]]
@@ -110,7 +110,7 @@ def measure(
     """Return a network's scores on all images; accuracies in percent.
 
     Raises:
-        ValueError: It does not have the demo data's size or classes.
+        ValueError: The network does not have the demo data's size or classes.
     """
     if model.image_size != SIZE:
         raise ValueError(f"expected a network of {SIZE} pixels, got {model.image_size}; try image_size={SIZE}")
@@ -136,10 +136,10 @@ def measure(
 
 
 def classify(model: torch.nn.Module, images: Tensor) -> NDArray[np.int64]:
-    """Return the labels (N,) that a model gives to images (N,3,H,W) uint8.
+    """Return the predicted labels (N,) of images (N,3,H,W) uint8.
 
     Raises:
-        ValueError: It does not have the demo data's classes.
+        ValueError: The model does not have the demo data's classes.
     """
     with torch.no_grad():
         logits = torch.cat([model(part.float() / 255) for part in images.split(BATCH)])
@@ -149,7 +149,7 @@ def classify(model: torch.nn.Module, images: Tensor) -> NDArray[np.int64]:
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write one row per recipe."""
+    """Format one row per recipe."""
     lines = [f"| recipe | seeds | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) + 1)}"]
     for recipe, scores in by_recipe(found).items():
         cells = [cell([score[name] for score in scores], 3 if name == COLUMNS[-1] else 1) for name in COLUMNS]

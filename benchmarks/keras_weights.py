@@ -1,7 +1,7 @@
-"""Converted Keras weights against Keras itself, at full size: ``python -m benchmarks.keras_weights [NAME ...]``.
+"""Compare converted Keras weights with Keras, at full size: ``python -m benchmarks.keras_weights [NAME ...]``.
 
 Each network of the published harmonized weights is built by Keras 3 on torch, filled with random weights, written by
-Keras's own HDF5 writer, converted, and compared by its logits on random images. It needs what the project does not:
+Keras's HDF5 writer, converted, and compared by its logits on random images. It needs packages beyond the project's:
 ``pip install keras h5py six efficientnet vit-keras keras-cv-attention-models``, the last three without dependencies.
 """
 
@@ -26,7 +26,7 @@ IMAGES = 2
 
 
 def filled(name: str, shape: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return random weights that name and shape decide, of a size that keeps activations in range."""
+    """Return random weights determined by name and shape, at a scale that keeps activations in range."""
     draw = np.random.RandomState(zlib.crc32(name.encode())).random_sample(tuple(shape)).astype(np.float32)
     kind = name.rpartition("/")[2]
     if kind in ("gamma", "moving_variance", "weight"):
@@ -42,7 +42,7 @@ def images() -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 class _Slashed(str):
-    """A name with "/" that passes Keras 3, which forbids what kecam and vit-keras wrote with Keras 2."""
+    """A name with "/" that Keras 3 accepts: it forbids names that kecam and vit-keras wrote with Keras 2."""
 
     def __contains__(self, part: str) -> bool:
         return part != "/" and super().__contains__(part)
@@ -56,7 +56,7 @@ def _with_slashes(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def keras_models() -> dict[str, Any]:
-    """Return a function for each network, which builds it for so many classes; Keras is imported here."""
+    """Return a function per network that builds it for a number of classes; imports Keras."""
     os.environ.update(KERAS_BACKEND="torch", KECAM_BACKEND="keras_core")
     import keras
     from keras.src.backend.common.name_scope import name_scope
@@ -94,7 +94,7 @@ def keras_models() -> dict[str, Any]:
 
 
 def write(model: Any, path: Path) -> None:  # noqa: ANN401 - Keras's
-    """Write a Keras model as a whole, or its weights where Keras 3 cannot name its layers in a configuration."""
+    """Write a whole Keras model, or only its weights where its configuration cannot hold its layers' names."""
     import h5py
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
@@ -150,7 +150,7 @@ def run(names: Sequence[str], classes: int, golden: Path | None) -> Iterator[str
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Converted Keras weights against Keras itself.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="timm's names; all seven without one")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="timm's names; default: all seven")
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--golden", type=Path, metavar="FILE.npz", help="write names, shapes and logits for the tests")
     given = parser.parse_args()

@@ -1,8 +1,8 @@
 """Time single layers by torch and by harmonizer.fast: ``python -m benchmarks.layers [--repeats 20]``.
 
-The first table is harmonizing's: forward, the gradient of a layer's input, and the backward pass through both. The
-second is an attack's, channels last: forward, and backward to the input alone. The two ways take turns; times are each
-one's best.
+The first table is for harmonizing: forward, the gradient of a layer's input, and the backward pass through both. The
+second is for attacks, channels last: forward, and backward to the input only. The two ways alternate; times are the
+best of each.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from harmonizer.fast.second_order import second_order_mode
 
 
 def _convolutions() -> nn.Module:
-    """Build the first layers of a small network."""
+    """Return the first layers of a small network."""
     return nn.Sequential(nn.Conv2d(3, 32, 3, 1, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU())
 
 
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _second(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object]:
-    """Return a run of a layer, of the gradient of its input, and of the backward pass through both."""
+    """Return a function that runs a layer, the gradient of its input, and the backward pass through both."""
     leaf = inputs.requires_grad_()
     upstream, cotangent = torch.rand_like(layer(inputs)).requires_grad_(), torch.rand_like(inputs)
 
@@ -98,7 +98,7 @@ def _second(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object
 
 
 def _first(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object]:
-    """Return a run of a layer and of its backward pass to the input."""
+    """Return a function that runs a layer and its backward pass to the input."""
     layer = layer.to(memory_format=torch.channels_last)
     rows = sequences(layer)
     leaf = inputs.contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -1,4 +1,4 @@
-"""Images that need no download, and small networks trained on them, plainly or adversarially."""
+"""Generated images, and small networks trained on them, plainly or adversarially."""
 
 import copy
 import math
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 CLASSES = 10
 
 
-def pictures(count: int, seed: int, size: int = 32) -> tuple[Tensor, Tensor]:
-    """Draw one of ten shapes, at any place, size, angle and colour, on a smooth coloured ground with noise.
+def draw_images(count: int, seed: int, size: int = 32) -> tuple[Tensor, Tensor]:
+    """Draw one of ten shapes at a random position, size, angle and colour, on a smooth coloured background with noise.
 
     Args:
-        count: Images, N.
-        seed: Of the generator.
+        count: Number of images, N.
+        seed: Seed of the generator.
         size: Height and width in pixels.
 
     Returns:
@@ -59,7 +59,7 @@ def _shapes(u: Tensor, v: Tensor) -> Tensor:
 
 
 def small_cnn() -> nn.Module:
-    """Build a ReLU network of 76,000 parameters for 32-pixel images; its normalisation is inside."""
+    """Build a ReLU network of 76,000 parameters for 32-pixel images, normalisation included."""
     return nn.Sequential(
         nn.BatchNorm2d(3, affine=False),
         nn.Conv2d(3, 32, 3, padding=1),
@@ -77,7 +77,7 @@ def small_cnn() -> nn.Module:
 
 
 def strided_cnn() -> nn.Module:
-    """Build a ReLU network of 76,000 parameters for 32-pixel images, each layer of which halves the image."""
+    """Build a ReLU network of 76,000 parameters for 32-pixel images whose layers each halve the image."""
     return nn.Sequential(
         nn.Conv2d(3, 32, 3, stride=2, padding=1),
         nn.ReLU(),
@@ -95,13 +95,13 @@ def train(*, images: int = 6000, seed: int = 0) -> tuple[nn.Module, nn.Module]:
     """Train the small network on drawn images, then a copy of it adversarially.
 
     Args:
-        images: Images; always those of seed 1.
-        seed: Of the weights and of the order.
+        images: Number of images, those of seed 1.
+        seed: Seed of the weights and of the order.
 
     Returns:
         The plain and the adversarially trained network, in evaluation mode.
     """
-    pixels, labels = pictures(images, seed=1)
+    pixels, labels = draw_images(images, seed=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         plain = small_cnn()
@@ -112,7 +112,7 @@ def train(*, images: int = 6000, seed: int = 0) -> tuple[nn.Module, nn.Module]:
 
 
 def _fit(model: nn.Module, pixels: Tensor, labels: Tensor, *, epochs: int, peak: float, radius: float) -> None:
-    """Train on images attacked within an L2 radius that grows over the first half; 0 for plain training."""
+    """Train on images attacked within an L2 radius that grows over the first half; a radius of 0 is plain training."""
     steps = epochs * (len(pixels) // 100)
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps)
@@ -130,7 +130,7 @@ def _fit(model: nn.Module, pixels: Tensor, labels: Tensor, *, epochs: int, peak:
 
 
 def _attacked(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 3) -> Tensor:
-    """Replace a training batch by its attack, in evaluation mode."""
+    """Return the adversarial images of a training batch, attacked in evaluation mode."""
     model.eval()
     moved = images
     for _ in range(steps):

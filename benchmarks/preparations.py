@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def print_ceilings(folders: dict[str, Path]) -> None:
-    """Print how well people agree, by each preparation and each kind of ceiling."""
+    """Print the agreement of people, by preparation and kind of ceiling."""
     print("| maps | split halves, Spearman-Brown: ceiling | floor | ClickMe v2's halves: ceiling | floor |")
     print("|---|---:|---:|---:|---:|")
     for name, folder in folders.items():
@@ -57,7 +57,7 @@ def print_ceilings(folders: dict[str, Path]) -> None:
 
 
 def print_scores(folders: dict[str, Path], runs: list[str]) -> None:
-    """Print each model's scores by both preparations."""
+    """Print each model's scores with both preparations."""
     print(
         "| model | feature alignment fel2022 | disk | of the ceiling fel2022 | disk "
         "| adversarial alignment fel2022 | disk | rho of images | largest difference |"

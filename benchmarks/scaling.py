@@ -1,11 +1,11 @@
-"""Show how a harmonized training grows with the number of processes: ``python -m benchmarks.scaling``.
+"""Measure how a harmonized training scales with the number of processes: ``python -m benchmarks.scaling``.
 
-Three tables: weak scaling, measured on as many devices as there are (processes on a CPU: ``--processes``); the same on
-paper for more; and the loader's plan for many ranks.
+Three tables: weak scaling, measured on all devices (processes on a CPU: ``--processes``); a calculation for more
+processes; and the loader's plan for many ranks.
 
-On paper, n processes reduce the gradients of P parameters in a ring: each sends and receives 2 (n - 1) / n x 4 P bytes
-a step, at the bandwidth W of the slowest link. Double backprop leaves these bytes as they are, and the step takes
-longer: the reduction's share of a step of t seconds, were nothing of it hidden behind the backward pass, is
+In the calculation, n processes reduce the gradients of P parameters in a ring: each sends and receives
+2 (n - 1) / n x 4 P bytes per step, at the bandwidth W of the slowest link. Double backprop does not change these bytes,
+but the step takes longer. Without overlap with the backward pass, the reduction's share of a step of t seconds is
 c / (t + c) with c = 8 P (n - 1) / (n W).
 """
 
@@ -39,14 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["resnet18", "vit_tiny_patch16_224"])
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=16, help="of one process")
+    parser.add_argument("--batch", type=int, default=16, help="samples per process")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--processes", type=int, default=torch.cuda.device_count() or min(os.cpu_count() or 1, 2))
     parser.add_argument("--ranks", type=int, default=64)
     options = parser.parse_args()
-    place = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU, a thread each"
-    print(f"torch {torch.__version__}, {place}, {options.size} px, batch {options.batch} a process\n")
-    print("| network | processes | ms a step | samples/s | efficiency |\n|---|---|---|---|---|")
+    place = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU, one thread each"
+    print(f"torch {torch.__version__}, {place}, {options.size} px, batch {options.batch} per process\n")
+    print("| network | processes | ms per step | samples/s | efficiency |\n|---|---|---|---|---|")
     alone: dict[str, float] = {}
     for name in options.models:
         counts = sorted({1, *(2**k for k in range(1, 10) if 2**k <= options.processes), options.processes})
@@ -55,7 +55,7 @@ def main() -> None:
             alone.setdefault(name, seconds)
             rate = count * options.batch / seconds
             print(f"| {name} | {count} | {1000 * seconds:.0f} | {rate:.1f} | {alone[name] / seconds:.0%} |", flush=True)
-    print("\n| network | MB reduced a step | link | n | efficiency, nothing hidden |\n|---|---|---|---|---|")
+    print("\n| network | MB reduced per step | link | n | efficiency without overlap |\n|---|---|---|---|---|")
     for name, (link, bandwidth), count in itertools.product(options.models, LINKS.items(), (8, 64)):
         size = 4 * sum(parameter.numel() for parameter in _network(name, options.size).parameters())
         cost = 2 * (count - 1) / count * size / bandwidth
@@ -70,7 +70,7 @@ def _network(name: str, size: int) -> PixelModel:
 
 
 def _measured(name: str, count: int, options: argparse.Namespace) -> float:
-    """Return the seconds of a step on ``count`` processes, the median of the slowest process."""
+    """Return the seconds per step on ``count`` processes: the slowest process's median."""
     with mp.Manager() as manager:
         found = manager.dict()
         port = 20_000 + os.getpid() % 20_000
@@ -115,7 +115,7 @@ def _train(
 
 
 def _planned(ranks: int, samples: int = 1_281_167, batch_size: int = 32) -> str:
-    """Plan an epoch of ImageNet's size for many ranks; return what it took, after checking that no sample is shared."""
+    """Plan an epoch of ImageNet's size for many ranks, check that no sample is shared, and describe the plan."""
     start = time.process_time()
     seen = torch.zeros(samples, dtype=torch.int8)
     steps = 0
@@ -129,7 +129,7 @@ def _planned(ranks: int, samples: int = 1_281_167, batch_size: int = 32) -> str:
         raise AssertionError("ranks share samples")
     return (
         f"{ranks} ranks, {samples:,} samples: {steps} steps of {batch_size} on each, no sample on two ranks, "
-        f"{samples - int(seen.sum())} left over; planning takes {seconds / ranks:.2f} s a rank and epoch"
+        f"{samples - int(seen.sum())} left over; planning takes {seconds / ranks:.2f} s per rank and epoch"
     )
 
 

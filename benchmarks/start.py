@@ -1,6 +1,6 @@
-"""Time imports, help texts and the way to a first training step: ``python -m benchmarks.start [--repeats 3]``.
+"""Time imports, help texts and the start of a training up to its first step: ``python -m benchmarks.start``.
 
-Each command runs in a process of its own; times are the best of those, and each run's turn comes after all others'.
+Each command runs in its own process. The commands alternate, and times are the best of ``--repeats``.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _seconds(command: Sequence[str]) -> float:
-    """Run Python with these arguments; return how long it took."""
+    """Run Python with these arguments and return the seconds."""
     start = time.perf_counter()
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
     return time.perf_counter() - start

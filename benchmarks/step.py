@@ -1,12 +1,12 @@
 """Time a harmonized training step: ``python -m benchmarks.step [--models NAME...] [--size 64]``.
 
-Four steps take turns on the same network and images: plain cross-entropy; the harmonized step of this project with
-a human map for every sample, and for one in four, in a split batch; and the straightforward double backprop written
-here. Times are each step's best, as ratios to the plain step. The floor with all samples mapped is 2.0: to the three
-convolutions' worth of a plain step come the gradient of the image, and twice as much to differentiate it.
-On a CPU freed memory is kept, as in training; ``--release`` shows the default of glibc.
-``--recipes`` times the steps of recipe=fel2022 and recipe=modern instead; ``--adversarial`` those of adversarial
-training alone and with the harmonizer, every sample with a human map, next to the ratio of the passes that are counted.
+Four steps alternate on the same network and images: plain cross-entropy; the harmonized step of this project with a
+human map for every sample, and for one in four, in a split batch; and a straightforward double backprop. Times are the
+best of each step, as ratios to the plain step. The floor with all samples mapped is 2.0: a plain step costs three
+convolutions; the gradient of the image adds one, and its derivatives two.
+On a CPU freed memory is kept, as in training; ``--release`` shows glibc's default.
+``--recipes`` times the steps of recipe=fel2022 and recipe=modern instead; ``--adversarial`` the steps of adversarial
+training alone and with the harmonizer, with a human map for every sample, next to the ratio of their passes.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from harmonizer.training.precision import promoted
 from harmonizer.training.steps import step_passes
 
 MODELS = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224", "convnext_tiny")
-DEMO_MODEL = "test_efficientnet_gn"  # of the demo pair
+DEMO_MODEL = "test_efficientnet_gn"  # network of the demo pair
 ADVERSARIAL_MODELS = (DEMO_MODEL, "test_vit", "resnet18")
 CLASSES = 1000
 RECIPES = Path(__file__).parents[1] / "configs" / "recipe"
@@ -62,9 +62,9 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="bf16-mixed instead of float32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--release", action="store_true", help="let the allocator hand freed memory back")
-    parser.add_argument("--recipes", action="store_true", help="recipes instead, on the demo pair's network")
-    parser.add_argument("--adversarial", action="store_true", help="adversarial training, alone and joint")
+    parser.add_argument("--release", action="store_true", help="let the allocator return freed memory")
+    parser.add_argument("--recipes", action="store_true", help="compare recipes instead, on the demo pair's network")
+    parser.add_argument("--adversarial", action="store_true", help="time adversarial training instead, alone and joint")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
@@ -103,7 +103,7 @@ def main() -> None:
 def _adversarial_rows(
     model: str, attack: dict[str, Any], device: torch.device, options: argparse.Namespace
 ) -> list[str]:
-    """Measure the step of an attack alone and with each recipe's harmonizer."""
+    """Measure the step of adversarial training alone and with each recipe's harmonizer."""
     places = ("adversarial",) if attack["adversarial"] == "fast" else ("clean", "adversarial")
     modules: dict[Key, HarmonizerModule] = {("", ""): _module(model, options.size, None, **attack)}
     for recipe in ("fel2022", "modern"):
@@ -134,7 +134,7 @@ def _module(model: str, size: int, recipe: str | None, **settings: Any) -> Harmo
 def _times(
     modules: dict[Key, HarmonizerModule], device: torch.device, options: argparse.Namespace, *, all_mapped: bool
 ) -> dict[Key, float]:
-    """Measure the training steps of modules in turns; medians, in seconds."""
+    """Return the median seconds of the training steps of modules, which alternate."""
     torch.manual_seed(0)
     shape = options.batch, options.size, options.size
     batch = Batch(
@@ -186,7 +186,7 @@ def _row(name: str, device: torch.device, options: argparse.Namespace) -> str:
     }
     times: dict[str, list[float]] = {step: [] for step in steps}
     memory = dict.fromkeys(steps, 0.0)
-    # Processor time: other work on the machine disturbs it little.
+    # Processor time, on which other work on the machine has little effect.
     clock = time.perf_counter if device.type == "cuda" or options.threads > 1 else time.process_time
     for turn in range(options.repeats + 1):
         for step, run in steps.items():
@@ -224,7 +224,7 @@ def _harmonized(model: nn.Module, batch: Batch, *, joint: bool) -> Tensor:
 
 
 def _straightforward(model: PixelModel, batch: Batch) -> Tensor:
-    """Write double backprop down as the formulas say it, with torch's own derivatives."""
+    """Return the loss of a straightforward double backprop, with torch's own derivatives."""
     images = batch.images.detach().requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):
         logits = model.backbone((images - model.mean) / model.std).float()
@@ -249,7 +249,7 @@ def _straightforward(model: PixelModel, batch: Batch) -> Tensor:
 
 @contextlib.contextmanager
 def _memory(device: torch.device, found: dict[str, float], step: str) -> Iterator[None]:
-    """Note a step's memory: its peak on a GPU; on a CPU the bytes kept for backward passes, each storage once."""
+    """Measure a step's memory: its peak on a GPU; on a CPU the bytes kept for backward passes, each storage once."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         yield

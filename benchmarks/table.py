@@ -1,9 +1,9 @@
-"""Measure the tables of benchmarks/README.md anew: ``python -m benchmarks.table [NAME...] [--list]``.
+"""Update the tables of benchmarks/README.md: ``python -m benchmarks.table [NAME...] [--list]``.
 
-Each stands between two marks, of which the first holds the command that prints it. NAME chooses the commands that
-start with it, for example ``step`` or ``"attacks --protocol"``; without any, all are run, which takes the better part
-of an hour. What comes out is written to the page at once, with the machine, the versions and the date; a command that
-fails leaves its table as it was.
+Each table is between two marks, the first of which contains its command. NAME selects the commands that start with it,
+for example ``step`` or ``"attacks --protocol"``; without one all are run, which takes most of an hour. The output of
+each command is written to the page at once, with the machine, the versions and the date. When a command fails, its
+table is kept.
 """
 
 import argparse
@@ -28,8 +28,8 @@ PEERS = ("foolbox", "adv-lib", "torchattacks")
 def main() -> int:
     """Run the commands and write the page; the exit status is 1 if one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="how a command starts, after benchmarks.")
-    parser.add_argument("--list", action="store_true", help="print the commands and do nothing")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="start of a command, after benchmarks.")
+    parser.add_argument("--list", action="store_true", help="only print the commands")
     options = parser.parse_args()
     commands = [match["command"] for match in TABLE.finditer(PAGE.read_text(encoding="utf-8"))]
     chosen = [command for command in commands if not options.names or command.startswith(tuple(options.names))]
@@ -73,7 +73,7 @@ def replaced(page: str, command: str, output: str) -> str:
 
 
 def stamp() -> str:
-    """Say when, where and with which versions."""
+    """Return a line with the date, the machine and the versions."""
     versions = ", ".join(f"{name} {version(name)}" for name in (*PACKAGES, *PEERS) if _installed(name))
     place = f"{os.cpu_count()} cores of {_processor()}"
     if torch.cuda.is_available():
@@ -91,7 +91,7 @@ def _installed(name: str) -> bool:
 
 
 def _processor() -> str:
-    """Return the processor's name, where the system tells."""
+    """Return the processor's name if the system provides it, otherwise its kind."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
