@@ -1,14 +1,13 @@
 """``ceilings.json`` next to the shards: ceilings and floors of the kinds that the manifest does not hold, by name."""
 
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from harmonizer.data.shards.manifest import check_ceilings, stored_ceiling
+from harmonizer.data.shards.manifest import check_ceilings, mean_ceiling, stored_ceiling
 from harmonizer.files import atomic_write
 from harmonizer.untrusted import parse_json
 
@@ -31,12 +30,12 @@ class Agreement:
     @property
     def ceiling(self) -> float:
         """Mean ceiling of the images; NaN where none is defined."""
-        return _mean(self.ceilings)
+        return mean_ceiling(self.ceilings.values())
 
     @property
     def floor(self) -> float:
         """Mean floor of the images; NaN where none is defined."""
-        return _mean(self.floors)
+        return mean_ceiling(self.floors.values())
 
 
 def write_agreement(folder: Path, measured: Agreement) -> None:
@@ -106,9 +105,3 @@ def _parse(entry: dict[str, Any]) -> Agreement:
         check_ceilings(of_one.values())
     iterations, levels, seed = (int(entry[name]) for name in ("iterations", "levels", "seed"))
     return Agreement(str(entry["kind"]), str(entry["score"]), iterations, levels, seed, **values)
-
-
-def _mean(values: dict[str, float | None]) -> float:
-    """Return the mean of the defined values."""
-    defined = [value for value in values.values() if value is not None]
-    return sum(defined) / len(defined) if defined else math.nan

@@ -1,7 +1,7 @@
 """Split-half reliability of an image's people, stepped up to their full number by Spearman-Brown."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harmonizer.data.ceilings.participants import participant_files, participant_maps
-from harmonizer.data.shards.manifest import DECIMALS, Ceilings, stored_ceiling
+from harmonizer.data.shards.manifest import Ceilings, mean_ceiling, stored_ceiling
 from harmonizer.functional.agreement import spearman
 
 # Random halvings of an image's participants, or all if there are fewer, as for up to six people. Our choice: no paper
@@ -124,14 +124,15 @@ def measure_ceilings(
         advance(1)
     if len(means) > 2:
         floors.append(_correlate(means[-1], means[0]))
-    overall, allowed = _mean(per_image.values()), _mean(most)
-    if overall is not None and allowed is not None and overall > allowed:
+    overall, allowed = mean_ceiling(per_image.values()), mean_ceiling(most)
+    if overall > allowed:
         raise CeilingError(
             f"the stacks of {len(most)} images, first {next(iter(per_image))}, have a mean ceiling of {overall:.4f}, "
             f"expected at most {allowed:.4f} for so many people; try --stack thresholds or mean if they are not "
             "maps of single participants"
         )
-    return Ceilings(splits, overall, _mean(map(stored_ceiling, floors)), per_image)
+    floor = mean_ceiling(map(stored_ceiling, floors))
+    return Ceilings(splits, stored_ceiling(overall), stored_ceiling(floor), per_image)
 
 
 def _halvings(people: int, splits: int, seed: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
@@ -154,9 +155,3 @@ def _correlate(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape:
         return math.nan
     return float(spearman(a[None], b[None]))
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the defined values."""
-    defined = [value for value in values if value is not None]
-    return round(sum(defined) / len(defined), DECIMALS) if defined else None

@@ -20,7 +20,7 @@ from harmonizer.data.convert.staging import Staging
 from harmonizer.data.disk import REFERENCE_SIDE
 from harmonizer.data.progress import Progress, show_progress
 from harmonizer.data.shards.download import fetch_all
-from harmonizer.data.shards.manifest import Ceilings, Manifest
+from harmonizer.data.shards.manifest import Manifest
 from harmonizer.results import text_cell
 
 SKIPPED = "skipped.csv"  # next to the shards
@@ -90,15 +90,16 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
     with Staging(given.out, plan, restart=given.restart) as staging:
         try:
             reports = _run(staging, found, options, given, progress)
-        except RecordError:
+            skipped = found.problems + [RecordError(*problem) for report in reports for problem in report.problems]
+            shards = tuple(report.shard for report in reports if report.shard.samples)
+            if not shards:
+                raise skipped[0]
+            with progress.task("measuring ceilings") as advance:
+                participants = staging.data / PARTICIPANTS
+                ceilings = measure_ceilings(participants, splits=given.ceiling_splits, advance=advance)
+        except (RecordError, CeilingError):  # other sources or options are needed
             staging.drop()
             raise
-        skipped = found.problems + [RecordError(*problem) for report in reports for problem in report.problems]
-        shards = tuple(report.shard for report in reports if report.shard.samples)
-        if not shards:
-            staging.drop()
-            raise skipped[0]
-        ceilings = _measure(staging, given, progress)
         maps, kept = sum(shard.maps for shard in shards), sum(report.kept_maps for report in reports)
         described = describe_maps(maps, kept, options.prepare, options.disk)
         manifest = Manifest(found.classes, described, shards, ceilings=ceilings)
@@ -116,16 +117,6 @@ def _convert(given: argparse.Namespace, progress: Progress) -> tuple[Manifest, l
     if turned:
         sys.stdout.write(f"{turned} images are turned upright by their EXIF orientation, which maps must match\n")
     return manifest, skipped
-
-
-def _measure(staging: Staging, given: argparse.Namespace, progress: Progress) -> Ceilings | None:
-    """Measure the ceilings; drop a conversion whose stacks cannot be of people, because it needs other options."""
-    with progress.task("measuring ceilings") as advance:
-        try:
-            return measure_ceilings(staging.data / PARTICIPANTS, splits=given.ceiling_splits, advance=advance)
-        except CeilingError:
-            staging.drop()
-            raise
 
 
 def _run(

@@ -162,6 +162,12 @@ def stored_ceiling(value: float) -> float | None:
     return round(value, DECIMALS) if math.isfinite(value) else None
 
 
+def mean_ceiling(values: Iterable[float | None]) -> float:
+    """Return the mean of the defined ceilings; NaN if none is defined."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
 def _checked(kind: type, content: object) -> dict[str, Any]:
     """Return the fields of the dataclass ``kind`` after checking their types."""
     if not isinstance(content, dict):

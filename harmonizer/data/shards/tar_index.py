@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,13 +92,8 @@ def any_repeated(shards: Iterable[Sequence[bytes | str]]) -> bool:
     >>> any_repeated([["a", "b"], ["c"]]), any_repeated([["a", "b"], ["b"]])
     (False, True)
     """
-    seen: set[bytes | str] = set()
-    for keys in shards:
-        before = len(seen)
-        seen.update(keys)
-        if len(seen) < before + len(keys):
-            return True
-    return False
+    keys = list(chain.from_iterable(shards))
+    return len(set(keys)) < len(keys)
 
 
 def image_extension(members: Container[str]) -> str | None:

@@ -18,7 +18,7 @@ from harmonizer.data.image import MOST_PIXELS
 SAMPLE_SUFFIXES = (".npz", ".pth", ".pt")
 MAP_SUFFIXES = (".npy", *SAMPLE_SUFFIXES, *IMAGE_SUFFIXES)
 MAP_NAMES = ("heatmap", "map", "hmp", "human")
-STACK_NAMES: tuple[Stack, ...] = get_args(Stack)  # names of arrays that give the meaning of their stack
+STACK_NAMES: dict[str, Stack] = {name: name for name in get_args(Stack)}  # names of arrays and what their stacks are
 COARSEST = 1 / 256  # a float map keeps a fixed scale only if that leaves it at least 8 of 16 bits
 
 
@@ -39,7 +39,7 @@ def read_arrays(item: Item) -> Record:
     if label.size != 1 or label.dtype.kind not in "iu":
         raise item.error(f"label is {label.dtype} of shape {label.shape}, expected one integer")
     name = next((name for name in (*MAP_NAMES, *STACK_NAMES) if name in content), None)
-    human = None if name is None else to_map(_array(content[name], item, "heatmap"), item, _meaning(name))
+    human = None if name is None else to_map(_array(content[name], item, "heatmap"), item, STACK_NAMES.get(name))
     item.check_map(human)
     return Record(to_pixels(_array(content["image"], item, "image"), item), int(label.reshape(-1)[0]), human)
 
@@ -62,7 +62,7 @@ def read_map(path: Path, item: Item) -> HumanMap:
         names = [name for name in content if name in (*MAP_NAMES, *STACK_NAMES)] or list(content)
         if len(names) != 1:
             raise item.error(f"{path.name} holds {len(names)} arrays, expected one, or one named {MAP_NAMES[0]}")
-        content, meaning = content[names[0]], _meaning(names[0])
+        content, meaning = content[names[0]], STACK_NAMES.get(names[0])
     return to_map(_array(content, item, path.name), item, meaning)
 
 
@@ -96,11 +96,6 @@ def to_map(array: NDArray[Any], item: Item, meaning: Stack | None = None) -> Hum
         used = (scale for scale in (1.0, 255.0) if scale * COARSEST <= largest <= scale)
         full_scale = next(used, largest or 1.0)
     return HumanMap(values, full_scale, stack, meaning)
-
-
-def _meaning(name: str) -> Stack | None:
-    """Return the meaning of a stack given by the name of its array."""
-    return next((meaning for meaning in STACK_NAMES if meaning == name), None)
 
 
 def to_pixels(array: NDArray[Any], item: Item) -> Pixels:
