@@ -97,8 +97,7 @@ class TrainLoader(BatchLoader):
         dataset: Samples.
         batches: Indices of the samples of each batch.
         epochs: Number of epochs; None is unlimited.
-        num_workers: As for :class:`BatchLoader`.
-        start_method: As for :class:`BatchLoader`.
+        workers: ``num_workers`` and ``start_method`` of :class:`BatchLoader`.
     """
 
     def __init__(
@@ -107,10 +106,9 @@ class TrainLoader(BatchLoader):
         batches: TrainBatches,
         *,
         epochs: int | None = None,
-        num_workers: int = 0,
-        start_method: str | None = None,
+        **workers: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(dataset, batches, seed=batches.seed, num_workers=num_workers, start_method=start_method)
+        super().__init__(dataset, batches, seed=batches.seed, **workers)
         self.batches = batches
         self.epochs = epochs
         self.handed_out = 0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ TORCH = ("bilinear", "bicubic")  # those available in PyTorch
 Box = tuple[int, int, int, int]
 
 
+@dataclass(eq=False)
 class JointTransform:
     """Crop, resize, flip and rotate an image and its map in the same way; change the image's colours.
 
@@ -44,45 +46,34 @@ class JointTransform:
         ValueError: An argument is out of range.
     """
 
-    def __init__(
-        self,
-        size: int,
-        *,
-        scale: tuple[float, float] | None = None,
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        flip: float = 0.0,
-        rotation: float = 0.0,
-        jitter: float = 0.0,
-        crop_ratio: float = 1.0,
-        interpolation: str = "bilinear",
-        crop_mode: str = "center",
-        fill: Sequence[float] = (0.0, 0.0, 0.0),
-        stretch: bool = False,
-    ) -> None:
-        if size < 1 or not 0 <= flip <= 1 or not 0 < crop_ratio <= 2:
-            raise ValueError(
-                f"expected size >= 1, flip in [0,1] and crop_ratio in (0,2], got {size}, {flip} and {crop_ratio}"
-            )
-        if not 0 <= rotation <= 180 or not 0 <= jitter <= 1:
-            raise ValueError(f"expected rotation in [0,180] and jitter in [0,1], got {rotation} and {jitter}")
-        if scale is not None and not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"expected a crop scale with 0 < smallest <= largest <= 1, got {list(scale)}")
-        if interpolation not in RESAMPLING:
-            raise ValueError(f"expected interpolation {' or '.join(RESAMPLING)}, got {interpolation!r}")
-        if crop_mode not in CROP_MODES:
-            raise ValueError(f"expected crop_mode {' or '.join(CROP_MODES)}, got {crop_mode!r}")
-        self.size = size
-        self.scale = None if scale is None else (scale[0], scale[1])
-        low, high = torch.tensor(ratio).log().tolist()
+    size: int
+    _: KW_ONLY
+    scale: tuple[float, float] | None = None
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.0
+    rotation: float = 0.0
+    jitter: float = 0.0
+    crop_ratio: float = 1.0
+    interpolation: str = "bilinear"
+    crop_mode: str = "center"
+    fill: Sequence[float] = (0.0, 0.0, 0.0)
+    stretch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not 0 <= self.flip <= 1 or not 0 < self.crop_ratio <= 2:
+            got = f"{self.size}, {self.flip} and {self.crop_ratio}"
+            raise ValueError(f"expected size >= 1, flip in [0,1] and crop_ratio in (0,2], got {got}")
+        if not 0 <= self.rotation <= 180 or not 0 <= self.jitter <= 1:
+            raise ValueError(f"expected rotation in [0,180] and jitter in [0,1], got {self.rotation} and {self.jitter}")
+        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"expected a crop scale with 0 < smallest <= largest <= 1, got {list(self.scale)}")
+        if self.interpolation not in RESAMPLING:
+            raise ValueError(f"expected interpolation {' or '.join(RESAMPLING)}, got {self.interpolation!r}")
+        if self.crop_mode not in CROP_MODES:
+            raise ValueError(f"expected crop_mode {' or '.join(CROP_MODES)}, got {self.crop_mode!r}")
+        low, high = torch.tensor(self.ratio).log().tolist()
         self.log_ratio = (low, high)
-        self.flip = flip
-        self.rotation = rotation
-        self.jitter = jitter
-        self.crop_ratio = crop_ratio
-        self.interpolation = interpolation
-        self.crop_mode = crop_mode
-        self.stretch = stretch
-        self.fill = tuple(round(255 * value) for value in fill) if crop_mode == "border" else (0, 0, 0)
+        self.border = tuple(round(255 * value) for value in self.fill) if self.crop_mode == "border" else (0, 0, 0)
 
     def geometry(self) -> dict[str, Any]:
         """Return the evaluation geometry for summaries; like version 0.1, without the mode ``"center"``."""
@@ -148,7 +139,7 @@ class JointTransform:
     def _image(self, array: Pixels, box: Box | None) -> Tensor:
         """Return the transformed pixels (3,size,size) uint8 of an image (H,W,3)."""
         if box is None:
-            array = np.array(self._evaluated(Image.fromarray(array), RESAMPLING[self.interpolation], self.fill))
+            array = np.array(self._evaluated(Image.fromarray(array), RESAMPLING[self.interpolation], self.border))
             return torch.from_numpy(array).permute(2, 0, 1)
         if self.interpolation not in TORCH:
             square = (self.size, self.size)
@@ -187,12 +178,9 @@ class JointTransform:
             )
         image = _resize(image, width, height, resampling)
         left, top = (_margin(length, self.size) for length in (width, height))
-        if left < 0 or top < 0:
-            square = Image.new(image.mode, (self.size, self.size), fill)
-            square.paste(image, (-left, -top))
-            return square
-        box = (left, top, left + self.size, top + self.size)
-        return image if box == (0, 0, *image.size) else image.crop(box)
+        square = Image.new(image.mode, (self.size, self.size), fill)
+        square.paste(image, (-left, -top))  # crops or pads
+        return square
 
     def _resized(self, width: int, height: int, side: int) -> tuple[int, int]:
         """Return the width and height to which the evaluation geometry resizes an image."""
