@@ -14,10 +14,10 @@ from harmonizer.data.ceilings.participants import participant_files, participant
 from harmonizer.data.shards.manifest import Ceilings, mean_ceiling, stored_ceiling
 from harmonizer.functional.agreement import spearman
 
-# Random halvings of an image's participants, or all if there are fewer, as for up to six people. Our choice: no paper
-# gives a number.
+# Random halvings of an image's participants, or all if there are fewer, as for up to six people. The number is ours: no
+# paper gives one.
 CEILING_SPLITS = 20
-# Bound on the rank correlation of two people's maps. Our choice, far above published values (0.65753 for mean maps).
+# Bound on the rank correlation of two people's maps. The value is ours, far above published ones (0.65753, mean maps).
 MOST_ALIKE = 0.9
 
 
