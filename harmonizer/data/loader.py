@@ -80,9 +80,9 @@ class BatchLoader(DataLoader[Any]):
             if batch.keys:
                 yield batch
             else:
-                self._lost(problems)
+                self._on_empty_batch(problems)
 
-    def _lost(self, problems: list[str]) -> None:
+    def _on_empty_batch(self, problems: list[str]) -> None:
         """Handle a batch without usable samples; an evaluation continues without it."""
 
 
@@ -148,7 +148,7 @@ class TrainLoader(BatchLoader):
         """Return the settings on which an epoch's batches depend, besides seed and data."""
         return {"processes": self.batches.world, "batch size": self.batches.batch_size, "steps an epoch": len(self)}
 
-    def _lost(self, problems: list[str]) -> None:
+    def _on_empty_batch(self, problems: list[str]) -> None:
         """Raise an error, because this process would take fewer steps than the others."""
         raise ValueError(f"no sample of a batch can be used; the first problem: {problems[0]}")
 

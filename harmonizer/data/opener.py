@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonizer.data.dataset import OnError, SampleFolder
-from harmonizer.data.direct.folder import DirectFolder, Reading, open_direct, say
+from harmonizer.data.direct.folder import DirectFolder, Reading, open_direct, print_note
 from harmonizer.data.direct.huggingface import DatasetSplit
 from harmonizer.data.direct.layout import Location, find_split, image_among_shards, is_direct
 from harmonizer.data.shards.manifest import NAME, Manifest
@@ -45,7 +45,7 @@ class Opener:
                 raise ValueError(f"{given} is for images that are not shards, but {location} holds shards or nothing")
             image = None if isinstance(location, DatasetSplit) else image_among_shards(location)
             if image is not None:
-                say(f"{location} holds shards and images, such as {image}; the shards are read, not the images")
+                print_note(f"{location} holds shards and images, such as {image}; the shards are read, not the images")
         return self._direct[name]
 
     def manifest(self, location: Location) -> Manifest:

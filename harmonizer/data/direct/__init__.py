@@ -1,4 +1,4 @@
-"""Images as people have them, read without conversion: class folders, CSV tables, Hugging Face datasets.
+"""Images that are read without conversion: class folders, CSV tables and Hugging Face datasets.
 
-Each sample goes through the converter's readers and becomes, in memory, what a shard would hold: the same bytes.
+Each sample is read by the converter's readers and converted in memory to the bytes that a shard would hold.
 """

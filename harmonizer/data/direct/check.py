@@ -66,14 +66,14 @@ def check_samples(
         ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool,
     ):
 
-        def tried(item: Item) -> Converted | RecordError:
+        def try_converting(item: Item) -> Converted | RecordError:
             try:
                 return convert_record(read(item), item, options)
             except RecordError as error:
                 return error
 
         try:
-            for item, result in zip(found.items, pool.map(tried, found.items), strict=True):
+            for item, result in zip(found.items, pool.map(try_converting, found.items), strict=True):
                 advance(1)
                 if isinstance(result, RecordError):
                     problems.append(result)

@@ -174,11 +174,11 @@ def _opened(
             write_manifest(entry, manifest)
     shard = manifest.shards[0]
     for note in (*found.notes, f"{shard.maps} of {shard.samples} images have a human map ({manifest.maps})"):
-        say(f"{location}: {in_settings(ValueError(note)).removeprefix(f'{location}: ')}")
+        print_note(f"{location}: {in_settings(ValueError(note)).removeprefix(f'{location}: ')}")
     return DirectFolder(location, entries, read, options, manifest)
 
 
 @functools.cache
-def say(note: str) -> None:
+def print_note(note: str) -> None:
     """Print a note, once for all models of a sweep."""
     print_rank_zero(f"note: {note}")

@@ -145,7 +145,7 @@ def _receive(address: str, part: Path, advance: Callable[[int], None]) -> None:
 
 
 def _total(headers: dict[str, str], start: int) -> int | None:
-    """Return the length of a file whose bytes from ``start`` are being sent; None if others are sent."""
+    """Return the length of a file from a response with its bytes from ``start``; None if it has others."""
     found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", headers.get("content-range", ""), re.ASCII)
     if found is None or int(found[1]) != start:
         return None

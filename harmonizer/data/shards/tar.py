@@ -21,7 +21,7 @@ LONGEST_NAME = 1000  # characters, because the names of all members are kept in 
 
 
 class Member(NamedTuple):
-    """Where one file lies: byte offset and size within the shard."""
+    """Position of a file in the shard: byte offset and size."""
 
     offset: int
     size: int
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 
 class StrictHeader(tarfile.TarInfo):
-    """A header with a possible size: with a negative one, ``tarfile`` reads the same header again and again."""
+    """A header with a valid size; old versions of ``tarfile`` loop forever on a negative one."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:

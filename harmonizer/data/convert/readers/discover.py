@@ -1,4 +1,4 @@
-"""List the samples of sources without reading them, and read one sample."""
+"""List the samples of sources without reading them, and read single samples."""
 
 import itertools
 from collections.abc import Sequence

@@ -8,8 +8,8 @@ from google.protobuf.message import DecodeError
 Values = tuple[bytes, ...] | tuple[float, ...] | tuple[int, ...]
 
 MOST_NUMBERS = 1 << 22  # bytes of a list: as Python numbers it takes up to 36 times as much memory
-# Messages of tensorflow/core/example: names and types of their fields, whose numbers count from 1. The two lists of
-# numbers are read as bytes first, which have the same encoding, to check their length before they are parsed.
+# Messages of tensorflow/core/example, with the names and types of their fields, numbered from 1. The two lists of
+# numbers are first read as bytes, which have the same encoding, to check their length before they are parsed.
 MESSAGES = {
     "BytesList": {"value": "repeated bytes"},
     "FloatList": {"value": "repeated float"},
