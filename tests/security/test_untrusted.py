@@ -148,7 +148,7 @@ def test_what_is_no_file_is_not_opened(tmp_path, made):
     for name in ("manifest.json", "summary.json", "images.csv", "last.ckpt", "w.pth", "list.yaml", "failed/a.json"):
         made(tmp_path / name)
     assert load_failures([tmp_path]) == {}
-    with pytest.raises(OSError, match=r"manifest\.json is no file"):
+    with pytest.raises(OSError, match=r"manifest\.json is not a file"):
         read_manifest(tmp_path)
     for read in (
         lambda: load_results(tmp_path),
