@@ -145,7 +145,7 @@ def test_names_with_dots_are_named(tmp_path, caplog):
     folder = tmp_path / "shards"
     folder.mkdir()
     write_tar(folder / "x.tar", [*members("a", 0), *members("a.v2", 0)])
-    with pytest.raises(ValueError, match=r"x\.tar holds a sample 'a\.v2', expected names without dots"):
+    with pytest.raises(ValueError, match=r"x\.tar holds a sample 'a\.v2', expected a name without dots"):
         adopted(folder)
     write_tar(folder / "x.tar", [*members("a", 0), entry("a.v2.png", IMAGE), entry("a.coarse.cls", b"1")])
     assert len(adopted(folder)) == 1

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple, Self
 from harmonizer.untrusted import shortened
 
 STEP = 1 << 20  # bytes that are read at a time behind the last member
-EXTENDED = (*(b"L", b"K"), *(b"x", b"X", b"g"))  # headers of GNU and POSIX whose content describes later members
+EXTENDED = (b"L", b"K", b"x", b"X", b"g")  # headers of GNU and POSIX whose content describes later members
 NOT_PLAIN = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",

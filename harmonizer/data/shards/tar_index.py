@@ -135,5 +135,5 @@ def _check_dots(key: str, parts: dict[str, Member]) -> None:
         middle, _, last = extension.rpartition(".")
         if middle and last == LABEL and any(f"{middle}.{image}" in parts for image in IMAGE_EXTENSIONS):
             raise ValueError(
-                f"holds a sample '{key}.{middle}', expected names without dots: a sample's ends at the first"
+                f"holds a sample '{key}.{middle}', expected a name without dots; it would end at the first"
             )

@@ -12,8 +12,8 @@ from harmonizer.data.convert.readers.record import HumanMap, Item, Pixels, Recor
 from harmonizer.data.convert.readers.tf_example import Values, parse_example
 from harmonizer.data.convert.readers.tfrecord import read_record
 
-JPEG_SIZE = 256  # pixels a side, in the layout with JPEG image and map
-RAW_SIZES = (256, 224)  # pixels a side, in the two layouts with raw float32
+JPEG_SIZE = 256  # pixels per side, in the layout with JPEG image and map
+RAW_SIZES = (256, 224)  # pixels per side, in the two layouts with raw float32
 JPEG_START = b"\xff\xd8\xff"
 Kind = TypeVar("Kind", bytes, int, float)
 
