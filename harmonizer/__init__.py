@@ -1,4 +1,4 @@
-"""Train image classifiers whose visual strategies agree with people's, and measure how far their failures do.
+"""Train image classifiers to use people's visual strategies, and measure how closely their failures match people's.
 
 >>> import harmonizer  # nothing else is imported until it is used
 >>> model = harmonizer.load("torchvision:resnet18", num_classes=10, image_size=64)
@@ -6,7 +6,7 @@
 >>> len(results.rows)
 4
 
-What stands in ``__all__`` is the public interface; all else may change between versions.
+The names in ``__all__`` are the public interface; everything else may change between versions.
 
 Legend, used throughout the code base:
 
@@ -22,7 +22,7 @@ L        pyramid levels
 
 * ``images``  (B,3,H,W) float in [0,1]: pixel space everywhere; a model's mean/std normalisation lives inside it.
 * ``labels``  (B,) int64 in [0,K).
-* ``human``   (B,H,W) float >= 0: the ClickMe importance map; all zero where there is none.
+* ``human``   (B,H,W) float >= 0: the ClickMe importance map; all zero for an image without one.
 * ``has_map`` (B,) bool.
 * ``radius``  L2 norm of ``adversarial - image`` in [0,1] pixel units; ``rms = radius / sqrt(3 H W)``.
 """
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 
-# Public name -> module that has it.
+# Public name -> module that defines it.
 _PLACES = {
     "AdversarialAlignment": "harmonizer.metrics",
     "FeatureAlignment": "harmonizer.metrics",
@@ -49,7 +49,7 @@ _PLACES = {
 }
 __all__ = list(_PLACES)
 
-if TYPE_CHECKING:  # for type checkers and editors, which do not read the table
+if TYPE_CHECKING:  # type checkers and editors do not evaluate _PLACES
     from harmonizer.attacks import minimal_radius as minimal_radius
     from harmonizer.evaluation.compare import compare as compare
     from harmonizer.evaluation.evaluate import evaluate as evaluate

@@ -1,8 +1,8 @@
-"""The ``harmonizer`` command: ``harmonizer train``, ``harmonizer evaluate``, ``harmonizer report`` and the others.
+"""The ``harmonizer`` command: ``harmonizer train``, ``harmonizer evaluate``, ``harmonizer report`` and others.
 
-``train`` and ``evaluate`` run train.py and evaluate.py, which a wheel carries with callbacks/ and configs/ in
-``harmonizer/_programs``. In a checkout these stay at its root, so that ``python train.py`` and ``harmonizer train`` are
-the same program.
+``train`` and ``evaluate`` run train.py and evaluate.py. A wheel has them, with callbacks/ and configs/, in
+``harmonizer/_programs``; a checkout has them at its root, so ``python train.py`` and ``harmonizer train`` are the same
+program.
 """
 
 import difflib
@@ -35,7 +35,7 @@ USAGE = "\n".join(
         *(f"  {name:<17}{text}" for name, text in PROGRAMS.items()),
         *(f"  {name:<17}{text}" for name, (_, text) in MODULES.items()),
         "",
-        "  --completion     print what completes these commands and their settings in bash",
+        "  --completion     print the bash completion of these commands and their settings",
         "  --version",
     ]
 )
@@ -55,16 +55,16 @@ complete -o nospace -o default -F _harmonizer harmonizer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the first argument names; return the exit status.
+    """Run the command named by the first argument; return the exit status.
 
     Args:
-        arguments: The command and its arguments; None takes those of the process.
+        arguments: The command and its arguments; None means those of the process.
     """
     command, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in PROGRAMS:
         program = FOLDER / f"{command}.py"
         os.environ |= {TYPED.format(name.upper()): f"harmonizer {name}" for name in PROGRAMS}
-        sys.argv = [str(program), *words]  # DDP starts its other processes with it
+        sys.argv = [str(program), *words]  # DDP starts its other processes with these
         sys.path.insert(0, str(program.parent))
         runpy.run_path(str(program), run_name="__main__")
     elif command in MODULES:

@@ -1,4 +1,4 @@
-"""Files on a disk: written whole or not at all, under names of one's own, digests, and locks."""
+"""Files: atomic writes, temporary names, digests, caches and locks."""
 
 import errno
 import hashlib
@@ -19,25 +19,25 @@ try:
 except ImportError:  # Windows: one process at a time
     fcntl = None  # type: ignore[assignment]
 
-HELD = (errno.EACCES, errno.EAGAIN)  # by another process; POSIX allows either
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of file systems that cannot lock
-HOLDER_BYTES = 1000  # of a lock file that are read
+HELD = (errno.EACCES, errno.EAGAIN)  # another process holds the lock; POSIX allows either
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # the file system has no locks
+HOLDER_BYTES = 1000  # most bytes read from a lock file
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a hidden name next to ``path`` that no other process uses, on this machine or on another one."""
+    """Return a hidden path next to ``path`` that no other process uses, on this machine or another."""
     return path.with_name(f".{path.name}.{_host()}-{os.getpid()}")
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield a hidden path next to ``path``, whose file takes the place of ``path`` when the block succeeds.
+    """Yield a hidden path next to ``path``, whose file replaces ``path`` when the block succeeds.
 
-    A block that fails leaves ``path`` as it was.
+    If the block fails, ``path`` is unchanged.
 
     Args:
-        path: Its folder is made when it does not exist.
-        durable: Force the file to the disk before it takes its place.
+        path: File to replace; its folder is created if missing.
+        durable: Whether to flush the file to the disk before it replaces ``path``.
     """
     temporary = temporary_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,10 +53,10 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a hidden path next to ``path`` for a folder that becomes ``path`` when the block succeeds.
+    """Yield a hidden path next to ``path``, whose folder is renamed to ``path`` when the block succeeds.
 
-    A block that fails leaves nothing. Whoever may read the folder may read its files: safetensors gives its own to
-    their owner alone.
+    If the block fails, nothing remains. The files get the permissions of the folder, because safetensors makes its
+    files readable by their owner only.
     """
     temporary = temporary_name(path)
     try:
@@ -70,13 +70,13 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Write a file whole or not at all; text in UTF-8, with line ends as they are."""
+    """Write a file atomically; text is encoded as UTF-8 without changes to line ends."""
     with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def cache_folder(name: str) -> Path:
-    """Return a folder in the user's cache, by the XDG convention; it need not exist."""
+    """Return a folder in the user's cache, by the XDG convention; it may not exist."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "harmonizer" / name
 
@@ -88,43 +88,43 @@ def file_sha256(path: Path) -> str:
 
 
 def remove_temporaries(path: Path) -> None:
-    """Remove what killed processes left of :func:`temporary_name`; to be called by the one owner of the folder."""
+    """Remove temporary files of killed processes; only the owner of the folder may call this."""
     for left in path.parent.glob(f".{path.name}.*"):
         with suppress(OSError):
             left.unlink()
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, with those above it.
+    """Create a folder and its parents.
 
     Raises:
-        NotADirectoryError: It, or one above it, is a file.
+        NotADirectoryError: The folder or a parent is a file.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         file = next(path for path in (folder, *folder.parents) if path.exists())
-        raise NotADirectoryError(f"expected a folder at {file}, got a file; choose another place") from None
+        raise NotADirectoryError(f"expected a folder at {file}, got a file; choose another folder") from None
 
 
 @contextmanager
 def locked(path: Path, what: str, advice: str) -> Iterator[None]:
     """Hold a lock inside a ``with`` block.
 
-    The kernel holds it (POSIX record locks, which NFS, Lustre and GPFS carry between machines) and drops it when the
-    process dies, however it dies. The lock file stays, because removing it would let two processes lock two files of
-    the same name. It names the last holder.
+    It is a POSIX record lock, which NFS, Lustre and GPFS share between machines; the kernel releases it when the
+    process ends for any reason. The lock file, which names the last holder, is never removed: two processes could
+    otherwise lock two files of the same name.
 
     Args:
-        path: Lock file. Its folder is made when it does not exist.
-        what: What the lock is for, as the subject of the message.
-        advice: What to do when another process holds it.
+        path: Lock file; its folder is created if missing.
+        what: The locked resource, as the subject of the message.
+        advice: What to do if another process holds the lock.
 
     Raises:
-        BlockingIOError: Another process holds it; the message names its host and process.
+        BlockingIOError: Another process holds the lock; the message names its host and process.
     """
     make_folder(path.parent)
-    # Never through a link: the file's content is replaced.
+    # Links are not followed, because the content of the file is replaced.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         try:
@@ -135,7 +135,7 @@ def locked(path: Path, what: str, advice: str) -> Iterator[None]:
                 raise BlockingIOError(f"{what} is in use by {_holder(descriptor)}; {advice}") from None
             if error.errno not in NO_LOCKS:
                 raise
-            sys.stderr.write(f"warning: {path.parent} lies where files cannot be locked; run one process only\n")
+            sys.stderr.write(f"warning: {path.parent} is on a file system without locks; run one process only\n")
         holder = {"host": _host(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
@@ -145,7 +145,7 @@ def locked(path: Path, what: str, advice: str) -> Iterator[None]:
 
 
 def _holder(descriptor: int) -> str:
-    """Name the process that a lock file names; its content is checked like that of any file."""
+    """Return the process that a lock file names; the content is not trusted."""
     with suppress(ValueError, KeyError, TypeError):
         found = parse_json(os.pread(descriptor, HOLDER_BYTES, 0))
         host, since = (str(found[name])[:80] for name in ("host", "since"))
@@ -155,5 +155,5 @@ def _holder(descriptor: int) -> str:
 
 
 def _host() -> str:
-    """Return this machine's name without what a file name cannot hold."""
+    """Return this machine's name, reduced to characters that are safe in a file name."""
     return "".join(c for c in socket.gethostname().split(".")[0] if c.isalnum() or c in "-_")[:40] or "host"

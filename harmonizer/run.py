@@ -1,4 +1,4 @@
-"""Run folders: one folder per run, made from its settings; a different run is refused."""
+"""Run folders: one folder per run, named by its settings; a different run is refused."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from harmonizer.files import atomic_write, locked, remove_temporaries
 from harmonizer.untrusted import parse_json
 
 SETTINGS, LOCK, LOG = "config.json", ".lock", "logs/csv/metrics.csv"
-MARK = "harmonizer_run"  # key of the settings file, which makes the folder a run folder
-SETTINGS_BYTES = 10_000_000  # most that is read
-# Parts of the settings that decide the weights; not the devices, and not how the data are loaded.
+MARK = "harmonizer_run"  # key of the settings file that marks a run folder
+SETTINGS_BYTES = 10_000_000  # largest settings file that is read
+# Parts of the settings that affect the weights; not the devices, and not how the data are loaded.
 IDENTITY_KEYS = (
     "module",
     "data",
@@ -28,8 +28,8 @@ IGNORED_KEYS = (
     *("data.num_workers", "data.start_method", "data.eval_batch_size"),
     *("data.cache", "data.cache_gb", "data.verify", "data.allow_pipe"),
 )
-RENAMED = {"window": "shuffle_window_shards"}  # settings of data that version 0.1 called otherwise
-ADDED = {  # settings of the module that runs of earlier versions lack, as they trained
+RENAMED = {"window": "shuffle_window_shards"}  # data settings by their names in version 0.1
+ADDED = {  # module settings that earlier versions lack, with the values that they trained with
     "supervision": "harmonizer",
     "masked_share": 0.5,
     "harmonizer_start": 0.0,
@@ -47,7 +47,7 @@ ADDED = {  # settings of the module that runs of earlier versions lack, as they 
 RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "SLURM_PROCID")  # environment variables of launchers
 OLD_MODULE = "harmonizer.module.HarmonizerModule"  # of runs of version 0.1, which have no mark
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
-WRITTEN = (  # patterns of the files of a run; the settings go last, which make it one
+WRITTEN = (  # patterns of a run's files; the settings, which mark the run folder, are removed last
     *(LAST, PREVIOUS, BEST, f"{LAST}.damaged", f"{PREVIOUS}.damaged", LOG),
     *("logs/tensorboard/events.out.tfevents.*", "logs/tensorboard/hparams.yaml", "examples/*.png"),
     SETTINGS,
@@ -55,17 +55,17 @@ WRITTEN = (  # patterns of the files of a run; the settings go last, which make 
 
 
 def is_rank_zero() -> bool:
-    """Return whether this is the only process of a run or its first, which alone writes and prints."""
+    """Return whether this is the first or only process of a run, the one that writes and prints."""
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def model_label(name: str) -> str:
-    """Return what tables, figures and folders call a model.
+    """Return a model's name in tables, figures and folders.
 
     >>> [model_label(name) for name in ("resnet50.a1_in1k", "nets/mine.py:make", "hf-hub:timm/vit", "runs/a/export")]
     ['resnet50.a1_in1k', 'mine.make', 'timm-vit', 'a-export']
@@ -80,19 +80,18 @@ def model_label(name: str) -> str:
 
 @contextmanager
 def create_run_dir(folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[None]:
-    """Create or reopen the run folder of these settings and lock it inside a ``with`` block.
+    """Create or reopen the run folder of these settings, and lock it inside a ``with`` block.
 
-    The first process of a run locks the folder for all of its processes.
+    The first process of a run holds the lock for all of its processes.
 
     Args:
-        folder: Made when it does not exist.
-        settings: Settings of the whole run, plain JSON values; :data:`IDENTITY_KEYS` parts make it another run.
-        overwrite: Remove the files of a run that is there, whatever its settings, and start again.
+        folder: Run folder; created if missing.
+        settings: Settings of the run, plain JSON values; runs that differ in :data:`IDENTITY_KEYS` are different.
+        overwrite: Whether to remove the files of an existing run, whatever its settings.
 
     Raises:
-        BlockingIOError: Another process trains into the folder.
-        FileExistsError: The folder holds a run with other settings with a checkpoint, or something that is
-            not a run.
+        BlockingIOError: Another process trains in the folder.
+        FileExistsError: The folder contains a run with other settings and a checkpoint, or something else than a run.
     """
     if not is_rank_zero():
         yield
@@ -123,22 +122,22 @@ def _enter(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Non
         if different:
             raise FileExistsError(
                 f"{folder} holds another run, with other {', '.join(different)}; "
-                "add overwrite=true to replace it, or choose another place with folder=FOLDER"
+                "add overwrite=true to replace it, or choose another folder with folder=FOLDER"
             )
         return
     atomic_write(path, json.dumps({MARK: True} | dict(settings), indent=1) + "\n")
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Raise where a folder holds files and is not a run folder."""
+    """Raise if a folder contains files and is not a run folder."""
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"expected a folder at {folder}, got a file; choose another place with folder=FOLDER")
+        raise NotADirectoryError(f"expected a folder at {folder}, got a file; choose another with folder=FOLDER")
     if folder.exists() and any(path.name != LOCK for path in folder.iterdir()) and not _is_run(folder):
-        raise FileExistsError(f"{folder} holds files that are not a run; choose another place with folder=FOLDER")
+        raise FileExistsError(f"{folder} holds files that are not a run; choose another folder with folder=FOLDER")
 
 
 def _is_run(folder: Path) -> bool:
-    """Return whether a folder's settings are those that train.py writes; other programs have a config.json too."""
+    """Return whether train.py wrote a folder's settings; other programs write a config.json too."""
     path = folder / SETTINGS
     if not path.is_file() or path.stat().st_size > SETTINGS_BYTES:
         return False
@@ -150,7 +149,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _remove_run(folder: Path) -> None:
-    """Remove the files that a run wrote and leave all others; a folder that is a link is left alone, too."""
+    """Remove the files of a run; other files, and folders that are links, are kept."""
     for pattern in WRITTEN:
         parent = folder / Path(pattern).parent
         if parent != folder and any(part.is_symlink() for part in (parent, parent.parent)):
@@ -158,22 +157,22 @@ def _remove_run(folder: Path) -> None:
         for path in folder.glob(pattern):
             path.unlink()
     for name in ("logs/csv", "logs/tensorboard", "logs", "examples"):
-        with suppress(OSError):  # not there, or not empty
+        with suppress(OSError):  # missing or not empty
             (folder / name).rmdir()
 
 
 def _part(settings: Any, name: str) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the part of nested settings with a dotted name; None where it is missing."""
+    """Return the part of nested settings with a dotted name; None if missing."""
     for key in name.split("."):
         settings = settings.get(key) if isinstance(settings, Mapping) else None
     return settings
 
 
 def _differences(before: Any, after: Any, name: str) -> list[str]:  # noqa: ANN401 - any JSON values
-    """Name the settings, dotted, that differ, with both values."""
+    """Return the settings that differ, as dotted names with both values."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         keys = sorted(before.keys() | after.keys())
         return [text for key in keys for text in _differences(before.get(key), after.get(key), f"{name}.{key}")]
-    same = before == after or name in IGNORED_KEYS or name.endswith("._target_")  # where the code lives
+    same = before == after or name in IGNORED_KEYS or name.endswith("._target_")  # the code may move
     same = same or (before in (None, {}) and after in (None, {}))  # earlier versions lack some settings
     return [] if same else [f"{name} ({before} -> {after})"]

@@ -16,21 +16,21 @@ from harmonizer.run import is_rank_zero
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # schedulers send the first two, Ctrl-C the last
 PARENT = "HARMONIZER_PARENT"  # environment variable: the process that starts further ranks
 PR_SET_PDEATHSIG = 1  # Linux, sys/prctl.h
-POLL = 0.5  # seconds between looks at the parent
-SAME_PRESS = 0.5  # seconds in which a launcher passes on the Ctrl-C that the terminal has sent to all already
+POLL = 0.5  # seconds between checks of the parent
+SAME_PRESS = 0.5  # seconds in which a launcher may forward a Ctrl-C that the terminal has already sent to all
 
 
 class Stopped(SystemExit):
-    """A signal ended the program; the exit code is 128 + the signal's number, as a shell has it."""
+    """A signal ended the program; the exit code is 128 + the signal's number, as in a shell."""
 
 
 class Signals:
-    """Notes the first of :data:`SIGNALS` instead of dying, so that the program can stop where it is safe.
+    """Records the first of :data:`SIGNALS`, so that the program can stop at a safe point.
 
-    A second Ctrl-C ends the program at once, in the first process; the others follow it.
+    A second Ctrl-C ends the first process at once, and the others with it.
 
     Attributes:
-        number: Number of the signal received; 0 before.
+        number: Number of the signal received, or 0.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def take(self) -> None:
-        """Install the handlers; in the main thread only, as Python demands. An ignored signal stays ignored."""
+        """Install the handlers, in the main thread only, as Python requires; ignored signals stay ignored."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
@@ -48,13 +48,13 @@ class Signals:
                 self._before.setdefault(number, before)
 
     def give_back(self) -> None:
-        """Install the handlers from before."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def stop(self, detail: str) -> None:
-        """Raise when a signal was received, after a line on standard error by the first process.
+        """Raise if a signal was received; the first process writes a line to standard error.
 
         Raises:
             Stopped: A signal was received.
@@ -76,7 +76,7 @@ class Signals:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Exit with 130 and one line at Ctrl-C, wherever nothing has :class:`Signals`; a second one ends at once."""
+    """Exit with 130 and one line on Ctrl-C, where :class:`Signals` is not in use; a second Ctrl-C ends at once."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -96,16 +96,16 @@ def interruptible() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it as a further rank ends, however that ends.
+    """End this process when the process that started it as a further rank ends for any reason.
 
-    To be called early by every program that starts further ranks, and so by these ranks. The kernel sees to it on
-    Linux, a thread elsewhere.
+    Programs that start further ranks call this early, and so do these ranks. On Linux the kernel ends the process,
+    elsewhere a thread does.
     """
     parent = os.environ.get(PARENT, "")
     if os.environ.get("LOCAL_RANK", "0") == "0" or not parent.isdigit():
         os.environ[PARENT] = str(os.getpid())
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes; the first one decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes; the first one handles it
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -114,12 +114,12 @@ def end_with_parent() -> None:
             time.sleep(POLL)
         os._exit(1)
 
-    if os.getppid() != int(parent):  # it died before this line
+    if os.getppid() != int(parent):  # the parent has already ended
         os._exit(1)
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 
 
 def _write(line: str) -> None:
-    """Write a line to standard error, also inside a handler, where a buffered stream may be in use."""
+    """Write a line to standard error without buffering, so that handlers may call it."""
     if is_rank_zero():
         os.write(2, f"{line}\n".encode())

@@ -1,6 +1,6 @@
-"""What files, servers and archives say is data: names, texts, JSON and ZIP files are checked here before they are used.
+"""Checks of untrusted input: names, texts, JSON and ZIP files from files, servers and archives.
 
-Every name that becomes part of a path passes :func:`inside` or :func:`file_name`, after all decoding.
+Every name that becomes part of a path passes :func:`inside` or :func:`file_name` after all decoding.
 """
 
 import hashlib
@@ -11,27 +11,27 @@ from pathlib import Path
 from typing import Any
 from unicodedata import category
 
-LONGEST_NAME = 255  # bytes of a file's name, the limit of common file systems
-LONGEST_TEXT = 500  # characters of a label, a class name or a setting
-MOST_CLASSES = 1_000_000  # that a model tells apart
-MOST_SIDE = 8192  # pixels of an image
-MOST_PICKLE = 2**26  # bytes of the names and plain values in a checkpoint
-MADE_LENGTH = 100  # characters of a made name that are kept
-DEEPEST = 32  # levels of JSON; ours have at most 8
+LONGEST_NAME = 255  # most bytes of a file name, the limit of common file systems
+LONGEST_TEXT = 500  # most characters of a label, a class name or a setting
+MOST_CLASSES = 1_000_000  # most classes of a model
+MOST_SIDE = 8192  # most pixels of an image's side
+MOST_PICKLE = 2**26  # most bytes of names and plain values in a checkpoint
+MADE_LENGTH = 100  # most characters kept of a text that becomes a file name
+DEEPEST = 32  # most nested levels of JSON; files of this project have at most 8
 RESERVED = ("failed",)  # folders next to the results
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # line breaks and what terminals obey
-NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and halves of characters, which JSON can spell
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # line breaks and terminal control characters
+NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # these, and lone surrogates, which JSON can contain
 
 
 def safe_name(name: str) -> str:
-    """Return a name that comes from outside, if it is the name of a file and nothing else.
+    """Return an untrusted name, if it is a plain file name.
 
     Args:
-        name: As it will be used: percent signs and the like are decoded already.
+        name: Name after all decoding, for example of percent signs.
 
     Raises:
-        ValueError: It is empty, hidden, longer than file systems take, leads to another folder, or has control
-            characters.
+        ValueError: The name is empty, hidden or too long for file systems, contains control characters, or leads to
+            another folder.
 
     >>> safe_name("000001.tar")
     '000001.tar'
@@ -39,17 +39,17 @@ def safe_name(name: str) -> str:
     unsafe = not name or name.startswith(".") or set(name) & set("/\\") or CONTROLS.search(name)
     if unsafe or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
         raise ValueError(
-            f"expected the name of a file, without folders, control characters or a dot in front, "
-            f"of at most {LONGEST_NAME} bytes, got {shortened(name)}"
+            f"expected a file name of at most {LONGEST_NAME} bytes, without folders, control characters or a leading "
+            f"dot, got {shortened(name)}"
         )
     return name
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return the path of a name that comes from outside, in its folder.
+    """Return the path of an untrusted name in a folder.
 
     Raises:
-        ValueError: The name is not safe, or the path would lie elsewhere.
+        ValueError: The name is not safe, or the path would be outside the folder.
     """
     path = folder / safe_name(name)
     if path.absolute().parent != folder.absolute():
@@ -58,9 +58,9 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def file_name(text: str) -> str:
-    """Turn any text, such as a model's label, into a stable name that every file system takes.
+    """Convert a text, such as a model's label, to a stable name that is valid in every file system.
 
-    A text that had to be changed gets a digest of the original, so that two never share a name.
+    A text that has to be changed gets a digest of the original, so that no two texts share a name.
 
     Raises:
         ValueError: The text is empty.
@@ -77,10 +77,10 @@ def file_name(text: str) -> str:
 
 
 def plain_text(value: object, what: str, *, most: int = LONGEST_TEXT) -> str:
-    """Return a text of at most so many characters that comes from outside, such as a label or the name of a class.
+    """Return an untrusted text of at most ``most`` characters, such as a label or a class name.
 
     Raises:
-        ValueError: It is not a text, empty, too long, or has control characters; the message begins with ``what``.
+        ValueError: It is not a text, is empty or too long, or has control characters; the message begins with ``what``.
     """
     if not isinstance(value, str) or not 0 < len(value) <= most or NO_TEXT.search(value.replace("\t", "")):
         raise ValueError(
@@ -90,7 +90,7 @@ def plain_text(value: object, what: str, *, most: int = LONGEST_TEXT) -> str:
 
 
 def shortened(value: object) -> str:
-    """Return what messages show of a value.
+    """Return a value as messages show it.
 
     >>> shortened("x" * 1000)
     "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx... (1002 characters)"
@@ -100,11 +100,11 @@ def shortened(value: object) -> str:
 
 
 def parse_json(text: str | bytes, *, strict: bool = False) -> Any:  # noqa: ANN401 - any JSON value
-    """Read JSON from outside.
+    """Parse untrusted JSON.
 
     Args:
-        text: To read.
-        strict: Refuse NaN and infinities, which Python's parser takes and JSON does not have.
+        text: JSON text.
+        strict: Whether to refuse NaN and infinities, which Python's parser accepts although JSON has none.
 
     Raises:
         ValueError: It is not JSON, or nested more than 32 levels deep.
@@ -127,12 +127,12 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:  # noqa: ANN4
 
 
 def check_zip(path: Path, *, most: int | None = None) -> None:
-    """Refuse a ZIP file that would grow when it is read.
+    """Check that the content of a ZIP file is not too large.
 
     Args:
         path: ZIP file; other files pass.
-        most: Bytes that the unpacked content may have; None asks for content that is not compressed, as
-            ``torch.save`` writes it, with at most 64 MiB besides the tensors.
+        most: Most bytes of the unpacked content; None requires uncompressed content, as ``torch.save`` writes it, with
+            at most 64 MiB besides the tensors.
 
     Raises:
         ValueError: The content is compressed, overlaps, or is too large.
@@ -145,11 +145,11 @@ def check_zip(path: Path, *, most: int | None = None) -> None:
         members = archive.infolist()
     total = sum(member.file_size for member in members)
     if most is not None and total > most:
-        raise ValueError(f"its content has {total} bytes, more than the {most} that are read")
+        raise ValueError(f"its content has {total} bytes, expected at most {most}")
     if most is None and any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError("its content is compressed, expected a file as torch.save writes it")
     if most is None and any(m.filename.endswith("data.pkl") and m.file_size > MOST_PICKLE for m in members):
-        raise ValueError(f"it holds more than {MOST_PICKLE} bytes of names and plain values")
+        raise ValueError(f"it contains more than {MOST_PICKLE} bytes of names and plain values")
     if most is None and total > path.stat().st_size:
         raise ValueError(f"its content has {total} bytes, more than the file")
 
@@ -159,9 +159,9 @@ def _refuse(constant: str) -> None:
 
 
 def is_name(text: str) -> bool:
-    r"""Return whether a text can stand for an image: valid Unicode without control characters and line breaks.
+    r"""Return whether a text can be the name of an image: valid Unicode without control characters and line breaks.
 
-    A line break would make a torn line look whole, and a control character is an instruction to a terminal.
+    A line break would make an incomplete line look complete, and terminals interpret control characters.
 
     >>> is_name("a b\u202fc"), is_name("a\nb"), is_name("a\udcff")
     (True, False, False)

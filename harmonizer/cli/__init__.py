@@ -1,4 +1,4 @@
-"""The command line: ``--flags`` become Hydra overrides, and a user's mistake becomes one clear line."""
+"""The command line: translation of ``--flags`` to Hydra overrides, and one-line messages for users' mistakes."""
 
 from harmonizer.cli.errors import clear_errors, command_line, settings_of
 from harmonizer.cli.translate import translate, unquoted

@@ -1,10 +1,10 @@
-"""Parsers of the commands that Hydra does not read."""
+"""Argument parsers of the commands that do not use Hydra."""
 
 import argparse
 
 
 def parser_of(module: str, doc: str | None) -> argparse.ArgumentParser:
-    r"""Return a parser for ``python -m MODULE`` with its docstring as help; a colon ends the summary.
+    r"""Return a parser for ``python -m MODULE``, whose help is the docstring; the summary ends at a colon.
 
     >>> parser_of("x", "Do it: ``python -m x``.\n\nSlowly.").format_help().split("\n\n")[1]
     'Do it.'
@@ -19,10 +19,10 @@ def parser_of(module: str, doc: str | None) -> argparse.ArgumentParser:
 
 
 def positive(text: str) -> int:
-    """Return a positive integer.
+    """Parse a positive integer.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not a positive integer.
     """
     number = int(text)
     if number < 1:

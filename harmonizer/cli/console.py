@@ -1,4 +1,4 @@
-"""What the programs show: lines, facts, tables, and how far the work is, in a terminal or in a log file."""
+"""Output of the programs: lines, facts, tables and progress, in a terminal or a log file."""
 
 import functools
 import shlex
@@ -13,38 +13,38 @@ from rich.text import Text
 
 from harmonizer.run import is_rank_zero
 
-WIDTH = 120  # columns, where there is no terminal to ask
-FIRST_LINE, LATER_LINES = 10.0, 60.0  # seconds between plain lines, where a bar would leave thousands
-REDRAWN = 0.1  # seconds between two drawings of a bar
+WIDTH = 120  # columns of a log file
+FIRST_LINE, LATER_LINES = 10.0, 60.0  # seconds until the first line of progress in a log file, and between later ones
+REDRAWN = 0.1  # seconds between redraws of a bar
 
 
 @functools.cache
 def console() -> Console:
-    """Return the console of standard output: a line printed by another one would be overwritten by a live bar."""
+    """Return the one console of standard output; a live bar would overwrite the lines of a second one."""
     found = Console(highlight=False, markup=False, emoji=False)
     return found if found.is_terminal else Console(highlight=False, markup=False, emoji=False, width=WIDTH)
 
 
 def show_lines(*lines: str) -> None:
-    """Print lines, which are wrapped between words in a terminal; a log file keeps each whole."""
+    """Print lines, wrapped between words in a terminal and unwrapped in a log file."""
     for line in lines:
         console().print(line, soft_wrap=not console().is_terminal)
 
 
 def print_rank_zero(*lines: str) -> None:
-    """Print lines, once for all processes of a run."""
+    """Print lines, in the first process of a run only."""
     if is_rank_zero():
         show_lines(*lines)
 
 
 def print_next(*words: str) -> None:
-    """Print the command that comes next, once for all processes and in one line that can be copied whole."""
+    """Print the next command on one line, in the first process of a run only."""
     if is_rank_zero():
         console().print(f"next: {shlex.join(words)}", soft_wrap=True)
 
 
 def print_results_next(results: str | Path, *folders: str | Path) -> None:
-    """Print where results are, in the folder of all results or in some of it, and the command that reports them."""
+    """Print the results folder, or some folders in it, and the command that reports the results."""
     print_rank_zero(f"results: {' and '.join(map(str, folders or (results,)))}")
     print_next("python", "-m", "harmonizer.report", str(results), "--out", "page")
 
@@ -63,16 +63,16 @@ def show_facts(facts: Mapping[str, str]) -> None:
 
 
 def show_table(table: Table, *notes: str) -> None:
-    """Print a table and, under it, notes of one line each; rich wraps a caption at the table's width instead."""
+    """Print a table with notes below, one per line; rich would wrap a caption at the table's width."""
     console().print(table)
     show_lines(*notes)
 
 
 class Bars:
-    """How far the work is: live bars in a terminal, plain lines elsewhere.
+    """Progress: live bars in a terminal, plain lines elsewhere.
 
     Args:
-        shown: False in all processes of a run but the first, which show nothing.
+        shown: Whether to show anything; False in all but the first process of a run.
     """
 
     def __init__(self, *, shown: bool = True) -> None:
@@ -85,7 +85,7 @@ class Bars:
             console=console(),
             expand=True,
             transient=True,
-            auto_refresh=False,  # rich's thread may draw while a line is printed, and both then move the cursor
+            auto_refresh=False,  # rich's thread might draw while a line is printed, and both would move the cursor
             disable=not (shown and console().is_terminal),
         )
 
@@ -97,22 +97,22 @@ class Bars:
         self.stop()
 
     def start(self) -> None:
-        """Show the bars, from now on at the bottom of the terminal."""
+        """Show the bars at the bottom of the terminal."""
         if not self._live.disable:
             self._live.start()
 
     def stop(self) -> None:
         """Remove the bars from the terminal."""
-        if not self._live.disable:  # rich < 15 prints a line break, also for disabled bars
+        if not self._live.disable:  # rich < 15 prints a line break even for disabled bars
             self._live.stop()
 
     def task(self, unit: str) -> "Task":
-        """Add a count of ``unit``, for example ``"step"``, that is hidden until its first update."""
+        """Add a count of ``unit``, for example ``"step"``; it is hidden until its first update."""
         return Task(self._live, unit, shown=self._shown)
 
 
 class Task:
-    """A count with its rate and the time left; see :meth:`Bars.task`."""
+    """A count with its rate and remaining time; see :meth:`Bars.task`."""
 
     def __init__(self, live: "_WithNote", unit: str, *, shown: bool) -> None:
         self._live, self._unit, self._shown = live, unit, shown
@@ -120,7 +120,7 @@ class Task:
         self.begin()
 
     def begin(self) -> None:
-        """Measure the rate anew."""
+        """Reset the rate."""
         self._since: tuple[float, float] | None = None
         self._line_due = self._due = 0.0
 
@@ -128,10 +128,10 @@ class Task:
         """Show that ``done`` of ``total`` are done; the first update after :meth:`begin` starts the clock.
 
         Args:
-            name: What is counted, with the count where it matters.
-            done: So far.
-            total: In all.
-            note: Gives further values, where they are shown: in a line of their own in a terminal.
+            name: Description of what is counted.
+            done: Units done so far.
+            total: Units in total.
+            note: Function that returns further values; a terminal shows them on a separate line.
         """
         now = time.monotonic()
         if self._since is None:
@@ -149,14 +149,14 @@ class Task:
             show_lines(": ".join(filter(None, (name, ", ".join(filter(None, (cost, note())))))))
 
     def hide(self) -> None:
-        """Remove the bar until the next update, and measure the rate anew."""
+        """Hide the bar until the next update, and reset the rate."""
         self.begin()
         self._live.note = ""
         self._live.update(self._id, visible=False, refresh=True)
 
 
 class _WithNote(Progress):
-    """Bars above a line of values, which is wrapped rather than cut."""
+    """Bars above a line of values, which is wrapped rather than truncated."""
 
     note = ""
 
@@ -167,7 +167,7 @@ class _WithNote(Progress):
 
 
 def _cost(seconds: float, done: float, left: float, unit: str) -> str:
-    """Write a rate and the time left.
+    """Format a rate and the remaining time.
 
     >>> _cost(10, 25, 100, "step"), _cost(60, 12, 720, "image")
     ('2.5 steps/s, 40 s left', '5.0 s per image, 60 min left')
@@ -180,7 +180,7 @@ def _cost(seconds: float, done: float, left: float, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time for people.
+    """Format a duration for readers.
 
     >>> duration(42), duration(400), duration(9000)
     ('42 s', '7 min', '2.5 h')

@@ -1,4 +1,4 @@
-"""A program's Hydra main, in which a user's mistake becomes one clear line."""
+"""A program's Hydra main, with one-line messages for users' mistakes."""
 
 import functools
 import importlib.metadata
@@ -20,7 +20,7 @@ from harmonizer.signals import end_with_parent, interruptible
 P = ParamSpec("P")
 R = TypeVar("R")
 
-TRACEBACK = "HARMONIZER_TRACEBACK"  # environment variable: show where a mistake was noticed
+TRACEBACK = "HARMONIZER_TRACEBACK"  # environment variable: show the traceback of a mistake too
 USER_ERRORS = (ValueError, TypeError, ArithmeticError, OSError)
 EXTRAS = {  # module -> package to install
     "adv_lib": "adv-lib (with setuptools below 81; see benchmarks/README.md)",
@@ -30,13 +30,13 @@ EXTRAS = {  # module -> package to install
     "wandb": "wandb",
 }
 
-# Warnings of Lightning that say nothing a user could act on here.
+# Lightning's warnings that do not apply here.
 QUIET = (
-    "Checkpoint directory .* exists and is not empty",  # it holds the run's settings
-    ".*does not have many workers which may be a bottleneck",  # decoding the demo images is no bottleneck
-    "The number of training batches .* is smaller than the logging interval",  # the means over an epoch are logged
-    ".*isinstance.treespec, LeafSpec.. is deprecated",  # its own use of torch
-    ".*recommended to use `self.log\\(.*sync_dist=True",  # the values are reduced before they are logged
+    "Checkpoint directory .* exists and is not empty",  # it contains the run's settings
+    ".*does not have many workers which may be a bottleneck",  # decoding the demo images is fast
+    "The number of training batches .* is smaller than the logging interval",  # epoch means are logged
+    ".*isinstance.treespec, LeafSpec.. is deprecated",  # Lightning's own call of torch
+    ".*recommended to use `self.log\\(.*sync_dist=True",  # the values are reduced before logging
 )
 
 _WORKER = re.compile(r"Caught (\w+) in \w+ worker process \d+\.\nOriginal Traceback.*\n[\w.]*\1: (.*)", re.DOTALL)
@@ -46,7 +46,7 @@ _UNKNOWN = re.compile(r"Could not override '([^']+)'")
 
 
 def command_line(main: Callable[[], None]) -> None:
-    """Run a program's Hydra main on the translated command line, without the chatter of the libraries."""
+    """Run a program's Hydra main on the translated command line, with the libraries' routine messages silenced."""
     end_with_parent()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for message in QUIET:
@@ -59,7 +59,7 @@ def command_line(main: Callable[[], None]) -> None:
         _refuse_bare_words(sys.argv[1:])
     except ValueError as error:
         _leave(error)
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors, and leaves their looks to us
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors instead of printing them
     try:
         with interruptible():
             main()
@@ -71,13 +71,13 @@ def command_line(main: Callable[[], None]) -> None:
 
 
 def version() -> str:
-    """Return our version with those of the libraries that decide the numbers."""
+    """Return the version, with those of the libraries that affect the numbers."""
     found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "lightning", "timm"))
     return f"harmonizer {__version__}, {found}"
 
 
 def _refuse_bare_words(words: Sequence[str]) -> None:
-    """Raise for a word that is no setting, which Hydra's grammar would report as a syntax error."""
+    """Raise for a word that is not a setting; Hydra's grammar would report a syntax error."""
     follows_option = False
     for word in words:
         if (
@@ -90,7 +90,7 @@ def _refuse_bare_words(words: Sequence[str]) -> None:
 
 
 def _of_settings(error: BaseException) -> str | None:
-    """Say in one line what is wrong with the settings, where that is what Hydra complains of."""
+    """Return a one-line message for Hydra's errors about settings; None for other errors."""
     kind = type(error)
     if kind.__module__.split(".")[0] not in ("hydra", "omegaconf") or kind.__name__ == "InstantiationException":
         return None
@@ -99,19 +99,19 @@ def _of_settings(error: BaseException) -> str | None:
         return unknown_setting(unknown[1], _program(), _given(unknown[1]))
     if kind.__name__ == "MissingConfigException":
         group, _, name = details.missing_cfg_file.rpartition("/")
-        options = details.options or sorted(groups(_program()).get(group, ()))  # of a list of choices Hydra says none
+        options = details.options or sorted(groups(_program()).get(group, ()))  # Hydra has none for a list of choices
         if options:
             return unknown_choice(group, name, options)
     if kind.__name__ == "InterpolationKeyError" and (lost := _LOST.search(str(error))):
         removed = [word for word in sys.argv[1:] if word.startswith("~")]
         hint = f"; try the command without {' '.join(removed)}" if removed else ""
-        return f"expected a setting {lost[1]}, which others take their value from, got none{hint}"
+        return f"expected a setting {lost[1]}, which other settings use, got none{hint}"
     if kind.__name__ == "MissingMandatoryValue" and (missing := _MISSING.search(str(error))):
         wanted = missing[1].rpartition(".")[2].upper()
         return f"expected {missing[1]}={wanted}, got none; add it"
     reason = " ".join(str(error).split("See https")[0].split())
     if kind.__name__ == "OverrideParseException":
-        return f"expected a value that can be read, got {details.override} ({reason}); try quotes: \"KEY='VALUE'\""
+        return f"expected a valid value, got {details.override} ({reason}); try quotes: \"KEY='VALUE'\""
     return reason
 
 
@@ -126,22 +126,22 @@ def _given(key: str) -> str:
 
 
 def _missing_extra(error: BaseException) -> str | None:
-    """Say how to install the optional package whose absence an ImportError reports."""
+    """Return how to install the optional package that an ImportError misses; None for other errors."""
     if not isinstance(error, ImportError):
         return None
     missing = [name for name in EXTRAS if re.search(rf"\b{name}\b", str(error))]
-    if not missing or "try: pip install" in str(error):  # our own error says it already
+    if not missing or "try: pip install" in str(error):  # raised by this package, with the command
         return str(error) if missing else None
     package = EXTRAS[missing[0]]
     return f"expected {missing[0]} to be installed for this choice, got an import error; try: pip install {package}"
 
 
 def clear_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a program's body: a user's mistake ends it with one line and exit code 2, a bug with its traceback.
+    """Decorate a program's body: a user's mistake ends it with one line and exit code 2, a bug with a traceback.
 
-    Mistakes are what this project raises for them: ValueError, TypeError, ArithmeticError and OSError, also as the
-    cause of another error (Hydra wraps what a constructor raises); and Lightning's MisconfigurationException. The
-    environment variable HARMONIZER_TRACEBACK=1 shows their traceback too.
+    Mistakes are ValueError, TypeError, ArithmeticError and OSError, also as the cause of another error (Hydra wraps
+    the errors of constructors), and Lightning's MisconfigurationException. With the environment variable
+    HARMONIZER_TRACEBACK=1, they show a traceback too.
     """
 
     @functools.wraps(function)
@@ -164,7 +164,7 @@ def clear_errors(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def settings_of(place: str) -> Iterator[None]:
-    """Say of a TypeError in a ``with`` block which settings, below ``place``, it comes from."""
+    """Add to a TypeError raised in a ``with`` block the settings below ``place`` that the user gave."""
     try:
         yield
     except TypeError as error:
@@ -172,9 +172,9 @@ def settings_of(place: str) -> Iterator[None]:
 
 
 def _of_the_wrong_kind(place: str, cause: BaseException) -> str:
-    """Say that a setting below ``place`` has a value that Python cannot work with, and name those that were given."""
+    """Return a message that a setting below ``place`` has a value of the wrong type, with the settings given."""
     given = [word.lstrip("+") for word in sys.argv[1:] if word.lstrip("+").startswith(f"{place}.")]
-    return f"{' or '.join(given) or f'a setting of {place}'} has a value of the wrong kind ({cause})"
+    return f"{' or '.join(given) or f'a setting of {place}'} has a value of the wrong type ({cause})"
 
 
 def _is_mistake(error: BaseException) -> bool:
@@ -186,7 +186,7 @@ def _is_mistake(error: BaseException) -> bool:
 
 
 def _leave(error: BaseException | str) -> NoReturn:
-    """Print a mistake as one line, also one of a loading process, and exit."""
+    """Print a mistake, which may come from a data-loading process, as one line, and exit."""
     text = str(error)
     if in_worker := _WORKER.match(text):
         text = in_worker[2].strip()

@@ -1,4 +1,4 @@
-"""What a mistyped setting, choice or word probably meant: the nearest names in the configs."""
+"""Suggestions for a mistyped setting, choice or word: the nearest names in the configs."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,9 @@ from harmonizer.cli.programs import FOLDER
 
 CONFIGS = FOLDER / "configs"
 PROGRAMS = ("train", "evaluate")
-# Parts of a config that are made from its settings, not set by anybody.
+# Parts of a config that are derived from its settings, not set by users.
 DERIVED = {"callbacks", "condition", "hydra", "module", "numerics", "resume", "seeding", "spec", "sweeper", "writer"}
-# Of several settings of one name, the one to suggest.
+# Groups by preference, where several have a setting of the same name.
 FIRST = ("", "recipe", "data", "trainer", "attack", "sweep", "logger", "budget")
 SYNONYMS = {
     "learning_rate": "lr",
@@ -58,12 +58,12 @@ MORE_CHOICES = {
 
 
 def unknown_setting(key: str, program: str, value: str = "VALUE") -> str:
-    """Say in one line that there is no such setting, and which may be meant.
+    """Return a one-line message that a setting does not exist, with a suggestion.
 
     Args:
-        key: Dotted, as typed.
-        program: ``"train"`` or ``"evaluate"``; others know no settings.
-        value: As typed.
+        key: Dotted name, as typed.
+        program: ``"train"`` or ``"evaluate"``; other programs have no settings.
+        value: Value, as typed.
 
     >>> unknown_setting("epochs", "train", "1")
     'there is no setting epochs; did you mean recipe.epochs=1?'
@@ -73,7 +73,7 @@ def unknown_setting(key: str, program: str, value: str = "VALUE") -> str:
     nothing = f"there is no setting {key}"
     known = known_settings(program)
     if choices := known.get(key):
-        return f"there is no setting {key} here; it goes with {' or '.join(f'--{choice}' for choice in choices)}"
+        return f"there is no setting {key} here; it needs {' or '.join(f'--{choice}' for choice in choices)}"
     if meant := SPECIAL.get(program, {}).get(key):
         return f"{nothing}; did you mean {meant}={value}?"
     for other in PROGRAMS if known else ():
@@ -86,19 +86,19 @@ def unknown_setting(key: str, program: str, value: str = "VALUE") -> str:
 
 
 def unknown_choice(group: str, name: str, options: Sequence[str]) -> str:
-    """Say in one line that a group has no such choice, and which it has.
+    """Return a one-line message that a group has no such choice, with its choices.
 
     >>> unknown_choice("experiment", "demo_par", ["demo_pair"])
-    "expected experiment of demo_pair, got 'demo_par'; try experiment=demo_pair"
+    "expected experiment to be one of demo_pair, got 'demo_par'; try experiment=demo_pair"
     """
     hints = [f"{group}={option}" for option in difflib.get_close_matches(name, options, n=2, cutoff=0.5)]
     hints += MORE_CHOICES.get(group, [])
     hint = f"; try {' or '.join(hints)}" if hints else ""
-    return f"expected {group} of {', '.join(options)}, got {name!r}{hint}"
+    return f"expected {group} to be one of {', '.join(options)}, got {name!r}{hint}"
 
 
 def bare_word(word: str, program: str) -> str:
-    """Say in one line what a word that is neither ``key=value`` nor ``--key value`` may be meant for.
+    """Return a one-line message for a word that is neither ``key=value`` nor ``--key value``, with a suggestion.
 
     >>> bare_word("resnet50", "train")
     "expected key=value or --key value, got 'resnet50'; try --model resnet50"
@@ -121,7 +121,7 @@ def bare_word(word: str, program: str) -> str:
 
 
 def nearest_settings(key: str, program: str) -> list[str]:
-    """Return the settings of a program that a dotted key probably stands for, at most two."""
+    """Return up to two settings of a program that a dotted key probably means."""
     known = {name: choices for name, choices in known_settings(program).items() if name != key}
     last = key.lower().replace("-", "_").rpartition(".")[2]
     last = SYNONYMS.get(last, last)
@@ -140,7 +140,7 @@ def nearest_settings(key: str, program: str) -> list[str]:
 
 @cache
 def known_settings(program: str) -> Mapping[str, tuple[str, ...]]:
-    """Return the settings that a person may set, dotted, and for those of a group the choices that have them."""
+    """Return the settings that users may set, as dotted names, and for those of a group the choices that have them."""
     if program not in PROGRAMS:
         return {}
     known: dict[str, tuple[str, ...]] = dict.fromkeys(_settings(_read(CONFIGS / f"{program}.yaml"), ""), ())
@@ -148,7 +148,7 @@ def known_settings(program: str) -> Mapping[str, tuple[str, ...]]:
         known[group] = ()
         for choice, file in choices.items():
             everywhere = "@package _global_" in file.read_text(encoding="utf-8").split("\n", 1)[0]
-            content = {} if group == "experiment" else _content(file)  # which sets what others have
+            content = {} if group == "experiment" else _content(file)  # an experiment only sets existing settings
             for name in _settings(content, "" if everywhere else f"{group}."):
                 known[name] = (*known.get(name, ()), f"{group} {choice}")
     return {name: choices for name, choices in known.items() if name.partition(".")[0] not in DERIVED}
@@ -156,7 +156,7 @@ def known_settings(program: str) -> Mapping[str, tuple[str, ...]]:
 
 @cache
 def groups(program: str) -> Mapping[str, Mapping[str, Path]]:
-    """Return the choices of each group of a program's, and their files."""
+    """Return the choices of each group of a program, with their files."""
     if program not in PROGRAMS:
         return {}
     defaults = [item for item in _read(CONFIGS / f"{program}.yaml")["defaults"] if isinstance(item, dict)]
@@ -166,7 +166,7 @@ def groups(program: str) -> Mapping[str, Mapping[str, Path]]:
 
 
 def _content(file: Path) -> Mapping[str, Any]:
-    """Read one choice with those of its group that it starts from."""
+    """Read a choice, merged with the choices of its group that it inherits from."""
     content = _read(file)
     content = {str(name): value for name, value in content.items()}
     for base in content.get("defaults", ()):

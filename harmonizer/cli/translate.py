@@ -1,4 +1,4 @@
-"""Both spellings of the command line as Hydra overrides, with every path and name as text."""
+"""Translation of the command line to Hydra overrides, in which paths and names are text."""
 
 import difflib
 import re
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from harmonizer.cli.suggest import PROGRAMS, groups
 
-SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained", "probe", "trust"})  # need no value
+SWITCHES = frozenset({"harmonize", "overwrite", "pair", "pretrained", "probe", "trust"})  # take no value, or a bool
 WORDS = dict.fromkeys(("true", "yes", "on", "1"), "true") | dict.fromkeys(("false", "no", "off", "0"), "false")
 LIBRARIES = ("foolbox", "advlib")  # attack=LIBRARY:NAME
-NOTHING = "${oc.decode:null}"  # null as an interpolation: translating it again does not make the text "null" of it
+NOTHING = "${oc.decode:null}"  # null as an interpolation, which a second translation leaves unchanged
 
-# Options of Hydra itself. Each takes no value, any value (None), or one of these if one of these follows.
+# Hydra's own options: each takes no value, any value (None), or one of the listed values if that follows.
 HYDRA_OPTIONS: dict[str, tuple[str, ...] | None] = (
     dict.fromkeys(("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m"), ())
     | dict.fromkeys(("--shell-completion", "-sc"), ())
@@ -25,25 +25,25 @@ _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@-]*=")
 _TEXT = re.compile(
     r"[+]{0,2}(ckpt|weights|model|prompts|folder|results|label|out|attack\.name|sweep\.file|data(\.sources\.\w+)?\.(folder|cache))"
 )
-_OPEN = re.compile(r"(attack\.settings|model_args)\.\w+")  # the attack or timm says which of these there are
+_OPEN = re.compile(r"(attack\.settings|model_args)\.\w+")  # settings that the attack or timm defines
 _QUOTED = re.compile(r"""(['"])(\\.|(?!\1)[^\\])*\1""", re.DOTALL)
 _STRUCTURED = re.compile(r"""^(['"\[{]|[a-z_]+\()|\$\{""")  # quoted, list, dictionary, sweep function, interpolation
-_PLAIN = re.compile(r"[\w./\\:+@?|*$% -]*", re.ASCII)  # what Hydra's grammar takes as it is
+_PLAIN = re.compile(r"[\w./\\:+@?|*$% -]*", re.ASCII)  # values that Hydra's grammar accepts without quotes
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
-    """Turn a command line into Hydra's options, which come first, and overrides.
+    """Translate a command line to Hydra's options, which come first, and overrides.
 
     ``--key value`` and ``--key=value`` mean ``key=value``; a bare ``--switch`` means ``switch=true``. Hydra's own
-    options and overrides pass through. Paths and names become text, whatever they look like; an empty one means none.
-    Other values that Hydra's grammar would trip over are quoted; a comma is one of them unless ``--multirun`` asks for
-    several values. Translating twice changes nothing.
+    options and overrides pass through. Paths and names become text; an empty one becomes null. Other values that
+    Hydra's grammar would reject are quoted, among them those with a comma, unless ``--multirun`` asks for several
+    values. The translation is idempotent.
 
     Args:
-        arguments: Without the program's name.
+        arguments: Command line without the program's name.
 
     Raises:
-        ValueError: A ``--key`` other than a switch has no value, or a switch another than true or false.
+        ValueError: A ``--key`` that is not a switch has no value, or a switch has a value other than true or false.
 
     >>> translate(["--model", "resnet50", "--harmonize", "seed=1", "--ckpt=runs/epoch=3.ckpt", "--cfg"])
     ['--cfg', 'job', 'model=resnet50', 'harmonize=true', 'seed=1', "ckpt='runs/epoch=3.ckpt'"]
@@ -69,7 +69,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
 
 
 def _option_value(option: str, waiting: list[str]) -> list[str]:
-    """Take the value of an option of Hydra's from the words that follow it."""
+    """Take the value of one of Hydra's options from the words that follow it."""
     choices = HYDRA_OPTIONS[option.split("=")[0]]
     if "=" in option or choices == ():
         return []
@@ -91,11 +91,11 @@ def _value(key: str, waiting: list[str]) -> str:
 
 
 def _override(key: str, value: str, several: bool) -> list[str]:
-    """Return the overrides that a setting stands for."""
+    """Return the overrides of a setting."""
     library = value.partition(":")[0]
     if key == "attack" and library in LIBRARIES and ":" in value:
         return ["attack=library", f"attack.name={_quoted('attack.name', value, several)}"]
-    if key == "sweep" and unquoted(value).endswith((".yaml", ".yml")):  # a file of the user's, not one of ours
+    if key == "sweep" and unquoted(value).endswith((".yaml", ".yml")):  # a user's file, not a committed sweep
         key = "sweep.file"
     elif _OPEN.fullmatch(key):
         key = f"++{key}"
@@ -103,19 +103,19 @@ def _override(key: str, value: str, several: bool) -> list[str]:
 
 
 def unquoted(value: str) -> str:
-    """Return a value of :func:`translate` as it was before it was quoted."""
+    """Return a value of :func:`translate` without its quotes."""
     if len(value) < 2 or value[0] != "'" or value[-1] != "'":
         return value
     return re.sub(r"(\\+)(\'|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1])
 
 
 def _quoted(key: str, value: str, several: bool) -> str:
-    """Quote a value that Hydra's grammar would trip over, and spell a switch's as Hydra does."""
+    """Quote a value that Hydra's grammar would reject; a switch becomes true or false."""
     if several and "," in value:
         return value
     if key in SWITCHES:
         if value.lower() not in WORDS:
-            raise ValueError(f"expected {key} true or false, got {value}")
+            raise ValueError(f"expected {key} to be true or false, got {value}")
         return WORDS[value.lower()]
     text = _TEXT.fullmatch(key)
     if text and not value:
@@ -130,7 +130,7 @@ def _quoted(key: str, value: str, several: bool) -> str:
 
 
 def _is_a_value(word: str) -> bool:
-    """Return whether Hydra reads a word as a number, a truth value or nothing, and not as text."""
+    """Return whether Hydra parses a word as a number, a bool or null instead of text."""
     try:
         float(word)
     except ValueError:

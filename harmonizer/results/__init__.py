@@ -1,15 +1,15 @@
-"""Results on disk: one folder per model, written whole and checked when read; nothing in it is ever executed.
+"""Results on disk: one folder per model, written atomically and checked when read; its content is never executed.
 
 ``summary.json``
-    What was measured, on what, how, and every aggregate. Strict JSON: NaN is ``null``, an infinity ``"inf"``.
+    Model, data, protocol, and every aggregate. Strict JSON: NaN is ``null``, an infinity ``"inf"``.
 ``images.csv``
     One row per image; an undefined value is an empty cell.
 ``examples.npz``
-    A few attacked images as float arrays: 8-bit images of minimal perturbations often no longer fool.
+    A few attacked images as float arrays; rounded to 8 bits, minimal perturbations often fool no longer.
 ``behaviour.json``, ``answers.csv``
-    How far the answers agree with people's, of ``harmonizer behaviour --out FOLDER``; not in every folder.
+    Agreement of the model's answers with people's, written by ``harmonizer behaviour --out FOLDER``; optional.
 
-Next to the folders, ``failed/MODEL.json`` says why a model of a sweep could not be measured.
+Next to the folders, ``failed/MODEL.json`` states why a model of a sweep could not be measured.
 """
 
 from harmonizer.results.behaviour import ANSWERS, BEHAVIOUR, read_behaviour

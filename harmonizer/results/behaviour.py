@@ -1,4 +1,4 @@
-"""``behaviour.json`` in a results folder: how far a model's answers agree with people's."""
+"""``behaviour.json`` in a results folder: agreement of a model's answers with people's."""
 
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ _BIASES = ("shape_bias", "people_shape_bias")  # null without images of cue conf
 
 
 def read_behaviour(folder: Path) -> dict[str, Any] | None:
-    """Read what ``harmonizer behaviour`` measured of a model; None where a results folder has nothing of it.
+    """Read the behaviour of a model, as ``harmonizer behaviour`` wrote it.
 
     Returns:
-        The content of ``behaviour.json``, NaN for what is undefined.
+        The content of ``behaviour.json``, undefined values as NaN; None where the folder has no such file.
 
     Raises:
         ValueError: The file is damaged; the message names it and the field.

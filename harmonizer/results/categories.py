@@ -1,7 +1,7 @@
-"""What a class is called, and whether it is animate: the boxes around the images of the grid.
+"""Names of classes, and their categories: animate or inanimate, the boxes around the images of the grid.
 
-By default these are animate: of ImageNet's 1000 classes those below the synset ``animal.n.01`` (n00015388) of WordNet
-3.0, the first 398 in ImageNet's order; of the demo data butterfly and fish. Plants and people are not.
+By default, the animate classes of ImageNet are the first 398 in its order, those below the synset ``animal.n.01``
+(n00015388) of WordNet 3.0; those of the demo data are butterfly and fish. Plants and people are not animate.
 """
 
 import re
@@ -13,9 +13,20 @@ from pathlib import Path
 from harmonizer.results.cells import read_table
 
 ANIMATE, INANIMATE = "animate", "inanimate"
-ANIMALS = 398  # classes of ImageNet, the first ones
+ANIMALS = 398  # number of animate classes of ImageNet, which come first
 WORDNET_ID = re.compile(r"n\d{8}\b")
-DEMO = ("butterfly", "fish", "heart", "key", "leaf", "moon", "mug", "mushroom", "star", "umbrella")  # in their order
+DEMO = (
+    "butterfly",
+    "fish",
+    "heart",
+    "key",
+    "leaf",
+    "moon",
+    "mug",
+    "mushroom",
+    "star",
+    "umbrella",
+)  # by label
 COLUMNS = ("class", "category")
 
 
@@ -31,7 +42,7 @@ def imagenet_classes() -> tuple[str, ...]:
 
 @cache
 def default_categories() -> Mapping[str, str]:
-    """Return the category of each of ImageNet's classes, by identifier, and of the demo's, by name.
+    """Return the category of each class of ImageNet, by identifier, and of the demo data, by name.
 
     >>> [default_categories()[key] for key in ("n01440764", "n02666196", "fish", "mug")]  # tench, abacus
     ['animate', 'inanimate', 'animate', 'inanimate']
@@ -42,14 +53,14 @@ def default_categories() -> Mapping[str, str]:
 
 
 def read_categories(path: Path | None) -> Mapping[str, str]:
-    """Read a table of categories over the default ones.
+    """Read a table of categories, which overrides the default ones.
 
     Args:
         path: CSV with the columns class (a name, or a WordNet identifier) and category (animate or inanimate).
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A column is missing, or a category is another word; the message names the line.
+        FileNotFoundError: The file does not exist.
+        ValueError: A column is missing, or a category is unknown; the message names the line.
     """
     if path is None:
         return default_categories()
@@ -63,12 +74,12 @@ def read_categories(path: Path | None) -> Mapping[str, str]:
 
 
 def category_of(name: str, categories: Mapping[str, str]) -> str:
-    """Return a class's category, by its name or its WordNet identifier; empty when it is not known."""
+    """Return the category of a class, by its name or its WordNet identifier; empty if unknown."""
     return categories.get(name) or categories.get(name.split(" ")[0], "")
 
 
 def class_name(label: int, data: str, classes: int) -> str:
-    """Return the name of a class of some data with so many classes, as far as it is known.
+    """Return the name of a class of a data set with ``classes`` classes; "class LABEL" if unknown.
 
     >>> class_name(0, "val", 1000), class_name(1, "demo", 10), class_name(7, "mine", 20)
     ('n01440764 tench', 'fish', 'class 7')

@@ -1,15 +1,15 @@
-"""CSV files: tables that users give, and text in cells, which no spreadsheet may run as a formula."""
+"""CSV files: tables from users, and cells that no spreadsheet runs as a formula."""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of what a spreadsheet runs as a formula
 MARK = "'"  # makes a cell text; spreadsheets do not show it
 
 
 def text_cell(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula; :func:`cell_text` undoes it.
+    """Return text as a cell that no spreadsheet runs as a formula; :func:`cell_text` is the inverse.
 
     Reference:
         OWASP, "CSV Injection".
@@ -21,7 +21,7 @@ def text_cell(text: str) -> str:
 
 
 def cell_text(cell: str) -> str:
-    """Return the text that :func:`text_cell` made a cell of.
+    """Return the text of a cell of :func:`text_cell`.
 
     >>> cell_text("'=HYPERLINK(1)"), cell_text("'quoted'")
     ('=HYPERLINK(1)', "'quoted'")

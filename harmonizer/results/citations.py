@@ -55,6 +55,6 @@ SOFTWARE = f"""\
 
 
 def citations(tables: dict[str, str]) -> str:
-    """Return BibTeX of the papers, of the tables at hand and of this software."""
+    """Return BibTeX of the papers, of the published tables and of this software."""
     others = [FENG_2025 if name == "Feng et al. 2025" else f"% {name}: {text}\n" for name, text in tables.items()]
     return PAPERS + "".join(others) + SOFTWARE

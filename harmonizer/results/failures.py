@@ -1,4 +1,4 @@
-"""Models that a sweep could not measure: one small file each, next to the results."""
+"""Models that a sweep could not measure: one JSON file per model, next to the results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,33 +6,33 @@ from pathlib import Path
 from harmonizer.results.folder import walk
 from harmonizer.untrusted import parse_json
 
-FAILURES = "failed"  # folder in that of the results
+FAILURES = "failed"  # subfolder of the results
 
 
 def read_failure(path: Path) -> tuple[str, str]:
-    """Return the model that a record is about, and why it failed.
+    """Read the model that failed, and the reason.
 
     Raises:
-        FileNotFoundError: The record is gone: the model did not fail after all.
-        ValueError: The record is damaged.
+        FileNotFoundError: The file no longer exists: the model has been measured since.
+        ValueError: The file is damaged.
     """
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged, expected JSON: {error}; delete it") from None
+        raise ValueError(f"{path}: expected JSON, got a damaged file ({error}); delete it") from None
     if not isinstance(content, Mapping) or not all(isinstance(content.get(key), str) for key in ("model", "reason")):
-        raise ValueError(f"{path} is damaged, expected the keys model and reason; delete it")
+        raise ValueError(f"{path}: expected the keys model and reason, got a damaged file; delete it")
     return content["model"], content["reason"]
 
 
 def load_failures(paths: Sequence[Path]) -> dict[str, str]:
-    """Read why models failed, from the records in folders of results, at any depth.
+    """Read the models that failed, from folders of results at any depth.
 
     Returns:
         Reasons by model, sorted.
 
     Raises:
-        ValueError: A record is damaged; the message names it.
+        ValueError: A file is damaged; the message names it.
     """
     folders = {folder.resolve() for path in paths for folder in walk(path) if folder.name == FAILURES}
     records = {file for folder in folders for file in folder.glob("[!.]*.json") if file.is_file()}

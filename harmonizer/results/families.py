@@ -9,7 +9,7 @@ FAMILIES = (
     *("control", "harmonized", "other supervision", "other"),
 )
 
-# What a training adds to the cross-entropy, with its source: the harmonizer loss, or a baseline.
+# Supervision that a training adds to the cross-entropy, with its source: the harmonizer loss or a baseline.
 SUPERVISIONS = {
     "harmonizer": "Fel et al. 2022, arXiv 2211.04533",
     "rrr": "right for the right reasons, Ross et al. 2017, arXiv 1703.03717",
@@ -17,11 +17,11 @@ SUPERVISIONS = {
     "pag": "perceptually aligned gradients, Ganz et al. 2023, arXiv 2207.11378",
     "cyborg": "CYBORG's activation-map loss, Boyd et al. 2023, arXiv 2112.00686",
 }
-WITHOUT_MAPS = ("sgt", "pag")  # those that use no human maps, but all images
+WITHOUT_MAPS = ("sgt", "pag")  # supervisions without human maps, on all images
 
-# Beginnings of timm's architecture names. A hybrid has convolutional stages and attention; a transformer mixes
-# positions by attention only; a CNN by local filters only. MLP mixers, state-space and recurrent models are "other".
-BEGINNINGS = {
+# Prefixes of timm's architecture names. A hybrid has convolutional stages and attention; a transformer mixes positions
+# by attention only, a CNN by local filters only. MLP mixers, state-space and recurrent models are "other".
+PREFIXES = {
     "hybrid": """
         bat_resnext botnet caformer coat coatne csatv2 cvt eca_botnext eca_halonext edgenext efficientformer
         efficientvit fastvit halo iformer lambda lamhalo levit lowformer maxvit maxxvit mobilenetv4_hybrid mobilevit
@@ -44,8 +44,8 @@ BEGINNINGS = {
     """,
 }
 PLACE = re.compile(r"^((hf[-_]hub|clip|torchvision):)?([\w-]+/)?")  # hf-hub:timm/resnet50.a1_in1k
-WRAPPERS = re.compile(r"^(tf_|legacy_|gluon_)")  # where the weights came from
-ROBUST_RADIUS = re.compile(r"_(?:l2|linf)_eps(\d+(?:\.\d+)?)")  # of Salman et al. 2020; radius 0 is ordinary training
+WRAPPERS = re.compile(r"^(tf_|legacy_|gluon_)")  # the origin of the weights
+ROBUST_RADIUS = re.compile(r"_(?:l2|linf)_eps(\d+(?:\.\d+)?)")  # Salman et al. 2020; radius 0 is standard training
 ROBUST_TAG = re.compile(r"(?:^|[_.])(?:adv|advtrain|robust)(?:[_.]|$)")
 HYBRID_STEM = re.compile(r"^vit_\w*?(?:_r\d*_s\d+|_resnet\d+|_r\d+_)")  # a vision transformer on a ResNet's features
 
@@ -57,7 +57,7 @@ def guess_family(model: str) -> str:
         model: timm's name, with or without a weights tag.
 
     Returns:
-        One of :data:`FAMILIES`, never "control", "harmonized" or "other supervision": how a model was trained here.
+        One of :data:`FAMILIES`, but not "control", "harmonized" or "other supervision", which models trained here have.
 
     >>> guess_family("resnet50.a1_in1k"), guess_family("vit_large_r50_s32_384"), guess_family("resnet18_l2_eps3")
     ('CNN', 'hybrid', 'adversarially robust')
@@ -69,25 +69,25 @@ def guess_family(model: str) -> str:
     architecture = WRAPPERS.sub("", name)
     if HYBRID_STEM.match(architecture):
         return "hybrid"
-    beginnings = [(text, family) for family, texts in BEGINNINGS.items() for text in texts.split()]
-    matching = [(len(text), family) for text, family in beginnings if architecture.startswith(text)]
-    return max(matching, default=(0, "other"))[1]  # the longest beginning is the most specific one
+    prefixes = [(text, family) for family, texts in PREFIXES.items() for text in texts.split()]
+    matching = [(len(text), family) for text, family in prefixes if architecture.startswith(text)]
+    return max(matching, default=(0, "other"))[1]  # the longest prefix is the most specific
 
 
 def condition(training: Mapping[str, Any]) -> str:
-    """Return what a training is called next to its control, from its settings.
+    """Return the name of a training's condition, next to its control, from its settings.
 
     >>> condition({"harmonize": True}), condition({"harmonize": True, "supervision": "rrr"})
     ('harmonized', 'rrr')
     """
     if not training["harmonize"]:
         return "control"
-    supervision = str(training.get("supervision", "harmonizer"))  # older trainings have none
+    supervision = str(training.get("supervision", "harmonizer"))  # missing in older trainings
     return "harmonized" if supervision == "harmonizer" else supervision
 
 
 def trained_family(training: Mapping[str, Any]) -> str:
-    """Return the family of a model that was trained here, from the ``training`` block of its summary.
+    """Return the family of a model trained here, from the ``training`` block of its summary.
 
     >>> trained_family({"harmonize": False, "adversarial": "pgd"}), trained_family({"harmonize": True})
     ('adversarially robust', 'harmonized')

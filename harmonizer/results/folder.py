@@ -1,4 +1,4 @@
-"""Results folders: write, read, find and name them."""
+"""Write, read and find results folders."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from harmonizer.statistics import STATUSES, robust_accuracy
 from harmonizer.untrusted import parse_json
 
 SUMMARY, IMAGES, EXAMPLES = "summary.json", "images.csv", "examples.npz"
-KEPT = (BEHAVIOUR, ANSWERS)  # of another command, which a new measurement leaves where they are
+KEPT = (BEHAVIOUR, ANSWERS)  # files of another command, which a new measurement keeps
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Results:
     """One model's results, read from a folder.
 
     Attributes:
-        folder: Where they are.
-        summary: The content of ``summary.json``, with NaN and infinities as numbers again.
+        folder: Results folder.
+        summary: Content of ``summary.json``, with NaN and infinities as floats.
     """
 
     folder: Path
@@ -45,7 +45,7 @@ class Results:
 
     @cached_property
     def columns(self) -> Columns:
-        """The per-image rows as arrays, read and checked against the summary on first use."""
+        """The per-image rows as arrays; read, and checked against the summary, on first use."""
         path = self.folder / IMAGES
         columns = read_rows(path)
         counts = np.bincount(columns["status"], minlength=len(STATUSES)).tolist()
@@ -59,13 +59,13 @@ class Results:
 
     @cached_property
     def robust_accuracy(self) -> list[dict[str, Any]]:
-        """The share of images still correct at each budget, from the rows."""
+        """Robust accuracy at each budget, from the rows."""
         columns, eps_max = self.columns, float(self.summary["protocol"]["eps_max"])
         return robust_accuracy(columns["status"], columns[RADIUS], eps_max=eps_max)
 
     @property
     def has_examples(self) -> bool:
-        """Whether attacked examples were kept."""
+        """Whether the folder contains attacked examples."""
         return (self.folder / EXAMPLES).exists()
 
     @property
@@ -75,20 +75,20 @@ class Results:
 
     @property
     def example_keys(self) -> list[str]:
-        """The names of the attacked examples, in the data's order."""
+        """The keys of the attacked examples, in the data's order."""
         arrays = load_arrays(self.folder / EXAMPLES, names=("keys",)) if self.has_examples else {}
         return [str(key) for key in arrays.get("keys", ())]
 
     def read_examples(self, most: int | None = None, *, saliency: bool = True) -> dict[str, NDArray[Any]]:
-        """Read the first attacked examples as they are stored, anew each time, for they are large.
+        """Read the first attacked examples; they are large, so nothing is cached.
 
         Args:
-            most: Examples to decompress; None for all.
+            most: Number of examples to decompress; None for all.
             saliency: Whether to read the saliency too.
 
         Returns:
             ``keys`` (E,), ``image`` and ``adversarial`` (E,3,H,W) in [0,1], ``human`` and ``saliency`` (E,H,W), and
-            in later versions ``label`` and ``prediction`` (E,), names of classes. Empty when none were kept.
+            in later versions ``label`` and ``prediction`` (E,), names of classes. Empty without examples.
         """
         path = self.folder / EXAMPLES
         if not self.has_examples:
@@ -107,18 +107,18 @@ def write_results(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write one model's results; the folder appears whole or not at all.
+    """Write one model's results, atomically.
 
     Args:
-        folder: To make, usually ``results / folder_name(model)``.
+        folder: Folder to create, usually ``results / folder_name(model)``.
         summary: Content of ``summary.json``; see :mod:`harmonizer.results.schema`.
-        rows: One per image; see :mod:`harmonizer.results.rows`.
-        examples: Arrays as :attr:`Results.examples` gives them.
-        overwrite: Replace results that are there.
+        rows: One row per image; see :mod:`harmonizer.results.rows`.
+        examples: Arrays as in :attr:`Results.examples`.
+        overwrite: Whether to replace existing results.
 
     Raises:
         FileExistsError: See :func:`refuse_existing`.
-        ValueError: The summary, a row or an example is malformed; the message names it.
+        ValueError: The summary, a row or an example is invalid; the message names it.
     """
     refuse_existing(folder, overwrite=overwrite)
     plain = encoded(summary)
@@ -147,10 +147,10 @@ def write_results(
 
 
 def refuse_existing(folder: Path, *, overwrite: bool = False) -> None:
-    """Raise where results must not be written into a folder: they replace it whole.
+    """Raise if a folder must not be replaced by new results.
 
     Raises:
-        FileExistsError: The folder exists and ``overwrite`` is false, or it holds anything but results.
+        FileExistsError: The folder exists and ``overwrite`` is false, or it contains anything but results.
     """
     if not folder.exists():
         return
@@ -174,12 +174,12 @@ def load_results(folder: Path) -> Results:
     """Read one model's results and check the summary; rows and examples are read and checked on use.
 
     Raises:
-        FileNotFoundError: There is no such folder, or no summary in it.
+        FileNotFoundError: The folder or its summary does not exist.
         ValueError: The summary is damaged; the message names the file and the field.
     """
     path = folder / SUMMARY
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {SUMMARY}; expected a results folder as evaluate.py writes it")
+        raise FileNotFoundError(f"expected a results folder of evaluate.py, got {folder} without {SUMMARY}")
     try:
         content = parse_json(path.read_text(encoding="utf-8"), strict=True)
     except ValueError as error:
@@ -190,13 +190,13 @@ def load_results(folder: Path) -> Results:
 
 
 def find_results(paths: Sequence[Path]) -> list[Path]:
-    """Find the results folders that paths name: each is one, or holds some at any depth.
+    """Find results folders: the paths themselves, or folders at any depth below them.
 
     Returns:
-        The folders, sorted, each once. Hidden folders (half-written ones) are passed over, links are followed.
+        The folders, sorted, each once. Hidden folders (incomplete ones) are skipped, links are followed.
 
     Raises:
-        FileNotFoundError: A path does not exist, or there are no results in it.
+        FileNotFoundError: A path does not exist, or contains no results.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -205,18 +205,18 @@ def find_results(paths: Sequence[Path]) -> list[Path]:
         here = [folder for folder in walk(path) if (folder / SUMMARY).is_file()]
         if not here:
             raise FileNotFoundError(
-                f"no results in {path}: no {SUMMARY} in it or below; measure a model with evaluate.py"
+                f"no results in {path}: expected {SUMMARY} in it or below; measure a model with evaluate.py"
             )
         found |= {folder.resolve(): folder for folder in reversed(here)} | found
     return sorted(found.values())
 
 
 def walk(path: Path) -> Iterator[Path]:
-    """Yield a folder and those below it, sorted, without hidden ones; links are followed, each real folder once."""
+    """Yield a folder and its visible subfolders, sorted; links are followed, each real folder is yielded once."""
     seen: set[Path] = set()
     for name, below, _ in os.walk(path, followlinks=True):
         real = Path(name).resolve()
-        if real in seen:  # a link back up, or a second one to the same place
+        if real in seen:  # a link to a folder above, or a second link to the same folder
             below.clear()
             continue
         seen.add(real)
@@ -225,10 +225,10 @@ def walk(path: Path) -> Iterator[Path]:
 
 
 def protocol_hash(settings: Mapping[str, Any]) -> str:
-    """Name a protocol: results are comparable when their hashes are equal.
+    """Return the hash of a protocol: results are comparable if their hashes are equal.
 
     Args:
-        settings: Everything that decides the numbers: attack, its settings, eps_max, images, data. Plain JSON values.
+        settings: All settings that affect the numbers: attack, its settings, eps_max, images, data. Plain JSON values.
 
     Returns:
         16 hexadecimal digits, the same for any order of the keys.
@@ -241,14 +241,14 @@ def protocol_hash(settings: Mapping[str, Any]) -> str:
 
 
 def different_settings(wanted: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    """Compare what is to be measured with what was measured.
+    """Compare a requested measurement with existing results.
 
     Args:
-        wanted: Fields of a summary, block by block, as far as they are known beforehand.
-        summary: What was measured.
+        wanted: Fields of a summary by block, as far as they are known before the measurement.
+        summary: Summary of the existing results.
 
     Returns:
-        The fields whose values differ, dotted, with both values.
+        The fields whose values differ, as dotted names with both values.
 
     >>> different_settings({"protocol": {"attack": "ddn"}}, {"protocol": {"attack": "pgd", "images": 8}})
     ['protocol.attack (pgd, wanted ddn)']
@@ -263,7 +263,7 @@ def different_settings(wanted: Mapping[str, Any], summary: Mapping[str, Any]) ->
 
 
 def creation_time() -> str:
-    """Return the time for ``created``: now, or ``SOURCE_DATE_EPOCH`` where results must be reproducible byte for byte.
+    """Return the time for ``created``: now, or ``SOURCE_DATE_EPOCH`` for results that are reproducible byte for byte.
 
     Reference:
         reproducible-builds.org, SOURCE_DATE_EPOCH specification.
@@ -277,7 +277,7 @@ def strict_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def encoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Replace what strict JSON lacks: NaN by null, infinities by strings; NumPy numbers by Python's."""
+    """Convert a value to strict JSON: NaN to null, infinities to strings, NumPy's numbers to Python's."""
     if isinstance(value, Mapping):
         return {str(key): encoded(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

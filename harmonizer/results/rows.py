@@ -1,7 +1,7 @@
-"""Per-image rows as CSV: written whole, appended to while an evaluation runs, read back as columns.
+"""Per-image rows as CSV: written at once, or appended during an evaluation; read as columns.
 
-Floats are written so that they read back exactly; an undefined value is an empty cell; a status is its lower-case word;
-a key that a spreadsheet would take for a formula has a ``'`` before it in the file, and only there.
+Floats round-trip exactly; an undefined value is an empty cell; a status is its lower-case name. In the file, a key that
+a spreadsheet would run as a formula is prefixed with ``'``.
 """
 
 import csv
@@ -22,15 +22,15 @@ from harmonizer.untrusted import is_name, shortened
 
 Columns = dict[str, NDArray[Any]]
 CODES = {word: code for code, word in enumerate(STATUSES)}
-WRONG = (KeyError, ValueError, OverflowError)  # raised for a cell that cannot be converted
-EXPECTED = {"status": f"one of {', '.join(STATUSES)}", "key": "a printable name"}  # else a finite number
+WRONG = (KeyError, ValueError, OverflowError)  # raised for an invalid cell
+EXPECTED = {"status": f"one of {', '.join(STATUSES)}", "key": "a printable name"}  # other columns: a finite number
 
 
 def write_rows(path: Path, rows: Iterable[Row], extra: Sequence[str] = ()) -> None:
-    """Write a table of rows, replacing a file at ``path``; ``extra`` names columns of ``EXTRA`` to write too.
+    """Write a table of rows, replacing a file at ``path``; ``extra`` names columns of ``EXTRA`` to include.
 
     Raises:
-        ValueError: A row holds a value of the wrong kind.
+        ValueError: A row contains an invalid value.
     """
     path.write_text(_header(extra) + format_rows(rows, extra), newline="")
 
@@ -52,11 +52,11 @@ def read_rows(path: Path) -> Columns:
     """Read a table of rows as one array per column.
 
     Returns:
-        Columns of N values, those of ``EXTRA`` that the table has among them: ``key`` str, ``status`` int64 codes of
+        Columns of N values, including those of ``EXTRA`` that the table has: ``key`` str, ``status`` int64 codes of
         ``STATUSES``, integers int64, floats float64 with NaN for an empty cell.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ValueError: The table is damaged; the message names file, line and column.
     """
     if not path.is_file():
@@ -65,18 +65,18 @@ def read_rows(path: Path) -> Columns:
 
 
 def parse_rows(content: bytes, name: str, *, more: bool = True) -> Columns:
-    """Read rows from the text of a table that messages call ``name``; result and errors as :func:`read_rows`.
+    """Parse a table of rows; result and errors are those of :func:`read_rows`.
 
     Args:
         content: CSV.
-        name: Of the table.
-        more: Whether the table may have further columns, as those of later versions; they are ignored.
+        name: Name of the table in messages.
+        more: Whether to ignore further columns, such as those of later versions.
     """
     try:
         text = content.decode()
         if '"' in text or "\r" in text:
             lines = list(csv.reader(io.StringIO(text, newline="")))
-        else:  # a report reads hundreds of tables, and this takes a third of the time
+        else:  # a report reads hundreds of tables, and this is three times faster
             lines = [line.split(",") for line in text.removesuffix("\n").split("\n")]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name}: expected a table of images as CSV in UTF-8 ({error})") from None
@@ -100,19 +100,19 @@ def parse_rows(content: bytes, name: str, *, more: bool = True) -> Columns:
 
 
 class OpenRows:
-    """A table that grows while an evaluation runs and survives a crash at any moment.
+    """A table that grows during an evaluation and survives a crash at any time.
 
-    A line is complete when its end is written: on opening, a torn last line is dropped.
+    A line is complete once its line end is written; an incomplete last line is dropped on opening.
 
     Args:
-        path: Of the table; made if it is not there.
-        extra: Columns of ``EXTRA`` to keep too.
+        path: CSV file; created if missing.
+        extra: Columns of ``EXTRA`` to include.
 
     Raises:
-        ValueError: The file holds something else, or is damaged before its last line.
+        ValueError: The file is not such a table, or is damaged before its last line.
 
     Attributes:
-        done: The columns of the rows that were there on opening.
+        done: Columns of the rows that the table contained on opening.
     """
 
     def __init__(self, path: Path, extra: Sequence[str] = ()) -> None:
@@ -133,10 +133,10 @@ class OpenRows:
             raise
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Add rows; when this returns, they are on the disk.
+        """Append rows and flush them to the disk.
 
         Raises:
-            ValueError: A row is malformed or its key is in the table already; then none is added.
+            ValueError: A row is invalid, or its key is already in the table; no row is then added.
         """
         keys = [row.key for row in rows]
         if twice := [key for i, key in enumerate(keys) if key in self._keys or key in keys[:i]]:
@@ -172,7 +172,7 @@ def _cell(name: str, row: Row) -> str:
 
 
 def _column(file: str, name: str, cells: Sequence[str]) -> NDArray[Any]:
-    """Convert one column's cells, or name the line that is wrong."""
+    """Convert the cells of a column; a ValueError names the first invalid line."""
     try:
         return _converted(name, cells)
     except WRONG:
@@ -191,7 +191,7 @@ def _expected(name: str) -> str:
 
 
 def _converted(name: str, cells: Sequence[str]) -> NDArray[Any]:
-    """Convert cells; one of ``WRONG`` is raised when one cannot be converted."""
+    """Convert cells; raise one of ``WRONG`` for an invalid cell."""
     kind = COLUMNS.get(name, float)
     if kind is Status:
         return np.array([CODES[cell] for cell in cells], np.int64)

@@ -1,4 +1,4 @@
-"""What a results folder must hold: fields of ``summary.json`` and arrays of ``examples.npz``, with their checks."""
+"""Schema of a results folder: fields of ``summary.json`` and arrays of ``examples.npz``, with their checks."""
 
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -13,10 +13,10 @@ from harmonizer.statistics import STATUSES, stated
 from harmonizer.untrusted import NO_TEXT, check_zip, is_name, shortened
 
 VERSION = 1
-MOST_BYTES = 2**31  # of the arrays in a file
-ARRAYS = ("keys", "image", "adversarial", "human", "saliency")  # of the examples
-NAMES = ("label", "prediction")  # arrays of class names, which later versions add to the examples
-LONGEST = 4096  # characters of a text: data are named by addresses
+MOST_BYTES = 2**31  # most bytes of the arrays in a file
+ARRAYS = ("keys", "image", "adversarial", "human", "saliency")  # arrays of the examples
+NAMES = ("label", "prediction")  # arrays of class names, missing in older examples
+LONGEST = 4096  # most characters of a text, which may be the address of data
 NUMBERS = (
     *("accuracy", "tolerance", "adversarial_alignment", "feature_alignment", "survival", "health", "cost"),
     *("robust_accuracy", "alignment_by_mask", "as_published", "scores"),
@@ -25,9 +25,9 @@ NUMBER, COUNT, TEXT, LIST = (float, int), int, str, list
 
 _MEAN = {"mean": NUMBER, "se": NUMBER, "low": NUMBER, "high": NUMBER, "n": COUNT}
 _ALIGNMENT = _MEAN | {"n_undefined": COUNT, "ceiling": NUMBER, "share_of_ceiling": NUMBER}
-_RATIOS = {"mean_of_ratios": _MEAN}  # of some scores by name
+_RATIOS = {"mean_of_ratios": _MEAN}  # only some named scores have it
 
-# Block -> field -> type. A field may be nested. More fields than these are allowed everywhere.
+# Block -> field -> type. A field may be nested. Further fields are allowed everywhere.
 SCHEMA: dict[str, Any] = {
     "model": {
         "name": TEXT,
@@ -63,10 +63,10 @@ OPTIONAL: dict[str, Any] = {
 
 
 def check_summary(summary: Mapping[str, Any], name: str) -> None:
-    """Check a summary's fields and their types, and that its counts add up.
+    """Check the fields and types of a summary, and that its counts add up.
 
     Raises:
-        ValueError: Something is missing or of the wrong type; the message starts with ``name`` and names the field.
+        ValueError: A field is missing or has the wrong type; the message starts with ``name`` and names the field.
     """
     if not isinstance(summary, Mapping) or summary.get("version") != VERSION:
         version = summary.get("version") if isinstance(summary, Mapping) else None
@@ -90,10 +90,10 @@ def check_summary(summary: Mapping[str, Any], name: str) -> None:
 
 
 def check_examples(examples: Mapping[str, NDArray[Any]], name: str, fields: Sequence[str] = ARRAYS) -> None:
-    """Check the arrays of a few attacked images.
+    """Check the arrays of the attacked examples.
 
     Raises:
-        ValueError: An array is missing, of the wrong shape or kind, or not finite; the message names it.
+        ValueError: An array is missing, has the wrong shape or type, or is not finite; the message names it.
     """
     for field in fields:
         if field not in examples:
@@ -102,8 +102,8 @@ def check_examples(examples: Mapping[str, NDArray[Any]], name: str, fields: Sequ
     if len(shape) != 4 or shape[1] != 3:
         raise ValueError(f"{name}, array image: expected shape (E, 3, H, W), got {shape}")
     count, _, height, width = shape
-    picture, plane = (count, 3, height, width), (count, height, width)
-    shapes = {"keys": (count,), "image": picture, "adversarial": picture, "human": plane, "saliency": plane}
+    image, plane = (count, 3, height, width), (count, height, width)
+    shapes = {"keys": (count,), "image": image, "adversarial": image, "human": plane, "saliency": plane}
     shapes |= dict.fromkeys(NAMES, (count,))
     for field, shape in ((field, shape) for field, shape in shapes.items() if field in examples):
         array = np.asarray(examples[field])
@@ -119,13 +119,18 @@ def check_examples(examples: Mapping[str, NDArray[Any]], name: str, fields: Sequ
 
 
 def load_arrays(path: Path, most: int | None = None, names: Collection[str] = ()) -> dict[str, NDArray[Any]]:
-    """Read an archive of arrays, or those of some names, of each the first ``most`` items; nothing is unpickled.
+    """Read an NPZ archive without unpickling.
+
+    Args:
+        path: Archive.
+        most: Number of items to read from the beginning of each array; None for all.
+        names: Names of the arrays to read; empty for all.
 
     Raises:
-        ValueError: It is damaged, or holds more than :data:`MOST_BYTES`.
+        ValueError: The archive is damaged, or contains more than :data:`MOST_BYTES`.
     """
     try:
-        if not path.is_file():  # opening a pipe waits
+        if not path.is_file():  # opening a pipe would block
             raise OSError("it is not a file")
         check_zip(path, most=MOST_BYTES)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -133,31 +138,31 @@ def load_arrays(path: Path, most: int | None = None, names: Collection[str] = ()
             if most is None:
                 return {name: archive[name] for name in wanted}
             return {name: _first_items(archive.zip, name, most) for name in wanted}
-    # zipfile raises NotImplementedError for a kind of compression that it does not know.
+    # zipfile raises NotImplementedError for an unknown compression method.
     except (OSError, ValueError, EOFError, BadZipFile, TypeError, NotImplementedError, zlib.error) as error:
         raise ValueError(f"{path}: expected an archive of arrays ({error}); measure again") from None
 
 
 def _first_items(archive: ZipFile, name: str, most: int) -> NDArray[Any]:
-    """Decompress no more of an array than its first items."""
+    """Decompress only the first items of an array."""
     with archive.open(f"{name}.npy") as member:
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(member)
         if fortran or dtype.hasobject or not shape:
-            raise ValueError(f"array {name} is not of plain items in C order")
+            raise ValueError(f"array {name} is not in C order with plain items")
         shape = (min(most, shape[0]), *shape[1:])
         size = int(np.prod(shape)) * dtype.itemsize
         content = member.read(size)
         if len(content) < size:
-            raise ValueError(f"array {name} is cut off")
+            raise ValueError(f"array {name} is truncated")
     return np.frombuffer(content, dtype).reshape(shape)
 
 
 def numbers(content: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Turn null and "inf" back into numbers, in the blocks of a summary that hold numbers.
+    """Convert null and "inf" to numbers, in the numeric blocks of a summary.
 
-    Bootstrapped intervals of too few values, which earlier versions wrote, are dropped.
+    Bootstrap intervals of too few values, which earlier versions wrote, become NaN.
     """
     if not isinstance(content, dict):
         return content
@@ -165,10 +170,10 @@ def numbers(content: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def decoded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Turn null and "inf" back into numbers, at any depth."""
+    """Convert null and "inf" to numbers, at any depth."""
     if isinstance(value, dict):
         block = {key: decoded(item) for key, item in value.items()}
-        share = {"value", "se"} <= block.keys()  # its interval is Wilson's, for any number of images
+        share = {"value", "se"} <= block.keys()  # a proportion, whose Wilson interval is valid for any n
         if share:
             return block | ({"se": np.nan} if block["value"] in (0, 1) else {})  # 0 in earlier versions
         return stated(block) if "low" in block else block
@@ -181,12 +186,12 @@ def check_fields(content: Any, schema: Any, name: str, field: str = "") -> None:
     """Check a value against a type, or a mapping against a schema, recursively.
 
     Raises:
-        ValueError: It does not fit; the message starts with ``name`` and names the field.
+        ValueError: The value does not match; the message starts with ``name`` and names the field.
     """
     if not isinstance(schema, dict):
         wrong = not isinstance(content, schema) or (isinstance(content, bool) and schema is not bool)
         unfit = schema is TEXT and not wrong and (len(content) > LONGEST or NO_TEXT.search(content))
-        # Of the integers, those that no column and no float of ours can hold.
+        # Integers that fit into no column and no float.
         beyond = schema in (COUNT, NUMBER) and isinstance(content, int) and not -(2**63) <= content < 2**63
         if wrong or unfit or beyond or (schema is COUNT and content < 0):
             expected = {

@@ -1,7 +1,7 @@
-"""A model's results while they are being measured: locked by one process; another can resume them after a crash.
+"""Unfinished results of a model: locked by the process that measures it, and resumed after a crash.
 
-Next to the results folder ``NAME`` of a model are ``.locks/NAME``, locked by the process that measures it, and
-``.NAME.part``, its unfinished work: the request that it belongs to, the rows so far, examples, and a few numbers.
+Next to the results folder ``NAME`` are ``.locks/NAME``, the lock, and ``.NAME.part``, the unfinished work: the request,
+the rows so far, examples, and a few numbers.
 """
 
 import json
@@ -31,7 +31,7 @@ Example = Mapping[str, NDArray[Any]]
 
 @contextmanager
 def lock_results(results: Path, model: str, *, ranks: bool = False) -> Iterator[None]:
-    """Lock a model's place in a results folder inside a ``with`` block; the first of its ``ranks`` holds it for all.
+    """Lock a model's results inside a ``with`` block; with ``ranks``, the first process holds the lock for all.
 
     Raises:
         BlockingIOError: Another process holds the lock.
@@ -40,15 +40,17 @@ def lock_results(results: Path, model: str, *, ranks: bool = False) -> Iterator[
         yield
         return
     with locked(
-        results / LOCKS / file_name(model), f"the place of {model} in {results}", "wait, or choose results=FOLDER"
+        results / LOCKS / file_name(model),
+        f"the results folder of {model} in {results}",
+        "wait, or choose results=FOLDER",
     ):
         yield
 
 
 def clear_leftovers(folder: Path, *, done: bool) -> None:
-    """Remove what interrupted processes left next to a results folder: half-written ones, and finished work.
+    """Remove incomplete folders of interrupted processes next to a results folder; if ``done``, its work too.
 
-    Call it with the lock of the place.
+    The caller holds the lock.
     """
     part = "|part" if done else ""
     left = re.compile(rf"\.{re.escape(folder.name)}\.((new|old)\d+{part})")
@@ -58,19 +60,19 @@ def clear_leftovers(folder: Path, *, done: bool) -> None:
 
 
 class Work:
-    """Unfinished work on one model, in a hidden folder; work of another request is deleted.
+    """Unfinished work on one model, in a hidden folder; work of a different request is deleted.
 
     Args:
-        folder: The results folder to come.
-        request: What decides the numbers, weights and attack above all; plain JSON values.
-        rank: Of this process: each has rows of its own.
+        folder: Final results folder.
+        request: Settings that affect the numbers, such as weights and attack; plain JSON values.
+        rank: Rank of this process; each process has its own rows.
         world: Number of processes.
-        extra: Columns of ``EXTRA`` that the rows have.
+        extra: Columns of ``EXTRA`` in the rows.
 
     Attributes:
-        rows: Those of this process so far, by key.
-        examples: Those so far, by key, in the order of keeping.
-        state: Numbers that were kept with them.
+        rows: Rows of this process so far, by key.
+        examples: Examples so far, by key, in the order of saving.
+        state: Numbers saved with them.
     """
 
     def __init__(
@@ -93,10 +95,10 @@ class Work:
         self._kept = 0
 
     def start(self) -> None:
-        """Read earlier work and open the rows; to be called after the first process has created its object.
+        """Read earlier work and open the table of rows; call it after the first process has created its object.
 
         Raises:
-            ValueError: The rows are damaged before their last line; the message names the file.
+            ValueError: The table is damaged before its last line; the message names the file.
         """
         self.state = self._read_state()
         self._open = OpenRows(self._table, self._extra)
@@ -106,30 +108,30 @@ class Work:
             self.rows[row.key] = replace(row, status=Status(row.status))
         for path in sorted(self.folder.glob(EXAMPLE)):
             example = load_arrays(path)
-            if str(example.get("key")) in self.rows:  # else its batch comes again
+            if str(example.get("key")) in self.rows:  # otherwise its batch is attacked again
                 self.examples[str(example.pop("key"))] = example
         self._kept = len(self.examples)
 
     def _read_state(self) -> dict[str, Any]:
-        """Read the numbers that were kept."""
+        """Read the saved numbers."""
         path = self.folder / STATE
         try:
             state = parse_json(_text(path) or "{}")
         except ValueError as error:
-            raise ValueError(f"{path} is damaged, expected JSON: {error}; delete {self.folder}") from None
+            raise ValueError(f"{path}: expected JSON, got a damaged file ({error}); delete {self.folder}") from None
         if not isinstance(state, dict) or not all(
             isinstance(state.get(name, 0.0), float | int) for name in ("eps_max", "seconds")
         ):
-            raise ValueError(f"{path} is damaged, expected numbers; delete {self.folder}")
+            raise ValueError(f"{path}: expected numbers, got a damaged file; delete {self.folder}")
         return state
 
     def keep(self, rows: Iterable[Row], examples: Mapping[str, Example], state: Mapping[str, Any]) -> None:
-        """Write finished images to the disk: their rows last, because a row says that the rest is there.
+        """Write finished images to the disk; rows are written last, as they mark an image as complete.
 
         Args:
-            rows: New ones; those already written are ignored.
-            examples: All so far, by key.
-            state: All of it.
+            rows: Rows; those already written are ignored.
+            examples: All examples so far, by key.
+            state: All numbers so far.
         """
         assert self._open is not None
         for number, (key, example) in enumerate(examples.items()):
@@ -144,22 +146,22 @@ class Work:
         self.rows |= {row.key: row for row in new}
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write numbers to the disk."""
+        """Write the numbers to the disk."""
         atomic_write(self.folder / STATE, json.dumps(encoded(state)).encode())
 
     def close(self) -> None:
-        """Close the rows; the work is kept."""
+        """Close the table of rows; the work is kept."""
         if self._open is not None:
             self._open.close()
 
     def remove(self) -> None:
-        """Delete the work, after its results are written."""
+        """Delete the work; its results are written."""
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _text(path: Path) -> str:
-    """Read a small file; nothing when it is not there."""
+    """Read a text file; empty if it does not exist."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Aggregates of per-image results with their uncertainty: one truth for metrics, results and report (NumPy, SciPy).
+"""Aggregates of per-image results with their uncertainty, shared by metrics, results and report (NumPy, SciPy).
 
-Every summary is a dictionary of plain numbers, ready for JSON. An aggregate over nothing is ``nan`` with ``n`` 0, never
-an error or a warning. Intervals are percentile bootstraps (Efron 1979) from a generator seeded by the caller, and
-``nan`` below ten values; those of shares are Wilson's, for any number.
+Every summary is a dictionary of plain numbers, ready for JSON. An aggregate over no values is ``nan`` with ``n`` 0,
+never an error or a warning. Intervals are percentile bootstraps (Efron 1979) with the caller's seed, ``nan`` for fewer
+than ten values; the interval of a proportion is Wilson's, for any number of values.
 """
 
 from harmonizer.statistics.as_published import AS_PUBLISHED, NAN_EPS, as_published_summary

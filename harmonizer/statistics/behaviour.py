@@ -1,4 +1,4 @@
-"""Behaviour of two observers on the same images: error consistency, and shape bias."""
+"""Agreement of two observers on the same images (error consistency), and shape bias."""
 
 import math
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ def consistency_of(n: int, first: int, second: int, same: int) -> Summary:
         same: Images that both got right or both wrong.
 
     Returns:
-        ``kappa`` in [-1,1], ``observed`` and ``expected`` consistency, ``n``; NaN without images. Two observers who
-        agree on every image have kappa 1, also where chance alone would make them agree.
+        ``kappa`` in [-1,1], ``observed`` and ``expected`` consistency, ``n``; NaN without images. Observers who agree
+        on every image have kappa 1, even where chance alone would make them agree.
 
     Reference:
         Geirhos, Meding and Wichmann 2020 (arXiv 2006.16736), equations 1 to 3; Cohen 1960.
@@ -37,14 +37,14 @@ def consistency_of(n: int, first: int, second: int, same: int) -> Summary:
 
 
 def error_consistency(first: ArrayLike, second: ArrayLike) -> Summary:
-    """Measure how far two observers err on the same images, beyond what their accuracies make them.
+    """Measure how far two observers err on the same images, beyond the agreement that their accuracies imply.
 
     Args:
         first: (N,) bool, whether the first observer is right.
-        second: (N,) bool.
+        second: (N,) bool, whether the second observer is right.
 
     Returns:
-        As :func:`consistency_of`.
+        The result of :func:`consistency_of`.
 
     Raises:
         ValueError: The shapes differ.
@@ -59,12 +59,12 @@ def error_consistency(first: ArrayLike, second: ArrayLike) -> Summary:
 
 
 def shape_bias(responses: Sequence[str], shapes: Sequence[str], textures: Sequence[str]) -> Summary:
-    """Measure how often the shape decides, of the answers that follow shape or texture of a cue conflict.
+    """Measure the share of shape answers among those that follow the shape or the texture of a cue conflict.
 
     Args:
         responses: N answers.
         shapes: N categories of the images' shapes.
-        textures: N categories of their textures; images whose two are one are left out.
+        textures: N categories of their textures; images whose shape and texture agree are skipped.
 
     Returns:
         ``shape_bias``, NaN where no answer follows either; ``n_shape``, ``n_texture``; ``n`` images with a conflict.

@@ -1,4 +1,4 @@
-"""Comparisons: two models on the same images, and two scores over the same models."""
+"""Comparisons of two models on the same images, and of two scores over the same models."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -14,22 +14,22 @@ from harmonizer.statistics.bootstrap import Array, Summary, as_vector, bootstrap
 from harmonizer.statistics.status import Status
 from harmonizer.statistics.summaries import as_attacked, mean_summary
 
-FEWEST_RANKED = 4  # models that have a rank correlation
-MOST_ORDERED = 9  # models whose 9! = 362,880 orders are gone through
-MOST_SIGNED = 13  # differences whose 2^13 signs are gone through: SciPy's own limit where differences are tied
+FEWEST_RANKED = 4  # fewest models for a rank correlation
+MOST_ORDERED = 9  # most models for an exact p value: 9! = 362,880 orders
+MOST_SIGNED = 13  # most differences for an exact p value, over 2^13 signs: SciPy's limit for tied differences
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Summary:
     """Compare two models on the same images: the mean of ``b - a``.
 
-    ``p`` is the two-sided Wilcoxon signed-rank test's, zero differences left out; 1 when every difference is zero. Up
-    to 13 differences it is exact, by all their signs: below 6 it cannot be under 0.05.
+    ``p`` is that of the two-sided Wilcoxon signed-rank test without zero differences; it is 1 when every difference is
+    zero. It is exact up to 13 differences, over all their signs; with fewer than 6 it cannot be below 0.05.
 
     Args:
-        a: (N,) one value an image; a pair with NaN on either side is left out.
+        a: (N,) one value per image; a pair with NaN on either side is skipped.
         b: (N,) the other model's values for the same images.
-        resamples: Of the bootstrap over pairs.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples of the pairs.
+        seed: Bootstrap seed.
 
     Returns:
         ``mean``, ``se``, ``low``, ``high``, ``n`` (pairs), ``p``; the interval is NaN below ten pairs.
@@ -45,7 +45,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, resamples: int = 2000, seed
     """
     a, b = as_vector("a", a), as_vector("b", b)
     if a.shape != b.shape:
-        raise ValueError(f"expected one value an image for both models, got {len(a)} and {len(b)}")
+        raise ValueError(f"expected one value per image for both models, got {len(a)} and {len(b)}")
     difference = (b - a)[~np.isnan(a) & ~np.isnan(b)]
     summary = mean_summary(difference, resamples=resamples, seed=seed)
     changed = difference[difference != 0]
@@ -67,10 +67,10 @@ def paired_tolerance(status: ArrayLike, radius: ArrayLike, *, eps_max: float) ->
 
 
 def pair_keys(a: Sequence[str] | NDArray[np.str_], b: Sequence[str] | NDArray[np.str_]) -> tuple[Any, Any]:
-    """Find the images that two models share: indices into ``a`` and into ``b``, in the order of the sorted keys.
+    """Return the images that two models share, as indices into ``a`` and ``b`` in the order of the sorted keys.
 
     Raises:
-        ValueError: A key comes twice on one side: two images would be taken for one.
+        ValueError: A key occurs twice on one side.
 
     >>> pair_keys(["x", "y"], ["y", "z", "x"])
     (array([0, 1]), array([2, 0]))
@@ -87,16 +87,17 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, resamples: int = 2000, seed:
     """Correlate the ranks of two scores over models; ties get average ranks.
 
     Args:
-        x: (N,) one score a model; a pair with NaN on either side is left out.
+        x: (N,) one score per model; a pair with NaN on either side is skipped.
         y: (N,) the other score of the same models.
-        resamples: Of the bootstrap over models.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples of the models.
+        seed: Bootstrap seed.
 
     Returns:
         ``rho``, its two-sided ``p``, ``n``, ``low``, ``high``. ``rho`` and ``p`` are NaN for fewer than four models or
-        a constant score: the order of three is the same by chance in one case of three. ``p`` is exact up to nine
-        models, over all their orders; for more it is the t distribution's, never below the 2 / n! of a perfect order.
-        The interval is NaN below ten models, and where all resamples agree, as those of a perfect order do.
+        a constant score: three models have the same order by chance in one case of three. ``p`` is exact up to nine
+        models, over all their orders; for more it comes from the t distribution, but is never below the 2 / n! of a
+        perfect order. The interval is NaN for fewer than ten models, and where all resamples agree, as with a perfect
+        order.
 
     Raises:
         ValueError: The shapes differ.
@@ -110,7 +111,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, resamples: int = 2000, seed:
     """
     x, y = as_vector("x", x), as_vector("y", y)
     if x.shape != y.shape:
-        raise ValueError(f"expected two scores a model, got {len(x)} and {len(y)}")
+        raise ValueError(f"expected two scores per model, got {len(x)} and {len(y)}")
     defined = ~np.isnan(x) & ~np.isnan(y)
     x, y = x[defined], y[defined]
     n = len(x)
@@ -126,19 +127,19 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, resamples: int = 2000, seed:
 
 
 def _order_p(x: Array, y: Array) -> float:
-    """Return the share of all orders of ``y`` whose rank correlation with ``x`` is as far from 0, or farther."""
+    """Return the share of all orders of ``y`` whose rank correlation with ``x`` is at least as far from 0."""
     a, b = (2 * stats.rankdata(scores) - len(scores) - 1 for scores in (x, y))  # integers: equal sums are equal
     return float((np.abs(a[_orders(len(x))] @ b) >= abs(a @ b)).mean())
 
 
 @cache
 def _orders(n: int) -> NDArray[np.int8]:
-    """Return all orders (n!,n) of n things."""
+    """Return all permutations (n!,n) of n indices."""
     return np.array(list(permutations(range(n))), np.int8)
 
 
 def _signed_rank_p(differences: Array) -> float:
-    """Return the two-sided p of the Wilcoxon signed-rank test of differences that are not zero; 1 of none."""
+    """Return the two-sided p of the Wilcoxon signed-rank test of nonzero differences; 1 without any."""
     n = len(differences)
     if n > MOST_SIGNED:
         return float(stats.wilcoxon(differences).pvalue)
@@ -150,8 +151,8 @@ def _signed_rank_p(differences: Array) -> float:
 def _resampled_rho(x: Array, y: Array) -> Callable[[NDArray[np.int64]], Array]:
     """Return the rank correlation of draws as a function of their indices (R,n) -> (R,); NaN where a score is constant.
 
-    Nothing is sorted per draw: how often each value was drawn gives its rank. Ranks are multiples of 1/2, so that all
-    sums but the last quotient are exact.
+    The ranks follow from how often each value was drawn, so no draw is sorted. Ranks are multiples of 1/2, so only the
+    last quotient is rounded.
     """
     ranked = [_rank_of_draws(values) for values in (x, y)]
 
@@ -167,7 +168,7 @@ def _resampled_rho(x: Array, y: Array) -> Callable[[NDArray[np.int64]], Array]:
 
 
 def _rank_of_draws(values: Array) -> Callable[[NDArray[np.int64]], Array]:
-    """Return a function of counts (R,n), how often each value was drawn, to the average rank of each (R,n)."""
+    """Return a function from counts (R,n), how often each value was drawn, to the average rank of each value (R,n)."""
     order = np.argsort(values, kind="stable")
     new = np.r_[True, values[order][1:] > values[order][:-1]]  # equal values share a rank
     place, first = np.empty(len(values), np.int64), np.flatnonzero(new)

@@ -1,17 +1,17 @@
-"""The outcome of an attack on one image, from the attack to the CSV file."""
+"""The outcome of an attack on one image."""
 
 from enum import IntEnum
 
 
 class Status(IntEnum):
-    """The outcome of an attack on one image; files hold its lower-case name, arrays its code.
+    """The outcome of an attack on one image; files contain its lower-case name, arrays its code.
 
     Attributes:
         WRONG: Misclassified before any attack.
         CENSORED: Correct, and never fooled within ``eps_max``.
         FOUND: Correct, and fooled within ``eps_max``.
-        FAILED: Not fooled by an attack that had no usable gradient, or met logits that are not finite, be it the clean
-            image's own: nothing is known of its radius.
+        FAILED: Not fooled, because the attack had no usable gradient or met logits that are not finite, on the clean
+            image or later; the radius is unknown.
 
     >>> Status.FOUND, Status["found".upper()].word
     (<Status.FOUND: 2>, 'found')
@@ -24,7 +24,7 @@ class Status(IntEnum):
 
     @property
     def word(self) -> str:
-        """The name that files hold."""
+        """The name in files."""
         return self.name.lower()
 
 

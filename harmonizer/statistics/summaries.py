@@ -7,9 +7,9 @@ from scipy.special import ndtri
 from harmonizer.statistics.bootstrap import CONFIDENCE, FEWEST, Array, Summary, as_vector, bootstrap, interval, without
 from harmonizer.statistics.status import STATUSES, Status
 
-NOISE_CEILING = 0.65753  # the human one: Spearman correlation between people's ClickMe maps (Linsley et al. 2023)
+NOISE_CEILING = 0.65753  # of people: Spearman correlation between ClickMe maps (Linsley et al. 2023)
 CLICKME_V2 = (
-    "ClickMe v2, by harmonizer.data.ceilings"  # what a summary calls the ceilings that onevision2026 divides by
+    "ClickMe v2, by harmonizer.data.ceilings"  # a summary's name for the ceilings that onevision2026 divides by
 )
 
 
@@ -18,20 +18,20 @@ def tolerance_summary(
 ) -> Summary:
     """Summarise how far images can be perturbed before a model errs.
 
-    Over the images that were correct before the attack and did not fail (found and censored): the median, where a
-    censored image counts as +inf, and the restricted mean ``mean(min(r, eps_max))``, where it counts as ``eps_max``.
+    The median and the restricted mean ``mean(min(r, eps_max))`` are over the images that were correct before the attack
+    and did not fail (found and censored). A censored image counts as +inf in the median and as ``eps_max`` in the mean.
     ``paper_mean`` is the mean over found images only, as published in 2023; it is biased when images are censored.
 
     Args:
         status: (N,) codes, indices of :data:`STATUSES`.
-        radius: (N,) minimal radii; read for found images only.
+        radius: (N,) minimal radii; only those of found images are read.
         eps_max: Largest radius that the attack searched.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
+        seed: Bootstrap seed.
 
     Returns:
         ``n`` (all images), ``n_wrong``, ``n_censored``, ``n_found``, ``n_failed``, ``eps_max``; ``median``
-        {value, low, high, n}; ``restricted_mean`` and ``paper_mean`` as :func:`mean_summary`.
+        {value, low, high, n}; ``restricted_mean`` and ``paper_mean`` as from :func:`mean_summary`.
 
     Raises:
         ValueError: Shapes differ, a status is unknown, ``eps_max`` is not positive, or a found radius is not finite.
@@ -68,18 +68,18 @@ def tolerance_summary(
 def survival(status: ArrayLike, radius: ArrayLike, radii: ArrayLike) -> Summary:
     """Measure the share of images still classified correctly at each radius: robust accuracy.
 
-    An image misclassified before the attack counts as not correct at 0; failed images are left out and counted.
+    An image misclassified before the attack is not correct at any radius; failed images are skipped and counted.
 
     Args:
         status: (N,) codes, indices of :data:`STATUSES`.
-        radius: (N,) minimal radii; read for found images only.
-        radii: (M,) radii at which to evaluate; beyond the attack's ``eps_max`` censored images say nothing.
+        radius: (N,) minimal radii; only those of found images are read.
+        radii: (M,) radii at which to evaluate, up to the attack's ``eps_max``, where censored images were searched.
 
     Returns:
-        ``radii`` and ``share``, lists of M numbers; ``n`` images counted; ``n_failed`` left out.
+        ``radii`` and ``share``, lists of M numbers; ``n`` images counted; ``n_failed`` images skipped.
 
     Raises:
-        ValueError: As :func:`tolerance_summary`.
+        ValueError: Shapes differ, a status is unknown, or a found radius is not finite.
 
     >>> survival([0, 1, 2, 2], [0, 0, 1.0, 2.0], [0, 1, 1.5])["share"]
     [0.75, 0.5, 0.5]
@@ -94,20 +94,20 @@ def survival(status: ArrayLike, radius: ArrayLike, radii: ArrayLike) -> Summary:
 
 
 def mean_summary(values: ArrayLike, *, resamples: int = 2000, seed: int = 0, ceiling: float | None = None) -> Summary:
-    """Average values over images, NaN meaning undefined.
+    """Average values over images; NaN is undefined.
 
-    The standard error is ``std / sqrt(n)`` with the unbiased variance, over the defined values.
+    The standard error is ``std / sqrt(n)`` of the defined values, with the unbiased variance.
 
     Args:
-        values: (N,) one value an image; NaN is left out and counted.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
-        ceiling: The value that people reach; adds ``ceiling`` and ``share_of_ceiling = mean / ceiling``, which is NaN
-            where the ceiling is not above 0.
+        values: (N,) one value per image; NaN is skipped and counted.
+        resamples: Number of bootstrap resamples.
+        seed: Bootstrap seed.
+        ceiling: The value that people reach; adds ``ceiling`` and ``share_of_ceiling = mean / ceiling``, NaN where the
+            ceiling is not above 0.
 
     Returns:
-        ``mean``, ``se``, ``low``, ``high``, ``n``, ``n_undefined``. The interval is NaN below ten values
-        (``bootstrap.FEWEST``), the standard error below two.
+        ``mean``, ``se``, ``low``, ``high``, ``n``, ``n_undefined``. The interval is NaN for fewer than ten values
+        (``bootstrap.FEWEST``), the standard error for fewer than two.
 
     >>> summary = mean_summary([1.0, 3.0, np.nan])
     >>> summary["mean"], summary["se"], summary["n"], summary["n_undefined"]
@@ -128,20 +128,20 @@ def mean_summary(values: ArrayLike, *, resamples: int = 2000, seed: int = 0, cei
 def alignment_summary(
     values: ArrayLike, *, ceilings: ArrayLike | None = None, resamples: int = 2000, seed: int = 0
 ) -> Summary:
-    """Average rank correlations with human maps, raw and as a share of what people reach among themselves.
+    """Average rank correlations with human maps, raw and as a share of the correlation between people.
 
-    Arguments and result as :func:`mean_summary`. The ceiling is the mean over the images whose value is defined: a
-    ratio of means, which an image on which people hardly agree cannot blow up as it would a mean of ratios.
+    The ceiling is the mean over the images whose value is defined. The share is a ratio of means: an image on which
+    people hardly agree would dominate a mean of ratios.
 
     Args:
-        values: (N,) one correlation an image; NaN is left out and counted.
-        ceilings: (N,) what people reach on each image, NaN where that is not known; None takes the published
+        values: (N,) one correlation per image; NaN is skipped and counted.
+        ceilings: (N,) correlation between people on each image, NaN where unknown; None means the published
             :data:`NOISE_CEILING`.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
+        seed: Bootstrap seed.
 
     Returns:
-        As :func:`mean_summary`; ``ceiling`` and ``share_of_ceiling`` are NaN where no image has a ceiling.
+        The result of :func:`mean_summary`; ``ceiling`` and ``share_of_ceiling`` are NaN where no image has a ceiling.
 
     Raises:
         ValueError: ``values`` and ``ceilings`` differ in length.
@@ -155,17 +155,17 @@ def alignment_summary(
     if ceilings is not None:
         values, reached = as_vector("values", values), as_vector("ceilings", ceilings)
         if len(values) != len(reached):
-            raise ValueError(f"expected a ceiling a value, got {len(reached)} for {len(values)}")
+            raise ValueError(f"expected one ceiling per value, got {len(reached)} for {len(values)}")
         known = reached[~np.isnan(values) & ~np.isnan(reached)]
         ceiling = float(known.mean()) if len(known) else np.nan
     return mean_summary(values, resamples=resamples, seed=seed, ceiling=ceiling)
 
 
 def proportion(successes: int, n: int) -> Summary:
-    """Estimate a share, such as accuracy, with its Wilson interval.
+    """Estimate a proportion, such as accuracy, with its Wilson interval.
 
-    The interval stays inside [0,1], and is right for any n and near 0 and 1 too. ``se = sqrt(p (1 - p) / n)``, but NaN
-    for shares of 0 and 1, where that would claim certainty.
+    The interval stays inside [0,1] and is valid for any n, and near 0 and 1. ``se = sqrt(p (1 - p) / n)``, but NaN for
+    proportions of 0 and 1, where it would claim certainty.
 
     Raises:
         ValueError: Not ``0 <= successes <= n``.
@@ -182,7 +182,7 @@ def proportion(successes: int, n: int) -> Summary:
     if n == 0:
         return {"value": np.nan, "se": np.nan, "low": np.nan, "high": np.nan, "n": 0}
     share, n, z = successes / n, int(n), float(ndtri(0.5 + 0.5 * CONFIDENCE))
-    # As scipy.stats.binomtest has it, which computes a p-value first: twenty times the time for a thousand images.
+    # The same as scipy.stats.binomtest, which also computes a p value: twenty times slower for a thousand images.
     center, half = (2 * n * share + z**2) / (2 * (n + z**2)), (4 * n * share * (1 - share) + z**2) ** 0.5
     low, high = (center + sign * z / (2 * (n + z**2)) * half for sign in (-1, 1))
     se = (share * (1 - share) / n) ** 0.5 if 0 < successes < n else np.nan
@@ -195,22 +195,22 @@ def as_attacked(status: ArrayLike, radius: ArrayLike) -> tuple[NDArray[np.int64]
     codes = codes.astype(np.int64) if codes.size else codes.reshape(-1).astype(np.int64)
     radius = as_vector("radius", radius)
     if codes.shape != radius.shape:
-        raise ValueError(f"expected a status and a radius an image, got shapes {codes.shape} and {radius.shape}")
+        raise ValueError(f"expected one status and one radius per image, got shapes {codes.shape} and {radius.shape}")
     if codes.size and not (codes.min() >= 0 and codes.max() < len(STATUSES)):
         raise ValueError(
             f"expected status codes 0 to {len(STATUSES) - 1} for {STATUSES}, got {sorted(set(codes.tolist()))}"
         )
     found = radius[codes == Status.FOUND]
     if not (np.isfinite(found) & (found >= 0)).all():
-        raise ValueError("expected a finite radius >= 0 for every found image; an image without one has failed")
+        raise ValueError("expected a finite radius >= 0 for every found image; an image without one is failed")
     return codes, radius
 
 
 def _median_summary(values: Array, resamples: int, seed: int) -> Summary:
     """Return the median of values that may be +inf, with its bootstrap interval.
 
-    A resample's median needs only the middle order statistics of n uniform draws. The k-th is Beta(k, n+1-k) and the
-    next follows from it, so that the exact bootstrap distribution costs two random numbers a resample, whatever n is.
+    The median of a resample depends only on the middle order statistics of n uniform draws. The k-th is
+    Beta(k, n+1-k) and the next follows from it, so a resample takes two random numbers for any n.
     """
     n = len(values)
     if n == 0:

@@ -137,6 +137,6 @@ def test_a_flag_without_its_value_is_refused():
 
 
 def test_a_switch_is_true_or_false():
-    with pytest.raises(ValueError, match="expected harmonize true or false, got maybe"):
+    with pytest.raises(ValueError, match="expected harmonize to be true or false, got maybe"):
         translate(["harmonize=maybe"])
     assert translate(["-m", "harmonize=true,false"]) == ["-m", "harmonize=true,false"]

@@ -20,17 +20,17 @@ SLIPS = [
     ("train", "--workers 4 --data folder data.folder=x", "did you mean data.num_workers=4?"),
     ("train", "--drop-path-rate 0.1", "did you mean model_args.drop_path_rate=0.1?"),
     ("train", "modle=a", "did you mean model=a?"),
-    ("train", "data.folder=x", "it goes with --data folder or --data mixed"),
+    ("train", "data.folder=x", "it needs --data folder or --data mixed"),
     ("train", "experimant=demo_pair", "did you mean experiment=demo_pair?"),
     ("train", "zzzz=1", "there is no setting zzzz; --cfg job shows all"),
     ("evaluate", "--batch-size 4", "did you mean data.eval_batch_size=4?"),
     ("evaluate", "recipe.lr=1", "no setting recipe.lr in evaluate.py; did you mean train.py recipe.lr=1?"),
-    ("train", "--experiment demo_par", "expected experiment of demo_pair, "),
+    ("train", "--experiment demo_par", "expected experiment to be one of demo_pair, "),
     ("train", "--experiment demo_par", "got 'demo_par'; try experiment=demo_pair"),
     ("evaluate", "--experiment demo_par", "did you mean train.py experiment=demo_pair?"),
     ("train", "--data imagenet", "got 'imagenet'; try --data folder data.folder=FOLDER for data of your own"),
     ("evaluate", "--data imagenet", "got 'imagenet'; try --data folder data.folder=FOLDER for data of your own"),
-    ("train", "--recipe fel2023", "expected recipe of cyborg, fel2022, "),
+    ("train", "--recipe fel2023", "expected recipe to be one of cyborg, fel2022, "),
     ("train", "--trainer dpp", "try trainer=ddp"),
     ("train", "--logger wandbb", "try logger=wandb"),
     ("train", "--attack ddm", "try attack=ddn or attack=foolbox:NAME"),
@@ -46,7 +46,7 @@ SLIPS = [
     ("evaluate", "runs/a/best.ckpt", "try ckpt=runs/a/best.ckpt"),
     ("evaluate", "ckpt=https://x.org/a.ckpt", "a checkpoint on this machine, got https://x.org/a.ckpt; download it"),
     ("evaluate", "ckpt=null", "no checkpoint at null"),
-    ("train", "recipe.lr=[1", "expected a value that can be read, got recipe.lr=[1"),
+    ("train", "recipe.lr=[1", "expected a valid value, got recipe.lr=[1"),
     ("train", "--data folder", "expected data.folder=FOLDER, got none"),
     ("evaluate", "--data folder --model test_vit", "expected data.folder=FOLDER, got none"),
     ("train", "--data mixed", "expected data.sources.clickme.folder=FOLDER, got none"),
@@ -56,7 +56,7 @@ SLIPS = [
     ("train", "data.num_workers=-1", "expected data.num_workers of at least 0, or null for one per core, got -1"),
     ("train", "recipe.lr=fast", "expected recipe.lr to be a number, got 'fast'"),
     ("train", "recipe.batch_size=1.5", "expected recipe.batch_size to be a whole number, got 1.5"),
-    ("train", "~recipe", "expected a setting recipe.batch_size, which others take their value from, got none; try the"),
+    ("train", "~recipe", "expected a setting recipe.batch_size, which other settings use, got none; try the"),
     ("train", "experiment=[demo_par]", "got 'demo_par'; try experiment=demo_pair"),
     ("evaluate", "--model A --ckpt B", "expected either ckpt=FILE or model=NAME, got both: ckpt=B and model=A"),
     ("evaluate", "images=4", "expected either ckpt=FILE or model=NAME, got neither"),
@@ -95,7 +95,7 @@ def test_every_group_refuses_an_unknown_choice(program, tmp_path, monkeypatch, c
         with pytest.raises(SystemExit):
             command_line(main)
         error = capsys.readouterr().err
-        assert f"expected {group} of " in error and f"got {name!r}" in error
+        assert f"expected {group} to be one of " in error and f"got {name!r}" in error
 
 
 def test_a_suggestion_is_a_setting():
@@ -120,7 +120,7 @@ def test_settings_of_another_choice_and_program_are_told_apart():
     assert known_settings("train")["data.mixup"] == ("data folder", "data mixed")
     assert known_settings("train")["trainer.precision"] == ("trainer auto", "trainer ddp", "trainer slurm")
     assert unknown_setting("x", "export") == "there is no setting x; --cfg job shows all"
-    assert unknown_choice("trainer", "zzz", ["auto"]) == "expected trainer of auto, got 'zzz'"
+    assert unknown_choice("trainer", "zzz", ["auto"]) == "expected trainer to be one of auto, got 'zzz'"
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,6 @@ def test_a_value_of_the_wrong_kind_is_named(capsys, monkeypatch, words, named):
     with pytest.raises(SystemExit):
         fail()
     expected = (
-        f"train.py: error: {named} a value of the wrong kind ('<' not supported between instances of 'str' and 'int')\n"
+        f"train.py: error: {named} a value of the wrong type ('<' not supported between instances of 'str' and 'int')\n"
     )
     assert capsys.readouterr().err == expected

@@ -152,7 +152,7 @@ def test_a_saved_dataset_names_no_other_files(dataset, own, tmp_path):
     content = json.loads(state.read_text())
     content["_data_files"][0]["filename"] = "../saved/" + content["_data_files"][0]["filename"]
     state.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"got a damaged one .expected the name of a file"):
+    with pytest.raises(ValueError, match=r"got a damaged one .expected a file name"):
         samples(tmp_path / "saved")
 
 

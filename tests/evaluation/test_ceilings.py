@@ -88,7 +88,7 @@ def test_the_ceiling_is_averaged_over_the_images_that_count():
     summary = alignment_summary([0.2, np.nan, 0.4], ceilings=[0.5, 0.1, np.nan], resamples=0)
     assert (summary["ceiling"], summary["share_of_ceiling"]) == (0.5, pytest.approx(0.6))
     assert math.isnan(alignment_summary([0.2], ceilings=[-0.1], resamples=0)["share_of_ceiling"])
-    with pytest.raises(ValueError, match="a ceiling a value, got 1 for 2"):
+    with pytest.raises(ValueError, match="one ceiling per value, got 1 for 2"):
         alignment_summary([0.1, 0.2], ceilings=[0.5])
     images, human = torch.rand(3, 3, 9, 9), torch.rand(3, 9, 9)
     metric = AdversarialAlignment()

@@ -222,7 +222,8 @@ def test_another_processs_model_is_taken_over_only_if_it_dies(tmp_path):
         settings = {"resolve_model": resolve_model, "measure": lambda spec, **_: seen.append(spec.label)}
         with (
             pytest.raises(
-                BlockingIOError, match=rf"the place of a in .* is in use by process {holder.pid} on \w.* since 20"
+                BlockingIOError,
+                match=rf"the results folder of a in .* is in use by process {holder.pid} on \w.* since 20",
             ),
             lock_results(tmp_path, "a"),
         ):

@@ -63,7 +63,7 @@ def test_models_that_could_not_be_measured_are_listed(zoo, tmp_path, capsys):
     assert expected in html.unescape(page) and "<b>" not in page.partition("could not be measured")[2][:200]
     (place / "failed" / "torn.json").write_text("{")
     assert main([str(place), "--out", str(tmp_path / "again")]) == 2
-    assert "torn.json is damaged" in capsys.readouterr().err
+    assert "torn.json: expected JSON, got a damaged file" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
 
 

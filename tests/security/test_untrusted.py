@@ -177,7 +177,7 @@ def test_a_results_archive_that_would_grow_is_refused(tmp_path, monkeypatch):
 def test_the_state_of_unfinished_work_is_data(tmp_path, state):
     Work(tmp_path / "model", {"a": 1})
     (tmp_path / ".model.part/state.json").write_text(state)
-    with pytest.raises(ValueError, match=r"state\.json is damaged"):
+    with pytest.raises(ValueError, match=r"state\.json: expected"):
         Work(tmp_path / "model", {"a": 1}).start()
 
 
