@@ -1,6 +1,6 @@
-"""From results to tables, figures and one web page: ``python -m harmonizer.report RESULTS --out DIR``; never torch.
+"""Tables, figures and a web page from results: ``python -m harmonizer.report RESULTS --out DIR``; without torch.
 
-In reading order: ``data`` (one row of the table), ``published`` (CSV files in), ``sensitivity`` (rank correlations),
-``paired`` (two models image by image), ``tables`` (tables out), ``style``, ``label_placement``, ``scatter``,
-``survival`` and ``grid`` (figures), ``replay`` (the 2023 protocol), ``page`` (the HTML file), ``build`` (all of it).
+In reading order: ``data`` (models and scores), ``published`` (published tables), ``sensitivity`` (rank correlations),
+``paired`` (two models image by image), ``tables``, ``style``, ``label_placement``, ``scatter``, ``survival`` and
+``grid`` (figures), ``replay`` (the 2023 protocol), ``page`` (the HTML file), ``build`` (everything).
 """

@@ -1,4 +1,4 @@
-"""Make everything that a report consists of."""
+"""Build a report: tables, figures, statistics and the web page."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,7 +45,7 @@ from harmonizer.results.categories import read_categories
 from harmonizer.results.folder import strict_json
 from harmonizer.statistics import AS_PUBLISHED
 
-MARK = f"contains a replay of the defective 2023 protocol ({AS_PUBLISHED}): not comparable with any other"
+MARK = f"contains a replay of the defective 2023 protocol ({AS_PUBLISHED}): not comparable with other protocols"
 SCATTERS = {
     "tolerance": ("accuracy", "tolerance"),
     "alignment": ("accuracy", "alignment"),
@@ -55,11 +55,11 @@ SCATTERS = {
 
 @dataclass(frozen=True)
 class Report:
-    """What was written."""
+    """The files of a report, with its notes and its table of models."""
 
     files: list[Path]  # in the order of writing
-    notes: list[str]  # what the reader of the report should know about it
-    # cells of the table of models with the scores that all have, header first; empty for a replay
+    notes: list[str]  # notes for the reader of the report
+    # cells of the table of models with the usual scores, header first; empty for a replay
     table: list[list[str]] = field(default_factory=list)
 
 
@@ -78,17 +78,17 @@ def build_report(
 
     Args:
         results: Results folders, or folders of them.
-        out: Folder to write; made if it is not there.
+        out: Folder to write; created if missing.
         external: Tables of published scores.
-        accuracy: Tables of ImageNet accuracy; where several have a model, the first counts.
-        pairs: Names of two models each, to compare in addition to controls and the models harmonized from them.
-        options: How to draw.
+        accuracy: Tables of ImageNet accuracy; the first table that has a model is used.
+        pairs: Names of two models each, to compare in addition to controls and their harmonized models.
+        options: Options of the figures and the page.
         categories: Table of classes, animate or inanimate; see :mod:`harmonizer.results.categories`.
-        insert: Markdown file into which the table of pairs goes, or without pairs that of models.
+        insert: Markdown file that gets the table of pairs, or that of models where there are no pairs.
 
     Raises:
-        FileNotFoundError: Something to read is not there.
-        ValueError: There is nothing to report, or something to read is damaged; the message names it.
+        FileNotFoundError: An input does not exist.
+        ValueError: There is nothing to report, or an input is damaged; the message names it.
     """
     models, sources, notes = read_models(results, external, accuracy)
     check_labels(models, options.labels)
@@ -96,7 +96,7 @@ def build_report(
     titles = {"accuracy": "ImageNet top-1 accuracy (%)"} if accuracy or not results else {}
     if options.mask != next(iter(MASKS)):
         models, titles["alignment"] = [with_mask(model, options.mask) for model in models], show_mask(options.mask)
-        notes.append(f"Adversarial alignment compares the perturbation's map under the mask {options.mask}.")
+        notes.append(f"Adversarial alignment uses the attack map {options.mask}.")
     chosen = [*default_pairs(models), *(named_pair(models, names) for names in pairs)]
     comparisons = [compare(a, b) for a, b in {(id(a), id(b)): (a, b) for a, b in chosen}.values()]
     found = correlations(models)
@@ -127,11 +127,11 @@ def build_report(
         "index.html": page,
     }
     table = texts["comparisons.md" if comparisons else "table.md"]
-    written = None if insert is None else inserted(insert, table)  # raises what is wrong with it
+    written = None if insert is None else inserted(insert, table)  # raises before anything is written
     marked = any(model.attack == AS_PUBLISHED for model in models)
     with styled(options.font_size):
         figures = list(_figures(models, sources, in_grid, found, titles, options, known))
-        out.mkdir(parents=True, exist_ok=True)  # only now: nothing is written when something is wrong
+        out.mkdir(parents=True, exist_ok=True)  # not earlier: nothing is written if an input is invalid
         for name, _, caption in figures:
             texts |= caption_files(name, f"{caption} This figure {MARK}." if marked else caption)
         files = [out / name for name in texts]
@@ -150,11 +150,11 @@ def build_report(
 
 
 def build_replay(results: Sequence[Path], out: Path) -> Report:
-    """Write the replay of the 2023 figures: one figure and one text; nothing else, so that nothing is mixed up.
+    """Write the replay of the 2023 figures, as one figure and one text, separate from all other results.
 
     Raises:
-        FileNotFoundError: Something to read is not there.
-        ValueError: A model lacks one of the protocols, or something to read is damaged; the message names it.
+        FileNotFoundError: An input does not exist.
+        ValueError: A model lacks one of the protocols, or an input is damaged; the message names it.
     """
     pairs = replayed(load_models(find_results(results))[0])
     text = replay_markdown(pairs)
@@ -169,11 +169,11 @@ def build_replay(results: Sequence[Path], out: Path) -> Report:
 def read_models(
     results: Sequence[Path], external: Sequence[Path], accuracy: Sequence[Path]
 ) -> tuple[list[Model], list[Source], list[str]]:
-    """Read all that is to be reported: models, sources, and notes on what was mixed, unmatched or not measured.
+    """Read models and sources, with notes on mixed protocols, missing accuracies and failed models.
 
     Raises:
-        FileNotFoundError: Something to read is not there.
-        ValueError: There is nothing to report, or something to read is damaged; the message names it.
+        FileNotFoundError: An input does not exist.
+        ValueError: There is nothing to report, or an input is damaged; the message names it.
     """
     if not results and not external:
         raise ValueError("expected results folders or an --external table, got neither")
@@ -181,7 +181,7 @@ def read_models(
     for path in external:
         published, source = read_external(path)
         if source.name in {known.name for known in sources}:
-            raise ValueError(f"expected a new name for each source, got {source.name!r} again; rename {path}")
+            raise ValueError(f"expected a different name for each source, got {source.name!r} twice; rename {path}")
         models += published
         sources.append(source)
     models, behaviour = with_further_scores(models)
@@ -189,7 +189,7 @@ def read_models(
     if len(sizes := input_sizes(models)) > 1:
         notes.append(
             f"Input sizes differ ({', '.join(map(str, sizes))} pixels), and the L2 norm of a perturbation grows with "
-            "the size: the web page can show the root mean square tolerance instead."
+            "the size. The web page can show the root mean square tolerance instead."
         )
     notes += [f"This page {MARK}."] if any(model.attack == AS_PUBLISHED for model in models) else []
     if accuracy:
@@ -202,11 +202,11 @@ def read_models(
         notes.append(f"The table of accuracies covers {matching} of {len(models)} models.")
         if own:
             notes.append(
-                f"{_models(own)} missing from that table: their own accuracy is shown, with a mark ({', '.join(own)})."
+                f"{_models(own)} not in that table: their own accuracy is shown and marked ({', '.join(own)})."
             )
         if unmatched:
             notes.append(
-                f"{_models(unmatched)} without any accuracy: not in plots of accuracy ({', '.join(unmatched)})."
+                f"{_models(unmatched)} without accuracy: not shown in plots of accuracy ({', '.join(unmatched)})."
             )
     if failures := load_failures(results):
         reasons = "; ".join(f"{model} ({reason})" for model, reason in failures.items())
@@ -219,9 +219,9 @@ def _models(some: Collection[str]) -> str:
 
 
 def _warning(sources: Sequence[Source]) -> str:
-    """Return a warning where scores of several protocols are shown together."""
+    """Return a warning if scores of several protocols are shown together; empty otherwise."""
     names = ", ".join(source.name for source in sources)
-    text = f"Scores of {len(sources)} protocols ({names}): only compare models of the same one."
+    text = f"Scores of {len(sources)} protocols ({names}): only compare models of the same protocol."
     return text if len(sources) > 1 else ""
 
 
@@ -234,7 +234,7 @@ def _figures(
     options: PlotOptions,
     categories: Mapping[str, str],
 ) -> Iterator[tuple[str, Figure, str]]:
-    """Draw the figures that the scores at hand allow; yield their file names, themselves and their captions."""
+    """Draw the figures that the scores allow; yield the file name, the figure and the caption of each."""
     note = _warning(sources)
     for name, (x, y) in SCATTERS.items():
         if having := {model.source for model in models if {x, y} <= model.scores.keys()}:

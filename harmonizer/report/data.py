@@ -1,4 +1,4 @@
-"""What a report is about: models with their scores, wherever the scores come from."""
+"""Models with their scores, from results folders or published tables."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,23 +21,23 @@ Z95 = 1.959964  # half width of a normal 95 % interval, in standard errors
 
 @dataclass(frozen=True)
 class Score:
-    """A number with its uncertainty; NaN where something is not known."""
+    """A number with its uncertainty; NaN where unknown."""
 
     value: float  # in the units of its axis
     se: float = np.nan  # standard error over images
     low: float = np.nan  # lower end of the 95 % interval
     high: float = np.nan  # upper end
-    n: int = 0  # images it is an average over; 0 when not known
+    n: int = 0  # number of images averaged; 0 if unknown
 
     @classmethod
     def of(cls, summary: Mapping[str, Any], name: str, scale: float = 1.0) -> "Score":
-        """Take a score from a summary of ``harmonizer.statistics``, multiplied by ``scale``."""
+        """Return the score of a summary of ``harmonizer.statistics``, multiplied by ``scale``."""
         value, se, low, high = (float(summary[key]) * scale for key in (name, "se", "low", "high"))
         return cls(value, se, low, high, summary["n"])
 
     @classmethod
     def with_error(cls, value: float, se: float, n: int = 0) -> "Score":
-        """Make a score of which only the standard error was published: its interval is the normal one."""
+        """Return a score with the normal interval of its standard error."""
         return cls(value, se, value - Z95 * se, value + Z95 * se, n)
 
 
@@ -45,9 +45,9 @@ class Score:
 class Axis:
     """A score that a figure can show."""
 
-    title: str  # with its unit, for an axis
-    short: str  # for a column of a table
-    digits: int  # after the point
+    title: str  # title of the axis, with its unit
+    short: str  # title of the column of a table
+    digits: int  # decimal places
 
 
 AXES = {
@@ -57,8 +57,7 @@ AXES = {
     "feature_alignment": Axis("Feature alignment (share of noise ceiling)", "Feature alignment", 3),
 }
 
-# Shown next to the others where models of several input sizes were measured: the same change of each pixel has an L2
-# norm that grows with the size.
+# Shown in addition where input sizes differ: the L2 norm of the same change of each pixel grows with the size.
 RMS = {"tolerance_rms": Axis("Perturbation tolerance (root mean square change, of 255)", "Tolerance (RMS of 255)", 2)}
 
 CORRELATED = ("accuracy", "tolerance", "alignment")
@@ -66,22 +65,20 @@ CORRELATED = ("accuracy", "tolerance", "alignment")
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the table and one point of a figure."""
+    """A model: one row of the table and one point of a figure."""
 
-    name: str  # shown; unique within its source
+    name: str  # name shown; unique within its source
     architecture: str  # timm's name
     family: str  # one of `FAMILIES`
-    source: str  # who measured it, and how: points of different sources are not measured alike
-    # by the keys of `AXES` and `RMS`; what was not measured is not there
-    scores: Mapping[str, Score] = field(default_factory=dict)
-    control: str | None = None  # name of the model that differs only in not being harmonized, if that is in the report
-    results: Results | None = None  # its results folder, when it was measured here
-    # whether its accuracy is its own, measured here or of its own table, although a table of accuracies was given: that
-    # has no row for it
+    source: str  # name of the `Source` of its scores; scores of different sources are not comparable
+    scores: Mapping[str, Score] = field(default_factory=dict)  # measured scores by the keys of `AXES` and `RMS`
+    control: str | None = None  # name of its control, the same model without harmonization, if that is in the report
+    results: Results | None = None  # results folder of a model measured here
+    # whether its accuracy is measured here or from its own table, because the given table of accuracies lacks it
     own_accuracy: bool = False
 
     def value(self, axis: str) -> float:
-        """Return a score's value, NaN when it was not measured."""
+        """Return the value of a score, NaN if it was not measured."""
         return self.scores[axis].value if axis in self.scores else np.nan
 
     @property
@@ -98,22 +95,22 @@ class Model:
 
     @property
     def training(self) -> Mapping[str, Any]:
-        """The settings of a model that was trained here; empty for others."""
+        """The settings of a model trained here; empty for others."""
         return self.summary.get("training") or {}
 
     @property
     def attack(self) -> str:
-        """The attack that measured a model; empty for published scores."""
+        """The attack of the measurement; empty for published scores."""
         return str(self.summary["protocol"]["attack"]) if self.summary else ""
 
     @property
     def masked(self) -> bool:
-        """Whether its gradient-masking report flags it: its tolerance cannot be trusted."""
+        """Whether the gradient-masking report flags the model, so that its tolerance cannot be trusted."""
         return bool((self.summary.get("health") or {}).get("masked"))
 
 
 def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
-    """Read results folders as models, controls paired with the models harmonized from them, and their sources.
+    """Read results folders as models, each harmonized model with its control, and their sources.
 
     Raises:
         ValueError: Folders are damaged; the message names each with its reason.
@@ -138,17 +135,17 @@ def load_models(folders: Sequence[Path]) -> tuple[list[Model], list[Source]]:
 
 
 def input_sizes(models: Sequence[Model]) -> list[int]:
-    """Return the input sizes, in pixels, of the measured models, each once."""
+    """Return the distinct input sizes of the measured models, in pixels."""
     return sorted({model.summary["model"]["input_size"] for model in models if model.results is not None})
 
 
 def comparable(
     models: Sequence[Model], axes: Iterable[str] = CORRELATED, value: Callable[[Model, str], float] = Model.value
 ) -> list[Model]:
-    """Keep the models that count: those that have every score which any of their source has.
+    """Return the models that have every score that any model of their source has.
 
-    Tables, figures, statistics and the web page all ask this function, so that all correlations are over the same
-    models; a figure that draws others shows them grey.
+    Tables, figures, statistics and the web page use this function, so that all correlations are over the same models;
+    figures show the other models in grey.
     """
     scores = {id(model): {axis: value(model, axis) for axis in axes} for model in models}
     had = {(model.source, axis) for model in models for axis, score in scores[id(model)].items() if not np.isnan(score)}
@@ -160,25 +157,20 @@ def comparable(
 
 
 def score_range(score: Score, bars: str) -> tuple[float, float]:
-    """Return the ends of an error bar: ``bars`` is "se" or "interval"."""
+    """Return the ends of an error bar; ``bars`` is "se" or "interval"."""
     if bars == "se":
         return score.value - score.se, score.value + score.se
     return score.low, score.high
 
 
 def ceiling_of(results: Results, axis: str) -> float:
-    """Return the alignment between people that an alignment is a share of: these data's own where it is known.
-
-    Args:
-        results: Of one model.
-        axis: ``alignment`` or ``feature_alignment``.
-    """
+    """Return the noise ceiling of ``alignment`` or ``feature_alignment``: that of the data, or the published one."""
     block = results.summary.get("feature_alignment" if axis == "feature_alignment" else "adversarial_alignment") or {}
     return float(block.get("ceiling", NOISE_CEILING))
 
 
 def _measured(results: Results, source: str) -> Model:
-    """Turn one results folder into a model."""
+    """Return the model of a results folder."""
     summary, model = results.summary, results.summary["model"]
     scores = {
         "accuracy": Score.of(summary["accuracy"], "value", 100),
@@ -192,7 +184,7 @@ def _measured(results: Results, source: str) -> Model:
             scores[axis] = Score.of(summary[block], "mean", 1 / ceiling_of(results, axis))
     protocol, asked = summary["protocol"], summary.get("scores") or {}
     if (protocol["attack"], protocol.get(DECISION)) == ("feng2025", "animate"):
-        scores.pop("alignment", None)  # under another mask than the published table's
+        scores.pop("alignment", None)  # the published table uses another attack map
         if "feng2025" in asked:
             scores["alignment"] = Score.of(asked["feng2025"], "mean", 1 / asked["feng2025"]["ceiling"])
     training = summary.get("training")
@@ -203,7 +195,7 @@ def _measured(results: Results, source: str) -> Model:
 
 
 def _distinct(models: Sequence[Model]) -> list[Model]:
-    """Add the folder to names that occur twice."""
+    """Append the folder to names that occur twice."""
     counts = Counter((model.source, model.name) for model in models)
 
     def named(model: Model) -> Model:
@@ -215,7 +207,7 @@ def _distinct(models: Sequence[Model]) -> list[Model]:
 
 
 def _paired(models: Sequence[Model]) -> list[Model]:
-    """Name each harmonized model's control: the same network, seed, protocol and attack in training, without maps."""
+    """Set the control of each harmonized model: same architecture, seed, protocol and training attack, without maps."""
     controls = {_twin(model): model.name for model in models if model.training and not model.training["harmonize"]}
     return [
         replace(model, control=controls.get(_twin(model))) if model.family == "harmonized" else model
@@ -224,8 +216,8 @@ def _paired(models: Sequence[Model]) -> list[Model]:
 
 
 def _twin(model: Model) -> tuple[Any, ...]:
-    """Return what a harmonized model and its control share."""
+    """Return the properties that a harmonized model shares with its control."""
     training = model.training
     attack = training.get("adversarial", "none")
-    radius = None if attack == "none" else training.get("adversarial_eps")  # without an attack a setting of no effect
+    radius = None if attack == "none" else training.get("adversarial_eps")  # without an attack it has no effect
     return model.source, model.architecture, training.get("seed"), attack, radius

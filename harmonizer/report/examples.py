@@ -1,4 +1,4 @@
-"""Attacked images that results keep, with what is known of each; which models and images a figure shows."""
+"""Attacked examples of results, and the choice of models and images for a figure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from harmonizer.results.families import FAMILIES
 
 Pictures = NDArray[np.float32]
 MOST_MODELS, MOST_IMAGES = 4, 6
-FEWEST_SHARED = 2  # images that models next to each other share
+FEWEST_SHARED = 2  # fewest images shared by the models of a grid
 MAGNIFICATIONS = (1, 2, 5, 10, 20, 50, 100)
-VISIBLE = 0.25  # change of a pixel, of 1, that the magnified perturbation should reach
+VISIBLE = 0.25  # largest pixel change, in [0,1], of a magnified perturbation
 HEAT = "inferno"
-TIMES_MEAN = 6.0  # at this multiple of its mean a map has the last colour of the shared scale
+TIMES_MEAN = 6.0  # multiple of a map's mean at which the shared colour scale ends
 
 
 @dataclass(frozen=True)
 class Example:
     """One attacked image."""
 
-    key: str  # the sample's name
-    data: str  # digest of the data set that has it: other data may have another image of that name
+    key: str  # key of the sample
+    data: str  # digest of its data set, because keys may recur in other data
     image: Pictures  # (H,W,3) in [0,1]
     human: Pictures  # (H,W) human map, >= 0
     change: Pictures  # (H,W,3) adversarial - image
     radius: float  # L2 norm of the change
     label: str = ""  # name of the image's class
-    prediction: str = ""  # name of the class that the attacked image is taken for
-    category: str = ""  # "animate" or "inanimate"; empty when it is not known
-    alignment: float = np.nan  # Spearman correlation of perturbation and human map; NaN when not known
+    prediction: str = ""  # name of the predicted class of the attacked image
+    category: str = ""  # "animate" or "inanimate"; empty if unknown
+    alignment: float = np.nan  # Spearman correlation of attack map and human map; NaN if unknown
 
     @property
     def perturbation(self) -> Pictures:
@@ -48,7 +48,7 @@ class Example:
 def read_examples(
     model: Model, most: int | None = None, categories: Mapping[str, str] | None = None
 ) -> dict[str, Example]:
-    """Read a measured model's first attacked examples by key, in the data's order; none when it kept none."""
+    """Read a model's first attacked examples by key, in the data's order; empty if it has none."""
     arrays = model.results.read_examples(most, saliency=False) if model.results is not None else {}
     if model.results is None or not arrays:
         return {}
@@ -63,7 +63,7 @@ def read_examples(
             codes = (int(columns[column][row[0]]) for column in ("label", "prediction"))
             label, prediction = (class_name(code, data["name"], data.get("classes", 0)) for code in codes)
             alignment = float(columns["alignment"][row[0]])
-        if "label" in arrays:  # later: older results do not name their classes
+        if "label" in arrays:  # missing in older results
             label, prediction = (str(arrays[name][i]) for name in ("label", "prediction"))
         found[key] = Example(
             key,
@@ -81,7 +81,7 @@ def read_examples(
 
 
 def scaled(heat: Pictures) -> Pictures:
-    """Scale a map from its least value and its 99.5th percentile to [0,1]; a constant map is zero."""
+    """Scale a map from its minimum and 99.5th percentile to [0,1]; a constant map becomes zero."""
     low, high = heat.min(), np.percentile(heat, 99.5)
     if high <= low:
         high = heat.max()
@@ -89,13 +89,13 @@ def scaled(heat: Pictures) -> Pictures:
 
 
 def relative(heat: Pictures) -> Pictures:
-    """Scale a map >= 0 so that 0 is 0 and :data:`TIMES_MEAN` times its mean is 1: one scale for people and attacks."""
+    """Scale a map >= 0 so that :data:`TIMES_MEAN` times its mean becomes 1, a scale shared by people and attacks."""
     mean = heat.mean()
     return np.clip(heat / (TIMES_MEAN * mean), 0, 1) if mean > 0 else np.zeros_like(heat)
 
 
 def magnification_for(examples: Sequence[Example]) -> int:
-    """Choose one magnification for all, so that the typical perturbation is visible and sizes can be compared."""
+    """Choose one magnification for all examples, so that typical perturbations are visible and comparable in size."""
     strength = float(np.median([np.percentile(np.abs(example.change), 99.5) for example in examples] or [VISIBLE]))
     return max([m for m in MAGNIFICATIONS if m * strength <= VISIBLE], default=1)
 
@@ -103,11 +103,11 @@ def magnification_for(examples: Sequence[Example]) -> int:
 def choose_models(models: Sequence[Model], names: Sequence[str] = ()) -> list[Model]:
     """Choose the models of the grid.
 
-    Those named; else at most :data:`MOST_MODELS`: controls and the models harmonized from them, first one pair of each
-    architecture, then the most accurate model of each family; models that share no images with them are skipped.
+    Without names, these are at most :data:`MOST_MODELS` models: pairs of a control and its harmonized model, first one
+    pair per architecture, then the most accurate model of each family. Models that share no images are skipped.
 
     Raises:
-        ValueError: A named model is not among the measured ones with examples.
+        ValueError: A named model is not measured, or has no examples.
     """
     usable = {model.name: model for model in models if model.results and model.results.has_examples}
     if missing := [name for name in names if name not in usable]:
@@ -138,11 +138,11 @@ def shared_keys(
 ) -> list[str]:
     """Choose the images of the grid.
 
-    Those asked for; else of the examples that all models have the first in the data's order, as many animate as
-    inanimate ones as far as they go, animate ones first.
+    Without ``keys``, these are the first shared examples in the data's order, with equal numbers of animate and
+    inanimate images where possible, animate images first.
 
     Raises:
-        ValueError: An image that was asked for is not an example of all the models.
+        ValueError: A requested image is not an example of all the models.
     """
     first = examples[0] if examples else {}
     shared = [key for key in first if all(key in own and own[key].data == first[key].data for own in examples)]

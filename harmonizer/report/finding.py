@@ -1,4 +1,4 @@
-"""What a report found, in one sentence with its numbers, and what its scores mean."""
+"""The main finding of a report, and the definitions of its scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,19 +14,19 @@ DEFINITIONS = {
     "accuracy": ("Accuracy", "share of the images classified correctly, in %."),
     "tolerance": (
         "Perturbation tolerance",
-        "L2 norm, in [0,1] pixel units, of the smallest perturbation found that changes a correct decision: the mean "
-        "over images. An image that was never fooled counts at the largest radius tried.",
+        "mean L2 norm, in [0,1] pixel units, of the smallest perturbation found that changes a correct decision. An "
+        "image that was never fooled counts at the largest radius searched.",
     ),
     "alignment": (
         "Adversarial alignment",
-        "Spearman correlation of that perturbation with the map of where people look, as a share of the correlation "
-        "between people: 1 is as close as people are to each other.",
+        "Spearman correlation of that perturbation's map with the human map, as a share of the correlation between "
+        "people: 1 is as close as people are to each other.",
     ),
     "feature_alignment": (
         "Feature alignment",
-        "Spearman correlation of the model's saliency with the same map, as a share of the correlation between people.",
+        "Spearman correlation of the model's saliency with the human map, as the same share.",
     ),
-    "tolerance_rms": ("RMS tolerance", "the same perturbation as root mean square change of a pixel, of 255."),
+    "tolerance_rms": ("RMS tolerance", "root mean square change of a pixel, of 255, by that perturbation."),
 }
 MORE = {"tolerance": ("more tolerant", "less tolerant"), "alignment": ("more aligned", "less aligned")}
 SCORE = {"tolerance": "tolerance", "alignment": "adversarial alignment"}
@@ -35,15 +35,15 @@ SCORE = {"tolerance": "tolerance", "alignment": "adversarial alignment"}
 def finding(
     models: Sequence[Model], correlations: Sequence[Mapping[str, Any]], comparisons: Sequence[Comparison]
 ) -> str:
-    """Return the finding: what harmonizing changed, and how the scores go together over the models of one protocol.
+    """Return the finding: the effect of harmonization, and the correlations of the scores within one protocol.
 
     Args:
-        models: All of them.
-        correlations: As ``statistics.json`` holds them.
-        comparisons: Of pairs of models.
+        models: All models.
+        correlations: Correlations as in ``statistics.json``.
+        comparisons: Comparisons of pairs of models.
 
     Returns:
-        One sentence each; with nothing to compare or to correlate, how many models there are.
+        One sentence each; with nothing to compare or to correlate, the number of models.
     """
     trained = [pair for pair in comparisons if pair.b.control == pair.a.name]
     sentences = [_pairs(trained), _relation(models, correlations)]
@@ -52,7 +52,7 @@ def finding(
 
 
 def _relation(models: Sequence[Model], correlations: Sequence[Mapping[str, Any]]) -> str:
-    """Say how the scores go together within the protocol that has the most models; empty when nothing can be said."""
+    """State the correlations within the protocol with the most models; empty without correlations."""
     known = [r for r in correlations if r["group"] == "all" and r["y"] in MORE and np.isfinite(r["rho"])]
     if not known:
         return ""
@@ -63,7 +63,7 @@ def _relation(models: Sequence[Model], correlations: Sequence[Mapping[str, Any]]
     for (x, y), item in found.items():
         if x == first:
             told = f"({sign}{estimate(item['rho'], item['low'], item['high'], 2)})"
-            sign = ""  # once is enough
+            sign = ""  # only the first correlation has the sign
             if np.sign(item["low"]) == np.sign(item["high"]) != 0:
                 clear.append(f"{MORE[y][item['rho'] < 0]} {told}")
             else:
@@ -78,7 +78,7 @@ def _relation(models: Sequence[Model], correlations: Sequence[Mapping[str, Any]]
 
 
 def _pairs(comparisons: Sequence[Comparison]) -> str:
-    """Say what harmonizing changed; empty without pairs of a control and the model harmonized from it."""
+    """State the effect of harmonization; empty without pairs of a control and its harmonized model."""
     raised: list[str] = []
     others: list[str] = []
     for score, name in SCORE.items():
@@ -95,7 +95,7 @@ def _pairs(comparisons: Sequence[Comparison]) -> str:
 
 
 def _change(differences: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
-    """Say how a score changed, and whether it surely rose: its interval for one pair, the range for several."""
+    """Return the change of a score, and whether it rose: with its interval for one pair, as a range for several."""
     if len(differences) == 1:
         (d,) = differences
         up = bool(d["low"] > 0)
@@ -103,4 +103,4 @@ def _change(differences: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
     count, means = sum(d["low"] > 0 for d in differences), [d["mean"] for d in differences]
     low, high = (f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") for value in (min(means), max(means)))
     n = len(differences)
-    return f"({'all' if count == n else f'surely up in {count}'} of {n}, {low} to {high})", count > n / 2
+    return f"({'all' if count == n else f'interval above 0 in {count}'} of {n}, {low} to {high})", count > n / 2

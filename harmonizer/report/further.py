@@ -1,8 +1,7 @@
 """Scores that only some models have: alignments by the names of their papers, and agreement with people's answers.
 
-Each has a column, an axis and correlations of its own. What is not measured alike is not one score: shares of ClickMe
-v2's ceilings and of other ceilings are two, as is the mean of ratios; behaviour is shown of models that were compared
-with the same answers on the same images.
+Each has its own column, axis and correlations. Shares of ClickMe v2's ceilings, shares of other ceilings and means of
+ratios are separate scores. Behaviour is shown for models that were compared with the same answers on the same images.
 """
 
 from collections import Counter
@@ -17,7 +16,7 @@ from harmonizer.report.sources import DECISION
 from harmonizer.results import BEHAVIOUR, read_behaviour
 from harmonizer.statistics import CLICKME_V2
 
-OTHER, RATIOS = "_other_ceiling", "_mean_of_ratios"  # endings of keys
+OTHER, RATIOS = "_other_ceiling", "_mean_of_ratios"  # suffixes of keys
 MAP = "Rank correlation of the human map with"
 SHARE = "share of the correlation between people."
 ONEVISION = {  # score -> (title, meaning without the ceiling)
@@ -25,13 +24,13 @@ ONEVISION = {  # score -> (title, meaning without the ceiling)
         "onevision2026",
         f"{MAP} the predicted class's saliency, averaged twice over a disk of 21 of 224 pixels",
     ),
-    "onevision2026_topk": ("onevision2026 top k", "onevision2026 of as many of the largest pixels as people marked"),
-    "onevision2026_null": ("onevision2026 null", "onevision2026 with the human map of another class: chance"),
+    "onevision2026_topk": ("onevision2026 top k", "onevision2026 on as many of the largest pixels as people marked"),
+    "onevision2026_null": ("onevision2026 null", "onevision2026 with the human map of another class: chance level"),
 }
 
 
 def _onevision() -> Iterator[tuple[str, tuple[Axis, str]]]:
-    """Yield each score of onevision by its key, with its axis and meaning."""
+    """Yield the key of each onevision score, with its axis and meaning."""
     for name, (short, meaning) in ONEVISION.items():
         for ending, more, ceiling in (("", "", "ClickMe v2's ceiling"), (OTHER, ", other ceiling", "another ceiling")):
             title, key = f"{short}{more}", f"{name}{ending}"
@@ -45,7 +44,7 @@ def _onevision() -> Iterator[tuple[str, tuple[Axis, str]]]:
 FURTHER: Mapping[str, tuple[Axis, str]] = {
     "fel2022": (
         Axis("fel2022 (share of noise ceiling)", "fel2022", 3),
-        f"{MAP} the largest absolute gradient of the true class's logit over the channels; {SHARE}",
+        f"{MAP} the absolute gradient of the true class's logit, maximum over channels; {SHARE}",
     ),
     "linsley2023": (
         Axis("linsley2023 (share of noise ceiling)", "linsley2023", 3),
@@ -58,17 +57,17 @@ FURTHER: Mapping[str, tuple[Axis, str]] = {
     **dict(_onevision()),
     "error_consistency": (
         Axis("Error consistency (Cohen's kappa)", "Error consistency (kappa)", 3),
-        "Cohen's kappa of erring on the same images as people, \N{MINUS SIGN}1 to 1; 0 is what accuracies alone give.",
+        "Cohen's kappa of erring on the same images as people, \N{MINUS SIGN}1 to 1; 0 is as expected by chance.",
     ),
     "shape_bias": (
         Axis("Shape bias (share of answers)", "Shape bias", 3),
-        "Of the answers that follow shape or texture where the two conflict, the share that follow shape, 0 to 1.",
+        "Share of shape answers among those that follow shape or texture where the two conflict, 0 to 1.",
     ),
 }
 
 
 def further_axes(models: Sequence[Model]) -> dict[str, Axis]:
-    """Return the axes of the further scores that any of the models has."""
+    """Return the axes of the further scores that any model has."""
     having = {key for model in models for key in model.scores}
     return {key: axis for key, (axis, _) in FURTHER.items() if key in having}
 
@@ -84,12 +83,12 @@ def named_scores(summary: Mapping[str, Any]) -> dict[str, Score]:
             found[key + RATIOS] = Score.of(block["mean_of_ratios"], "mean")
     protocol = summary["protocol"]
     if (protocol["attack"], protocol.get(DECISION)) == ("feng2025", "animate"):
-        found.pop("feng2025", None)  # adversarial alignment is this score there
+        found.pop("feng2025", None)  # here this score is the adversarial alignment
     return {key: score for key, score in found.items() if key in FURTHER and np.isfinite(score.value)}
 
 
 def behaviour_scores(behaviour: Mapping[str, Any]) -> dict[str, Score]:
-    """Return error consistency and shape bias; what is undefined is not there."""
+    """Return error consistency and shape bias, where defined."""
     scores = {"error_consistency": Score(behaviour["error_consistency"], n=behaviour["images"])}
     if (bias := behaviour.get("shape_bias")) is not None:
         scores["shape_bias"] = Score(bias["shape_bias"], n=bias["n"])
@@ -97,10 +96,10 @@ def behaviour_scores(behaviour: Mapping[str, Any]) -> dict[str, Score]:
 
 
 def with_further_scores(models: Sequence[Model]) -> tuple[list[Model], list[str]]:
-    """Add the scores by name and those of behaviour to measured models.
+    """Add named scores and behaviour to measured models.
 
     Returns:
-        The models, and notes on behaviour: what it is compared with, and whose is not shown.
+        The models, and notes on behaviour: the answers it is compared with, and models whose behaviour is not shown.
 
     Raises:
         ValueError: A ``behaviour.json`` is damaged.
@@ -116,7 +115,7 @@ def with_further_scores(models: Sequence[Model]) -> tuple[list[Model], list[str]
 
 
 def _comparable_behaviour(models: Sequence[Model]) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """Return the behaviour of the models that share images and answers, by ``id``, and the notes on it."""
+    """Return the behaviour of the models that share images and answers, by ``id``, and notes on it."""
     measured = [(model, model.results) for model in models if model.results is not None]
     known = {id(model): found for model, results in measured if (found := read_behaviour(results.folder)) is not None}
     weights = {id(model): results.summary["model"].get("weights_sha256") for model, results in measured}
@@ -126,8 +125,8 @@ def _comparable_behaviour(models: Sequence[Model]) -> tuple[dict[int, dict[str, 
     shown = {number: found for number, found in known.items() if number not in stale and found["data_sha256"] in data}
     notes = [_compared(next(iter(shown.values())))] if shown else []
     for reason, numbers in (
-        ("is of other weights than its results", stale),
-        ("rests on other images or answers than that of most models", known.keys() - stale - shown.keys()),
+        ("was measured with other weights than the results", stale),
+        ("uses other images or answers than that of most models", known.keys() - stale - shown.keys()),
     ):
         names = ", ".join(model.name for model, _ in measured if id(model) in numbers)
         notes += [f"Not shown, because {BEHAVIOUR} {reason}: {names}."] if numbers else []
@@ -135,7 +134,7 @@ def _comparable_behaviour(models: Sequence[Model]) -> tuple[dict[int, dict[str, 
 
 
 def _compared(behaviour: Mapping[str, Any]) -> str:
-    """Say what behaviour was compared with, and how people do on it themselves."""
+    """Return a note on the answers that behaviour is compared with, and on people's agreement with each other."""
     people, bias = behaviour["between_people"], behaviour.get("people_shape_bias")
     told = [f"people agree with each other at kappa {people:.3f}"] if np.isfinite(people) else []
     if bias is not None and np.isfinite(bias["shape_bias"]):

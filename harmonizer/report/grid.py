@@ -1,4 +1,4 @@
-"""The qualitative grid: images, where people look, and what each model's attack changes."""
+"""The qualitative grid: images, human maps and each model's attack maps."""
 
 import re
 import textwrap
@@ -25,20 +25,20 @@ from harmonizer.report.style import COLORS, DEFAULT_OPTIONS, INK, PlotOptions, n
 from harmonizer.report.tables import RHO
 from harmonizer.results.categories import ANIMATE, INANIMATE
 
-SMALLEST, LARGEST, GAP = 0.7, 1.15, 0.06  # inches: sides of an image, and the space between two
+SMALLEST, LARGEST, GAP = 0.7, 1.15, 0.06  # inches: smallest and largest side of an image, space between two images
 NAMES = 1.05  # inches left of the images
-SMALLER = 2.0  # points: the text of the grid than that of other figures
-BOXES = {ANIMATE: "#1F4FD8", INANIMATE: "#D0021B"}  # blue and red, as on the page; colour-blind readers tell them apart
+SMALLER = 2.0  # points by which the font of the grid is smaller than that of other figures
+BOXES = {ANIMATE: "#1F4FD8", INANIMATE: "#D0021B"}  # blue and red, as on the page; distinct to colour-blind readers
 RENDERINGS: Mapping[str, Callable[[Pictures], Pictures]] = {"shared": relative, "own": scaled}
 
 
 class Row(NamedTuple):
     """A row of the grid."""
 
-    name: str  # to the left
+    name: str  # text left of the images
     color: str  # colour of the name
-    pictures: Sequence[Pictures]  # (H,W,3) or (H,W) in [0,1]
-    texts: Sequence[str] = ()  # under the images, of equally many lines each
+    images: Sequence[Pictures]  # (H,W,3) or (H,W) in [0,1]
+    texts: Sequence[str] = ()  # texts below the images, of equal numbers of lines
 
 
 def qualitative_grid(
@@ -47,18 +47,18 @@ def qualitative_grid(
     options: PlotOptions = DEFAULT_OPTIONS,
     categories: Mapping[str, str] | None = None,
 ) -> Figure | None:
-    """Draw the images that all models were attacked on, a column per image.
+    """Draw images that all models were attacked on, one column per image.
 
-    Rows: the image; the human map; each model's attack map in the same rendering, after the attacked image with its
-    perturbation magnified if ``options.attacked``.
+    The rows are the image, the human map, and the attack map of each model in the same rendering, below the attacked
+    image with its perturbation magnified if ``options.attacked``.
 
     Args:
-        models: With examples.
-        options: ``images``, ``width``, ``map_scale`` and ``attacked`` count.
-        categories: Of classes; the default ones when None.
+        models: Models with examples.
+        options: Options of the figure; ``images``, ``width``, ``font_size``, ``map_scale`` and ``attacked`` are used.
+        categories: Categories of classes; None for the default ones.
 
     Returns:
-        The figure, or None when the models share no example.
+        The figure, or None if the models share no example.
 
     Raises:
         ValueError: An image is not an example of all the models.
@@ -94,13 +94,13 @@ def qualitative_grid(
 
 
 def _draw(figure: Figure, row: Row, place: tuple[float, float], size: float, heads: Sequence[Example]) -> None:
-    """Draw a row at a ``place``, lower edge and side in inches, with its name to the left and ``heads`` over it."""
+    """Draw a row with its name on the left and ``heads`` above; ``place`` is its lower edge and its side, in inches."""
     bottom, cell = place
     width, height = figure.get_size_inches()
-    for i, picture in enumerate(row.pictures):
+    for i, image in enumerate(row.images):
         left = NAMES + i * (cell + GAP)
         axes = figure.add_axes((left / width, bottom / height, cell / width, cell / height))
-        axes.imshow(picture, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+        axes.imshow(image, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest", aspect="auto")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         if row.texts:
@@ -118,7 +118,7 @@ def _draw(figure: Figure, row: Row, place: tuple[float, float], size: float, hea
 
 
 def _broken(name: str, most: int) -> str:
-    r"""Break a name into lines of at most so many letters where it has a separator.
+    r"""Break a name at its separators into lines of up to ``most`` letters.
 
     >>> _broken("test_resnet-control-seed-0", 12).split("\n")
     ['test_resnet-', 'control-', 'seed-0']
@@ -132,7 +132,7 @@ def _broken(name: str, most: int) -> str:
 
 
 def _outcome(example: Example) -> str:
-    """Say what the attacked image is taken for, how far it is away, and how the attack agrees with people."""
+    """Return the predicted class, the radius and the alignment of an example."""
     taken = f"→ {textwrap.shorten(example.prediction, 18, placeholder='…')}" if example.prediction else ""
     rho = "" if np.isnan(example.alignment) else f", {RHO} {example.alignment:.2f}".replace("-", "\N{MINUS SIGN}")
     radius = f"{example.radius:.2f}" if example.radius >= 0.1 else f"{example.radius:.2g}"
@@ -140,12 +140,12 @@ def _outcome(example: Example) -> str:
 
 
 def _legend(figure: Figure, columns: Sequence[Example], factor: int, options: PlotOptions, line: float) -> None:
-    """Explain colours, scale and boxes under the grid."""
+    """Draw the legend of colours, scale and boxes below the grid."""
     width, height = figure.get_size_inches()
     bar = figure.add_axes((NAMES / width, 4.4 * line / height, min(1.5, width - NAMES - 0.1) / width, 0.06 / height))
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto", extent=(0, 1, 0, 1))
     ends = ("0", f"≥ {TIMES_MEAN:g} times the map's mean")
-    ends = ends if options.map_scale == "shared" else ("least value", "99.5th percentile")
+    ends = ends if options.map_scale == "shared" else ("minimum", "99.5th percentile")
     size = options.font_size - SMALLER
     bar.set(yticks=[])
     bar.set_xticks([0, 1], labels=ends, fontsize=size)

@@ -1,4 +1,4 @@
-"""Place the names of points: they overlap neither each other nor points, and each is nearest to its own point."""
+"""Placement of point labels without overlaps, each nearest to its own point."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 DIRECTIONS = np.array([(1, 0.6), (1, -0.6), (-1, 0.6), (-1, -0.6), (1, 0), (-1, 0), (0, 1), (0, -1)], float)
 DISTANCES = (5.0, 9.0, 16.0, 28.0, 44.0)  # in points
 COST_DISTANCE, COST_DIRECTION, COST_POINT, COST_LINE, COST_LEADER = 0.4, 0.15, 2.0, 3.0, 1.0
-CLEARER = 1.25  # times as far as a label's own point any other point must be, if no leader line joins them
+CLEARER = 1.25  # least ratio of the distances from a label to any other point and to its own, without a leader line
 Point = NDArray[np.float64]
 
 
@@ -24,7 +24,7 @@ class Label:
     index: int  # index of its point
     x: float  # left edge of its text, in the units of the points
     y: float  # lower edge of its text
-    leader: bool  # whether a line must join it to its point, because another point is as near
+    leader: bool  # whether a line joins it to its point, because another point is almost as near
 
 
 def place_labels(
@@ -36,18 +36,18 @@ def place_labels(
     lines: Sequence[Point] = (),
     must: int = 0,
 ) -> list[Label]:
-    """Place labels greedily, the first candidate first; no two labels overlap.
+    """Place labels greedily, in the order of the candidates, without overlaps.
 
     Args:
-        points: (N,2) all the points, which labels avoid; in typographic points on the page.
-        candidates: Points to label, the most important first.
+        points: (N,2) all points, which labels avoid; in typographic points on the page.
+        candidates: Indices of the points to label, the most important first.
         sizes: Width and height of each candidate's text.
-        bounds: Left, bottom, right, top within which labels lie.
+        bounds: Left, bottom, right and top edges of the area for labels.
         lines: Segments (2,2) that labels avoid, such as arrows.
-        must: The first this many candidates may cover points and lines; others are skipped instead.
+        must: Number of first candidates that may cover points and lines; other labels are skipped instead.
 
     Returns:
-        The labels that found a place.
+        The labels that could be placed.
     """
     along = np.concatenate([np.empty((0, 2)), *(np.linspace(start, end, 20)[1:-1] for start, end in lines)])
     placed: list[Label] = []
@@ -75,7 +75,7 @@ def place_labels(
 
 
 def outstanding(points: Point) -> list[int]:
-    """Order points by how far they stand out from the others: the distance to the third nearest, largest first."""
+    """Return the indices of points by their distance to the third nearest point, largest first."""
     if len(points) < 2:
         return list(range(len(points)))
     near = KDTree(points).query(points, [min(4, len(points))])[0][:, 0]
@@ -83,7 +83,7 @@ def outstanding(points: Point) -> list[int]:
 
 
 def pareto_front(values: Point) -> list[int]:
-    """Return the points (N,2) that no other exceeds in one coordinate without falling short in the other.
+    """Return the indices of the points (N,2) on the Pareto front: no other point is larger in both coordinates.
 
     >>> pareto_front(np.array([[0, 3], [1, 2], [0.5, 1], [2, 0]]))
     [3, 1, 0]
@@ -106,12 +106,12 @@ def _places(
 
 
 def _closest(box: Bbox, points: Point) -> Point:
-    """Return the place of a box that is closest to each point (...,2)."""
+    """Return the position in a box that is closest to each point (...,2)."""
     return np.clip(points, box.min, box.max)
 
 
 def _names_its_own(points: Point, index: int, box: Bbox) -> bool:
-    """Return whether a box is clearly nearer to its own point than to any other."""
+    """Return whether a box is clearly nearest to its own point."""
     distance = np.linalg.norm(points - _closest(box, points), axis=1)
     others = np.delete(distance, index)
     return bool(not len(others) or others.min() > CLEARER * distance[index])

@@ -1,4 +1,4 @@
-"""Names of models in a scatter plot: which ones, what they say, and where they stand."""
+"""Labels of models in a scatter plot: their choice, text and position."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from harmonizer.report.data import Model
 from harmonizer.report.label_placement import Label, outstanding, pareto_front, place_labels
 from harmonizer.report.style import INK, PlotOptions, lay_out
 
-FEW = 12  # measured models: all of so few have their names
-MOST_LABELS = 18  # of models that only stand out
+FEW = 12  # most measured models that are all labelled
+MOST_LABELS = 18  # most labels of outlying models
 Point = NDArray[np.float64]
 Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
 def check_labels(models: Sequence[Model], wanted: Sequence[str]) -> None:
-    """Refuse a name to show that no model has.
+    """Check that the models to label exist.
 
     Raises:
-        ValueError: There is no such model; the message suggests others.
+        ValueError: A model does not exist; the message suggests others.
     """
     known = {name for model in models for name in (model.name, model.architecture)}
     if unknown := [name for name in wanted if name not in known]:
@@ -40,7 +40,7 @@ def label_models(
     arrows: Sequence[Segment],
     options: PlotOptions,
 ) -> None:
-    """Write names of models next to their points, as many as fit."""
+    """Label as many points as fit."""
     if not models:
         return
     lay_out(figure)
@@ -63,7 +63,7 @@ def label_models(
 
 
 def draw_label(axes: Axes, text: str, label: Label, point: Point, value: Point, **style: Any) -> None:  # noqa: ANN401 - matplotlib's
-    """Write text where its label was placed for a point (2,) of the page that has a value (2,) on the axes."""
+    """Draw a placed label of a point, given its position (2,) on the page and its value (2,) on the axes."""
     line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
     axes.annotate(
         text,
@@ -83,10 +83,10 @@ def _to_label(
     points: NDArray[np.float64],
     wanted: Sequence[str],
 ) -> tuple[list[int], int]:
-    """Order the points to label by what their names tell; return them and how many must be labelled.
+    """Return the points to label by importance, and the number that must be labelled.
 
-    Those asked for, the heads of arrows, the ends of both axes, the Pareto front, and then what stands out, one of each
-    architecture. All measured models of a few must be labelled.
+    The order is: requested models, heads of arrows, extremes of both axes, the Pareto front, and outliers, one per
+    architecture. If there are few measured models, all of them must be labelled.
     """
     asked = [i for i, model in enumerate(models) if model.name in wanted or model.architecture in wanted]
     measured = [i for i, model in enumerate(models) if model.results is not None]
@@ -100,7 +100,7 @@ def _to_label(
 
 
 def _names(models: Sequence[Model], wanted: Sequence[str]) -> list[str]:
-    """Return what to write next to each point: for a pair the architecture, once, at the arrow's head."""
+    """Return the text of each label; a pair has one, the architecture, at the head of its arrow."""
     paired = [model for model in models if model.control]
     controls = {(model.source, model.control) for model in paired}
     alike = Counter(model.architecture for model in paired)
@@ -115,7 +115,7 @@ def _names(models: Sequence[Model], wanted: Sequence[str]) -> list[str]:
 
 
 def _text_size(axes: Axes, text: str, size: float, scale: float) -> tuple[float, float]:
-    """Measure a label in typographic points, at the resolution that is saved."""
+    """Return the size of a label in typographic points, at the resolution of the saved figure."""
     label = axes.text(0, 0, text, fontsize=size, parse_math=False)
     box = label.get_window_extent()
     label.remove()

@@ -1,4 +1,4 @@
-"""Two models on the same images."""
+"""Comparison of two models on the same images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from harmonizer.results import RADIUS, Results
 from harmonizer.statistics import pair_keys, paired_difference, paired_tolerance
 
 SCORES = ("tolerance", "alignment", "feature_alignment")
-MOST_CHANGED = 8  # images listed, half at either end
+MOST_CHANGED = 8  # number of most changed images, half of them decreases
 TEST = "Wilcoxon signed-rank, two-sided"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the images that they share."""
+    """Comparison of two models on the images that they share."""
 
     a: Model  # usually the control
     b: Model  # differences are b - a
@@ -28,7 +28,7 @@ class Comparison:
     differences: dict[str, dict[str, Any]]  # by score, the result of `paired_difference`
 
     def most_changed(self, score: str) -> list[int]:
-        """Return the images with the largest decrease, then those with the largest increase, the extremes outside."""
+        """Return the most changed images, ordered from the largest decrease to the largest increase."""
         difference = self.values[score][1] - self.values[score][0]
         order: list[int] = np.argsort(difference, kind="stable")[: np.count_nonzero(~np.isnan(difference))].tolist()
         if len(order) <= MOST_CHANGED:
@@ -39,11 +39,11 @@ class Comparison:
 def compare(a: Model, b: Model) -> Comparison:
     """Compare two measured models image by image.
 
-    Tolerance is compared on the images that both get right before the attack, as ``min(r, eps_max)``; alignments on the
-    images where both are defined.
+    Tolerance, ``min(r, eps_max)``, is compared on the images that both models classify correctly before the attack;
+    alignment on the images where both alignments are defined.
 
     Raises:
-        ValueError: A model was not measured here, protocols differ, or no image is shared.
+        ValueError: A model was not measured here, the protocols differ, or the models share no image.
     """
     if a.results is None or b.results is None:
         raise ValueError(f"expected two models with per-image results, {(b if a.results else a).name!r} has none")
@@ -66,7 +66,7 @@ def compare(a: Model, b: Model) -> Comparison:
 
 
 def default_pairs(models: Sequence[Model]) -> list[tuple[Model, Model]]:
-    """Choose each control and the model harmonized from it; where there are none, the only two models there are."""
+    """Return the pairs of a control and its harmonized model; without any, the pair of models if there are just two."""
     measured = {(model.source, model.name): model for model in models if model.results is not None}
     pairs = [
         (measured[m.source, m.control], m) for m in measured.values() if m.control and (m.source, m.control) in measured
@@ -80,7 +80,7 @@ def named_pair(models: Sequence[Model], names: Sequence[str]) -> tuple[Model, Mo
     """Find two models by name.
 
     Raises:
-        ValueError: No measured model has the name, or several have.
+        ValueError: No measured model has the name, or several have it.
     """
     found = []
     for name in names:
@@ -95,7 +95,7 @@ def named_pair(models: Sequence[Model], names: Sequence[str]) -> tuple[Model, Mo
 
 
 def records(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """Return comparisons as plain objects, one per pair and score."""
+    """Return comparisons as JSON objects, one per pair and score."""
     return [
         {"a": pair.a.name, "b": pair.b.name, "score": score, "test": TEST}
         | difference
@@ -106,12 +106,12 @@ def records(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
 
 
 def _common_ceiling(a: Results, b: Results, score: str) -> float:
-    """Return one ceiling for both: their own differ a little, being means over the images that each was fooled on."""
+    """Return the mean ceiling of both models; their ceilings differ slightly, as means over different fooled images."""
     return (ceiling_of(a, score) + ceiling_of(b, score)) / 2
 
 
 def _values(columns: dict[str, Any], score: str, eps_max: float, ceiling: float) -> NDArray[np.float64]:
-    """Return one value per image of a score, alignments as shares of the ceiling."""
+    """Return a score of each image, alignments as shares of the ceiling."""
     if score == "tolerance":
         return paired_tolerance(columns["status"], columns[RADIUS], eps_max=eps_max)
     return np.asarray(columns[score] / ceiling)

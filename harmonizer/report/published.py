@@ -1,4 +1,4 @@
-"""Tables that others published: scores of models, and their ImageNet accuracy."""
+"""Published tables: scores of models, and their ImageNet accuracy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,14 +11,14 @@ from harmonizer.report.sources import Source, measure_of
 from harmonizer.results.cells import read_table
 from harmonizer.results.families import FAMILIES, guess_family
 
-KNOWN = {  # by file stem: what a published table does not say of itself
+KNOWN = {  # by file stem, details that a published table does not contain
     "feng2025_l2fmn": {
         "name": "Feng et al. 2025",
         "attack": "feng2025",
-        "decision": "animate",  # between two superclasses of ImageNet's classes
+        "decision": "animate",  # the attack changes the superclass of ImageNet's classes, animate or inanimate
         "protocol": "foolbox's L2FMN attack, 1000 steps, smallest L2 radius that changes the decision between animate "
         "and inanimate classes; as published",
-        "images": "240",  # all 351 standard errors are the table's standard deviation over sqrt(240)
+        "images": "240",  # all 351 standard errors are the standard deviations of the table over sqrt(240)
         "citation": "Feng, Linsley et al. 2025, Beyond adversarial robustness, ICLR Re-Align workshop",
     }
 }
@@ -27,24 +27,24 @@ COMMENTS = ("citation", "name", "protocol", "attack", "decision", "images")
 
 
 def read_external(path: Path) -> tuple[list[Model], Source]:
-    """Read a table of published scores as a source of its own.
+    """Read a table of published scores, which becomes a source.
 
     The table is CSV with the columns model, pt (mean minimal L2 radius), aa (alignment over the noise ceiling), pt_sem,
-    aa_sem (standard errors), and optionally family, top1 (accuracy in %) and control (the model that a harmonized one
-    is compared with). Lines before the header that begin with ``#`` describe it: ``# citation:``, ``# name:`` (shown),
-    ``# protocol:`` (in words), ``# attack:`` and ``# decision:`` (this package's names: own models of both are ranked
-    among the table's), ``# images:`` (its scores are means over so many); a line without such a key continues the
-    citation.
+    aa_sem (standard errors), and optionally family, top1 (accuracy in %) and control (the control of a harmonized
+    model). Comment lines before the header describe the table: ``# citation:``, ``# name:`` (the name shown),
+    ``# protocol:`` (a description), ``# attack:`` and ``# decision:`` (names of this package; own models with the same
+    ones are ranked among the table's), ``# images:`` (the number of images averaged). A line without such a key
+    continues the citation.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ValueError: A column is missing, a cell is not a number, or a model occurs twice; the message names the place.
     """
     lines, comments = read_table(path, EXTERNAL)
     told = _told(path, comments)
     if not told.get("images", "0").isdecimal():
         raise ValueError(f"{path}: expected a number after # images:, got {told['images']!r}")
-    images, citation = int(told.get("images", 0)), told.get("citation", path.name)  # 0 when it does not say
+    images, citation = int(told.get("images", 0)), told.get("citation", path.name)  # 0 images: unknown
     measure = measure_of(told["attack"], told.get("decision")) if "attack" in told else ()
     name, protocol = told.get("name", citation.partition(",")[0]), told.get("protocol", "as published")
     source = Source(name, citation, protocol, measure)
@@ -76,8 +76,8 @@ def read_accuracy(path: Path) -> dict[str, float]:
     """Read top-1 accuracy in % by model from a table in timm's format: columns model and top1.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A column is missing, or a cell is no percentage; the message names line and column.
+        FileNotFoundError: The file does not exist.
+        ValueError: A column is missing, or a cell is not a percentage; the message names line and column.
     """
     lines, _ = read_table(path, ("model", "top1"))
     accuracy = {line["model"]: _number(path, number, line, "top1") for number, line in lines}
@@ -87,13 +87,13 @@ def read_accuracy(path: Path) -> dict[str, float]:
 
 
 def with_accuracy(models: Sequence[Model], accuracy: Mapping[str, float]) -> tuple[list[Model], list[str]]:
-    """Put a table's accuracy in place of the measured one, matched on the name.
+    """Replace the accuracy of models by that of a table, matched by name.
 
-    Models trained here are matched on their full name only: another one's accuracy for their architecture says nothing.
-    A model that has no match keeps the accuracy that it has, and is marked so.
+    Models trained here are matched by their full name only, not by their architecture. A model without a match keeps
+    its own accuracy and is marked.
 
     Returns:
-        The models, and the names of those that have no accuracy.
+        The models, and the names of those without accuracy.
     """
     matched, unmatched = [], []
     for model in models:
@@ -109,7 +109,7 @@ def with_accuracy(models: Sequence[Model], accuracy: Mapping[str, float]) -> tup
 
 
 def _told(path: Path, comments: Sequence[str]) -> dict[str, str]:
-    """Return what the comments before a table's header say of it, and what is known of published tables."""
+    """Return the description of a table: its comments, which override the known details of published tables."""
     told: dict[str, str] = {}
     for comment in comments:
         key, colon, text = comment.partition(":")
@@ -120,7 +120,7 @@ def _told(path: Path, comments: Sequence[str]) -> dict[str, str]:
 
 
 def _number(path: Path, number: int, line: Mapping[str, str], column: str) -> float:
-    """Return a cell as a number, NaN where it is empty or the column is optional and absent."""
+    """Return a cell as a number, NaN if it is empty or its optional column is missing."""
     cell = line.get(column, "")
     try:
         value = float(cell or "nan")

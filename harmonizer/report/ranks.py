@@ -1,4 +1,4 @@
-"""Where own models stand among the others of their protocol."""
+"""Ranks of own models among all models of their protocol."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from harmonizer.report.data import AXES, Model
 from harmonizer.report.sources import Source
 
 RANKED = ("tolerance", "alignment", "accuracy")
-NEIGHBOURS = 2  # models named on either side
-MOST_OWN = 4  # models ranked without being asked for
+NEIGHBOURS = 2  # models kept on either side of a rank
+MOST_OWN = 4  # most models ranked by default
 
 
 @dataclass(frozen=True)
 class Rank:
-    """An own model's place in one score."""
+    """The rank of an own model in one score."""
 
     model: Model  # the own model
     axis: str  # the score
     rank: int  # from 1, the best; equal scores share the better rank
-    of: int  # number of models ranked, the own one among them
+    of: int  # number of models ranked, including the own one
     better: Sequence[Model]  # the next better models, the best first
-    worse: Sequence[Model]  # the next worse ones, the best first
-    protocol: str  # name of the protocol it is ranked within
+    worse: Sequence[Model]  # the next worse models, the best first
+    protocol: str  # name of the protocol of the ranking
 
     @property
     def text(self) -> str:
@@ -38,7 +38,7 @@ class Rank:
 
 
 def ordinal(number: int) -> str:
-    """Write a rank.
+    """Return the ordinal of a rank.
 
     >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 41, 112, 122)]
     ['1st', '2nd', '3rd', '4th', '11th', '41st', '112th', '122nd']
@@ -48,10 +48,12 @@ def ordinal(number: int) -> str:
 
 
 def own_models(models: Sequence[Model], names: Sequence[str] = ()) -> list[Model]:
-    """Return the models to rank: those named, else a few that were trained here or measured next to a published table.
+    """Return the models to rank: the named ones, or by default a few that were trained here or measured here.
+
+    Models measured here are ranked by default only next to a published table.
 
     Raises:
-        ValueError: No model has a name.
+        ValueError: No model has one of the names.
     """
     if missing := [name for name in names if name not in {model.name for model in models}]:
         known = ", ".join(model.name for model in models if model.results is not None) or "a model of the table"
@@ -64,14 +66,14 @@ def own_models(models: Sequence[Model], names: Sequence[str] = ()) -> list[Model
 
 
 def ranks(models: Sequence[Model], sources: Sequence[Source], own: Sequence[Model]) -> Iterator[Rank]:
-    """Rank own models among all models that the same attack measured.
+    """Rank own models among all models measured with the same attack.
 
-    Own results and a published table share a ranking only when the table names its attack, and decision and head are
-    the same; their images may differ, which the report says.
+    Own results and a published table share a ranking only if the table names its attack, and decision and head are the
+    same; their images may differ, which the report states.
     """
     measure = {source.name: source.measure or source.name for source in sources}
     measured = {model.source for model in models if model.results is not None}
-    # Published tables of the attack of an own model, on the same decision and head.
+    # Published tables with the same attack, decision and head, by own source.
     alike = {own: {s for s in measure.keys() - measured if measure[s] == measure[own]} for own in measured}
     for model in own:
         mates = [m for m in models if m.source == model.source or m.source in alike.get(model.source, ())]

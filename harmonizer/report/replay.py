@@ -1,4 +1,4 @@
-"""The same models under the 2023 protocol as it was published and as it was corrected: ``--replay``."""
+"""The same models under the 2023 protocol, as published and as corrected: ``--replay``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from harmonizer.report.templates import templates
 from harmonizer.results import RADIUS
 from harmonizer.statistics import AS_PUBLISHED, Status, as_published_summary, mean_summary, rank_correlation
 
-CORRECTED = "linsley2023"  # preferred among the other attacks that a model was measured with
-LONGEST = 10.0  # the largest norm that the corrected protocol can reach
+CORRECTED = "linsley2023"  # preferred if a model was measured with several other attacks
+LONGEST = 10.0  # largest norm under the corrected protocol
 TITLE = f"{AS_PUBLISHED}: a replay of a defective protocol, not a measurement"
 PANELS = {"tolerance": "Perturbation tolerance (L2)", "alignment": "Adversarial alignment (Spearman)"}
 WIDTH, ROW, REST = 10.0, 0.62, 1.9  # inches
-SHIFT = 0.13  # of the two protocols from a model's row, in rows
+SHIFT = 0.13  # offset of the two protocols from a model's row, in rows
 
 
 @dataclass(frozen=True)
 class Replayed:
     """One model under both protocols."""
 
-    corrected: Model  # as measured with the corrected protocol, or another attack
-    published: Model  # as measured with the published one
+    corrected: Model  # measured with the corrected protocol, or another attack
+    published: Model  # measured with the published protocol
 
     @property
     def name(self) -> str:
@@ -43,7 +43,7 @@ class Replayed:
 
     @property
     def correct(self) -> tuple[float, float]:
-        """Percentages of images that were right before the attack, under both protocols."""
+        """Percentages of images classified correctly before the attack, under both protocols."""
         first, second = (
             100 * float((model.columns["status"] != Status.WRONG).mean()) for model in (self.corrected, self.published)
         )
@@ -56,7 +56,7 @@ class Replayed:
 
     @property
     def never_fooled(self) -> str:
-        """What the published average did with images that were never fooled: "dropped" or "counted"."""
+        """How the published average treated images that were never fooled: "dropped" or "counted"."""
         return str(self.published.summary["protocol"]["settings"].get("never_fooled", "dropped"))
 
     @property
@@ -65,13 +65,13 @@ class Replayed:
         return str(self.published.summary["protocol"]["settings"].get("scaling", "minmax"))
 
     def average(self, never_fooled: str | None = None) -> dict[str, Any]:
-        """Average the published radii the published way, or with another treatment of never-fooled images."""
+        """Average the published radii as published, or with another treatment of never-fooled images."""
         rows = self.published.columns
         chosen = never_fooled or self.never_fooled
         return as_published_summary(rows["status"], rows[RADIUS], rows["label"], never_fooled=chosen)
 
     def scores(self, panel: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return a score with its interval under the corrected and under the published protocol."""
+        """Return a score with its interval, under the corrected and the published protocol."""
         if panel == "alignment":
             first, second = (
                 mean_summary(model.columns["alignment"][model.columns["status"] == Status.FOUND])
@@ -82,10 +82,10 @@ class Replayed:
 
 
 def replayed(models: Sequence[Model]) -> list[Replayed]:
-    """Pair each model's replay with its proper measurement, in the order of the corrected tolerance.
+    """Pair the replay of each model with its corrected measurement, ordered by the corrected tolerance.
 
     Raises:
-        ValueError: There is no replay, or a replayed model was not measured properly.
+        ValueError: There is no replay, or a replayed model has no corrected measurement.
     """
     replays = [model for model in models if model.attack == AS_PUBLISHED]
     if not replays:
@@ -97,7 +97,8 @@ def replayed(models: Sequence[Model]) -> list[Replayed]:
         ]
         if not proper:
             raise ValueError(
-                f"expected {_label(published)!r} under attack={CORRECTED} too, for --replay; evaluate it with that"
+                f"expected results of {_label(published)!r} under attack={CORRECTED} for --replay, got none; "
+                "evaluate it with that attack"
             )
         pairs.append(Replayed(min(proper, key=lambda model: model.attack != CORRECTED), published))
     return sorted(pairs, key=lambda pair: pair.corrected.value("tolerance"))
@@ -125,7 +126,7 @@ def replay_markdown(pairs: Sequence[Replayed]) -> str:
 
 
 def replay_figure(pairs: Sequence[Replayed]) -> Figure:
-    """Draw both protocols' scores of each model on one line, with what the published average dropped or invented."""
+    """Draw the scores of each model under both protocols on one row, with the images that the average misplaced."""
     figure = new_figure(WIDTH, REST + ROW * len(pairs))
     panels = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 2]})
     rows = np.arange(len(pairs), dtype=float)
@@ -166,7 +167,7 @@ def replay_figure(pairs: Sequence[Replayed]) -> Figure:
 
 
 def _small_print(pair: Replayed) -> str:
-    """Say what the published average did with the images that it could not place."""
+    """Return how the published average treated never-fooled and failed images."""
     made, failed = pair.average(), pair.failed[1]
     kept = "counted at 10" if pair.never_fooled == "counted" else "dropped"
     parts = [f"{made['n_never_fooled']} never fooled, {kept}"] if made["n_never_fooled"] else []
@@ -175,5 +176,5 @@ def _small_print(pair: Replayed) -> str:
 
 
 def _label(model: Model) -> str:
-    """Return a measured model's own name: the shown one may have its folder added."""
+    """Return the label of a measured model, without the folder that its shown name may have."""
     return str(model.summary["model"]["label"])

@@ -1,4 +1,4 @@
-"""Scatter plots of two scores over models: families, uncertainty, control -> harmonized, and the rank correlation."""
+"""Scatter plots of two scores over models, with families, error bars, arrows from controls, and rank correlations."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ from harmonizer.report.tables import RHO, correlation_text, own_accuracy
 from harmonizer.results.families import FAMILIES
 
 ASPECT = 0.7  # height of a figure over its width
-CROWD = 40  # models whose markers shrink
+CROWD = 40  # most models with full-size markers
 UNCOUNTED: dict[str, Any] = {"s": 14.0, "facecolor": "none", "edgecolor": "#9A9A9A", "linewidth": 0.7}
-OWN_AREA = 9.0  # of the dot in a point whose accuracy is not the table's, in points^2
+OWN_AREA = 9.0  # points^2: dot in the marker of a model with its own accuracy
 
 
 def scatter(
@@ -49,14 +49,14 @@ def scatter(
     """Draw one score against another, one point per model.
 
     Args:
-        models: All that the report is about. Those that lack either score are skipped; those that do not count (see
+        models: All models of the report. Those without either score are skipped; those not in the correlations (see
             :func:`harmonizer.report.data.comparable`) are grey.
         x: Key of ``AXES``.
         y: Key of ``AXES``.
-        correlations: Objects of ``correlations`` to state above the plot.
-        options: How to draw.
-        titles: Of axes, in place of those of ``AXES``.
-        note: Text under the figure.
+        correlations: Correlations to state above the plot.
+        options: Options of the figure.
+        titles: Titles of axes, in place of those of ``AXES``.
+        note: Text below the figure.
 
     Returns:
         The figure.
@@ -72,7 +72,7 @@ def scatter(
     own_number = max(sum(model.results is not None for model in counted), 1)
     narrow = min(1.0, options.width / DEFAULT_OPTIONS.width)
     shrink = narrow * min(1.0, (CROWD / own_number) ** 0.5)
-    for family in FAMILIES:  # those that do not count below the others
+    for family in FAMILIES:  # grey models below the others
         values = np.array([(model.value(x), model.value(y)) for model in uncounted if model.family == family])
         if len(values):
             axes.scatter(*values.T, marker=MARKERS[family], zorder=1.5, **UNCOUNTED)
@@ -90,7 +90,7 @@ def scatter(
     if options.headline:
         _headline(axes, correlations, options)
     if len(correlations) == 1 and correlations[0]["n"] < len(models):
-        note = " ".join(filter(None, [note, "Correlation over the models that have all scores; others are grey."]))
+        note = " ".join(filter(None, [note, "Correlation over the models with all scores; others are grey."]))
     size = options.font_size - 1.5
     note, below = wrapped(note, options.width, size), options.width < NARROW
     _legend(figure, counted, published, bool(arrows), uncounted, own, note if below else "")
@@ -101,7 +101,7 @@ def scatter(
 
 
 def _prepare(axes: Axes, x: str, y: str, options: PlotOptions, titles: Mapping[str, str]) -> None:
-    """Set the scales, titles and grid of empty axes."""
+    """Set the scales, titles and grid of the axes."""
     for key, axis, set_scale in ((x, axes.xaxis, axes.set_xscale), (y, axes.yaxis, axes.set_yscale)):
         if options.log and key == "tolerance":
             set_scale("log")
@@ -115,7 +115,7 @@ def _prepare(axes: Axes, x: str, y: str, options: PlotOptions, titles: Mapping[s
 
 
 def _headline(axes: Axes, correlations: Sequence[Mapping[str, Any]], options: PlotOptions) -> None:
-    """State correlations above the plot, each with its source where there are several."""
+    """State the correlations above the plot; several are prefixed with their source."""
     lines = [correlation_text(item) for item in correlations]
     if len(correlations) > 1:
         lines = [f"{item['source']}: {line}" for item, line in zip(correlations, lines, strict=True)]
@@ -156,7 +156,7 @@ def _draw(
 
 
 def _arrows(axes: Axes, models: Sequence[Model], x: str, y: str, shrink: float) -> list[Segment]:
-    """Draw an arrow from each control to the model harmonized from it; return their ends."""
+    """Draw an arrow from each control to its harmonized model; return the ends of the arrows."""
     points = {(model.source, model.name): (model.value(x), model.value(y)) for model in models}
     ends = []
     for model in models:
@@ -179,9 +179,9 @@ def _legend(
     own: Sequence[Model],
     title: str,
 ) -> None:
-    """Name the families with their numbers of models that count, the sources and the other signs.
+    """Draw the legend: families with their numbers of models in the correlations, sources and other markers.
 
-    In a narrow figure the legend stands below, under a title.
+    In a narrow figure, it is below the plot and has a title.
     """
     measured = any(model.results is not None for model in models)
 
@@ -207,7 +207,7 @@ def _legend(
         line = Line2D([], [], color=COLORS["harmonized"], linewidth=1.3, marker=">", label="control \u2192 harmonized")
         handles.append(line)
     if uncounted:
-        text = f"grey: lacks a score,\nnot in {RHO} ({len(uncounted)})"
+        text = f"grey: score missing,\nnot in {RHO} ({len(uncounted)})"
         handles.append(key("o", "none", UNCOUNTED["edgecolor"], 5.5, text))
     for origin, count in Counter(map(own_accuracy, own)).items():
         handles.append(key("o", "white", "#888888", 4.5, f"white dot: accuracy\n{origin}, not the\ntable's ({count})"))

@@ -1,4 +1,4 @@
-"""Rank correlations over models: between scores, between masks of the perturbation and between attacks."""
+"""Rank correlations over models: between scores, between attack maps (masks) and between attacks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,19 +15,19 @@ from harmonizer.statistics import AS_PUBLISHED, FEWEST_RANKED, Status, mean_summ
 
 # Mask -> its column of the per-image rows. The names are harmonizer.functional.attack_map's.
 MASKS: Mapping[str, str] = {
-    "abs_of_mean": "alignment",  # the published one
+    "abs_of_mean": "alignment",  # as published
     "mean_of_abs": "alignment_mean_of_abs",
     "max_of_abs": "alignment_max_of_abs",
     "l2": "alignment_l2",
 }
-COMPARED = ("tolerance", "alignment")  # scores whose ranking is compared between attacks
+COMPARED = ("tolerance", "alignment")  # scores whose rankings are compared between attacks
 
 
 def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
-    """Correlate each pair of scores over the models of each source, and over those of each of its families.
+    """Correlate each pair of scores over the models of each source, and over each family of at least four models.
 
-    No correlation is over two sources: their scores are not measured alike. Families count from four models on.
-    Scores that only some models have are correlated with the usual ones over those models.
+    Scores of different sources are not comparable, so no correlation spans two sources. Scores that only some models
+    have are correlated with the usual ones over those models.
 
     Returns:
         One object per correlation: ``x``, ``y``, ``source``, ``group`` ("all" or a family), ``rho``, ``p``, ``n``,
@@ -52,14 +52,14 @@ def correlations(models: Sequence[Model]) -> list[dict[str, Any]]:
 
 
 def alignment_of_mask(model: Model, mask: str) -> float:
-    """Return a measured model's mean alignment under a mask, as a share of the noise ceiling; NaN without one."""
+    """Return a model's mean alignment under a mask, as a share of the noise ceiling; NaN if it was not measured."""
     return with_mask(model, mask, resamples=0).value("alignment") if model.results else np.nan
 
 
 def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
     """Correlate the rankings of models under each pair of masks and each pair of attacks.
 
-    Masks are compared within a source, attacks over the models that both measured. The replay of the 2023 figures is
+    Masks are compared within a source, attacks over the models measured with both. The replay of the 2023 figures is
     skipped.
 
     Returns:
@@ -89,10 +89,10 @@ def sensitivity(models: Sequence[Model]) -> list[dict[str, Any]]:
 
 
 def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, Any]]) -> str:
-    """Write the tables: each model's alignment under every mask with its rank, and the rank correlations."""
+    """Return the Markdown tables of alignments under every mask, with ranks, and of rank correlations."""
     values = {id(model): np.array([alignment_of_mask(model, mask) for mask in MASKS]) for model in models}
     measured = [model for model in models if not np.isnan(values[id(model)][-1])]
-    text = "# How far the ranking of models depends on mask and attack\n\n"
+    text = "# Sensitivity of the ranking of models to mask and attack\n\n"
     if measured:
         rows = [["model", "attack", *MASKS], ["---", "---", *["---:"] * len(MASKS)]]
         for model in measured:
@@ -106,7 +106,7 @@ def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, A
         )
         text += markdown_table(rows) + "\n"
     if not found:
-        return f"{text}Fewer than {FEWEST_RANKED} models share an attack, or two attacks: no ranking to compare.\n"
+        return f"{text}No rankings to compare: fewer than {FEWEST_RANKED} models share an attack, or two attacks.\n"
     text += "Spearman correlation over models, with its bootstrap 95 % interval from ten models on: 1 means the same "
     text += "ranking.\n\n"
     rows = [["first", "second", "group", "rho", "models"], ["---", "---", "---", "---", "---:"]]
@@ -117,7 +117,7 @@ def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, A
 
 
 def with_mask(model: Model, mask: str, resamples: int = 2000) -> Model:
-    """Replace a measured model's alignment by that of another mask; it has none where the mask was not measured."""
+    """Replace a model's alignment by that under another mask, or remove it if the mask was not measured."""
     if model.results is None:
         return model
     columns = model.results.columns
@@ -132,5 +132,5 @@ def with_mask(model: Model, mask: str, resamples: int = 2000) -> Model:
 
 
 def show_mask(mask: str) -> str:
-    """Title the alignment's axis for a mask other than the published one."""
+    """Return the title of the alignment axis for a mask other than the published one."""
     return AXES["alignment"].title.replace(" (", f" [mask {mask}] (")

@@ -1,4 +1,4 @@
-"""Where scores come from: published tables, and protocols of results folders under names that tell them apart."""
+"""Sources of scores: published tables, and protocols of results folders under distinct names."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,27 +8,26 @@ from typing import Any
 
 from harmonizer.untrusted import plain_text, shortened
 
-SOFTWARE = ("harmonizer", "torch", "timm")  # whose versions a protocol's description names
-OWN = "own"  # the head that a network was trained with; others are made from text, or fitted to its features
-DECISION = "decision"  # key of a protocol whose attack changes another decision than the class
-TOLD = ("attack", "settings", "eps_max", "images", "data", "hash", DECISION)  # keys of a protocol that have own words
-MOST_TOLD = 3  # details in a name
+SOFTWARE = ("harmonizer", "torch", "timm")  # packages whose versions the description of a protocol contains
+OWN = "own"  # the head that a model was trained with; others come from text, or are fitted to its features
+DECISION = "decision"  # key of a protocol whose attack changes a decision other than the class
+TOLD = ("attack", "settings", "eps_max", "images", "data", "hash", DECISION)  # keys of a protocol described separately
+MOST_TOLD = 3  # most details in a name
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where scores come from: a published table, or one protocol and kind of head measured here."""
+    """A source of scores: a published table, or one protocol and kind of head measured here."""
 
-    name: str  # shown
-    citation: str  # what to cite for it
-    protocol: str  # how it was measured, in words: attack, budget, images, software
-    # attack, decision and head, as far as they are known: models of two sources are ranked together only when theirs
-    # are equal
+    name: str  # name shown
+    citation: str  # citation of a published table
+    protocol: str  # description of the measurement: attack, budget, images, software
+    # attack, decision and head, if known: models of two sources are ranked together only if these are equal
     measure: tuple[str, ...] = ()
 
 
 def source_key(summary: Mapping[str, Any], where: str = "") -> tuple[str, str]:
-    """Return what models share that may be compared: the protocol's hash and the kind of head.
+    """Return the hash of the protocol and the kind of head, which comparable models share.
 
     Raises:
         ValueError: The head is not a text; the message begins with ``where``.
@@ -37,7 +36,7 @@ def source_key(summary: Mapping[str, Any], where: str = "") -> tuple[str, str]:
 
 
 def measured_sources(summaries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Source]:
-    """Return one source per protocol and kind of head, by :func:`source_key`; their names say how they differ."""
+    """Return one source per protocol and kind of head, by :func:`source_key`; their names state how they differ."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for summary in summaries:
         groups.setdefault(source_key(summary), []).append(summary)
@@ -56,7 +55,7 @@ def measured_sources(summaries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, 
 
 
 def measure_of(attack: str, decision: object = None, head: str = OWN) -> tuple[str, ...]:
-    """Return what was measured in words: the decision where it is not the class, the head where it is not the own one.
+    """Return a description of attack, decision (if not the class) and head (if not the model's own).
 
     >>> measure_of("ddn"), measure_of("feng2025", "animate"), measure_of("ddn", head="probe")
     (('ddn',), ('feng2025', 'decision animate'), ('ddn', 'probe head'))
@@ -70,7 +69,7 @@ def _measure(summary: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _details(summary: Mapping[str, Any]) -> list[str]:
-    """Return what else a protocol's numbers depend on, in words; a later version may add keys."""
+    """Return descriptions of the other settings of a protocol, including keys of later versions."""
     protocol = summary["protocol"]
     others = {key: value for key, value in protocol.items() if key not in TOLD} | protocol["settings"]
     told = [f"{protocol['images']} images", f"L2 up to {protocol['eps_max']:g}", PurePath(summary["data"]["name"]).name]
@@ -78,7 +77,7 @@ def _details(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _described(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """Describe the protocol that results share."""
+    """Return the description of the protocol that results share."""
     protocol = summaries[0]["protocol"]
     data = ", ".join(sorted({PurePath(summary["data"]["name"]).name for summary in summaries}))
     software = sorted({f"{k} {v}" for summary in summaries for k, v in summary["software"].items() if k in SOFTWARE})
@@ -88,5 +87,5 @@ def _described(summaries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _shown(value: object) -> str:
-    """Return a setting, which comes from a file, as short text on one line."""
+    """Return a setting from a file as short text on one line."""
     return shortened(value).strip("'")

@@ -1,4 +1,4 @@
-"""How figures look: colours that colour-blind readers can tell apart, one marker per family, files without dates."""
+"""Style of the figures: colours distinct to colour-blind readers, one marker per family, files without dates."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -34,15 +34,15 @@ MARKERS = {
     "other supervision": "v",
     "other": "X",
 }
-AREA = {"harmonized": 190.0, "control": 75.0}  # of a measured model's marker in points^2; others MEASURED_AREA
+AREA = {"harmonized": 190.0, "control": 75.0}  # points^2: marker of a measured model; others have MEASURED_AREA
 MEASURED_AREA, PUBLISHED_AREA = 52.0, 20.0
 INK, FAINT, WARNING = "#222222", "#D9D9D9", "#B00020"
 DPI = 200
-NARROW = 5.0  # inches: the legend of a figure narrower than this stands below it
+NARROW = 5.0  # inches: narrower figures have the legend below the plot
 FORMATS = ("png", "pdf", "svg")
 SETTINGS = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
+    "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib, so the same on every machine
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#555555",
@@ -56,7 +56,7 @@ SETTINGS = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "harmonizer",
     "figure.dpi": DPI,
-    "savefig.dpi": DPI,  # text is measured and drawn at one resolution: hinting changes its width
+    "savefig.dpi": DPI,  # text is measured and drawn at the same resolution, as hinting changes its width
 }
 # Name -> width in inches and size of the text in points, from the venues' author guides of 2025.
 PRESETS = {
@@ -70,24 +70,22 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """How to draw."""
+    """Options of the figures and the page."""
 
     title: str = "Perturbation tolerance and adversarial alignment"  # title of the page
     bars: str = "interval"  # error bars, "interval" (95 %) or "se"
     log: bool = False  # use a logarithmic axis for the tolerance
     grid: Sequence[str] = ()  # models of the grid of examples; see `choose_models`
     images: Sequence[str] = ()  # images of the grid; see `shared_keys`
-    # how the perturbation's channels become the map that alignment compares; see `attack_map`
-    mask: str = "abs_of_mean"
-    labels: Sequence[str] = ()  # models whose names every scatter shows
+    mask: str = "abs_of_mean"  # reduction of the perturbation's channels to the attack map; see `attack_map`
+    labels: Sequence[str] = ()  # models labelled in every scatter plot
     width: float = 7.2  # width of each figure in inches
     font_size: float = 9.0  # size of the text in points
-    headline: bool = True  # state the rank correlation above each scatter; captions state it in any case
-    map_scale: str = "shared"  # scale of the maps in the grid: "shared" by people and attacks, or each its "own"
+    headline: bool = True  # state the rank correlation above each scatter plot; captions always state it
+    map_scale: str = "shared"  # colour scale of the maps in the grid: "shared", or "own" for each map
     attacked: bool = False  # show the attacked images in the grid too, their perturbations magnified
-    # models that the page ranks among the others and highlights, in place of those trained here
-    own: Sequence[str] = ()
-    address: str = ""  # where the folder will be served, for link previews
+    own: Sequence[str] = ()  # models that the page highlights and ranks, in place of those trained here
+    address: str = ""  # address of the published folder, for link previews
 
 
 DEFAULT_OPTIONS = PlotOptions()
@@ -95,35 +93,35 @@ DEFAULT_OPTIONS = PlotOptions()
 
 @contextmanager
 def styled(font_size: float = DEFAULT_OPTIONS.font_size) -> Iterator[None]:
-    """Use the look of the figures inside a ``with`` block, whatever the user's own settings are."""
+    """Use the style of the figures inside a ``with`` block, independent of the user's settings."""
     sizes = {"font.size": font_size, "axes.labelsize": font_size + 1}
     with mpl_style.context(["default", SETTINGS | sizes]):
         yield
 
 
 def new_figure(width: float, height: float, *, pad: float = 0.04) -> Figure:
-    """Make a figure, sizes in inches, that belongs to no window system and to no global list."""
+    """Return a figure, sizes in inches, that is independent of pyplot."""
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=pad, h_pad=pad, wspace=0, hspace=0))
     FigureCanvasAgg(figure)
     return figure
 
 
 def lay_out(figure: Figure) -> None:
-    """Give a figure's axes their final places and sizes, without drawing anything."""
+    """Compute the final layout of a figure without drawing it."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
 
 
 def mark(figure: Figure, text: str) -> None:
-    """Write a warning across the top of a figure, so that it cannot travel without it."""
+    """Write a warning across the top of a figure, so that no copy lacks it."""
     figure.suptitle(wrapped(text, figure.get_figwidth(), 7.5), fontsize=7.5, color=WARNING, fontweight="bold")
 
 
 def inches(text: str) -> float:
-    """Read a width: a number of inches, or one with its unit.
+    """Parse a width: a number of inches, or a number with its unit.
 
     Raises:
-        ValueError: It is not one, or not between 1 and 30 inches.
+        ValueError: It is not a width between 1 and 30 inches.
 
     >>> inches("3.25"), inches("6.75in"), round(inches("89mm"), 2)
     (3.25, 6.75, 3.5)
@@ -135,14 +133,14 @@ def inches(text: str) -> float:
 
 
 def wrapped(text: str, width: float, size: float) -> str:
-    """Wrap text of a size in points to a width in inches; a letter is about 0.56 of its size wide."""
+    """Wrap text to a width in inches; ``size`` is the font size in points, and a letter is about 0.56 of it wide."""
     return "\n".join(textwrap.wrap(text, int(72 * width / (0.56 * size))))
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG, PDF and SVG, byte for byte the same each time."""
+    """Write a figure as PNG, PDF and SVG, reproducible byte for byte."""
     lay_out(figure)
-    figure.set_layout_engine()  # its parts have their places now, the same ones in each file
+    figure.set_layout_engine()  # the layout is fixed, and so the same in each file
     metadata: dict[str, dict[str, str | None]] = {
         "png": {"Software": None},
         "pdf": {"CreationDate": None, "Producer": None, "Creator": None},

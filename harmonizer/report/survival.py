@@ -1,4 +1,4 @@
-"""Survival curves: how many images a model still classifies correctly at each radius."""
+"""Survival curves: the share of images that a model still classifies correctly at each radius."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ from harmonizer.results import RADIUS
 from harmonizer.statistics import Status, proportion, survival
 
 ASPECT = 0.56  # height over width
-MOST_NAMES = 14  # curves with a name and a band each; of more, only families are told apart
-POINTS = 201  # of a curve
-DASHES = ("-", "--", ":", "-.")  # of the models of one family
+MOST_NAMES = 14  # most curves with names and bands; more curves are only coloured by family
+POINTS = 201  # points of a curve
+DASHES = ("-", "--", ":", "-.")  # line styles of the models of a family
 
 
 def survival_curves(models: Sequence[Model], options: PlotOptions = DEFAULT_OPTIONS) -> Figure:
-    """Draw the share of images that measured models still get right against the radius, with 95 % intervals."""
+    """Draw the share of images that measured models classify correctly against the radius, with 95 % intervals."""
     models = [model for model in models if model.results is not None]
     below = options.width < NARROW
     figure = new_figure(options.width, options.width * (1.0 if below else ASPECT))
@@ -52,14 +52,14 @@ def survival_curves(models: Sequence[Model], options: PlotOptions = DEFAULT_OPTI
 
 
 def survival_of(model: Model, radii: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    """Return the share of a measured model's images still correct at radii, from its rows, and their number."""
+    """Return the share of a measured model's images still correct at each radius, and the number of images."""
     columns = model.columns
     curve = survival(columns["status"], columns[RADIUS], radii)
     return np.array(curve["share"]), curve["n"]
 
 
 def last_radius(model: Model) -> float:
-    """Return the radius up to which a measured model's curve is worth drawing: the largest found, and a little more."""
+    """Return the radius where a measured model's curve ends: 5 % above the largest found, or the largest searched."""
     columns = model.columns
     found = columns[RADIUS][columns["status"] == Status.FOUND]
     searched = float(model.summary["protocol"]["eps_max"])

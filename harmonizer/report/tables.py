@@ -18,7 +18,7 @@ from harmonizer.statistics import BOUND, BUDGETS, FEWEST_RANKED, STATUSES
 from harmonizer.statistics.bootstrap import Summary
 
 RHO = "\N{GREEK SMALL LETTER RHO}"
-NONE = "\N{EN DASH}"  # what is not known
+NONE = "\N{EN DASH}"  # unknown
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 MARKS = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
 MASKED = "gradients look masked"
@@ -43,7 +43,7 @@ def header(axes: Mapping[str, Axis]) -> list[str]:
 
 
 def line(model: Model, axes: Mapping[str, Axis]) -> list[str]:
-    """Return a model's row: scores with standard errors, a dash for what is not known."""
+    """Return a model's row: scores with standard errors, and a dash for unknown values."""
     scores = [show(model.scores.get(key), axis.digits) for key, axis in axes.items()]
     scores[0] += f" ({own_accuracy(model)})" if model.own_accuracy else ""
     images = str(model.scores["tolerance"].n or NONE) if "tolerance" in model.scores else NONE
@@ -52,7 +52,7 @@ def line(model: Model, axes: Mapping[str, Axis]) -> list[str]:
 
 
 def show(score: Score | None, digits: int) -> str:
-    """Show a score with its standard error.
+    """Format a score with its standard error.
 
     >>> show(Score(2.3456, 0.012), 3), show(Score(float("inf")), 1)
     ('2.346 ± 0.012', '∞')
@@ -64,12 +64,12 @@ def show(score: Score | None, digits: int) -> str:
 
 
 def own_accuracy(model: Model) -> str:
-    """Return the origin of an accuracy that is shown next to those of a table; empty for all others."""
+    """Return the origin of an accuracy that the given table lacks; empty otherwise."""
     return "" if not model.own_accuracy else "measured" if model.results is not None else "of its own table"
 
 
 def estimate(value: float, low: float, high: float, digits: int = 3, sign: str = "-") -> str:
-    """Show a number with its interval, as far as they are known; ``sign`` is "+" for differences.
+    """Format a number with its interval, if known; ``sign`` is "+" for differences.
 
     >>> estimate(0.8245, 0.786, 0.855), estimate(0.5, np.nan, np.nan, sign="+"), estimate(np.nan, 0, 0) == NONE
     ('0.825 [0.786, 0.855]', '+0.500', True)
@@ -83,7 +83,7 @@ def estimate(value: float, low: float, high: float, digits: int = 3, sign: str =
 
 
 def correlation_text(correlation: Mapping[str, Any]) -> str:
-    """Say a rank correlation in one line, or why there is none.
+    """Return a rank correlation as one line, or the reason why there is none.
 
     >>> correlation_text({"rho": 0.8245, "low": 0.786, "high": 0.855, "p": 6.5e-77, "n": 305})[11:]
     '= 0.825 [0.786, 0.855], p < 0.001, n = 305'
@@ -98,26 +98,26 @@ def correlation_text(correlation: Mapping[str, Any]) -> str:
 
 
 def median(model: Model) -> str:
-    """Show the median radius of a measured model, infinite when most images were never fooled."""
+    """Format the median radius of a measured model, infinite if most images were never fooled."""
     if model.results is None:
         return NONE
     return show(Score(float(model.summary["tolerance"]["median"]["value"])), AXES["tolerance"].digits)
 
 
 def markdown(models: Sequence[Model]) -> str:
-    """Write the table as Markdown."""
+    """Return the table of models as Markdown."""
     first, *rows = model_table(models)
     kinds = ["---", "---", "---", *["---:"] * (len(first) - 4), "---"]
     return markdown_table([first, kinds, *([*map(escaped, row)] for row in rows)])
 
 
 def markdown_table(rows: Iterable[Sequence[str]]) -> str:
-    """Write a Markdown table: its header, the alignment of its columns, and its cells."""
+    """Return a Markdown table of rows: header, alignment of the columns, cells."""
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
 def latex(models: Sequence[Model]) -> str:
-    """Write the table as LaTeX, for the ``booktabs`` package."""
+    """Return the table of models as LaTeX, for the ``booktabs`` package."""
     table = model_table(models)
     lines = [" & ".join(map(latex_text, cells)) for cells in table]
     columns = "lll" + "r" * (len(table[0]) - 4) + "l"
@@ -126,17 +126,17 @@ def latex(models: Sequence[Model]) -> str:
 
 
 def model_table(models: Sequence[Model], axes: Mapping[str, Axis] | None = None) -> list[list[str]]:
-    """Return the table of models, its header first; ``axes`` are its scores, None for all that a model has."""
+    """Return the table of models, header first; ``axes`` are its scores, None for all scores of any model."""
     axes = AXES | further_axes(models) if axes is None else axes
     return [header(axes), *(line(model, axes) for model in models)]
 
 
 def comma_separated(models: Sequence[Model]) -> str:
-    """Write every number of the table, unrounded, as CSV: an empty cell is a number that is not known.
+    """Return all numbers of the table, unrounded, as CSV; an empty cell is an unknown number.
 
-    ``head`` is own, zero-shot or probe, and empty for published scores. ``own_accuracy`` says where an accuracy is from
-    that the table of accuracies does not have; ``counted`` is 1 for the models that correlations are over. A name that
-    a spreadsheet would take for a formula has a ``'`` before it.
+    ``head`` is own, zero-shot or probe, and empty for published scores. ``own_accuracy`` is the origin of an accuracy
+    that the table of accuracies lacks; ``counted`` is 1 for the models in the correlations. A name that a spreadsheet
+    would run as a formula is prefixed with ``'``.
     """
     ends = ("value", "se", "low", "high", "n")
     counts = [f"n_{status}" for status in STATUSES]
@@ -164,9 +164,9 @@ def comma_separated(models: Sequence[Model]) -> str:
 
 
 def robust_markdown(models: Sequence[Model]) -> str:
-    """Write the share of images still correct at fixed budgets as Markdown, for the measured models."""
+    """Return the share of images still correct at fixed budgets as Markdown, for the measured models."""
     if all(model.results is None for model in models):
-        return "No model was measured here: published scores do not say how many images withstand a budget.\n"
+        return "No model was measured here, and published scores do not include robust accuracy.\n"
     head = ["Model", "Attack", *(f"L2 {eps:g}" for eps in BUDGETS), "Images", "Failed"]
     rows = [head, ["---", "---", *["---:"] * (len(BUDGETS) + 2)]]
     for model in models:
@@ -179,34 +179,34 @@ def robust_markdown(models: Sequence[Model]) -> str:
 
 
 def robust_of(model: Model) -> list[Summary]:
-    """Return a measured model's robust accuracy at the budgets; nothing for published scores."""
+    """Return a measured model's robust accuracy at the budgets; empty for published scores."""
     return [] if model.results is None else model.results.robust_accuracy
 
 
 def escaped(text: str) -> str:
-    """Escape text for a cell of a Markdown table, on one line."""
+    """Escape text for a cell of a Markdown table, as one line."""
     return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", one_line(text))
 
 
 def latex_text(text: str) -> str:
-    """Escape text for LaTeX, on one line."""
+    """Escape text for LaTeX, as one line."""
     return "".join(LATEX.get(letter, letter) for letter in one_line(text))
 
 
 def one_line(text: str) -> str:
-    """Replace line breaks and other characters that are not printed by spaces."""
+    """Replace line breaks and other nonprintable characters by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _plain(value: float) -> str:
-    """Write a number so that it reads back exactly; nothing for NaN."""
+    """Format a number so that it round-trips exactly; NaN is empty."""
     return "" if value != value else repr(value) if isinstance(value, int) else repr(float(value))
 
 
 def pairs_markdown(comparisons: list[Comparison]) -> str:
-    """Write pairs as a Markdown table: each score of both models, and the paired difference of their tolerance."""
+    """Return pairs as a Markdown table: each score of both models, and the paired difference of tolerance."""
     if not comparisons:
-        return "No pairs: there is no control with a model harmonized from it; name two models with --compare A B.\n"
+        return "No pairs: no control has a harmonized model; name two models with --compare A B.\n"
     axes = {key: axis for key, axis in AXES.items() if any(key in pair.b.scores for pair in comparisons)}
     titles = ["Pair", *(axis.short for axis in axes.values())]
     titles.insert(3, "Paired difference, 95 %")
@@ -227,15 +227,15 @@ def pairs_markdown(comparisons: list[Comparison]) -> str:
 
 
 def inserted(path: Path, table: str) -> str:
-    """Return a Markdown file's text with a table between its marks.
+    """Return the text of a Markdown file with a table inserted between its marks.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It does not have the two marks once.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file does not contain each of the two marks once.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no Markdown file at {path}")
+        raise FileNotFoundError(f"expected a Markdown file at {path}, got none")
     text = path.read_text(encoding="utf-8")
     if len(MARKS.findall(text)) != 1:
-        raise ValueError(f"{path}: expected {BEGIN} and {END} once, to put the table between them")
+        raise ValueError(f"{path}: expected {BEGIN} and {END} once each, for the table between them")
     return MARKS.sub(lambda _: f"{BEGIN}\n\n{table}\n{END}", text)

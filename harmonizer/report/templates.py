@@ -1,10 +1,10 @@
-"""Templates of texts, which name the values that they show."""
+"""Jinja templates of the report."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 
 def templates() -> Environment:
-    """Return the templates of this package; those of HTML escape what they show."""
+    """Return the environment of this package's templates; HTML templates escape values."""
     return Environment(
         loader=PackageLoader("harmonizer.report", ""),
         autoescape=select_autoescape(["html"]),

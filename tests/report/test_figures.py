@@ -60,7 +60,7 @@ def test_points_outside_the_correlation_are_grey_with_a_legend():
     assert len(grey) == 1 and grey[0].get_facecolor().size == 0
     assert figure.axes[0].get_title(loc="left").endswith("n = 5")
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "CNN (5)" in texts and any(text.startswith("grey: lacks a score") and "(2)" in text for text in texts)
+    assert "CNN (5)" in texts and any(text.startswith("grey: score missing") and "(2)" in text for text in texts)
     rows = {row["model"]: row["counted"] for row in csv.DictReader(io.StringIO(comma_separated(counted + lacking)))}
     assert [name for name, counts in rows.items() if counts == "0"] == ["l0", "l1"]
 

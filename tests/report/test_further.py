@@ -96,8 +96,8 @@ def test_behaviour_of_other_weights_or_answers_is_not_shown(make, tmp_path):
         add_behaviour(at, 0.2, weights="cd" * 32 if i == 3 else "ab" * 32, data="34" * 32 if i == 4 else "12" * 32)
     models, _, notes = read_models([tmp_path], [], [])
     assert [model.name for model in models if "error_consistency" in model.scores] == ["resnet0", "resnet1", "resnet2"]
-    assert "Not shown, because behaviour.json is of other weights than its results: resnet3." in notes
-    assert any(note.endswith("rests on other images or answers than that of most models: resnet4.") for note in notes)
+    assert "Not shown, because behaviour.json was measured with other weights than the results: resnet3." in notes
+    assert any(note.endswith("uses other images or answers than that of most models: resnet4.") for note in notes)
     assert not any("shape_bias" in model.scores for model in models)  # no image of conflicting cues
 
 

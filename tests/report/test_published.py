@@ -96,7 +96,7 @@ def test_own_accuracies_stay_in_the_report_and_are_marked(zoo, tmp_path, capsys)
     assert main([str(zoo), "--accuracy", str(table), "--out", str(tmp_path / "out")]) == 0
     notes = capsys.readouterr().err
     assert "The table of accuracies covers 2 of 7 models." in notes
-    assert "5 models missing from that table: their own accuracy is shown, with a mark (" in notes
+    assert "5 models not in that table: their own accuracy is shown and marked (" in notes
     rows = {row["model"]: row for row in csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines())}
     assert [row["own_accuracy"] for row in rows.values()].count("measured") == 5
     assert (rows["resnet18.a1_in1k"]["own_accuracy"], rows["resnet18.a1_in1k"]["accuracy_se"]) == ("", "")

@@ -20,7 +20,7 @@ def test_two_protocols_are_two_sources_and_are_said_to_be(zoo, make, tmp_path, c
     make(tmp_path / "results" / "other", "resnet50", attack="linsley2023")
     shutil.copytree(zoo / "resnet18", tmp_path / "results" / "resnet18")
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
-    warning = "Scores of 2 protocols (ddn, linsley2023): only compare models of the same one."
+    warning = "Scores of 2 protocols (ddn, linsley2023): only compare models of the same protocol."
     assert warning in capsys.readouterr().err.replace("linsley2023, ddn", "ddn, linsley2023")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "Scores of 2 protocols" in page

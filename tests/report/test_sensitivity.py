@@ -89,4 +89,4 @@ def test_one_model_has_no_ranking(make, tmp_path):
     make(tmp_path / "one", "resnet18")
     models, _ = load_models(find_results([tmp_path]))
     assert sensitivity(models) == []
-    assert "no ranking to compare" in sensitivity_markdown(models, [])
+    assert "No rankings to compare" in sensitivity_markdown(models, [])

@@ -74,7 +74,7 @@ def test_a_document_without_the_marks_is_left_alone(tmp_path, text):
     with pytest.raises(ValueError, match=r"README\.md: expected <!-- results -->"):
         inserted(page, "table")
     assert page.read_text() == text
-    with pytest.raises(FileNotFoundError, match="no Markdown file"):
+    with pytest.raises(FileNotFoundError, match="expected a Markdown file"):
         inserted(tmp_path / "nowhere.md", "table")
 
 

@@ -1,4 +1,4 @@
-"""The web page: one file that needs no network, made of a template, a style, scripts and the data."""
+"""The web page: one file, made of a template, a style sheet, scripts and the data, that needs no network."""
 
 import base64
 import hashlib
@@ -38,10 +38,10 @@ def page_html(
     grid_note: str,
     categories: Mapping[str, str],
 ) -> str:
-    """Write the page.
+    """Return the page.
 
-    Names cannot become markup: the template escapes what it writes, the data are JSON without ``<``, the script only
-    makes text of them, and the page's own policy lets no other script run and nothing be fetched.
+    Names cannot become markup: the template escapes values, the data are JSON without ``<``, the script inserts them as
+    text only, and the content security policy allows no other script and no network access.
 
     Args:
         models: All models.
@@ -97,7 +97,7 @@ def page_html(
             correlated=any(item["rho"] == item["rho"] for item in correlations),
             facts=static.facts(models, sources),
             citation=citations({source.name: source.citation for source in sources if source.citation}),
-            # Markup, for it is neither text nor made of anything but JSON and the package's own files
+            # safe as markup: JSON without "<", and the package's own files
             data=Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")),
             script=Markup(script),
             script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -106,5 +106,5 @@ def page_html(
 
 
 def _part(name: str) -> str:
-    """Read one of the files that the page is made of."""
+    """Read a file of the page."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")

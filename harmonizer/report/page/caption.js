@@ -1,4 +1,4 @@
-// The view in words: how many models, under which protocol, with which rank correlation.
+// Captions of the view: number of models, protocols and rank correlation.
 
 /** @param {Model[]} counted @returns {Rho | undefined} the report's own statistics of exactly these models */
 function statisticsOf(counted) {
@@ -12,7 +12,7 @@ function statisticsOf(counted) {
   });
 }
 
-/** The rank correlation over the models of one protocol that count: those that have every score of their source.
+/** The rank correlation over the models of one protocol that have every score of their source.
  * @param {Model[]} counted @param {string} name of the protocol; empty when there is no other */
 function correlationOf(counted, name) {
   const where = name ? " (" + name + ")" : "";
@@ -39,12 +39,12 @@ function correlationText() {
   const within = (name) => correlationOf(counted.filter((model) => model.source === name), name); // prettier-ignore
   if (state.x !== state.y) texts.push(...(sources.length < 2 ? [correlationOf(counted, "")] : sources.map(within)));
   const lacking = shown.length - counted.length;
-  if (lacking) texts.push(lacking + " grey: without one of the scores, not in the correlation");
+  if (lacking) texts.push(lacking + " grey: score missing, not in the correlation");
   if (shown.some(ownAccuracy)) texts.push("white dot: accuracy measured here or of its own table, not the table’s");
   return texts.join("; ");
 }
 
-/** A caption that stands alone: axes, protocols, error bars, correlation. */
+/** A self-contained caption: axes, protocols, error bars, correlation. */
 function captionText() {
   const names = new Set(viewed().map((model) => model.source));
   const protocols = data.sources.filter((source) => names.has(source.name));

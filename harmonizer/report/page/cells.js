@@ -1,7 +1,7 @@
-// Attacked images, drawn from the image, the perturbation and the maps; both maps in the same colours.
+// Attacked images, drawn from the image, the perturbation and the maps; human and attack maps have the same colours.
 
-/** What a cell shows. @typedef {"image" | "human" | "attacked" | "map"} Layer */
-const SHARED = 6; // on the shared scale, colours run from 0 to this many times a map's mean
+/** The content of a cell. @typedef {"image" | "human" | "attacked" | "map"} Layer */
+const SHARED = 6; // multiple of a map's mean at which the shared colour scale ends
 const hexadecimal = data.palette.match(/.{6}/g) || [];
 const palette = hexadecimal.map((color) => [0, 2, 4].map((i) => parseInt(color.slice(i, i + 2), 16)));
 
@@ -23,7 +23,7 @@ function pixels(number) {
   return /** @type {Promise<ImageData>} */ (decoded.get(number));
 }
 
-/** A map's values on 0..1: on the scale shared by all maps, or from its own least value to its largest one.
+/** A map's values in [0,1]: on the scale shared by all maps, or from its minimum to its maximum.
  * @param {ImageData} map @param {boolean} shared */
 function heat(map, shared) {
   const values = Array.from({ length: map.width * map.height }, (_, i) => map.data[4 * i]);
@@ -48,7 +48,7 @@ async function paint(canvas, example, layer, factor, shared) {
     const values = heat(await pixels(example[layer]), shared);
     values.forEach((value, i) => result.data.set([...palette[Math.round(value * 255)], 255], 4 * i));
   }
-  if (canvas.dataset.asked !== asked) return; // something else has been asked for since
+  if (canvas.dataset.asked !== asked) return; // a newer request has started
   [canvas.width, canvas.height] = [image.width, image.height];
   canvas.getContext("2d")?.putImageData(result, 0, 0);
   canvas.dataset.painted = asked;
@@ -82,9 +82,9 @@ function outcome({ label, predicted, radius, alignment }) {
   return [taken, "radius " + show(radius, 2), known(alignment) && "ρ " + show(alignment, 2)].filter(Boolean).join(", ");
 }
 
-/** What the grid shows, so that it is drawn again only when that changes. */
+/** The settings of the grid as drawn, so that it is redrawn only after a change. */
 let drawn = "";
-/** The figure of attacks: images and people's maps in two rows, then a row for each model. */
+/** The grid of attacks: a row of images, a row of human maps, then a row per model. */
 function fillGrid() {
   const asked = [state.layer, state.magnification, state.shared].join();
   if (!data.grid || asked === drawn) return;

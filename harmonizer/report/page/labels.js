@@ -1,17 +1,16 @@
-// Names in the plot: which models, and where. A name stands nearer to its own marker than to any other one, or a line
-// joins the two.
+// Labels in the plot: their choice and placement. A label is nearest to its own marker, or a line joins the two.
 
 /** @typedef {{model: Model, x: number, y: number, size: number}} Point on the screen, of a model shown */
 /** @typedef {{point: Point, text: string, left: number, top: number, width: number, far: boolean}} Label */
 const LABEL_HEIGHT = 12;
 const MOST_LABELS = 24;
-const MOST_ARROWS = 8; // up to so many, the head of each is named, far from it if need be
-const NEARER = 2; // pixels by which a label's own marker is nearer than another's
+const MOST_ARROWS = 8; // most arrows whose heads must all be labelled
+const NEARER = 2; // pixels by which a label's own marker is nearer than any other
 const SIDES = [[1, -0.7], [1, 0.7], [-1, -0.7], [-1, 0.7], [1, 0], [-1, 0], [0, -1], [0, 1]]; // prettier-ignore
 const pen = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
 
-/** The points by what their names tell: the chosen ones, own models, the ends of arrows, extremes, the Pareto front, and
- * those apart from the others. @param {Point[]} points @returns {[Point[], number]} and how many must be named */
+/** The points to label by importance: selected and own models, heads of arrows, extremes, the Pareto front, outliers.
+ * @param {Point[]} points @returns {[Point[], number]} with the number that must be labelled */
 function worthNaming(points) {
   const matching = points.filter(({ model }) => matches(model));
   const must = matching.filter(({ model }) => model === state.selected || model === state.focused);
@@ -34,7 +33,7 @@ function worthNaming(points) {
 const clearance = (point, points) =>
   Float64Array.from(points, ({ x, y }) => Math.hypot(x - point.x, y - point.y)).sort()[3] ?? Infinity;
 
-/** What to call a model: a harmonized one with its control by the architecture alone, when no other is called so.
+/** The text of a label: for a harmonized model with its control the architecture, if that is unique.
  * @param {Model} model */
 function labelText(model) {
   const alike = models.filter((other) => other.control !== undefined && other.architecture === model.architecture);
@@ -43,7 +42,7 @@ function labelText(model) {
 }
 
 /** @param {Point[]} points @param {{left: number, top: number, right: number, bottom: number}} bounds
- * @param {[number, number][]} avoid further places that text does not cover @returns {Label[]} */
+ * @param {[number, number][]} avoid further places that labels do not cover @returns {Label[]} */
 function placeLabels(points, bounds, avoid) {
   const [wanted, must] = worthNaming(points);
   pen.font = "11px " + getComputedStyle(document.body).fontFamily;
@@ -62,7 +61,7 @@ function placeLabels(points, bounds, avoid) {
     );
     /** @param {[number, number][]} lines */
     const free = (lines) => places.find((place) => fits(place, placed, points, bounds, lines));
-    const label = free(avoid) || (rank < must ? free([]) : undefined); // rather over an arrow than nowhere
+    const label = free(avoid) || (rank < must ? free([]) : undefined); // a required label may cover an arrow
     if (label) placed.push(label);
   }
   return placed;

@@ -1,6 +1,6 @@
-// Wiring.
+// Controls, links and start of the page.
 
-/** Make chips that hide and show a family or a protocol. @param {"family" | "source"} kind @param {string[]} values */
+/** Make chips that show or hide a family or a protocol. @param {"family" | "source"} kind @param {string[]} values */
 function chips(kind, values) {
   const made = values.map((value) => {
     const key = kind + " " + value;
@@ -15,7 +15,7 @@ function chips(kind, values) {
   byId(kind === "family" ? "families" : "sources").append(...made);
 }
 
-/** Bring the controls in line with the state, and draw. */
+/** Update the controls from the state, and draw. */
 function refresh() {
   for (const name of choices.filter(control)) {
     control(name).value = state[name];
@@ -28,7 +28,7 @@ function refresh() {
   draw();
   fillGrid();
 }
-/** After a change by the reader. @param {boolean} [step] into the history */
+/** Remember and draw a change by the reader. @param {boolean} [step] whether to add it to the history */
 function changed(step = true) {
   remember(step);
   refresh();
@@ -60,7 +60,7 @@ function watchControls() {
 
 function watchLinks() {
   for (const anchor of all("nav a"))
-    // an anchor in the address would take the place of the state
+    // an anchor in the address would replace the state
     anchor.addEventListener("click", (event) => {
       event.preventDefault();
       document.querySelector(anchor.getAttribute("href") || "main")?.scrollIntoView();
@@ -82,7 +82,7 @@ function watchLinks() {
   }
 }
 
-/** Show when a box has more columns than fit. @param {HTMLElement} box */
+/** Mark a box that has more columns than fit. @param {HTMLElement} box */
 function hintAtMore(box) {
   const hint = () => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
   box.addEventListener("scroll", hint);

@@ -1,4 +1,4 @@
-// What is known of one model.
+// The panel of a model.
 const SMALL = { width: 360, height: 150 };
 
 /** Axes of a small plot. @param {{width: number, height: number}} size @param {number[]} across @param {number[]} up
@@ -38,7 +38,7 @@ function histogramOf(model, { last, counts, censored }) {
 function survivalOf(curve, other) {
   const last = Math.max(curve.last, other ? other.last : 0);
   const { group, sx, sy } = smallAxes(SMALL, [0, last], [0, 100], "radius (L2)");
-  /** Nothing changes beyond the last radius. @param {Survival} curve @param {string} style */
+  /** The curve is constant beyond the last radius. @param {Survival} curve @param {string} style */
   const path = (curve, style) => {
     const step = curve.last / (curve.shares.length - 1);
     const places = curve.shares.map((share, i) => sx(i * step).toFixed(1) + "," + sy(100 * share).toFixed(1));
@@ -76,8 +76,8 @@ function scoreTable(model) {
   return plainTable(["Score", "± SE", "95 % interval", "n"], rows);
 }
 
-/** Open a model's panel, or close it. @param {Model | null} model @param {boolean} [step] a reader's, which is remembered
- * and drawn */
+/** Open a model's panel, or close it. @param {Model | null} model @param {boolean} [step] whether a reader did it, so that
+ * it is remembered and drawn */
 function select(model, step = true) {
   state.selected = model;
   for (const row of all("#models tbody tr"))
@@ -103,7 +103,7 @@ function describeModel(model) {
   const source = data.sources.find(({ name }) => name === model.source);
   const reasons = (model.reasons || []).join("; ") || "see its gradient-masking report";
   const masked = "Gradients look masked: " + reasons + ". Its tolerance cannot be trusted.";
-  /** Content under a head; nothing without content. @param {string} told @param {Child[]} content */
+  /** Content below a heading; empty without content. @param {string} told @param {Child[]} content */
   const part = (told, content) => (content.some(Boolean) ? [html("h4", {}, told), ...content] : []);
   const parts = [
     html(

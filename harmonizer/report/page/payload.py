@@ -1,4 +1,4 @@
-"""What the page's script is given, as plain JSON values."""
+"""The data of the page's script, as JSON values."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, isnan
@@ -19,8 +19,8 @@ from harmonizer.results import RADIUS
 from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import FEWEST_RANKED, STATUSES, Status
 
-BINS, POINTS = 24, 61  # of the histogram of radii; of the survival curve
-MOST_PICTURED = 600  # examples in the page: about 15 kB each
+BINS, POINTS = 24, 61  # bins of the histogram of radii, points of the survival curve
+MOST_PICTURED = 600  # most examples in the page, of about 15 kB each
 
 
 def payload(
@@ -33,10 +33,10 @@ def payload(
     grid: tuple[Sequence[Model], Sequence[str]],
     categories: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Collect everything that the page's script needs.
+    """Return the data of the page's script.
 
-    Args as those of :func:`harmonizer.report.page.page_html`, but ``grid`` has models and the images to show: none for
-    the first ones that the models share.
+    The arguments are those of :func:`harmonizer.report.page.page_html`, except that ``grid`` contains the models and
+    the images of the grid; without images, it shows the first ones that the models share.
     """
     book, index = PictureBook(), {id(model): i for i, model in enumerate(models)}
     each = max(1, min(4, MOST_PICTURED // max(1, sum(model.results is not None for model in models))))
@@ -78,7 +78,7 @@ def payload(
 
 
 def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
-    """Describe one model; what only measured models have is missing for others."""
+    """Return the data of a model; published models lack some fields."""
     published = [source.name for source in sources if source.citation]
     described = {
         "name": model.name,
@@ -109,13 +109,13 @@ def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:
 
 
 def _score(score: Score) -> list[float]:
-    """Return value, standard error, ends of the interval and images; the value alone where nothing else is known."""
+    """Return value, standard error, ends of the interval and number of images; only the value if no more is known."""
     errors = [float(f"{error:.4g}") for error in (score.se, score.low, score.high)]
     return [score.value, *errors, score.n] if score.n or not np.isnan(errors).all() else [score.value]
 
 
 def _histogram(model: Model) -> dict[str, Any]:
-    """Count the found images by radius, and the censored ones."""
+    """Return the histogram of the radii of found images, and the number of censored ones."""
     assert model.results is not None
     columns = model.results.columns
     radii = columns[RADIUS][columns["status"] == Status.FOUND]
@@ -128,7 +128,7 @@ def _histogram(model: Model) -> dict[str, Any]:
 
 
 def _example(example: Example, book: PictureBook) -> dict[str, Any]:
-    """Describe an attacked image, its images in the book."""
+    """Return the data of an attacked example; its images are added to the book."""
     change, amount = book.add_change(example.change)
     return {
         "key": example.key,
@@ -146,18 +146,18 @@ def _example(example: Example, book: PictureBook) -> dict[str, Any]:
 
 
 def _clipped(heat: Pictures) -> Pictures:
-    """Scale a map >= 0 so that its 99.5th percentile is 1; zero stays zero, so that multiples of its mean are kept."""
+    """Scale a map >= 0 so that its 99.5th percentile is 1; zero stays zero, which keeps ratios to the mean."""
     top = np.percentile(heat, 99.5) or heat.max() or 1.0
     return np.clip(heat / top, 0, 1)
 
 
 def _palette() -> str:
-    """Return the colours of maps as hexadecimal digits, six a colour."""
+    """Return the colours of maps as hexadecimal digits, six per colour."""
     return np.uint8(np.round(255 * matplotlib.colormaps[HEAT](np.arange(256))[:, :3])).tobytes().hex()
 
 
 def _comparison(pair: Comparison, index: Mapping[int, int]) -> dict[str, Any]:
-    """Describe a comparison, image by image."""
+    """Return the data of a comparison, image by image."""
     scores = list(pair.differences)
     return {
         "a": index[id(pair.a)],
@@ -169,7 +169,7 @@ def _comparison(pair: Comparison, index: Mapping[int, int]) -> dict[str, Any]:
 
 
 def _plain(content: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Round numbers to what a page can show; None for NaN, "inf" for an infinity."""
+    """Round numbers to six digits; NaN becomes None, an infinity a string."""
     if isinstance(content, float):
         return float(f"{content:.6g}") if isfinite(content) else None if isnan(content) else str(content)
     if isinstance(content, dict):

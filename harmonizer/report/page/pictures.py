@@ -1,4 +1,4 @@
-"""Images inside the page, as data addresses."""
+"""Images inside the page, as data URLs."""
 
 import base64
 import io
@@ -8,21 +8,21 @@ from PIL import Image
 
 from harmonizer.report.examples import Pictures
 
-SIDE = 112  # pixels that an image has at most
-SMALL = 64  # up to this side, pixels are kept exactly and shown as squares
-QUALITY = 78  # of JPEG, for larger ones
+SIDE = 112  # largest side of an image in pixels
+SMALL = 64  # largest side of images that are lossless and shown as square pixels
+QUALITY = 78  # JPEG quality of larger images
 
 
 class PictureBook:
-    """Images of a page, each kept once."""
+    """Images of a page, without duplicates."""
 
     def __init__(self) -> None:
-        # number of an image, by its address and whether its pixels are shown as squares
+        # number of an image, by its data URL and whether its pixels are shown as squares
         self.pages: dict[tuple[str, bool], int] = {}
 
-    def add(self, picture: Pictures) -> int:
+    def add(self, image: Pictures) -> int:
         """Add an image (H,W,3) or a map (H,W), both in [0,1]; return its number."""
-        pixels = Image.fromarray(np.uint8(np.round(np.clip(picture, 0, 1) * 255)))
+        pixels = Image.fromarray(np.uint8(np.round(np.clip(image, 0, 1) * 255)))
         small = max(pixels.size) <= SMALL
         pixels.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
         stream = io.BytesIO()
@@ -35,6 +35,6 @@ class PictureBook:
         return self.pages.setdefault((address, small), len(self.pages))
 
     def add_change(self, change: Pictures) -> tuple[int, float]:
-        """Add a perturbation (H,W,3) of any sign; return its number and what a step of 127 grey levels from 128 is."""
+        """Add a perturbation (H,W,3); return its number and the change that 127 grey levels from 128 stand for."""
         amount = float(np.abs(change).max()) or 1.0
         return self.add(np.asarray((128 + 127 * change / amount) / 255, np.float32)), amount

@@ -1,7 +1,7 @@
 // Mouse, touch and keyboard on the plot; the tooltip.
 const GAP = 14; // pixels between pointer and tooltip
 
-/** The point that is not faded and costs least. @param {(point: Point) => number} cost @param {number} [limit] */
+/** The matching point with the least cost. @param {(point: Point) => number} cost @param {number} [limit] */
 function cheapest(cost, limit = Infinity) {
   const costs = points.map((point) => (matches(point.model) ? cost(point) : Infinity));
   const least = Math.min(...costs);
@@ -29,7 +29,7 @@ function summary(model) {
   ].filter(Boolean);
 }
 
-/** Point at a model: a ring around it, and a tooltip at the pointer, or at the point itself.
+/** Focus a model: a ring around it, and a tooltip at the pointer or at the point.
  * @param {Point | null} point @param {{clientX: number, clientY: number} | null} [pointer] @param {string} [hint] */
 function focusOn(point, pointer = null, hint = "") {
   state.focused = point ? point.model : null;
@@ -50,7 +50,7 @@ function focusOn(point, pointer = null, hint = "") {
   if (!pointer) byId("announce").textContent = [point.model.name, ...lines].join(", ");
 }
 
-/** Go to the next point in a direction. @param {number} dx @param {number} dy */
+/** Move the focus to the next point in a direction. @param {number} dx @param {number} dy */
 function step(dx, dy) {
   const here = points.find((point) => point.model === state.focused);
   if (!here) return focusOn(cheapest(() => 0));
@@ -62,7 +62,7 @@ function step(dx, dy) {
   if (next) focusOn(next);
 }
 
-/** Open the focused model's panel; its point may move, and the tooltip with it. */
+/** Open the focused model's panel; the tooltip follows its point, which may move. */
 function openFocused() {
   if (!state.focused) return;
   select(state.focused);
@@ -76,7 +76,7 @@ function zoomTo(view) {
   draw();
   remember();
 }
-/** @param {number} factor @param {number[]} [at] the place that stays; the middle */
+/** @param {number} factor @param {number[]} [at] the fixed point; the centre by default */
 function zoomBy(factor, at) {
   const { left, right, top, bottom } = frame();
   const [x, y] = at || [(left + right) / 2, (top + bottom) / 2];
@@ -111,7 +111,7 @@ function watchPlot() {
     if (event.button === 0 && event.pointerType === "mouse") drag = at(event);
   });
   plot.addEventListener("pointermove", (event) => {
-    if (event.pointerType === "touch") return; // a tap points, a swipe scrolls
+    if (event.pointerType === "touch") return; // a tap focuses, a swipe scrolls
     const [x, y] = at(event);
     if (!drag || Math.hypot(x - drag[0], y - drag[1]) <= 6) return focusOn(nearest(x, y, 18), event);
     const corner = { x: Math.min(x, drag[0]), y: Math.min(y, drag[1]) };

@@ -1,7 +1,7 @@
 // Export the view: a link, images, numbers.
 
-/** Copy text; pages from a disk have no clipboard in some browsers, so it is selected and copied by command there.
- * @param {string} text @param {HTMLElement} button which says that it is done */
+/** Copy text; some browsers have no clipboard for local pages, where it is selected and copied by command.
+ * @param {string} text @param {HTMLElement} button that confirms it */
 async function copyText(text, button) {
   try {
     await navigator.clipboard.writeText(text);
@@ -29,7 +29,7 @@ function download(blob, name) {
 
 const STROKE = ["stroke", "stroke-width", "stroke-dasharray", "paint-order"];
 const PAINT = ["fill", "opacity", "font-size", "font-family", "font-weight", ...STROKE];
-/** The plot as a file of its own: with its size, its colours, its text as text, its caption as description. */
+/** The plot as an SVG file, with its size, colours and text, and its caption as description. */
 function plotFile() {
   const box = frame();
   const copy = /** @type {SVGElement} */ (plot.cloneNode(true));
@@ -63,7 +63,7 @@ async function plotImage() {
 }
 /** @param {Model[]} rows as comma-separated values, with every score and its interval */
 function csv(rows) {
-  /** A name that a spreadsheet would take for a formula gets a "'". @param {string} text */
+  /** A name that a spreadsheet would run as a formula is prefixed with "'". @param {string} text */
   const cell = (text) => '"' + (/^[=+\-@\t\r]/.test(text) ? "'" : "") + text.replaceAll('"', '""') + '"';
   const ends = ["", "_se", "_low", "_high", "_n"];
   const head = ["model", "family", "protocol", "counted", ...axes.flatMap((axis) => ends.map((end) => axis + end))];

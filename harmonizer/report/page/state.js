@@ -1,10 +1,10 @@
-// What is shown, kept in the address: a link restores it, and so do the browser's back and forward.
+// The state of the view, kept in the address: links and the browser's history restore it.
 
 /** A control's value, "1" or "0" of a checkbox. @typedef {"x" | "y" | "bars" | "log" | "names" | "layer" | "shared"} Choice */
 const axes = Object.keys(data.axes).filter((axis) => models.some((model) => model.scores[axis]));
 const first = axes.includes("accuracy") ? ["accuracy", "tolerance"] : ["tolerance", "alignment"];
-const DOUBLINGS = String(Math.log2(data.magnification)); // of the perturbation in the grid
-/** By the name in the address, which is the control's: its possible values, the one of the page as it opens first.
+const DOUBLINGS = String(Math.log2(data.magnification)); // doublings of the perturbation in the grid
+/** Possible values by the name of the control, which is that in the address; the first is the initial one.
  * @type {Record<Choice, string[]>} */
 const CHOICES = {
   x: [first[0], ...axes],
@@ -32,7 +32,7 @@ const nameOf = (model) => model.source + "/" + model.name;
 /** @param {Model} model */
 const addressOf = (model) => new URLSearchParams({ model: nameOf(model) }).toString();
 
-/** The state as the part of an address after "#"; empty for the page as it opens. */
+/** The state as the part of an address after "#"; empty for the initial state. */
 function address() {
   const parts = new URLSearchParams();
   for (const name of choices) if (state[name] !== CHOICES[name][0]) parts.set(name, state[name]);
@@ -54,7 +54,7 @@ function remember(step = true) {
   if (now !== (location.hash || "#")) history[step ? "pushState" : "replaceState"](null, "", now);
 }
 
-/** Read the state from the address; what it does not know is ignored. An anchor such as "#table" changes nothing. */
+/** Read the state from the address; unknown parts are ignored, and an anchor such as "#table" changes nothing. */
 function restore() {
   if (location.hash && !location.hash.includes("=")) return;
   const parts = new URLSearchParams(location.hash.slice(1));
@@ -80,9 +80,9 @@ const isShown = (model) => !state.hidden.has("family " + model.family) && !state
 /** @param {Model} model */
 const matches = (model) =>
   [model.name, model.architecture, model.family].join(" ").toLowerCase().includes(state.query.trim().toLowerCase());
-/** Whether the axes can show a model. @param {Model} model */
+/** Whether a model has a place on both axes. @param {Model} model */
 const hasBoth = (model) => plottable(state.x, valueOf(model, state.x)) && plottable(state.y, valueOf(model, state.y));
-/** The models that the view is about. */
+/** The models in the view. */
 const viewed = () => models.filter((model) => isShown(model) && matches(model) && hasBoth(model));
 
 /** @param {string} axis */

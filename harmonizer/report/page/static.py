@@ -1,4 +1,4 @@
-"""What the page shows without JavaScript: charts and tables, as values that its template writes."""
+"""The content of the page without JavaScript: charts and tables, as values for its template."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from harmonizer.report.tables import NONE, estimate, median, own_accuracy, robus
 from harmonizer.results.families import FAMILIES
 from harmonizer.statistics import BOUND, NOISE_CEILING, STATUSES
 
-WIDTH, HEIGHT = 760, 430  # of a chart, in its own units
+WIDTH, HEIGHT = 760, 430  # size of a chart, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 10, 44  # margins, as in plot.js
 MARKER = 4  # half width of a marker, as in the template
 CHARTS = (("accuracy", "tolerance"), ("accuracy", "alignment"), ("tolerance", "alignment"))
@@ -35,7 +35,7 @@ class Chart:
 
 
 def charts(models: Sequence[Model], titles: Mapping[str, str]) -> list[Chart]:
-    """Return the charts that the scores allow, the first as the page opens with."""
+    """Return the charts that the scores allow; the page first shows the first chart."""
     counted = set(map(id, comparable(models)))
     found = []
     for x, y in CHARTS:
@@ -55,7 +55,7 @@ def charts(models: Sequence[Model], titles: Mapping[str, str]) -> list[Chart]:
 
 
 def _axis(values: Sequence[float], start: float, end: float) -> tuple[Any, list[tuple[float, str]]]:
-    """Return the map from values to places between two ends, and the ticks."""
+    """Return the function from values to positions between two ends, and the ticks."""
     low, high = min(values), max(values)
     pad = (high - low or 1) * 0.05
     low, high = low - pad, high + pad
@@ -68,7 +68,7 @@ def _axis(values: Sequence[float], start: float, end: float) -> tuple[Any, list[
 
 
 def _round(value: float) -> float:
-    """Round a place to what can be seen."""
+    """Round a position to a tenth of a unit."""
     return round(value, 1)
 
 
@@ -79,7 +79,7 @@ class ModelTable:
     columns: list[tuple[str, str, str]]  # name, title and class of each column
     order: list[int]  # numbers of the models, the most tolerant of each protocol first
     rows: list[list[str]]  # cells of the models, in that order
-    note: str  # what its reader needs to know
+    note: str  # note for the reader
 
 
 def model_table(models: Sequence[Model]) -> ModelTable:
@@ -118,7 +118,7 @@ def model_table(models: Sequence[Model]) -> ModelTable:
 
 
 def correlation_rows(correlations: Sequence[Mapping[str, Any]], sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Return the rank correlations as the page's table shows them."""
+    """Return the rows of the page's table of rank correlations."""
     rows = []
     for item in correlations:
         several = len(sources) > 1 and "source" in item
@@ -150,24 +150,24 @@ def pair_rows(pair: Comparison) -> list[list[str]]:
 
 
 def definitions(models: Sequence[Model]) -> list[tuple[str, str]]:
-    """Return name and meaning of each of the usual scores that a model has."""
+    """Return the name and meaning of each usual score that any model has."""
     return [DEFINITIONS[key] for key in AXES if any(key in model.scores for model in models)]
 
 
 def further_definitions(models: Sequence[Model]) -> list[tuple[str, str]]:
-    """Return name and meaning of each further score that a model has."""
+    """Return the name and meaning of each further score that any model has."""
     return [(axis.short, FURTHER[key][1]) for key, axis in further_axes(models).items()]
 
 
 def facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str, str]]:
-    """State protocols, data and software; no dates and no durations, so that equal results give equal pages."""
+    """Return protocols, data and software, without dates and durations, so that equal results give equal pages."""
     told = [(s.name, f"{s.protocol}.{' ' + s.citation + '.' if s.citation else ''}") for s in sources]
     summaries = [model.summary for model in models if model.results is not None]
     if not summaries:
         return told
     data = set()
     for own in (summary["data"] for summary in summaries):
-        name = PurePath(own["name"]).name  # of a folder, not where it is
+        name = PurePath(own["name"]).name  # a folder without its path
         data.add(f"{name}: {own['samples']} samples, manifest {own['manifest_sha256'][:12]}")
     software = {", ".join(f"{name} {version}" for name, version in sorted(s["software"].items())) for s in summaries}
     images = sum(s["tolerance"]["n"] for s in summaries)
@@ -184,7 +184,7 @@ def facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str,
 
 
 def _ceilings(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """Return the ceilings that the alignments of these summaries are shares of."""
+    """Return the origin of the noise ceilings of these summaries."""
     blocks = [s[name] for s in summaries for name in ("adversarial_alignment", "feature_alignment") if s.get(name)]
     blocks += [block for s in summaries for block in (s.get("scores") or {}).values()]
     sources = {str(block.get("ceiling_source", f"published, {NOISE_CEILING}")) for block in blocks}

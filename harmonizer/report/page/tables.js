@@ -1,13 +1,13 @@
-// Tables: sorting, and the leaderboard that shares its filters with the plot.
+// Tables: sorting, and the leaderboard, which shares its filters with the plot.
 
-/** What a cell sorts by: its number, or its text. @param {HTMLElement} cell */
+/** The sort key of a cell: its number or its text. @param {HTMLElement} cell */
 function sortValue(cell) {
   const text = (cell.textContent || "").trim();
   if (text === "–" || text === "") return null;
   const number = text.startsWith("∞") ? Infinity : parseFloat(text.replace("−", "-").replace(/^[[<=] */, ""));
   return Number.isNaN(number) || cell.classList.contains("text") ? text : number;
 }
-/** @param {string | number | null} a @param {string | number | null} b @param {boolean} up what is not known comes last */
+/** @param {string | number | null} a @param {string | number | null} b @param {boolean} up unknown values come last */
 function compare(a, b, up) {
   if (a === null || b === null) return +(a === null) - +(b === null);
   const order = typeof a === "number" && typeof b === "number" ? a - b || 0 : String(a).localeCompare(String(b));
@@ -38,8 +38,8 @@ function sortRows(table, by) {
     head.dataset.order = at >= 0 && columns.length > 1 ? String(at + 1) : "";
   });
 }
-/** Let the heads of a table sort it: a click by one column, with Shift by one more.
- * @param {HTMLElement} table @param {{sort: Columns}} order which changes @param {() => void} then */
+/** Make the columns of a table sortable: a click sorts by a column, a Shift-click adds one to the sort.
+ * @param {HTMLElement} table @param {{sort: Columns}} order changed by clicks @param {() => void} then */
 function makeSortable(table, order, then) {
   for (const head of all("thead th", table)) {
     const name = (head.dataset.name ||= head.textContent || "");
@@ -51,7 +51,7 @@ function makeSortable(table, order, then) {
       else order.sort = [...order.sort, next];
       then();
     };
-    const title = "Sort; with Shift: by one more column";
+    const title = "Sort; Shift-click to add a column";
     head.replaceChildren(html("button", { type: "button", title, onclick: sort }, head.textContent));
   }
 }
@@ -62,7 +62,7 @@ const listed = () =>
     .filter((row) => !row.hidden)
     .map((row) => models[+(row.dataset.model || 0)]);
 
-/** Show in the table of models what the filters leave, sorted and ranked within each protocol. */
+/** Filter, sort and rank the table of models; ranks are within each protocol. */
 function fillTable() {
   const table = byId("models");
   const by = state.sort.length ? state.sort : /** @type {Columns} */ ([["tolerance", false]]);
@@ -85,7 +85,7 @@ function fillTable() {
     count + " of " + models.length + " models; # ranks by " + data.axes[ranked].short + protocols + ".";
 }
 
-/** Bars in the cells of the scores, from zero, with the 95 % interval as a line. */
+/** Draw bars from zero in the cells of scores, with the 95 % interval as a line. */
 function drawBars() {
   const columns = all("#models thead th").map((head) => head.dataset.name || "");
   for (const axis of columns.filter((name) => axes.includes(name))) {
