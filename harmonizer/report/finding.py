@@ -24,7 +24,8 @@ DEFINITIONS = {
     ),
     "feature_alignment": (
         "Feature alignment",
-        "Spearman correlation of the model's saliency with the human map, as the same share.",
+        "Spearman correlation of the model's saliency with the human map, as a share of the correlation between "
+        "people.",
     ),
     "tolerance_rms": ("RMS tolerance", "root mean square change of a pixel, of 255, by that perturbation."),
 }
@@ -62,19 +63,17 @@ def _relation(models: Sequence[Model], correlations: Sequence[Mapping[str, Any]]
     clear, unclear, sign = [], [], f"{RHO} "
     for (x, y), item in found.items():
         if x == first:
-            told = f"({sign}{estimate(item['rho'], item['low'], item['high'], 2)})"
+            rho = f"({sign}{estimate(item['rho'], item['low'], item['high'], 2)})"
             sign = ""  # only the first correlation has the sign
             if np.sign(item["low"]) == np.sign(item["high"]) != 0:
-                clear.append(f"{MORE[y][item['rho'] < 0]} {told}")
+                clear.append(f"{MORE[y][item['rho'] < 0]} {rho}")
             else:
-                unclear.append(f"{SCORE[y]} {told}")
+                unclear.append(f"{SCORE[y]} {rho}")
     place = f"Over {n} models{'' if len({model.source for model in models}) == 1 else f' of {source}'}, "
     more = "more accurate" if first == "accuracy" else "more tolerant"
-    told = f"{more} means {' and '.join(clear)}" if clear else ""
-    if unclear:
-        told += "; " if clear else ""
-        told += f"{first} is not reliably related to {' or '.join(unclear)}"
-    return f"{place}{told}."
+    parts = [f"{more} models are {' and '.join(clear)}"] if clear else []
+    parts += [f"{first} is not reliably related to {' or '.join(unclear)}"] if unclear else []
+    return f"{place}{'; '.join(parts)}."
 
 
 def _pairs(comparisons: Sequence[Comparison]) -> str:
@@ -86,12 +85,12 @@ def _pairs(comparisons: Sequence[Comparison]) -> str:
         if differences:
             change, up = _change(differences)
             (raised if up else others).append(f"{name} {change}")
-    told = [f"raises {' and '.join(raised)}"] if raised else []
-    told += [f"changes {' and '.join(others)}"] if others else []
-    if not told:
+    parts = [f"raises {' and '.join(raised)}"] if raised else []
+    parts += [f"changes {' and '.join(others)}"] if others else []
+    if not parts:
         return ""
     subject = comparisons[0].b.architecture if len(comparisons) == 1 else f"{len(comparisons)} models"
-    return f"Harmonizing {subject} {'; it '.join(told)}."
+    return f"Harmonizing {subject} {'; it '.join(parts)}."
 
 
 def _change(differences: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:

@@ -136,8 +136,8 @@ def _comparable_behaviour(models: Sequence[Model]) -> tuple[dict[int, dict[str, 
 def _compared(behaviour: Mapping[str, Any]) -> str:
     """Return a note on the answers that behaviour is compared with, and on people's agreement with each other."""
     people, bias = behaviour["between_people"], behaviour.get("people_shape_bias")
-    told = [f"people agree with each other at kappa {people:.3f}"] if np.isfinite(people) else []
+    parts = [f"people agree with each other at kappa {people:.3f}"] if np.isfinite(people) else []
     if bias is not None and np.isfinite(bias["shape_bias"]):
-        told.append(f"their shape bias is {bias['shape_bias']:.3f}")
+        parts.append(f"their shape bias is {bias['shape_bias']:.3f}")
     counts = f"{behaviour['trials']} answers of {behaviour['people']} people to {behaviour['images']} images"
-    return f"Behaviour is compared with {'; '.join([counts, *told])}."
+    return f"Behaviour is compared with {'; '.join([counts, *parts])}."

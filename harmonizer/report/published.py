@@ -41,12 +41,12 @@ def read_external(path: Path) -> tuple[list[Model], Source]:
         ValueError: A column is missing, a cell is not a number, or a model occurs twice; the message names the place.
     """
     lines, comments = read_table(path, EXTERNAL)
-    told = _told(path, comments)
-    if not told.get("images", "0").isdecimal():
-        raise ValueError(f"{path}: expected a number after # images:, got {told['images']!r}")
-    images, citation = int(told.get("images", 0)), told.get("citation", path.name)  # 0 images: unknown
-    measure = measure_of(told["attack"], told.get("decision")) if "attack" in told else ()
-    name, protocol = told.get("name", citation.partition(",")[0]), told.get("protocol", "as published")
+    details = _details(path, comments)
+    if not details.get("images", "0").isdecimal():
+        raise ValueError(f"{path}: expected a number after # images:, got {details['images']!r}")
+    images, citation = int(details.get("images", 0)), details.get("citation", path.name)  # 0 images: unknown
+    measure = measure_of(details["attack"], details.get("decision")) if "attack" in details else ()
+    name, protocol = details.get("name", citation.partition(",")[0]), details.get("protocol", "as published")
     source = Source(name, citation, protocol, measure)
     models: dict[str, Model] = {}
     for number, line in lines:
@@ -108,15 +108,15 @@ def with_accuracy(models: Sequence[Model], accuracy: Mapping[str, float]) -> tup
     return matched, unmatched
 
 
-def _told(path: Path, comments: Sequence[str]) -> dict[str, str]:
+def _details(path: Path, comments: Sequence[str]) -> dict[str, str]:
     """Return the description of a table: its comments, which override the known details of published tables."""
-    told: dict[str, str] = {}
+    details: dict[str, str] = {}
     for comment in comments:
         key, colon, text = comment.partition(":")
         known = colon and key in COMMENTS
         key, text = (key, text.strip()) if known else ("citation", comment)
-        told[key] = " ".join(filter(None, [told.get(key), text]))
-    return KNOWN.get(path.stem, {}) | told
+        details[key] = " ".join(filter(None, [details.get(key), text]))
+    return KNOWN.get(path.stem, {}) | details
 
 
 def _number(path: Path, number: int, line: Mapping[str, str], column: str) -> float:

@@ -30,8 +30,8 @@ class Rank:
         """The rank in words, with the neighbours' scores."""
         sides = [("behind", self.better[-1:]), ("ahead of", self.worse[:1])]
         near = [f"{side} {model.name} ({self._shown(model)})" for side, group in sides for model in group]
-        told = f"{ordinal(self.rank)} of {self.of} in {self.axis} with {self._shown(self.model)}"
-        return ", ".join([told, *near])
+        text = f"{ordinal(self.rank)} of {self.of} in {self.axis} with {self._shown(self.model)}"
+        return ", ".join([text, *near])
 
     def _shown(self, model: Model) -> str:
         return f"{model.value(self.axis):.{AXES[self.axis].digits}f}".replace("-", "\N{MINUS SIGN}")

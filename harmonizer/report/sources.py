@@ -72,8 +72,12 @@ def _details(summary: Mapping[str, Any]) -> list[str]:
     """Return descriptions of the other settings of a protocol, including keys of later versions."""
     protocol = summary["protocol"]
     others = {key: value for key, value in protocol.items() if key not in TOLD} | protocol["settings"]
-    told = [f"{protocol['images']} images", f"L2 up to {protocol['eps_max']:g}", PurePath(summary["data"]["name"]).name]
-    return told + [f"{key} {_shown(value)}" for key, value in sorted(others.items())]
+    parts = [
+        f"{protocol['images']} images",
+        f"L2 up to {protocol['eps_max']:g}",
+        PurePath(summary["data"]["name"]).name,
+    ]
+    return parts + [f"{key} {_shown(value)}" for key, value in sorted(others.items())]
 
 
 def _described(summaries: Sequence[Mapping[str, Any]]) -> str:

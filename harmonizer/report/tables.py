@@ -217,11 +217,11 @@ def pairs_markdown(comparisons: list[Comparison]) -> str:
             for key, axis in axes.items()
         ]
         difference = pair.differences.get("tolerance")
-        told = NONE
+        change = NONE
         if difference:
             interval = estimate(difference["mean"], difference["low"], difference["high"], sign="+")
-            told = f"{interval}, n = {difference['n']}"
-        cells.insert(2, told)
+            change = f"{interval}, n = {difference['n']}"
+        cells.insert(2, change)
         lines.append([f"{escaped(pair.a.name)} → {escaped(pair.b.name)}", *cells])
     return markdown_table(lines)
 

@@ -147,7 +147,7 @@ def test_the_demo_sweep_measures_all_images_unless_told():
         ("evaluate", ["overwrite=maybe"], "writer", "overwrite to be true or false, got 'maybe'"),
     ],
 )
-def test_what_is_no_number_is_named(program, words, part, message):
+def test_a_setting_that_is_not_a_number_is_named(program, words, part, message):
     config = compose(program, *words)
     with pytest.raises(TypeError, match=f"^expected {message}$"):
         (build_all if part == "callbacks" else build)(config[part])

@@ -26,14 +26,14 @@ def model(name, source="table", control=None, **scores):
         (
             (0.829, 0.784, 0.854),
             (-0.746, -0.778, -0.698),
-            f"Over 305 models, more accurate means more tolerant ({RHO} 0.83 [0.78, 0.85]) and less aligned "
+            f"Over 305 models, more accurate models are more tolerant ({RHO} 0.83 [0.78, 0.85]) and less aligned "
             "(~0.75 [~0.78, ~0.70]).",
         ),
         (
             (0.5, 0.2, 0.7),
             (0.1, -0.3, 0.4),
-            f"Over 305 models, more accurate means more tolerant ({RHO} 0.50 [0.20, 0.70]); accuracy is not reliably "
-            "related to adversarial alignment (0.10 [~0.30, 0.40]).",
+            f"Over 305 models, more accurate models are more tolerant ({RHO} 0.50 [0.20, 0.70]); accuracy is not "
+            "reliably related to adversarial alignment (0.10 [~0.30, 0.40]).",
         ),
         (
             (0.5, np.nan, np.nan),
@@ -54,7 +54,7 @@ def test_the_finding_is_over_the_most_common_protocol():
         item("tolerance", -0.9, -0.95, -0.8, source="large", group="CNN", n=350),
     ]
     text = finding([model("a", "large"), model("b", "small")], found, [])
-    assert text == f"Over 300 models of large, more accurate means more tolerant ({RHO} 0.90 [0.80, 0.95])."
+    assert text == f"Over 300 models of large, more accurate models are more tolerant ({RHO} 0.90 [0.80, 0.95])."
 
 
 def pair(name, **differences):

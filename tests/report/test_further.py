@@ -119,7 +119,7 @@ def test_damaged_behaviour_is_one_line(make, tmp_path, capsys, text, message):
     assert "behaviour.json" in line and message in line
 
 
-def test_feng2025_is_no_second_column_of_its_own_attack(make, tmp_path):
+def test_feng2025_is_not_a_second_column_of_its_attack(make, tmp_path):
     for decision in ("animate", None):
         at = make(tmp_path / str(decision), "resnet50", label=str(decision), images=30)
         add_scores(at, {"feng2025": 0.2, "future2030": 0.3})

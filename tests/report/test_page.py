@@ -29,7 +29,7 @@ def test_the_page_opens_with_the_finding_and_the_whole_plot(tab, page):
     tab.size(1280, 720)
     tab.open(page)
     assert tab.run("document.querySelector('main').firstElementChild.id") == "finding"
-    assert "Over 293 models of Table 2030, more accurate means more tolerant" in tab.text("finding")
+    assert "Over 293 models of Table 2030, more accurate models are more tolerant" in tab.text("finding")
     assert tab.run("plot.getBoundingClientRect().bottom") <= 720
     assert tab.run("plot.getBoundingClientRect().height") >= 340
     text = tab.text("about")
@@ -120,7 +120,7 @@ def test_published_models_have_a_number_per_axes_and_filter(chromium, published_
     chromium.size(1280, 720)
     chromium.open(published_page)
     assert chromium.text("finding").startswith(
-        "Over 305 models, more accurate means more tolerant (\N{GREEK SMALL LETTER RHO} 0.8"
+        "Over 305 models, more accurate models are more tolerant (\N{GREEK SMALL LETTER RHO} 0.8"
     )
     families = chromium.run("data.families")
     for item in found:

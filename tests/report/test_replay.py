@@ -118,5 +118,5 @@ def test_what_is_missing_is_named(both, tmp_path, capsys):
     assert main([str(folder / "proper"), "--replay", "--out", str(tmp_path / "a")]) == 2
     assert f"attack={AS_PUBLISHED}" in capsys.readouterr().err
     assert main([str(folder / "published"), "--replay", "--out", str(tmp_path / "b")]) == 2
-    assert "under attack=linsley2023 too" in capsys.readouterr().err
+    assert "under attack=linsley2023 for --replay, got none" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()

@@ -83,7 +83,7 @@ def test_sources_that_nothing_tells_apart_show_their_hash(make, tmp_path):
     assert {s.name for s in measured_sources([summary, fewer]).values()} == {"ddn, 30 images", "ddn, 7 images"}
 
 
-def test_a_head_that_is_no_text_is_refused(make, tmp_path):
+def test_a_head_that_is_not_text_is_refused(make, tmp_path):
     folder = make(tmp_path / "one", "resnet50", images=30)
     change(folder, head=["probe"])
     with pytest.raises(ValueError, match=r"one: field model\.head: expected a text"):

@@ -135,7 +135,7 @@ def test_linked_results_are_found_once_and_loops_end(folder, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["=1+2", "+1", "-1.jpg", "@SUM(1)", "'=1", "'quoted'", "plain"])
-def test_a_key_is_no_formula_and_comes_back_unchanged(tmp_path, key):
+def test_a_key_is_not_a_formula_and_round_trips(tmp_path, key):
     write_rows(tmp_path / "images.csv", [row(key)])
     cell = (tmp_path / "images.csv").read_text().splitlines()[1].split(",")[0]
     assert cell[0] not in "=+-@"
@@ -145,7 +145,7 @@ def test_a_key_is_no_formula_and_comes_back_unchanged(tmp_path, key):
             table.append([row(key)])
 
 
-def test_intervals_of_few_images_in_old_results_are_left_out(folder):
+def test_old_intervals_of_few_images_become_nan(folder):
     for path in (("tolerance", "paper_mean"), ("tolerance", "median"), ("accuracy",)):
         edit(folder, (*path, "low"), 0.1)
     summary = load_results(folder).summary

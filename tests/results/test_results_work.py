@@ -1,4 +1,4 @@
-"""An evaluation's unfinished work, kept beside its results folder."""
+"""An evaluation's unfinished work, next to its results folder."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def row(key, **more):
     return Row(key=key, label=0, prediction=0, status=Status.WRONG, **more)
 
 
-def test_work_goes_on_under_the_same_request_only(tmp_path):
+def test_work_resumes_under_the_same_request_only(tmp_path):
     def open_work(**request):
         work = Work(tmp_path / "model", request)
         work.start()

@@ -142,7 +142,7 @@ def test_texts_of_a_summary_are_short_and_plain(name):
 
 
 @pytest.mark.parametrize("made", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), os.mkdir], ids=range(3))
-def test_what_is_no_file_is_not_opened(tmp_path, made):
+def test_a_path_that_is_not_a_file_is_not_opened(tmp_path, made):
     """A FIFO would wait for ever, a device give without an end."""
     (tmp_path / "failed").mkdir()
     for name in ("manifest.json", "summary.json", "images.csv", "last.ckpt", "w.pth", "list.yaml", "failed/a.json"):

@@ -120,7 +120,7 @@ def test_tied_scores_are_compared_with_every_order():
     assert rank_correlation(x, y)["p"] == pytest.approx(np.mean(np.abs(rho) >= abs(rho[0]) - 1e-12))
 
 
-def test_a_perfect_order_is_no_certainty():
+def test_a_perfect_order_is_not_certain():
     for n in (9, 10, 12):
         summary = rank_correlation(range(n), range(n))
         assert summary["rho"] == pytest.approx(1)

@@ -45,13 +45,13 @@ def payload(
     controls = {(model.source, model.name): i for i, model in enumerate(models)}
     described, counted = [], set(map(id, comparable(models)))
     for model in models:
-        told = _model(model, sources) | {
+        entry = _model(model, sources) | {
             "control": controls.get((model.source, model.control or "")),
             "counted": id(model) in counted,
             "examples": [_example(example, book) for example in read_examples(model, each, categories).values()]
             or None,
         }
-        described.append({key: value for key, value in told.items() if value is not None and value is not False})
+        described.append({key: value for key, value in entry.items() if value is not None and value is not False})
     rows = [
         {"model": index[id(model)], "examples": [_example(found[key], book) for key in keys]}
         for model, found in zip(grid[0], shown, strict=True)

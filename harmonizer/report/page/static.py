@@ -161,10 +161,10 @@ def further_definitions(models: Sequence[Model]) -> list[tuple[str, str]]:
 
 def facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str, str]]:
     """Return protocols, data and software, without dates and durations, so that equal results give equal pages."""
-    told = [(s.name, f"{s.protocol}.{' ' + s.citation + '.' if s.citation else ''}") for s in sources]
+    protocols = [(s.name, f"{s.protocol}.{' ' + s.citation + '.' if s.citation else ''}") for s in sources]
     summaries = [model.summary for model in models if model.results is not None]
     if not summaries:
-        return told
+        return protocols
     data = set()
     for own in (summary["data"] for summary in summaries):
         name = PurePath(own["name"]).name  # a folder without its path
@@ -174,7 +174,7 @@ def facts(models: Sequence[Model], sources: Sequence[Source]) -> list[tuple[str,
     passes = [sum(float(s["cost"][kind]) for s in summaries) for kind in ("forwards", "backwards")]
     cost = f"{passes[0] / max(images, 1):.0f} forward and {passes[1] / max(images, 1):.0f} backward passes per image"
     return [
-        *told,
+        *protocols,
         ("Correlation between people", _ceilings(summaries)),
         ("Data", "; ".join(sorted(data))),
         ("Software", "; ".join(sorted(software))),
