@@ -93,7 +93,7 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
         done, every, batches = batch_idx + 1, trainer.accumulate_grad_batches, trainer.num_training_batches
         if done % every or done >= batches:  # gradients are being accumulated, or a validation follows
             return
-        decision = self._agree(trainer, self._wish(before_validation=done + every >= batches))
+        decision = self._decision(trainer, before_validation=done + every >= batches)
         if decision != GO_ON:
             self._save(trainer)
         if decision >= STOP:
@@ -106,7 +106,7 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save."""
-        decision = self._agree(trainer, self._wish(before_validation=False))
+        decision = self._decision(trainer, before_validation=False)
         self._save(trainer)
         if decision >= STOP:
             self._leave(decision - STOP, f" at step {trainer.global_step}")
@@ -120,20 +120,13 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
         if self.signals.number:
             self._leave(self.signals.number, f" in the validation at step {trainer.global_step}")
 
-    def _wish(self, *, before_validation: bool) -> int:
-        """Return what this process wants after a step."""
+    def _decision(self, trainer: L.Trainer, *, before_validation: bool) -> int:
+        """Return what to do after a step: the strongest wish of all processes."""
         # A validation may be long and cannot be resumed: a checkpoint is due sooner before one.
         longest = self.minutes * 60 * (0.1 if before_validation else 1.0)
         due = time.monotonic() - self.saved_at > longest
-        return STOP + self.signals.number if self.signals.number else SAVE if due else GO_ON
-
-    def _agree(self, trainer: L.Trainer, wish: int) -> int:
-        """Return the strongest wish of all processes."""
-        if trainer.world_size == 1:
-            return wish
-        wishes = torch.tensor(wish, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(wishes, torch.distributed.ReduceOp.MAX)
-        return int(wishes)
+        wish = STOP + self.signals.number if self.signals.number else SAVE if due else GO_ON
+        return int(trainer.strategy.reduce(torch.tensor(wish, device=trainer.strategy.root_device), reduce_op="max"))
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)

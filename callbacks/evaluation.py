@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightning as L
@@ -12,7 +12,6 @@ from callbacks.hooks import EvaluationHooks, Progress
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import REPEATED
-from harmonizer.evaluation.decision import CLASSES
 from harmonizer.evaluation.masking import MaskingReport
 from harmonizer.evaluation.scores import scores_of
 from harmonizer.evaluation.summary import Outcome, Protocol
@@ -28,7 +27,8 @@ class Evaluation(L.Callback):
     the rows.
 
     Args:
-        attack: As the next five of :class:`harmonizer.evaluation.summary.Protocol`; images are over all processes.
+        attack: Name of the attack.
+        settings: Settings of the attack.
         every_n_epochs: In training, measure after every n-th epoch; 0 never. The last epoch is always measured, unless
             it is 0.
         at_once: Images attacked in one call, after which their rows can be kept; None takes a batch, and fewer on a
@@ -36,32 +36,31 @@ class Evaluation(L.Callback):
         health: Most correctly classified images, the first ones, whose gradients are examined for masking, in the first
             process, after all rows; :class:`harmonizer.evaluation.masking.MaskingReport` bounds the cost. 0 makes no
             report.
+        protocol: Other fields of :class:`harmonizer.evaluation.summary.Protocol`; images are over all processes.
 
     Raises:
         ValueError: A number is out of range.
     """
+
+    protocol: Protocol
 
     def __init__(
         self,
         attack: str,
         settings: Mapping[str, Any] | None = None,
         *,
-        images: int | None = None,
-        decision: str = CLASSES,
-        categories: str | None = None,
-        scores: Sequence[str] = (),
         every_n_epochs: int = 1,
         at_once: int | None = None,
         health: int = 0,
+        **protocol: Any,  # noqa: ANN401 - fields of Protocol, which has their types
     ) -> None:
-        for name, value in {"images": images, "at_once": at_once}.items():
+        for name, value in {"images": protocol.get("images"), "at_once": at_once}.items():
             if value is not None and value < 1:
                 raise ValueError(f"expected {name} of at least 1, or null, got {value}")
         for name, value in {"every_n_epochs": every_n_epochs, "health": health}.items():
             if value < 0:
                 raise ValueError(f"expected {name} of at least 0, got {value}")
-        names = (scores,) if isinstance(scores, str) else tuple(scores)
-        self.protocol = Protocol(attack, dict(settings or {}), images, decision, categories, names)
+        self.protocol = Protocol(attack, dict(settings or {}), **protocol)
         self.every_n_epochs = every_n_epochs
         self.at_once = at_once
         self.health = health

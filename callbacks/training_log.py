@@ -73,7 +73,8 @@ class TrainingLog(L.Callback):
             batch_idx + 1
         ) % trainer.accumulate_grad_batches == 0 or batch_idx + 1 == trainer.num_training_batches
         if stepped and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            row = self._mean_over_processes(trainer, values)
+            stacked = torch.tensor(list(values.values()), device=trainer.strategy.root_device)
+            row = dict(zip(values, trainer.strategy.reduce(stacked).tolist(), strict=True))  # means over processes
             row["lr"] = self._rate
             row |= self._meter.read(trainer)
             self._log(trainer, row)
@@ -109,14 +110,6 @@ class TrainingLog(L.Callback):
         names = [name for sums, _ in gathered for name in sums]
         totals = {name: sum(sums.get(name, 0.0) for sums, _ in gathered) for name in dict.fromkeys(names)}
         return totals, sum(samples for _, samples in gathered)
-
-    def _mean_over_processes(self, trainer: L.Trainer, values: dict[str, float]) -> dict[str, float]:
-        """Average a step's values; all processes have the same ones."""
-        if trainer.world_size == 1:
-            return dict(values)
-        stacked = torch.tensor(list(values.values()), device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(stacked)
-        return dict(zip(values, (stacked / trainer.world_size).tolist(), strict=True))
 
     def _log(self, trainer: L.Trainer, row: dict[str, float]) -> None:
         for logger in trainer.loggers:

@@ -22,7 +22,7 @@ from harmonizer.data.sampling import EvaluationBatches, TrainBatches, count_step
 from harmonizer.data.shards.manifest import Manifest
 from harmonizer.data.shards.remote import GIGABYTE, RemoteCache
 from harmonizer.data.transforms import JointTransform
-from harmonizer.models import Architecture, evaluation_geometry, model_image_size
+from harmonizer.models import Architecture, resolve
 from harmonizer.run import usable_cores
 
 MOST_WORKERS = 8  # per process, by default
@@ -118,7 +118,7 @@ class ShardData(L.LightningDataModule):
             raise ValueError(f"expected data.image_size of at least 1, or null for the model's own, got {image_size}")
         if num_workers is not None and num_workers < 0:
             raise ValueError(f"expected data.num_workers of at least 0, or null for one per core, got {num_workers}")
-        self.image_size = model_image_size(model) if image_size is None else image_size
+        self.image_size = resolve(model).image_size if image_size is None else image_size
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.eval_batch_size = eval_batch_size
@@ -133,7 +133,7 @@ class ShardData(L.LightningDataModule):
         reading = Reading(maps, classes, prepare, stack)
         self._opener = Opener(remote, reading, on_error=on_error, verify=verify)
         asked = {"crop_ratio": crop_ratio, "crop_mode": crop_mode, "interpolation": interpolation}
-        geometry = evaluation_geometry(model) | {name: value for name, value in asked.items() if value is not None}
+        geometry = resolve(model).geometry | {name: value for name, value in asked.items() if value is not None}
         self.train_transform = JointTransform(
             self.image_size,
             scale=crop_scale,

@@ -46,7 +46,7 @@ def check_scores(names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ValueError: There is no such score.
     """
-    found = tuple(dict.fromkeys(names))
+    found = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
     for name in found:
         if name not in COLUMNS_OF:
             raise ValueError(f"expected scores among {', '.join(COLUMNS_OF)}, got {name!r}")

@@ -27,7 +27,7 @@ from harmonizer.data.transforms import JointTransform
 from harmonizer.evaluation.load import load
 from harmonizer.files import atomic_write, file_sha256
 from harmonizer.functional.sixteen import CATEGORIES, sixteen_class_decision
-from harmonizer.models import PixelModel, evaluation_geometry, weights_digest
+from harmonizer.models import PixelModel, weights_digest
 from harmonizer.results import ANSWERS, BEHAVIOUR, text_cell
 from harmonizer.results.folder import encoded
 from harmonizer.statistics import error_consistency, shape_bias
@@ -131,7 +131,7 @@ def answers_of(model: PixelModel, images: Mapping[tuple[str, str], Path]) -> dic
     """
     if model.architecture is None or model.image_size is None:
         raise ValueError("expected a model that says its image size; try one by name")
-    transform = JointTransform(model.image_size, **evaluation_geometry(model.architecture))
+    transform = JointTransform(model.image_size, **model.architecture.geometry)
     device, keys = next(model.parameters()).device, list(images)
     answers: dict[tuple[str, str], str] = {}
     for start in range(0, len(keys), BATCH):

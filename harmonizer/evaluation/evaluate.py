@@ -16,7 +16,6 @@ from harmonizer.data.datamodule import ShardData
 from harmonizer.data.direct.folder import Reading
 from harmonizer.data.human_map import Method
 from harmonizer.data.transforms import stretched
-from harmonizer.evaluation.alignment_summaries import agreement_of
 from harmonizer.evaluation.checkpoint import check_own_classes
 from harmonizer.evaluation.decision import CLASSES
 from harmonizer.evaluation.examples import stack_examples
@@ -26,7 +25,7 @@ from harmonizer.evaluation.masking import MaskingReport
 from harmonizer.evaluation.progress import Progress
 from harmonizer.evaluation.results import Results
 from harmonizer.evaluation.summary import Outcome, Protocol, assemble
-from harmonizer.models import Architecture, PixelModel, shown, weights_digest
+from harmonizer.models import Architecture, PixelModel
 from harmonizer.models.logits import Caller
 from harmonizer.models.trial import warn_of_probabilities
 from harmonizer.results.categories import ANIMATE
@@ -190,12 +189,12 @@ def _summary(model: nn.Module, label: str | None, source: Images, run: _Run, out
     """Return the content of ``summary.json``."""
     architecture = model.architecture if isinstance(model, PixelModel) else None
     inner = model.backbone if isinstance(model, PixelModel) else model
-    name = shown(architecture) if architecture is not None else type(inner).__name__
-    transform = source.shards.eval_transform if source.shards else None
-    manifest = source.shards.manifest if source.shards else None
-    repeated = {"sample_names": "SHARD/KEY"} if manifest and manifest.repeated_keys else {}
+    name = architecture.shown if architecture is not None else type(inner).__name__
+    shards, found = source.shards, run.found
     return assemble(
         outcome,
+        model,
+        shards,
         model={
             "name": name,
             "label": label or name,
@@ -203,24 +202,18 @@ def _summary(model: nn.Module, label: str | None, source: Images, run: _Run, out
             **(Architecture("factory", name) if architecture is None else architecture).described_head(),
             "pretrained": False,
             "checkpoint": None,
-            "weights_sha256": weights_digest(model),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "input_size": run.side,
-            **(transform.geometry() if transform else {}),
+            **(shards.eval_transform.geometry() if shards else {}),
         },
         training=None,
-        data={
-            "name": source.name,
-            "manifest_sha256": source.digest,
-            "samples": run.count,
-            "skipped": 0,
-            "classes": len(manifest.classes) if manifest else 1 + max(row.label for row in outcome.rows),
-        },
-        protocol=run.found.protocol.described(run.found.decision, stretch=run.stretch)
-        | {"images": len(outcome.rows), "data": source.digest}
-        | repeated,
-        ceilings=manifest.ceilings if manifest else None,
+        images={"name": source.name, "manifest_sha256": source.digest, "samples": run.count},
+        protocol=found.protocol.described(
+            found.decision,
+            stretch=run.stretch,
+            images=len(outcome.rows),
+            digest=source.digest,
+            repeated_keys=bool(shards and shards.manifest.repeated_keys),
+        ),
+        scores=found.protocol.scores,
         device=run.device,
-        scores=run.found.protocol.scores,
-        agreement=agreement_of(source.shards) if source.shards else None,
     )

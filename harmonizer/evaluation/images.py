@@ -69,37 +69,33 @@ def images_of(data: Any, model: torch.nn.Module, reading: Reading | None = None)
     )
 
 
-@dataclass
-class ProbeImages:
-    """What a probe is fitted to."""
-
-    batches: Iterable[tuple[Tensor, Tensor]]  # images (B,3,H,W) and labels (B,)
-    count: int  # how many classes the labels are of
-    classes: tuple[str, ...] | None  # their names; None where the images are given without
-    digests: list[str]  # sha256 of the manifests of the training split, or of the images that were given
-
-
-def probe_images(data: Any, architecture: Architecture | None, size: int, most: int) -> ProbeImages:  # noqa: ANN401 - see below
-    """Return the training split of shards, or other images as they are.
+def probe_images(
+    data: Any,  # noqa: ANN401 - as for harmonizer.evaluate
+    architecture: Architecture | None,
+    size: int,
+    most: int,
+) -> tuple[Iterable[Batch], int, tuple[str, ...] | None, list[str]]:
+    """Return the images that a probe is fitted to: the training split of shards, or other images unchanged.
 
     Args:
         data: See :func:`harmonizer.evaluate`.
-        architecture: Of the model, for the preparation of images that are read from files.
+        architecture: Architecture of the model; images that are read from files are prepared for it.
         size: Height and width of these in pixels.
-        most: Images that are taken of the training split.
+        most: Largest number of images of the training split.
+
+    Returns:
+        Batches, number of classes, class names (None where the data have none) and sha256 digests of the data.
     """
     if isinstance(data, str | Path) or is_dataset(data):
         data = _opened(data, architecture, size)
     if isinstance(data, ShardData):
-        loader = data.probe_dataloader(most)
-        pairs = ((batch.images, batch.labels) for batch in loader)
-        return ProbeImages(pairs, len(data.classes), tuple(data.classes), sorted(data.digests().values()))
+        digests = sorted(data.digests().values())
+        return data.probe_dataloader(most), len(data.classes), tuple(data.classes), digests
     source = images_of(data, torch.nn.Identity())
     found = list(source.batches)
     for batch in found:
         source.seen(batch)
-    classes = 1 + max((int(batch.labels.max()) for batch in found), default=0)
-    return ProbeImages([(batch.images, batch.labels) for batch in found], classes, None, [source.digest])
+    return found, 1 + max((int(batch.labels.max()) for batch in found), default=0), None, [source.digest]
 
 
 def _opened(

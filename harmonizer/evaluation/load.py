@@ -79,15 +79,15 @@ def load(
         source = resolve(spec.source)
         if source.kind == "clip" and source.weights is None:
             source = with_texts(source, **text)
-        images = None if probe is None else probe_images(probe, source, spec.image_size, spec.probe)
-        classes = num_classes or (None if images is None else images.count)
-        if images is not None and images.classes is not None and classes != images.count:
-            raise ValueError(f"expected num_classes={images.count}, as the probe's images have, got {classes}")
-        model = build_model(source, num_classes=classes, **given).eval()
-        if images is not None:
-            fit_probe(model, images.batches, probe_data=images.digests)
-            assert model.architecture is not None
-            model.architecture = replace(model.architecture, classes=images.classes)
+        if probe is None:
+            return build_model(source, num_classes=num_classes, **given).eval()
+        batches, count, classes, digests = probe_images(probe, source, spec.image_size, spec.probe)
+        if classes is not None and num_classes not in (None, count):
+            raise ValueError(f"expected num_classes={count}, as the probe's images have, got {num_classes}")
+        model = build_model(source, num_classes=num_classes or count, **given).eval()
+        fit_probe(model, batches, probe_data=digests)
+        assert model.architecture is not None
+        model.architecture = replace(model.architecture, classes=classes)
         return model
 
 

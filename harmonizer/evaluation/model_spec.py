@@ -18,7 +18,7 @@ from harmonizer.evaluation.checkpoint import (
     restore,
     state_of,
 )
-from harmonizer.models import Architecture, model_image_size, resolve
+from harmonizer.models import Architecture, resolve
 from harmonizer.models.architecture import PROBE, ZERO_SHOT
 from harmonizer.models.clip_zoo import with_texts
 from harmonizer.models.factories import is_code
@@ -122,8 +122,8 @@ class ModelSpec:
         module = self._interpolating(module, data)
         if self.probe:
             assert data is not None
-            batches = ((batch.images, batch.labels) for batch in data.probe_dataloader(self.probe))
-            made = fit_probe(module.model, batches, device=device, probe_data=sorted(data.digests().values()))
+            batches, digests = data.probe_dataloader(self.probe), sorted(data.digests().values())
+            made = fit_probe(module.model, batches, device=device, probe_data=digests)
             print_rank_zero(
                 f"probe: the last layer is fitted to {made['probe_fitted']} images of the training split; l2 "
                 f"{made['probe_l2']:g}, cross-entropy {made['probe_held_out_cross_entropy']:.3f} on a held-out fifth"
@@ -223,7 +223,7 @@ def _of_name(asked: ModelSpec) -> ModelSpec:
     made += "-probe" * bool(asked.probe) + "".join(f"-{key}={value}" for key, value in sorted(asked.model_args.items()))
     return replace(
         asked,
-        image_size=asked.image_size or model_image_size(architecture),
+        image_size=asked.image_size or architecture.image_size,
         label=asked.label or made,
         architecture=architecture,
         seed=asked.seed if random else None,

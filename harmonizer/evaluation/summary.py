@@ -10,12 +10,11 @@ import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
+from torch import nn
 
 import harmonizer
 from harmonizer.attacks import Decision, check_attack
-from harmonizer.data.ceilings.file import Agreement
 from harmonizer.data.datamodule import ShardData
-from harmonizer.data.shards.manifest import Ceilings
 from harmonizer.evaluation.alignment_summaries import agreement_of, alignment_of, scores_by_name
 from harmonizer.evaluation.alignments import check_scores
 from harmonizer.evaluation.decision import CLASSES, check_decision, decision_digest, decision_of, protocol_name
@@ -76,14 +75,19 @@ class Protocol:
         """Return the decision over the data's classes; None is between the classes."""
         return decision_of(self.decision, classes, self.categories)
 
-    def described(self, decision: Decision | None, *, stretch: bool) -> dict[str, Any]:
-        """Return what a summary says of the attack, its decision, and whether images are stretched."""
-        told = {} if decision is None else {"decision": decision.name, "decision_sha256": decision_digest(decision)}
+    def described(
+        self, decision: Decision | None, *, stretch: bool, images: int, digest: str, repeated_keys: bool
+    ) -> dict[str, Any]:
+        """Return the protocol as a summary has it, without ``eps_max``; ``digest`` identifies the data."""
+        named = {} if decision is None else {"decision": decision.name, "decision_sha256": decision_digest(decision)}
         return {
             "attack": self.attack,
             "settings": dict(self.settings),
-            **told,
+            **named,
             **({"stretch": True} if stretch else {}),
+            "images": images,
+            "data": digest,
+            **({"sample_names": "SHARD/KEY"} if repeated_keys else {}),  # seeds depend on names
         }
 
     def count(self, data: ShardData) -> int:
@@ -130,6 +134,8 @@ def summarise(
     built = module.model.architecture or resolve(spec.source)
     return assemble(
         outcome,
+        module.model,
+        data,
         model=request["model"]
         | {
             "label": spec.label,
@@ -137,59 +143,58 @@ def summarise(
             **built.described_head(),
             "pretrained": settings["pretrained"],
             "checkpoint": spec.checkpoint.name if spec.checkpoint else None,
-            "weights_sha256": weights_digest(module.model),
-            "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         },
         training={name: settings[name] for name in settings if name not in OF_MODEL} if trained else None,
-        data={
-            "name": data_name,
-            "manifest_sha256": manifest.digest(),
-            "samples": manifest.samples,
-            "skipped": outcome.skipped,
-            "classes": len(manifest.classes),
-        },
+        images={"name": data_name, "manifest_sha256": manifest.digest(), "samples": manifest.samples},
         protocol=request["protocol"],
-        ceilings=manifest.ceilings,
         scores=protocol.scores,
-        agreement=agreement_of(data),
         device=module.device,
     )
 
 
 def assemble(
     outcome: Outcome,
+    network: nn.Module,
+    data: ShardData | None,
     *,
     model: Mapping[str, Any],
     training: Mapping[str, Any] | None,
-    data: Mapping[str, Any],
+    images: Mapping[str, Any],
     protocol: Mapping[str, Any],
-    ceilings: Ceilings | None,
+    scores: Sequence[str],
     device: torch.device,
-    scores: Sequence[str] = (),
-    agreement: Agreement | None = None,
 ) -> dict[str, Any]:
-    """Assemble ``summary.json`` of what is known of model and data; see :mod:`harmonizer.results.schema`.
+    """Assemble ``summary.json``; see :mod:`harmonizer.results.schema`.
 
     Args:
-        outcome: What was found.
-        model: Block of the model.
-        training: How it was trained; None for a model that was not trained here.
-        data: Block of the data.
-        protocol: What decides the numbers, without ``eps_max``.
-        ceilings: What people reach on each image; None takes the published noise ceiling.
-        device: Where it was measured.
-        scores: Further alignment scores that the rows have.
-        agreement: ClickMe v2's ceilings, for the scores that are shares of these.
+        outcome: Rows and health report.
+        network: Measured network.
+        data: Data module of the images; None for images that were given as tensors.
+        model: Name, label and settings of the model.
+        training: Training settings; None for a model that was not trained here.
+        images: Name, digest and number of the images.
+        protocol: The protocol, without ``eps_max``; see :meth:`Protocol.described`.
+        scores: Names of the rows' further alignment scores.
+        device: Device of the network.
     """
     rows, eps_max = outcome.rows, outcome.eps_max
     status, radius = [row.status for row in rows], [row.l2 for row in rows]
-    measured = data["samples"] - outcome.skipped
+    measured = images["samples"] - outcome.skipped
+    ceilings, agreement = (data.manifest.ceilings, agreement_of(data)) if data else (None, None)
     asked = dict(protocol) | {"eps_max": eps_max}
     return {
         "version": VERSION,
-        "model": dict(model),
+        "model": {
+            **model,
+            "weights_sha256": weights_digest(network),
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        },
         "training": training,
-        "data": dict(data),
+        "data": {
+            **images,
+            "skipped": outcome.skipped,
+            "classes": len(data.classes) if data else 1 + max(row.label for row in rows),
+        },
         "protocol": asked | {"hash": protocol_hash(asked)},
         "accuracy": proportion(round(outcome.accuracy * measured), measured),
         "tolerance": tolerance_summary(status, radius, eps_max=eps_max),
@@ -234,14 +239,15 @@ def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str
 
     Models of different input size share a protocol: a zoo has many sizes. The size is the model's own property.
     """
-    transform, path = data.eval_transform, spec.checkpoint
+    transform, path, manifest = data.eval_transform, spec.checkpoint, data.manifest
     return {
-        "protocol": {
-            **protocol.described(protocol.decide(data.manifest.classes), stretch=transform.stretch),
-            "images": protocol.count(data),
-            "data": data.manifest.digest(),
-            **({"sample_names": "SHARD/KEY"} if data.manifest.repeated_keys else {}),  # seeds depend on names
-        },
+        "protocol": protocol.described(
+            protocol.decide(manifest.classes),
+            stretch=transform.stretch,
+            images=protocol.count(data),
+            digest=manifest.digest(),
+            repeated_keys=manifest.repeated_keys,
+        ),
         "model": {
             "name": spec.model,
             "checkpoint_sha256": None if path is None else file_sha256(path),

@@ -3,8 +3,8 @@
 import gc
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from rich.table import Table
@@ -23,11 +23,7 @@ class DeviceLost(RuntimeError):
     """Nothing more can be measured in this process."""
 
 
-class Measure(Protocol):
-    """Measure a model and write its results folder; return it, or None when the results were there already."""
-
-    def __call__(self, spec: ModelSpec, *, family: str | None, report: Callable[[int, int], None]) -> Path | None:
-        """Measure a spec of this family, calling ``report`` with images done and to do."""
+Measure = Callable[..., Path | None]
 
 
 def run_sweep(
@@ -44,7 +40,8 @@ def run_sweep(
         entries: The models.
         results: Folder of results folders, which several processes may share.
         resolve_model: Makes a spec of what an entry says of it.
-        measure: Called with the spec, by a process that owns its place in the results folder.
+        measure: Measures a spec and writes its results folder; returns the folder, or None when the results were there
+            already. It takes ``family`` and ``report``, which it calls with images done and to do.
         wait: At the end, wait for models that other processes are measuring, and take over those whose process dies;
             otherwise leave them to the others.
 
@@ -56,7 +53,8 @@ def run_sweep(
     """
     results = Path(results)
     failures, outcomes = Failures(results), dict[str, tuple[str, str]]()
-    with SweepProgress(len(entries)) as progress:
+    with Bars() as bars:
+        progress = SweepProgress(bars, len(entries))
         waiting = list(entries)
         while waiting:
             busy = []
@@ -73,7 +71,11 @@ def run_sweep(
             if len(busy) == len(waiting):
                 time.sleep(PAUSE)
             waiting = busy
-    progress.table([(name, *outcome) for name, outcome in outcomes.items()], str(results))
+    table = Table("model", "state", "reason")
+    for name, (state, detail) in sorted(outcomes.items(), key=lambda outcome: outcome[1][0] == FAILED):
+        table.add_row(name, state, detail, style="red" if state == FAILED else None)
+    show_table(table)
+    print_results_next(results)
     return int(any(state == FAILED for state, _ in outcomes.values()))
 
 
@@ -106,9 +108,8 @@ def _measured(
     """Measure a model whose place this process owns; a failure is recorded before the place is given back."""
     if reason := failures.failed_in_other_process(spec.label):
         return FAILED, reason
-    progress.begin(spec.label)
     try:
-        folder = measure(spec, family=entry.family, report=progress.images)
+        folder = measure(spec, family=entry.family, report=partial(progress.images, spec.label))
     except Exception as error:
         reason = failures.record(spec.label, error)
         if device_is_lost(error):
@@ -126,50 +127,29 @@ class SweepProgress:
     """Bars in a terminal; in a log file a line per model and one line per minute inside a model.
 
     Args:
-        models: How many there are.
+        bars: Started and stopped by the caller.
+        models: Number of models.
     """
 
-    def __init__(self, models: int) -> None:
+    def __init__(self, bars: Bars, models: int) -> None:
         self.models = models
         self.over = 0  # models done, failed or measured by other processes
         self.measured = 0  # models measured here
         self.start = time.monotonic()
-        self.name = ""
-        self.bars = Bars()
-        self._images = self.bars.task("image")
+        self._images = bars.task("image")
 
-    def __enter__(self) -> "SweepProgress":
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def begin(self, name: str) -> None:
-        """Show which model comes next."""
-        self.name = name
-        self._images.hide()
-
-    def images(self, done: int, total: int) -> None:
-        """Show how many of the present model's images are measured."""
+    def images(self, name: str, done: int, total: int) -> None:
+        """Show how many images of a model are measured."""
         place = f"[{self.over + 1}/{self.models}]"
-        self._images.update(f"{place} attacked {done}/{total} images", done, total, lambda: self.name)
+        self._images.update(f"{place} attacked {done}/{total} images", done, total, lambda: name)
 
     def end(self, name: str, state: str, detail: str = "") -> None:
         """Show how a model ended, and details."""
         self.over += 1
         self._images.hide()
         left = ""
-        self.measured += state == "done"
+        self.measured += state == DONE
         if self.measured and self.over < self.models:
             seconds = (time.monotonic() - self.start) / self.measured * (self.models - self.over)
             left = f"; {self.models - self.over} left, about {duration(seconds)}"
         show_lines(f"[{self.over}/{self.models}] {name}: {state}{' - ' * bool(detail)}{detail}{left}")
-
-    def table(self, outcomes: Sequence[tuple[str, str, str]], where: str) -> None:
-        """Print the table of all models: name, how it ended, detail; failed ones last."""
-        table = Table("model", "state", "reason")
-        for name, state, detail in sorted(outcomes, key=lambda outcome: outcome[1] == "failed"):
-            table.add_row(name, state, detail, style="red" if state == "failed" else None)
-        show_table(table)
-        print_results_next(where)

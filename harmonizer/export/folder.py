@@ -14,7 +14,7 @@ from timm.models import save_for_hf
 from harmonizer.evaluation.checkpoint import restore
 from harmonizer.export.card import model_card
 from harmonizer.files import new_folder
-from harmonizer.models import PixelModel, shown, weights_digest
+from harmonizer.models import PixelModel, weights_digest
 from harmonizer.models.architecture import OWN
 from harmonizer.results import load_results
 from harmonizer.training.checkpoint_io import read_checkpoint
@@ -129,7 +129,7 @@ def _write_model(model: PixelModel, settings: Mapping[str, Any], folder: Path) -
     images |= {"crop_pct": architecture.crop_ratio, "interpolation": architecture.interpolation}
     images |= {"crop_mode": architecture.crop_mode}
     description = {
-        "architecture": shown(architecture),
+        "architecture": architecture.shown,
         "num_classes": settings.get("num_classes") or len(classes),
         "pretrained_cfg": images,
         "model_args": arguments,

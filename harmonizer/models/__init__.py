@@ -2,14 +2,7 @@
 
 from harmonizer.models import resnet50v2 as _resnet50v2  # noqa: F401 - registers the model with timm
 from harmonizer.models.architecture import Architecture
-from harmonizer.models.build import (
-    backbone_shapes,
-    build_model,
-    evaluation_geometry,
-    model_classes,
-    model_image_size,
-    shown,
-)
+from harmonizer.models.build import backbone_shapes, build_model
 from harmonizer.models.pixel_model import PixelModel, weights_digest
 from harmonizer.models.saliency import evaluation_saliencies, evaluation_saliency
 from harmonizer.models.sources import resolve
@@ -19,12 +12,8 @@ __all__ = [
     "PixelModel",
     "backbone_shapes",
     "build_model",
-    "evaluation_geometry",
     "evaluation_saliencies",
     "evaluation_saliency",
-    "model_classes",
-    "model_image_size",
     "resolve",
-    "shown",
     "weights_digest",
 ]

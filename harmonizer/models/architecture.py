@@ -1,6 +1,7 @@
 """How a model is built and fed, before it is built."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ Kind = Literal["timm", "torchvision", "clip", "factory"]
 BY_NAME = ("timm", "torchvision", "clip")  # kinds that a file may describe: no code of its own
 OWN, ZERO_SHOT, PROBE = "own", "zero-shot", "probe"  # heads: trained with the network, made of texts, fitted afterwards
 HEADS = (OWN, ZERO_SHOT, PROBE)
+PREFIXED = ("torchvision", "clip")  # kinds whose names a user types with a prefix
 AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and std of a model that takes images in [0,1]
 
 
@@ -35,6 +37,35 @@ class Architecture:
     # how the head was made, as plain values: the prompts and class names of a zero-shot classifier, the images and the
     # L2 strength of a probe
     head_details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """How a user names it."""
+        return f"{self.kind}:{self.name}" if self.kind in PREFIXED else self.name
+
+    @property
+    def image_size(self) -> int:
+        """Input height and width in pixels.
+
+        Raises:
+            ValueError: The name does not say.
+        """
+        if self.size is None:
+            raise ValueError(
+                f"{self.name} does not say its input size; give image_size=PIXELS (data.image_size=PIXELS in "
+                "training), or let the function have an attribute size"
+            )
+        return self.size
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """How the model's own images are prepared, as :class:`harmonizer.data.transforms.JointTransform` takes it."""
+        return {
+            "crop_ratio": self.crop_ratio,
+            "interpolation": self.interpolation,
+            "crop_mode": self.crop_mode,
+            "fill": self.mean,  # of borders, as timm has it
+        }
 
     def plain(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it: plain values, without weights, class names and the making of a head."""
@@ -85,3 +116,13 @@ class Architecture:
         if not all(value > 0 for value in found["std"]):
             raise ValueError(f"{where or self.name}: expected a positive std, got {shortened(found['std'])}")
         return replace(self, mean=tuple(map(float, found["mean"])), std=tuple(map(float, found["std"])))
+
+
+def nearest_names(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return the end of a message that suggests the nearest names; empty where none is near.
+
+    >>> nearest_names("resnt", ["resnet", "vit"], "torchvision:")
+    '; did you mean torchvision:resnet?'
+    """
+    nearest = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(prefix + each for each in nearest)}?" if nearest else ""

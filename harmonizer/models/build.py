@@ -56,7 +56,7 @@ def build_model(
     given = resolve(name).fed(mean, std)
     architecture = replace(given, model_args=dict(given.model_args) | dict(model_args or {}))
     state = _state(architecture, weights, pretrained)
-    size = image_size or _size(architecture)
+    size = image_size or architecture.image_size
     try:
         fixed = size if architecture.weights is not None else image_size  # a folder's weights are of its size
         backbone = _build(architecture, state, num_classes, fixed, pretrained)
@@ -77,25 +77,15 @@ def build_model(
         settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
         settings += f", weights={weights}" * bool(weights) + ", checkpoint_gradients=true" * checkpoint_gradients
         settings += "".join(f", model_args.{key}={value}" for key, value in architecture.model_args.items())
-        raise ValueError(f"{shown(architecture)} cannot work with {settings}: {error}") from error
+        raise ValueError(f"{architecture.shown} cannot work with {settings}: {error}") from error
     model.architecture, model.image_size = architecture, size
     return model
 
 
 def backbone_shapes(
-    name: str | Architecture,
-    *,
-    num_classes: int,
-    image_size: int,
-    model_args: Mapping[str, object] | None = None,
+    name: str | Architecture, *, num_classes: int, image_size: int, model_args: Mapping[str, object] | None = None
 ) -> dict[str, torch.Size] | None:
-    """Return the shapes of a model's weights and buffers by their names; nothing is allocated.
-
-    Args:
-        name: As :func:`build_model` takes it, as the other arguments.
-        num_classes: Size of the head.
-        image_size: Input height and width in pixels.
-        model_args: Arguments of the architecture.
+    """Return the shapes of the weights and buffers of what :func:`build_model` builds; nothing is allocated.
 
     Returns:
         None for code of the user's own, which need not take tensors without values.
@@ -111,43 +101,8 @@ def backbone_shapes(
         with torch.device("meta"):
             backbone = _build(architecture, None, num_classes, image_size, pretrained=False)
     except BROKEN as error:
-        raise ValueError(f"{shown(given)} cannot be built for images of {image_size} pixels: {error}") from error
+        raise ValueError(f"{given.shown} cannot be built for images of {image_size} pixels: {error}") from error
     return {key: value.shape for key, value in backbone.state_dict().items()}
-
-
-def shown(architecture: Architecture) -> str:
-    """Return how a user names an architecture."""
-    prefix = f"{architecture.kind}:" if architecture.kind in ("torchvision", "clip") else ""
-    return f"{prefix}{architecture.name}"
-
-
-def model_image_size(name: str | Architecture) -> int:
-    """Return the input height and width, in pixels, that a model was made for.
-
-    Raises:
-        ValueError: The name does not say.
-    """
-    return _size(resolve(name))
-
-
-def model_classes(name: str | Architecture) -> int | None:
-    """Return how many classes a model's own head tells apart; None where the name does not say."""
-    return resolve(name).num_classes
-
-
-def evaluation_geometry(name: str | Architecture) -> dict[str, Any]:
-    """Return how a model's own images are prepared, as :class:`harmonizer.data.transforms.JointTransform` takes it.
-
-    >>> evaluation_geometry("convnext_base.fb_in22k_ft_in1k_384")["crop_mode"]
-    'squash'
-    """
-    architecture = resolve(name)
-    return {
-        "crop_ratio": architecture.crop_ratio,
-        "interpolation": architecture.interpolation,
-        "crop_mode": architecture.crop_mode,
-        "fill": architecture.mean,  # of borders, as timm has it
-    }
 
 
 def _state(architecture: Architecture, weights: str | None, pretrained: bool) -> tuple[str, dict[str, Tensor]] | None:
@@ -165,16 +120,6 @@ def _state(architecture: Architecture, weights: str | None, pretrained: bool) ->
     return None
 
 
-def _size(architecture: Architecture) -> int:
-    """Return the input size that a name says."""
-    if architecture.size is None:
-        raise ValueError(
-            f"{architecture.name} does not say its input size; give image_size=PIXELS (data.image_size=PIXELS in "
-            "training), or let the function have an attribute size"
-        )
-    return architecture.size
-
-
 def _build(
     architecture: Architecture,
     state: tuple[str, dict[str, Tensor]] | None,
@@ -183,23 +128,14 @@ def _build(
     pretrained: bool,
 ) -> nn.Module:
     """Return the network, with weights where there are some."""
-    name, arguments = architecture.name, architecture.model_args
     if architecture.kind == "timm":
-        return timm_zoo.build(
-            name,
-            num_classes=architecture.num_classes if num_classes is None and architecture.weights else num_classes,
-            image_size=image_size,
-            pretrained=pretrained and state is None,
-            weights=state,
-            model_args=arguments,
-        )
+        return timm_zoo.build(architecture, num_classes, image_size, state, pretrained=pretrained)
     if architecture.kind == "clip":
-        return clip_zoo.build(architecture, num_classes=num_classes, image_size=image_size, state=state)
+        return clip_zoo.build(architecture, num_classes, image_size, state)
     if architecture.kind == "torchvision":
-        count = num_classes or architecture.num_classes
-        model = torchvision_zoo.build(name, num_classes=count, image_size=image_size, model_args=arguments)
+        model = torchvision_zoo.build(architecture, num_classes, image_size)
     else:
-        model = factories.build(name, num_classes=num_classes, model_args=arguments)
+        model = factories.build(architecture, num_classes)
     if state is not None:
         load_all_but_head(model, *state)
     return model

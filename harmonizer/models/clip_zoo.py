@@ -4,7 +4,6 @@ The logits are an image's scaled cosines with the texts that stand for the class
 model is built; the text tower is not kept.
 """
 
-import difflib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harmonizer.data.class_names import imagenet_classes, number_names
-from harmonizer.models.architecture import ZERO_SHOT, Architecture
+from harmonizer.models.architecture import ZERO_SHOT, Architecture, nearest_names
 from harmonizer.models.hub import cache_only_when_offline
 from harmonizer.models.weights import load_all
 
@@ -64,9 +63,7 @@ def resolve(name: str) -> Architecture:
     clip, (model, _, tag) = _open_clip(), name.partition(".")
     known = clip.list_models()
     if model not in known:
-        nearest = difflib.get_close_matches(model, known, n=3)
-        hint = f"; did you mean {' or '.join(f'clip:{each}' for each in nearest)}?" if nearest else ""
-        raise ValueError(f"open_clip has no model {model!r}{hint}")
+        raise ValueError(f"open_clip has no model {model!r}{nearest_names(model, known, 'clip:')}")
     tags = clip.list_pretrained_tags_by_model(model)
     if tag and tag not in tags:
         raise ValueError(f"open_clip has no weights {name!r}; it has {', '.join(tags) or 'none'}")
@@ -132,7 +129,6 @@ def with_texts(
 
 def build(
     architecture: Architecture,
-    *,
     num_classes: int | None,
     image_size: int | None,
     state: tuple[str, Mapping[str, Tensor]] | None,

@@ -18,8 +18,8 @@ from harmonizer.cli.arguments import parser_of
 from harmonizer.cli.console import print_rank_zero
 from harmonizer.files import file_sha256, new_folder
 from harmonizer.models.folders import CONVERTED
-from harmonizer.models.keras import check_config, count_classes, find_architecture, open_weights, to_timm
-from harmonizer.models.keras.mapping import INPUT
+from harmonizer.models.keras.hdf5 import open_weights
+from harmonizer.models.keras.mapping import INPUT, check_config, count_classes, find_architecture, to_timm
 from harmonizer.models.tensors import check_weights
 from harmonizer.results.citations import HARMONIZER
 from harmonizer.untrusted import MOST_CLASSES

@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
@@ -56,13 +56,14 @@ def resolve(name: str) -> Architecture:
     return made.fed(getattr(make, "mean", AS_IT_IS[0]), getattr(make, "std", AS_IT_IS[1]))
 
 
-def build(name: str, *, num_classes: int | None, model_args: Mapping[str, object] | None) -> nn.Module:
+def build(architecture: Architecture, num_classes: int | None) -> nn.Module:
     """Call a function of the user's own, with ``num_classes`` where it takes that, and return the model.
 
     Raises:
         ValueError: It needs other arguments, fails, or returns no ``nn.Module``.
     """
-    make, arguments = find(name), plain_args(model_args)
+    name = architecture.name
+    make, arguments = find(name), plain_args(architecture.model_args)
     signature = inspect.signature(make)
     if num_classes is not None and "num_classes" in signature.parameters:
         arguments = {"num_classes": num_classes} | arguments

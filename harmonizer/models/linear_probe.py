@@ -29,7 +29,7 @@ STEPS = 1000
 
 def fit_probe(
     model: PixelModel,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Any, ...]],
     *,
     device: torch.device | None = None,
     **details: Any,  # noqa: ANN401 - plain values
@@ -38,7 +38,7 @@ def fit_probe(
 
     Args:
         model: Its last linear layer gives the logits (B,K).
-        batches: Images (B,3,H,W) in [0,1] and labels (B,).
+        batches: Images (B,3,H,W) in [0,1] and labels (B,), which may be followed by other values.
         device: Where to compute; None is where the model is, and where it is afterwards.
         details: What else to note of the images.
 
@@ -97,7 +97,7 @@ def last_linear(backbone: nn.Module, name: str) -> nn.Linear:
 
 
 def _features(
-    model: PixelModel, head: nn.Linear, batches: Iterable[tuple[Tensor, Tensor]], name: str
+    model: PixelModel, head: nn.Linear, batches: Iterable[tuple[Any, ...]], name: str
 ) -> tuple[Tensor, Tensor]:
     """Return what the head gets (N,D), in float64, and the labels (N,)."""
     got: list[Tensor] = []
@@ -105,7 +105,7 @@ def _features(
     hook = head.register_forward_pre_hook(lambda _, inputs: got.append(inputs[0]))
     try:
         with evaluation_mode(model), torch.inference_mode():
-            for images, label in batches:
+            for images, label, *_ in batches:
                 before = len(got)
                 logits = Caller(model)(images.to(model.mean.device))
                 seen = got[before:]

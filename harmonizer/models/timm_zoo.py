@@ -1,6 +1,5 @@
 """timm's models: what their names stand for, and how they are built."""
 
-import difflib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,7 +9,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from harmonizer.data.transforms import CROP_MODES, INTERPOLATIONS
-from harmonizer.models.architecture import Architecture
+from harmonizer.models.architecture import Architecture, nearest_names
 from harmonizer.models.hub import cache_only_when_offline, how_to_get
 from harmonizer.models.model_args import checked_model_args
 from harmonizer.models.weights import loading_all_but_head
@@ -27,7 +26,7 @@ def resolve(name: str) -> Architecture:
     Raises:
         ValueError: timm has no such model or weights; the message suggests the nearest names.
     """
-    check_model_name(name)
+    _check_name(name)
     config = _own_config(name)
     return Architecture(
         "timm",
@@ -42,55 +41,53 @@ def resolve(name: str) -> Architecture:
     )
 
 
-def check_model_name(name: str | None) -> None:
+def _check_name(name: str) -> None:
     """Raise a ValueError that suggests the nearest names when timm has no model of this name."""
-    if not name:
-        raise ValueError("expected model=NAME, got none; timm.list_models() lists the names")
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        nearest = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(nearest)}?" if nearest else "timm.list_models() lists them"
-        raise ValueError(f"timm has no model {name!r}; {hint}")
+        hint = nearest_names(architecture, timm.list_models()) or "; timm.list_models() lists them"
+        raise ValueError(f"timm has no model {name!r}{hint}")
     if tag and name not in timm.list_pretrained(f"{architecture}.*"):
         tags = ", ".join(timm.list_pretrained(f"{architecture}.*")) or "none"
         raise ValueError(f"timm has no weights {name!r}; it has {tags}")
 
 
 def build(
-    name: str,
-    *,
+    architecture: Architecture,
     num_classes: int | None,
     image_size: int | None,
+    state: tuple[str, Mapping[str, Tensor]] | None,
+    *,
     pretrained: bool,
-    weights: tuple[str, dict[str, Tensor]] | None,
-    model_args: Mapping[str, object] | None,
 ) -> nn.Module:
     """Return timm's model.
 
     Args:
-        name: With or without a weights tag.
+        architecture: Its name may have a tag of weights.
         num_classes: Size of the head; None keeps the model's own.
         image_size: For the models whose input size is fixed when they are built.
-        pretrained: Load timm's published weights.
-        weights: A file's name and its content, to load instead, all but the head.
-        model_args: Arguments of timm's own.
+        state: A file's name and its content, to load all but the head of.
+        pretrained: Load timm's published weights, where there is no state.
 
     Raises:
         ValueError: The weights do not fit, or are neither cached nor to be downloaded.
     """
-    check_model_name(name)
+    name = architecture.name
+    _check_name(name)
     config = _own_config(name)
-    arguments = checked_model_args(name, model_args)
+    arguments = checked_model_args(name, architecture.model_args)
+    if num_classes is None and architecture.weights:
+        num_classes = architecture.num_classes
     # Only models with a fixed input size take one; the others follow their input.
     size: dict[str, Any] = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
     source: dict[str, Any] | None = None  # tells timm to take these weights, with the number of classes of their head
     loading: AbstractContextManager[None] = cache_only_when_offline() if pretrained else nullcontext()
-    if weights is not None:
+    if state is not None:
         heads = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
-        state = weights[1]  # models for distillation have two heads
-        sizes = [len(state[f"{head}.weight"]) for head in heads if f"{head}.weight" in state]
-        source = {"state_dict": state, "num_classes": sizes[0] if sizes else 0, "label_offset": 0}
-        loading = loading_all_but_head(*weights, heads)
+        weights = state[1]  # models for distillation have two heads
+        sizes = [len(weights[f"{head}.weight"]) for head in heads if f"{head}.weight" in weights]
+        source = {"state_dict": weights, "num_classes": sizes[0] if sizes else 0, "label_offset": 0}
+        loading = loading_all_but_head(*state, heads)
     try:
         with loading:
             model: Any = timm.create_model(

@@ -1,7 +1,5 @@
 """torchvision's classifiers: ``torchvision:resnet18`` with random weights, ``torchvision:resnet18.IMAGENET1K_V1``."""
 
-import difflib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, list_models
 
-from harmonizer.models.architecture import Architecture
+from harmonizer.models.architecture import Architecture, nearest_names
 from harmonizer.models.hub import is_reachable
 from harmonizer.models.model_args import plain_args
 
@@ -30,9 +28,7 @@ def resolve(name: str) -> Architecture:
     model, _, tag = name.partition(".")
     known = list_models(module=torchvision.models)
     if model not in known:
-        nearest = difflib.get_close_matches(model, known, n=3)
-        hint = f"; did you mean {' or '.join(f'torchvision:{each}' for each in nearest)}?" if nearest else ""
-        raise ValueError(f"torchvision has no classifier {model!r}{hint}")
+        raise ValueError(f"torchvision has no classifier {model!r}{nearest_names(model, known, 'torchvision:')}")
     weights = get_model_weights(model)
     if tag and tag not in weights.__members__:
         raise ValueError(f"torchvision has no weights {name!r}; it has {', '.join(weights.__members__)}")
@@ -51,14 +47,13 @@ def resolve(name: str) -> Architecture:
     )
 
 
-def build(
-    name: str, *, num_classes: int | None, image_size: int | None, model_args: Mapping[str, object] | None
-) -> nn.Module:
+def build(architecture: Architecture, num_classes: int | None, image_size: int | None) -> nn.Module:
     """Return torchvision's model with random weights."""
+    name = architecture.name
     resolve(name)
-    arguments: dict[str, Any] = plain_args(model_args)
-    if num_classes is not None:
-        arguments["num_classes"] = num_classes
+    arguments: dict[str, Any] = plain_args(architecture.model_args)
+    if count := num_classes or architecture.num_classes:
+        arguments["num_classes"] = count
     for beginning, argument in SIZED.items():
         if image_size is not None and name.startswith(beginning):
             arguments[argument] = (image_size, image_size) if argument == "input_size" else image_size

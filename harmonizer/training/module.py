@@ -19,7 +19,7 @@ from harmonizer.data.class_names import check_imagenet_order, imagenet_classes
 from harmonizer.data.sampling import sample_seed
 from harmonizer.functional.pyramid import check_levels
 from harmonizer.metrics import Accuracy
-from harmonizer.models import Architecture, build_model, model_classes, shown
+from harmonizer.models import Architecture, build_model, resolve
 from harmonizer.models.activation_map import check_activation_map
 from harmonizer.models.head_classes import check_head_classes
 from harmonizer.training.compatibility import check_compatible
@@ -106,7 +106,7 @@ class HarmonizerModule(L.LightningModule):
         self.save_hyperparameters(ignore=[*settings])
         plain = {"classes": classes, "model_args": model_args, "input_mean": input_mean, "input_std": input_std}
         self.hparams.update(plain, **asdict(self.loss_settings), **asdict(self.optim_settings))
-        if pretrained and len(classes) == model_classes(model) == len(imagenet_classes()):  # timm's head is kept
+        if pretrained and len(classes) == resolve(model).num_classes == len(imagenet_classes()):  # timm's head is kept
             doubt = check_imagenet_order(classes)
             if doubt is not None:
                 print_rank_zero(f"{model}: {doubt}")
@@ -129,7 +129,7 @@ class HarmonizerModule(L.LightningModule):
         built = self.model.architecture
         assert built is not None
         # Recorded for a model from a folder or a hub, which may not be available later.
-        self.hparams.update(architecture=built.plain() if shown(built) != model else None)
+        self.hparams.update(architecture=built.plain() if built.shown != model else None)
         joined = self.loss_settings.saliency_batch
         self.joint = joined == "joint" or (joined == "auto" and has_batch_statistics(self.model))
         self.class_means: Tensor | None = None

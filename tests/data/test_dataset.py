@@ -145,10 +145,10 @@ def test_the_human_map_takes_the_images_geometry(mode):
 
 
 def test_squash_models_of_the_sweep_are_squashed():
-    from harmonizer.models import evaluation_geometry
+    from harmonizer.models import resolve
 
-    assert evaluation_geometry("eva_large_patch14_336.in22k_ft_in1k")["crop_mode"] == "squash"
-    assert evaluation_geometry("resnet50")["crop_mode"] == "center"
+    assert resolve("eva_large_patch14_336.in22k_ft_in1k").geometry["crop_mode"] == "squash"
+    assert resolve("resnet50").geometry["crop_mode"] == "center"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import harmonizer
 from harmonizer.data.transforms import JointTransform
-from harmonizer.models import build_model, evaluation_geometry, resolve, shown
+from harmonizer.models import build_model, resolve
 from harmonizer.models.clip_zoo import PROMPT, with_texts
 
 NAMES = ["cat", "great white shark", "key"]
@@ -144,8 +144,8 @@ def test_a_misspelt_name_is_refused(name, message):
 
 
 def test_openais_weights_get_openais_activation():
-    assert shown(resolve("clip:ViT-B-32.openai")) == "clip:ViT-B-32-quickgelu"
-    assert shown(resolve("clip:ViT-B-32.laion2b_s34b_b79k")) == "clip:ViT-B-32"
+    assert resolve("clip:ViT-B-32.openai").shown == "clip:ViT-B-32-quickgelu"
+    assert resolve("clip:ViT-B-32.laion2b_s34b_b79k").shown == "clip:ViT-B-32"
     siglip = resolve("clip:ViT-B-16-SigLIP")
     assert (siglip.mean, siglip.size, siglip.interpolation) == ((0.5, 0.5, 0.5), 224, "bicubic")
 
@@ -165,7 +165,7 @@ def test_images_are_prepared_as_open_clip_prepares_them(name):
         interpolation=config.get("interpolation"),
         resize_mode=config.get("resize_mode"),
     )(image)
-    ours, _ = JointTransform(size, **evaluation_geometry(f"clip:{name}"))(image, None, seed=0)
+    ours, _ = JointTransform(size, **resolve(f"clip:{name}").geometry)(image, None, seed=0)
     torch.testing.assert_close(torch.as_tensor(ours), theirs, rtol=0, atol=1e-6)
 
 

@@ -15,7 +15,9 @@ from keras_file import distance, write
 from torch import nn
 
 from harmonizer.models.convert_weights import main
-from harmonizer.models.keras import ARCHITECTURES, KerasFile, check_config
+from harmonizer.models.keras.architectures import ARCHITECTURES
+from harmonizer.models.keras.hdf5 import KerasFile
+from harmonizer.models.keras.mapping import check_config
 
 LARGE = ("vgg16", "vit_base_patch16_224")  # half a gigabyte each
 WHOLE = ("vgg16", "resnet50v2", "tf_efficientnet_b0")  # published with their configuration
