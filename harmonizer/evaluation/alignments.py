@@ -26,16 +26,13 @@ from harmonizer.data.disk import DIAMETER, disk_blur
 from harmonizer.functional import spearman
 
 SIDE = 224  # pixels; onevision's engine_eval.py resizes the saliency to it
+OF_ATTACK = ("linsley2023", "feng2025")  # scores of the perturbation, over found images
+OF_PREDICTION = ("onevision2026", "onevision2026_topk", "onevision2026_null")
 COLUMNS_OF: Mapping[str, str] = {
     "fel2022": "feature_alignment",
     "linsley2023": "alignment",
-    "feng2025": "feng2025",
-    "onevision2026": "onevision2026",
-    "onevision2026_topk": "onevision2026_topk",
-    "onevision2026_null": "onevision2026_null",
+    **{name: name for name in ("feng2025", *OF_PREDICTION)},
 }
-OF_ATTACK = ("linsley2023", "feng2025")  # scores of the perturbation, over found images
-OF_PREDICTION = ("onevision2026", "onevision2026_topk", "onevision2026_null")
 NULL = "onevision2026_null"
 POOL = 64  # human maps that a null is drawn from; ours, onevision draws from all of its data
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harmonizer.data.convert.readers.hdf5 import is_hard_link, open_hdf5
 from harmonizer.untrusted import parse_json, plain_text, shortened
 
 if TYPE_CHECKING:
@@ -27,40 +28,16 @@ class KerasFile:
 
 @contextmanager
 def open_weights(path: Path) -> Iterator[KerasFile]:
-    """Open a file of ``model.save("x.h5")`` or ``model.save_weights("x.h5")`` of Keras 2, or its like from Keras 3.
-
-    Args:
-        path: ``.h5`` or ``.hdf5``.
+    """Open a file of ``model.save("x.h5")`` or ``model.save_weights("x.h5")`` of Keras 2, or the same from Keras 3.
 
     Raises:
         ImportError: h5py is not installed.
         FileNotFoundError: There is no such file.
-        ValueError: It is no such file, or holds links, compressed or external arrays, or other types than floats.
+        ValueError: The file is damaged or not HDF5, or holds links, compressed or external arrays, or types other than
+            floats.
     """
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError("h5py is needed to read Keras's files, got none; try: pip install h5py") from None
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of Keras weights at {path}")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: expected Keras weights in HDF5, got a file that is none ({reason})") from None
-    with file:
-        try:
-            found = _read(path, file)
-        except (OSError, RuntimeError, KeyError) as error:  # of HDF5, on a damaged file
-            raise _damaged(path, error) from None
-        try:
-            yield found
-        except OSError as error:
-            raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is truncated or damaged ({' '.join(str(error).split())})")
+    with open_hdf5(path) as file:
+        yield _read(path, file)
 
 
 def _read(path: Path, file: "h5py.File") -> KerasFile:
@@ -110,14 +87,12 @@ def _arrays(path: Path, root: Any) -> Iterator[tuple[str, str, Any]]:  # noqa: A
 
 def _members(path: Path, group: Any, only: str | None = None) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - a group
     """Yield names and members of a group that are in this file, which links need not be."""
-    import h5py
-
     for name in group:
         if only is not None and name != only:
             continue
         if not isinstance(name, str):
             raise ValueError(f"{path}: expected names in UTF-8, got {shortened(name)}")
-        if group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type != h5py.h5l.TYPE_HARD:
+        if not is_hard_link(group, name):
             raise ValueError(
                 f"{path}: expected weights in the file, got a link at {shortened(name)}; it is not followed"
             )

@@ -30,8 +30,8 @@ def list_maps(path: Path) -> Iterator[tuple[str, str]]:
         OSError: The file does not exist.
         ValueError: It is not such a file.
     """
-    with _opened(path) as file:
-        group = file.get(GROUP) if _is_hard(file, GROUP) else None
+    with open_hdf5(path) as file:
+        group = file.get(GROUP) if is_hard_link(file, GROUP) else None
         if group is None or not hasattr(group, "keys"):
             raise ValueError(f"{path}: expected maps in /{GROUP}, got {', '.join(list(file)[:5]) or 'nothing'}")
         for name in group:
@@ -48,10 +48,10 @@ def read_dataset(path: Path, name: str) -> NDArray[Any]:
     """
     import h5py
 
-    with _opened(path) as file:
+    with open_hdf5(path) as file:
         place = file
         for part in (GROUP, name, DATASET):
-            if not isinstance(place, h5py.Group) or not _is_hard(place, part):
+            if not isinstance(place, h5py.Group) or not is_hard_link(place, part):
                 raise ValueError(f"expected a dataset /{GROUP}/{shortened(name)}/{DATASET}, got none or a link")
             place = place[part]
         if not isinstance(place, h5py.Dataset) or place.dtype.kind not in "fiu":
@@ -66,7 +66,7 @@ def read_dataset(path: Path, name: str) -> NDArray[Any]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator["h5py.File"]:
+def open_hdf5(path: Path) -> Iterator["h5py.File"]:
     """Open a file and convert errors of HDF5 to a ValueError of one line."""
     try:
         import h5py
@@ -81,7 +81,7 @@ def _opened(path: Path) -> Iterator["h5py.File"]:
         raise ValueError(f"{path} is damaged or not an HDF5 file ({' '.join(str(error).split())[:200]})") from None
 
 
-def _is_hard(group: "h5py.Group", name: str) -> bool:
+def is_hard_link(group: "h5py.Group", name: str) -> bool:
     """Return whether a group holds a member itself; links may lead out of the file."""
     import h5py
 
@@ -93,7 +93,7 @@ def _original(group: "h5py.Group", name: str) -> str | None:
     """Return the path of a map's image, if the file gives it."""
     import h5py
 
-    if not _is_hard(group, name) or not isinstance(group[name], h5py.Group) or PATH not in group[name].attrs:
+    if not is_hard_link(group, name) or not isinstance(group[name], h5py.Group) or PATH not in group[name].attrs:
         return None
     kind = group[name].attrs.get_id(PATH)
     if kind.shape != () or kind.get_storage_size() > LONGEST_PATH:
