@@ -93,11 +93,7 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
         done, every, batches = batch_idx + 1, trainer.accumulate_grad_batches, trainer.num_training_batches
         if done % every or done >= batches:  # gradients are being accumulated, or a validation follows
             return
-        decision = self._decision(trainer, before_validation=done + every >= batches)
-        if decision != GO_ON:
-            self._save(trainer)
-        if decision >= STOP:
-            self._leave(decision - STOP, f" at step {trainer.global_step}")
+        self._act(trainer, self._decision(trainer, before_validation=done + every >= batches))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Watch the model's passes."""
@@ -106,10 +102,7 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save."""
-        decision = self._decision(trainer, before_validation=False)
-        self._save(trainer)
-        if decision >= STOP:
-            self._leave(decision - STOP, f" at step {trainer.global_step}")
+        self._act(trainer, max(SAVE, self._decision(trainer, before_validation=False)))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give the signals back; stop before another run."""
@@ -128,10 +121,12 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
         wish = STOP + self.signals.number if self.signals.number else SAVE if due else GO_ON
         return int(trainer.strategy.reduce(torch.tensor(wish, device=trainer.strategy.root_device), reduce_op="max"))
 
-    def _save(self, trainer: L.Trainer) -> None:
-        trainer.save_checkpoint(self.path, weights_only=False)
-        self.saved_at = time.monotonic()
-        self.saved_step = trainer.global_step
+    def _act(self, trainer: L.Trainer, decision: int) -> None:
+        if decision >= SAVE:
+            trainer.save_checkpoint(self.path, weights_only=False)
+            self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
+        if decision >= STOP:
+            self._leave(decision - STOP, f" at step {trainer.global_step}")
 
     def _leave(self, number: int, where: str) -> None:
         self.signals.number = number  # that another process may have got

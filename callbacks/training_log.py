@@ -47,14 +47,14 @@ class TrainingLog(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin new means."""
         self.sums, self.samples = {}, 0
-        self._meter.pause()
+        self._meter.lap()  # what came before, for example a validation, does not count
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Note how long the batch was waited for, and the learning rate of its step."""
         self._rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
-        self._meter.got_data()
+        self._meter.waited += self._meter.lap()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, batch_idx: int
@@ -68,7 +68,8 @@ class TrainingLog(L.Callback):
                 if name in MEANS:
                     self.sums[name] = self.sums.get(name, 0.0) + value * count
             self.samples += count
-        self._meter.did_step(count)
+        self._meter.worked += self._meter.lap()
+        self._meter.samples += count
         stepped = (
             batch_idx + 1
         ) % trainer.accumulate_grad_batches == 0 or batch_idx + 1 == trainer.num_training_batches
@@ -121,24 +122,12 @@ class _Meter:
 
     def __init__(self) -> None:
         self.samples, self.waited, self.worked = 0, 0.0, 0.0
-        self.pause()
+        self._moment = time.monotonic()
 
-    def pause(self) -> None:
-        """Begin to wait now; what went before, a validation for example, does not count."""
-        self.moment = time.monotonic()
-
-    def got_data(self) -> None:
-        """End a wait, begin a step."""
-        now = time.monotonic()
-        self.waited += now - self.moment
-        self.moment = now
-
-    def did_step(self, samples: int) -> None:
-        """End a step, begin to wait."""
-        now = time.monotonic()
-        self.worked += now - self.moment
-        self.samples += samples
-        self.moment = now
+    def lap(self) -> float:
+        """Return the seconds since the last call."""
+        before, self._moment = self._moment, time.monotonic()
+        return self._moment - before
 
     def read(self, trainer: L.Trainer) -> dict[str, float]:
         """Return the values of the time since the last reading."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from harmonizer.cli.console import print_rank_zero
-from harmonizer.models.weights import is_head_needed, weights_file
+from harmonizer.models.weights import HEAD_NEEDED, weights_file
 from harmonizer.untrusted import check_zip, parse_json, shortened
 
 
@@ -30,7 +30,7 @@ def check_head_classes(weights: str | Path, classes: Sequence[str]) -> None:
             f"{there}; try data whose manifest lists the classes in that order"
         )
     difference = f"the head in {weights} is for other classes than the data's: its class {first} is {there}, not {here}"
-    if is_head_needed():
+    if HEAD_NEEDED.get():
         raise ValueError(f"{difference}; try data with its classes, or train with weights={weights}")
     print_rank_zero(f"note: {difference}; training starts from it")
 

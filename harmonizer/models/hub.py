@@ -41,14 +41,6 @@ def is_reachable(address: str) -> bool:
         return False
 
 
-def how_to_get(model: str) -> str:
-    """Say how to use a model's published weights on a machine without a network."""
-    return (
-        f"""where there is a network, run python -c "import timm; timm.create_model('{model}', pretrained=True)" """
-        "with HF_HOME in a folder that both machines see, then set the same HF_HOME here; or give weights=FILE"
-    )
-
-
 def fetch_folder(repository: str) -> Path:
     """Return the folder with a Hub model's description and weights, downloaded where it is not cached.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harmonizer.data.transforms import CROP_MODES, INTERPOLATIONS
 from harmonizer.models.architecture import Architecture, nearest_names
-from harmonizer.models.hub import cache_only_when_offline, how_to_get
+from harmonizer.models.hub import cache_only_when_offline
 from harmonizer.models.model_args import checked_model_args
 from harmonizer.models.weights import loading_all_but_head
 
@@ -100,7 +100,9 @@ def build(
             )
     except OSError as error:
         raise ValueError(
-            f"the weights of {name} are neither cached nor to be downloaded now; {how_to_get(name)}"
+            f"the weights of {name} are neither cached nor to be downloaded now; where there is a network, run "
+            f"""python -c "import timm; timm.create_model('{name}', pretrained=True)" with HF_HOME in a folder that """
+            "both machines see, then set the same HF_HOME here; or give weights=FILE"
         ) from error
     if source is not None:
         model.pretrained_cfg["state_dict"] = None  # not a second copy for the model's life

@@ -28,7 +28,7 @@ PREFIXES = (
     "net.",
     "backbone.",
 )  # DDP, torch.compile, Lightning, a checkpoint of ours
-_HEAD_TOO: ContextVar[bool] = ContextVar("head_too", default=False)
+HEAD_NEEDED: ContextVar[bool] = ContextVar("head_needed", default=False)  # set by `with_head`
 IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin", BEST)  # of an export or the hub, of a run
 
 
@@ -78,16 +78,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 @contextmanager
 def with_head() -> Iterator[None]:
     """Refuse files without a head for the model's classes: nothing trains one after it."""
-    token = _HEAD_TOO.set(True)
+    token = HEAD_NEEDED.set(True)
     try:
         yield
     finally:
-        _HEAD_TOO.reset(token)
-
-
-def is_head_needed() -> bool:
-    """Return whether this runs inside :func:`with_head`."""
-    return _HEAD_TOO.get()
+        HEAD_NEEDED.reset(token)
 
 
 @contextmanager
@@ -164,7 +159,7 @@ def _load(
         result = load(state, strict=False)
     except RuntimeError as error:  # a line for each tensor
         raise ValueError(f"the file is another model's: {str(error).splitlines()[-1].strip()}") from None
-    if is_head_needed() and head & set(result.missing_keys):
+    if HEAD_NEEDED.get() and head & set(result.missing_keys):
         raise ValueError(
             f"{path} has no head for these classes ({_some([name for name in result.missing_keys if name in head])}); "
             "choose data with its classes, or train a head for these with train.py weights=FILE"
