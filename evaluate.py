@@ -1,4 +1,4 @@
-"""Measure one model, or a whole list of them; ``python evaluate.py --help`` tells how."""
+"""Measure one model or a list of models; see ``python evaluate.py --help``."""
 
 import sys
 from functools import partial
@@ -15,14 +15,14 @@ from harmonizer.results import lock_results
 
 
 def evaluate(config: DictConfig) -> Path:
-    """Measure one model; return the results folder that it wrote."""
+    """Measure one model; return its results folder."""
     spec = build(config.spec)
     with lock_results(Path(config.results), spec.label, ranks=True):
         return measure(config, spec)
 
 
 def measure(config: DictConfig, spec: Any, *, skip_done: bool = False, **details: object) -> Path | None:  # noqa: ANN401
-    """Measure a model, resuming an interrupted evaluation; return None when it is done already."""
+    """Measure a model, resuming an interrupted evaluation; return None if it is already done."""
     data = build(config.data, model=spec.source, image_size=config.attack_size or spec.image_size, **config.geometry)
     callbacks = build_all(config.callbacks)
     writer = build(config.writer, spec=spec, **details)
@@ -37,9 +37,9 @@ def measure(config: DictConfig, spec: Any, *, skip_done: bool = False, **details
 
 
 def sweep(config: DictConfig) -> int:
-    """Measure a list of models, each shown by a bar instead of a table; return the exit status."""
+    """Measure a list of models, with a progress bar instead of tables; return the exit status."""
     if config.trainer.devices != 1:
-        raise ValueError("a sweep runs one process a device: start it once for each, without --trainer")
+        raise ValueError("expected a sweep with one device; start it once per device, without --trainer")
     with open_dict(config):
         config.trainer.enable_progress_bar = False
         del config.callbacks.progress, config.callbacks.table
@@ -50,7 +50,7 @@ def sweep(config: DictConfig) -> int:
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 @clear_errors
 def main(config: DictConfig) -> None:
-    """Evaluate as the command line says."""
+    """Run the command."""
     if config.sweep.models or config.sweep.file or config.sweep.folder:
         sys.exit(sweep(config))
     print_results_next(config.results, evaluate(config))

@@ -1,4 +1,4 @@
-"""Train one model, or a control and a harmonized one to compare; ``python train.py --help`` tells how."""
+"""Train one model, or a control and a harmonized model to compare; see ``python train.py --help``."""
 
 from pathlib import Path
 
@@ -32,11 +32,11 @@ def fit(config: DictConfig) -> Path:
 def fit_pair(config: DictConfig) -> None:
     """Train control and harmonized with the same budget, evaluate both and print the comparison."""
     results = []
-    if "{harmonize}" not in OmegaConf.to_container(config)["folder"]:  # one in it for each
+    if "{harmonize}" not in OmegaConf.to_container(config)["folder"]:  # one subfolder for each
         config.folder += "/${oc.select:condition.${harmonize}}"
     for harmonize in (False, True):
         config.harmonize = harmonize
-        words = [f"ckpt={fit(config)}", "overwrite=true", "trust=true"]  # the model is the one that was typed
+        words = [f"ckpt={fit(config)}", "overwrite=true", "trust=true"]  # the user typed the model
         evaluation = hydra.compose("evaluate", translate(words))
         with open_dict(evaluation):
             for key in ("data", "budget", "attack", "results", "trainer", "fast"):
@@ -48,7 +48,7 @@ def fit_pair(config: DictConfig) -> None:
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 @clear_errors
 def main(config: DictConfig) -> None:
-    """Train as the command line says."""
+    """Run the command."""
     if config.pair:
         fit_pair(config)
     else:

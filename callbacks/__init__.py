@@ -1,1 +1,1 @@
-"""Lightning callbacks: when to measure, on how many images, under which name; and what to leave behind."""
+"""Lightning callbacks: evaluation, checkpoints, logs and output."""

@@ -1,4 +1,4 @@
-"""``last.ckpt``: written at intervals, at the end of each epoch and at signals; a stopped run exits with a code."""
+"""``last.ckpt``, written at intervals, at the end of each epoch and on signals, and ``best.ckpt``."""
 
 import time
 from pathlib import Path
@@ -14,11 +14,11 @@ from harmonizer.run import LAST, PREVIOUS
 from harmonizer.training.checkpoint_io import read_checkpoint, write_checkpoint
 from harmonizer.untrusted import inside
 
-GO_ON, SAVE, STOP = 0, 1, 2  # what the processes agree on after a step; STOP + n stops at signal n
+CONTINUE, SAVE, STOP = 0, 1, 2  # decisions after a step, the same in all processes; STOP + n stops at signal n
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints whole or not at all, keep the previous ``last.ckpt``, and never unpickle one."""
+    """Write checkpoints atomically, keep the previous ``last.ckpt``, and read them without unpickling objects."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         """Write a checkpoint; see :func:`harmonizer.training.checkpoint_io.write_checkpoint`."""
@@ -26,16 +26,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         write_checkpoint(checkpoint, path, previous=path.with_name(PREVIOUS) if path.name == LAST else None)
 
     def load_checkpoint(self, path: str | Path, *_: object, **__: object) -> dict[str, Any]:
-        """Read a checkpoint to the CPU, tensors and plain values only."""
+        """Read tensors and plain values of a checkpoint to the CPU."""
         return read_checkpoint(Path(path))
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's, restored whole: it saves the score of the last validation, but leaves it out when it is resumed."""
+    """Lightning's ModelCheckpoint, which also restores the score of the last validation."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
-        # A better checkpoint removes those named here: a file names files of its own folder only.
+        # A better checkpoint removes these files, so they must lie in the run folder.
         state_dict = state_dict | {
             name: self._own(state_dict[name])
             for name in ("best_model_path", "kth_best_model_path", "last_model_path")
@@ -48,17 +48,16 @@ class BestCheckpoint(ModelCheckpoint):
         self.current_score = state_dict.get("current_score")
 
     def _own(self, path: object) -> str:
-        """Return a file in the run folder with the name that a checkpoint gives; nothing for nothing."""
+        """Return the file of this name in the run folder; empty for an empty path."""
         return str(inside(Path(str(self.dirpath)), Path(str(path)).name)) if path else ""
 
 
 class LastCheckpoint(StopAtSignal, Checkpoint):
     """Keep ``last.ckpt``, from which the same command resumes, and ``last-previous.ckpt``.
 
-    A checkpoint is taken between two optimiser steps or at the end of an epoch, never inside a validation: these are
-    the places from which a run resumes bit for bit. A signal that arrives in a validation ends the run at the model's
-    next pass; a checkpoint from before the epoch's last step is there. The other processes of a run that Lightning
-    started end with the first one.
+    Checkpoints are saved between two optimiser steps or at the end of an epoch, never during a validation, so that a
+    run resumes bit for bit. A signal during a validation ends the run at the model's next pass; the latest checkpoint
+    then precedes the epoch's last step. Processes that Lightning started end with the first one.
 
     Args:
         folder: Run folder.
@@ -78,7 +77,7 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
         self.saved_step: int | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Take the signals."""
+        """Install the signal handlers."""
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
 
@@ -89,7 +88,7 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Save when it is time or a signal has come, all processes after the same step."""
+        """Save if a checkpoint is due or a signal has arrived, in all processes after the same step."""
         done, every, batches = batch_idx + 1, trainer.accumulate_grad_batches, trainer.num_training_batches
         if done % every or done >= batches:  # gradients are being accumulated, or a validation follows
             return
@@ -105,7 +104,7 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
         self._act(trainer, max(SAVE, self._decision(trainer, before_validation=False)))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Give the signals back; stop before another run."""
+        """Restore the signal handlers; exit if a signal has arrived."""
         self.signals.give_back()
         self.signals.stop(f" after the last step; the run in {self.path.parent} is complete")
 
@@ -114,11 +113,11 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
             self._leave(self.signals.number, f" in the validation at step {trainer.global_step}")
 
     def _decision(self, trainer: L.Trainer, *, before_validation: bool) -> int:
-        """Return what to do after a step: the strongest wish of all processes."""
-        # A validation may be long and cannot be resumed: a checkpoint is due sooner before one.
+        """Return the decision after a step, the largest of all processes."""
+        # A validation may be long and cannot be resumed, so a checkpoint is due sooner before it.
         longest = self.minutes * 60 * (0.1 if before_validation else 1.0)
         due = time.monotonic() - self.saved_at > longest
-        wish = STOP + self.signals.number if self.signals.number else SAVE if due else GO_ON
+        wish = STOP + self.signals.number if self.signals.number else SAVE if due else CONTINUE
         return int(trainer.strategy.reduce(torch.tensor(wish, device=trainer.strategy.root_device), reduce_op="max"))
 
     def _act(self, trainer: L.Trainer, decision: int) -> None:
@@ -129,7 +128,7 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
             self._leave(decision - STOP, f" at step {trainer.global_step}")
 
     def _leave(self, number: int, where: str) -> None:
-        self.signals.number = number  # that another process may have got
+        self.signals.number = number  # another process may have received the signal
         saved = any(path.exists() for path in (self.path, self.path.with_name(PREVIOUS)))
         resume = f"resume from {self.path.parent}" if saved else "start again: nothing is saved yet"
         self.signals.stop(f"{where}; rerun the same command to {resume}")

@@ -12,14 +12,14 @@ from harmonizer.training.module import HarmonizerModule
 
 
 class WeightAverage(L.Callback):
-    """Keep an exponential moving average of the model (timm's ModelEmaV3), log its accuracy, save it.
+    """Keep an exponential moving average of the model (timm's ModelEmaV3), log its accuracy and save it.
 
-    Parameters and BatchNorm's running statistics are averaged alike, after each optimiser step. The average is in
-    every checkpoint next to the weights: ``evaluate.py ckpt=... ema=true`` measures it, the export writes it.
+    Parameters and BatchNorm's running statistics are averaged after each optimiser step. Checkpoints hold the average
+    next to the weights; ``evaluate.py ckpt=... ema=true`` measures it and ``harmonizer.export`` writes it.
 
     Args:
-        decay: Share of the old average that stays at a step, in (0,1); None keeps no average.
-        warmup: Begin with smaller decays, so that a short run's average does not hang on its first weights.
+        decay: Weight of the old average in each step, in (0,1); None keeps no average.
+        warmup: Start with smaller decays, so that a short run's average does not depend on its initial weights.
 
     Raises:
         ValueError: ``decay`` is out of range.
@@ -35,7 +35,7 @@ class WeightAverage(L.Callback):
         self._step = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Begin with the weights that the run begins with."""
+        """Start from the run's initial weights."""
         assert isinstance(pl_module, HarmonizerModule)
         if stage == "fit" and self.decay is not None:
             self.average = ModelEmaV3(pl_module.model, decay=self.decay, use_warmup=self.warmup)
@@ -49,7 +49,7 @@ class WeightAverage(L.Callback):
             self._accuracy = self._accuracy.to(pl_module.device)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
-        """Average once for each optimiser step."""
+        """Update the average once per optimiser step."""
         assert isinstance(pl_module, HarmonizerModule)
         if self.average is not None and trainer.global_step > self._step:
             self.average.update(pl_module.model, step=trainer.global_step)
@@ -58,7 +58,7 @@ class WeightAverage(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, *_: object
     ) -> None:
-        """Classify with the average."""
+        """Update the average's accuracy."""
         if self.average is not None and self._accuracy is not None:
             self._accuracy.update(self.average(batch.images), batch.labels)
 
@@ -69,7 +69,7 @@ class WeightAverage(L.Callback):
             self._accuracy.reset()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save the average, named as the module's own state is."""
+        """Save the average, with the names of the module's state."""
         if self.average is not None:
             checkpoint[EMA] = {f"model.{name}": value for name, value in self.average.module.state_dict().items()}
 
@@ -77,7 +77,7 @@ class WeightAverage(L.Callback):
         """Restore the average.
 
         Raises:
-            ValueError: The run kept none so far.
+            ValueError: The checkpoint holds no average.
         """
         if self.average is None:
             return

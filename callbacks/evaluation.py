@@ -1,4 +1,4 @@
-"""Measure validation images: which ones, in which epochs; and tell the other callbacks."""
+"""Measure tolerance and alignment on validation images, and notify other callbacks."""
 
 import time
 from collections import Counter
@@ -22,19 +22,17 @@ from harmonizer.training.module import HarmonizerModule
 class Evaluation(L.Callback):
     """Measure tolerance and alignment on the first validation images, and log the scores over all processes.
 
-    Logs ``val/tolerance_median``, ``val/adversarial_alignment``, ``val/feature_alignment`` and the others of
-    :func:`harmonizer.evaluation.scores_of`. Callbacks with the methods of :class:`callbacks.hooks.EvaluationHooks` get
-    the rows.
+    Logs ``val/tolerance_median``, ``val/adversarial_alignment``, ``val/feature_alignment`` and the other scores of
+    :func:`harmonizer.evaluation.scores.scores_of`. Callbacks that are :class:`callbacks.hooks.EvaluationHooks` get the
+    rows.
 
     Args:
         attack: Name of the attack.
         settings: Settings of the attack.
-        every_n_epochs: In training, measure after every n-th epoch; 0 never. The last epoch is always measured, unless
-            it is 0.
-        at_once: Images attacked in one call, after which their rows can be kept; None takes a batch, and fewer on a
-            CPU.
-        health: Most correctly classified images, the first ones, whose gradients are examined for masking, in the first
-            process, after all rows; :class:`harmonizer.evaluation.masking.MaskingReport` bounds the cost. 0 makes no
+        every_n_epochs: In training, measure after every n-th epoch and after the last; 0 never measures.
+        at_once: Images attacked in one call, after which their rows are kept; None takes a batch, and fewer on a CPU.
+        health: Largest number of correctly classified images whose gradients are examined for masking, in the first
+            process, after the attacks; :class:`harmonizer.evaluation.masking.MaskingReport` limits the cost. 0 makes no
             report.
         protocol: Other fields of :class:`harmonizer.evaluation.summary.Protocol`; images are over all processes.
 
@@ -64,14 +62,14 @@ class Evaluation(L.Callback):
         self.every_n_epochs = every_n_epochs
         self.at_once = at_once
         self.health = health
-        self._progress: Progress | None = None  # None where no evaluation is due
+        self._progress: Progress | None = None  # None if no evaluation is due
         self._seen = 0
         self._began = 0.0
         self._rows: list[Row] = []
         self._skipped = 0
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin, where an evaluation is due."""
+        """Start an evaluation if one is due."""
         self._progress, self._seen = None, 0
         if not self._is_due(trainer):
             return
@@ -88,7 +86,7 @@ class Evaluation(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, *_: object
     ) -> None:
-        """Measure the part of the batch that belongs to the evaluation."""
+        """Measure the images of the batch that belong to the evaluation."""
         progress = self._progress
         if progress is None:
             return
@@ -116,7 +114,7 @@ class Evaluation(L.Callback):
             pl_module.log(f"val/{name}", value, rank_zero_only=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Hand over what was found."""
+        """Pass the outcome to the other callbacks."""
         progress = self._progress
         if progress is None:
             return
@@ -138,7 +136,7 @@ class Evaluation(L.Callback):
         return trainer.state.fn != "fit" or epoch == trainer.max_epochs or epoch % self.every_n_epochs == 0
 
     def _chosen(self, trainer: L.Trainer, batch: Batch) -> Batch:
-        """Return the part of this process's next batch that is measured; see ``EvaluationBatches``."""
+        """Return the part of this process's batch to measure; see ``EvaluationBatches``."""
         count = len(batch.labels)
         if self.protocol.images is not None:
             quota = len(range(trainer.global_rank, self.protocol.images, trainer.world_size))
@@ -147,7 +145,7 @@ class Evaluation(L.Callback):
         return batch.part(0, count)
 
     def _examine(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Make the gradient-masking report, where there is to be one; all rows are kept by then."""
+        """Make the gradient-masking report if one is due."""
         progress = self._progress
         assert progress is not None and isinstance(module, HarmonizerModule)
         if progress.masking is None:

@@ -1,4 +1,4 @@
-"""Stop, or skip the step, when a loss or a gradient is not finite."""
+"""Stop the run or skip the step if a loss or gradient is not finite."""
 
 from typing import Literal
 
@@ -11,23 +11,23 @@ from callbacks.checkpoint import LastCheckpoint
 from harmonizer.data.batch import Batch
 from harmonizer.training.module import HarmonizerModule
 
-NAMED = 4  # sample keys in a message
+NAMED = 4  # number of sample keys in a message
 
 
 class FiniteGuard(L.Callback):
-    """Look at loss and gradients before each optimiser step; all processes decide alike.
+    """Check loss and gradients before each optimiser step, with one decision for all processes.
 
-    Measures the gradient norm for the log on the way, before any clipping.
+    Also measures the gradient norm for the log, before any clipping.
 
     Args:
-        nonfinite: ``"stop"`` ends the run with the step, the samples and the last checkpoint; ``"skip"`` leaves the
-            weights and running statistics as they were, continues with the next batch and counts.
+        nonfinite: ``"stop"`` ends the run and names the step, the samples and the last checkpoint; ``"skip"`` keeps the
+            weights and running statistics, counts the step and continues with the next batch.
 
     Attributes:
-        skipped: Steps that were skipped; logged as ``train/skipped_steps``.
+        skipped: Number of skipped steps, logged as ``train/skipped_steps``.
 
     Raises:
-        ValueError: ``nonfinite`` is something else.
+        ValueError: ``nonfinite`` has another value.
     """
 
     def __init__(self, nonfinite: Literal["stop", "skip"] = "stop") -> None:
@@ -42,17 +42,17 @@ class FiniteGuard(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Remember the samples of this optimiser step, and the running statistics that a skipped one restores."""
+        """Store the samples of this optimiser step, and the running statistics in case it is skipped."""
         if not self._keys and self.nonfinite == "skip":
             self._statistics = {name: value.clone() for name, value in pl_module.named_buffers()}
         self._keys += batch.keys
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Look at the loss."""
+        """Check the loss."""
         self._finite &= bool(torch.isfinite(loss.detach()).all())
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        """Look at the gradients; stop or skip."""
+        """Check the gradients; stop or skip if they are not finite."""
         assert isinstance(pl_module, HarmonizerModule)
         norm = gradient_norm(pl_module)
         pl_module.measured["gradient_norm"] = norm
@@ -72,12 +72,12 @@ class FiniteGuard(L.Callback):
                 "recipe.harmonizer_weight, or skip such batches with nonfinite=skip"
             )
         self.skipped += 1
-        optimizer.zero_grad(set_to_none=True)  # an optimiser leaves a parameter without a gradient as it is
+        optimizer.zero_grad(set_to_none=True)  # optimisers do not update parameters without a gradient
         for name, value in pl_module.named_buffers():
             value.copy_(self._statistics[name])
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
-        """Put the count into the log."""
+        """Add the count to the log."""
         assert isinstance(pl_module, HarmonizerModule)
         if self.nonfinite == "skip":
             pl_module.measured["skipped_steps"] = torch.tensor(float(self.skipped))
@@ -87,12 +87,12 @@ class FiniteGuard(L.Callback):
         return {"skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Count on."""
+        """Restore the count."""
         self.skipped = state_dict["skipped"]
 
 
 def gradient_norm(module: nn.Module) -> Tensor:
-    """Return the L2 norm () of all gradients together; 0 where there are none.
+    """Return the L2 norm () of all gradients; 0 if there are none.
 
     >>> layer = nn.Linear(1, 1)
     >>> (layer(torch.ones(1, 1)) * 3).sum().backward()
@@ -107,7 +107,7 @@ def gradient_norm(module: nn.Module) -> Tensor:
 
 
 def _last_good(trainer: L.Trainer) -> str:
-    """Name the checkpoint from before."""
+    """Return a message that names the last checkpoint."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, LastCheckpoint) and callback.path.exists():
             step = "" if callback.saved_step is None else f", step {callback.saved_step}"

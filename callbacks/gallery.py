@@ -1,4 +1,4 @@
-"""Example figures: image, human map, saliency and attack side by side, as PNG and in the loggers that take images."""
+"""Example figures: image, human map, saliency and attack side by side, as PNG and in loggers for images."""
 
 from pathlib import Path
 
@@ -24,11 +24,11 @@ DPI = 150
 
 
 class Gallery(L.Callback, EvaluationHooks):
-    """Draw the first attacked images of each validation that attacks: PNG files, and TensorBoard or W&B where in use.
+    """Draw the first attacked images of each evaluation as PNG files, and in TensorBoard or W&B if used.
 
     Args:
-        folder: Made when needed; files of an earlier validation are replaced.
-        images: How many, at most what the evaluation keeps.
+        folder: Folder of the files, which the next evaluation replaces.
+        images: Number of images, limited to the examples of the evaluation.
     """
 
     def __init__(self, folder: str | Path, *, images: int = 6) -> None:
@@ -38,7 +38,7 @@ class Gallery(L.Callback, EvaluationHooks):
     def on_evaluation_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outcome: Outcome, progress: Progress
     ) -> None:
-        """Draw what this validation attacked, in the first process."""
+        """Draw the examples, in the first process."""
         if not trainer.is_global_zero:
             return
         module = pl_module
@@ -66,7 +66,7 @@ class Gallery(L.Callback, EvaluationHooks):
 
 
 def _send(trainer: L.Trainer, name: str, path: Path) -> None:
-    """Log an image with the loggers that take images."""
+    """Log an image with the loggers that support images."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             array = decode_rgb(path.read_bytes())
@@ -76,7 +76,7 @@ def _send(trainer: L.Trainer, name: str, path: Path) -> None:
 
 
 def _panels(image: Tensor, maps: dict[str, Tensor], images: dict[str, Tensor]) -> Figure:
-    """Draw an image (3,H,W), maps (H,W) over it, and further images (3,H,W), with their titles."""
+    """Draw an image (3,H,W), maps (H,W) over it, and further images (3,H,W), with titles."""
     panels = [("image", _as_array(image))]
     panels += [(title, _overlaid(image, values)) for title, values in maps.items()]
     panels += [(title, _as_array(array)) for title, array in images.items()]
@@ -95,7 +95,7 @@ def _as_array(image: Tensor) -> np.ndarray:
 
 
 def _overlaid(image: Tensor, values: Tensor) -> np.ndarray:
-    """Colour a map, scaled to its 99th percentile, and lay it over the image in grey; strong values cover more."""
+    """Overlay a coloured map, scaled to its 99th percentile, on the grey image; opacity grows with the map."""
     scale = max(float(torch.quantile(values.flatten().float(), 0.99)), 1e-12)
     strength = (values / scale).clamp(0, 1).numpy()
     grey = 0.35 + 0.5 * _as_array(image).mean(2, keepdims=True)

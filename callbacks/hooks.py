@@ -1,4 +1,4 @@
-"""Hooks of an evaluation, which any callback may have in addition to Lightning's own."""
+"""Hooks of an evaluation, in addition to Lightning's."""
 
 from collections.abc import Sequence
 
@@ -10,26 +10,23 @@ from harmonizer.results import Row
 
 
 class EvaluationHooks:
-    """What :class:`callbacks.evaluation.Evaluation` calls on every callback that has these methods.
-
-    The order of the callbacks does not matter.
-    """
+    """Base of callbacks that :class:`callbacks.evaluation.Evaluation` notifies, in any order."""
 
     def on_evaluation_start(self, trainer: L.Trainer, pl_module: L.LightningModule, progress: Progress) -> None:
-        """Begin; rows and examples of an interrupted evaluation may be put into ``progress``."""
+        """Called at the start; may add rows and examples of an interrupted evaluation to ``progress``."""
 
     def on_images_attacked(self, trainer: L.Trainer, done: int, progress: Progress) -> None:
-        """Take note of images attacked so far, over all processes; called now and then."""
+        """Called with the number of images attacked so far, over all processes."""
 
     def on_gradients_examined(self, trainer: L.Trainer, done: int, total: int) -> None:
-        """Take note of how far the gradient-masking report is; called now and then in the first process."""
+        """Called with the progress of the gradient-masking report, in the first process."""
 
     def on_rows(
         self, trainer: L.Trainer, pl_module: L.LightningModule, rows: Sequence[Row], progress: Progress
     ) -> None:
-        """Take the rows of a few images; without rows, what else has changed."""
+        """Called with new rows, or without rows when ``progress.health`` has changed."""
 
     def on_evaluation_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outcome: Outcome, progress: Progress
     ) -> None:
-        """Take what was found, over all processes; called in each."""
+        """Called in each process with the outcome over all processes."""

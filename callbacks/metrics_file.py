@@ -1,4 +1,4 @@
-"""The log of a run as one CSV file, which a resumed run continues as if it had never stopped."""
+"""The log of a run as one CSV file, which a resumed run continues without a trace."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ STEP = "step"
 
 
 class MetricsFile(Logger):
-    """Write each row when it is logged: ``step``, counted from 0, and the values of that moment.
+    """Write each row immediately: ``step``, counted from 0, and the logged values.
 
     Args:
         path: CSV file.
@@ -29,20 +29,20 @@ class MetricsFile(Logger):
 
     @property
     def name(self) -> str:
-        """Its name among loggers."""
+        """Name of the logger."""
         return "csv"
 
     @property
     def version(self) -> str:
-        """None of its own: the run's folder has one log."""
+        """Empty: a run folder has one log."""
         return ""
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: object, **kwargs: object) -> None:
-        """Do nothing: the run's folder holds its settings."""
+        """Do nothing: the run folder holds the settings."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append a row; new columns are added to the whole file."""
+        """Append a row; rewrite the file if there are new columns."""
         row = {STEP: step} | {name: float(value) for name, value in metrics.items()}
         new = [name for name in row if name not in self._columns]
         if new:
@@ -55,10 +55,10 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Forget the rows from a step on, and half a row that a kill has left: the run does these steps again.
+        """Remove the rows that a resumed run repeats, and a truncated last row.
 
         Args:
-            step: Optimiser steps that the checkpoint has behind it; 0 starts the log anew.
+            step: Number of optimiser steps in the checkpoint; 0 clears the log.
         """
         rows = [row for row in self.rows() if int(row[STEP]) < step]
         used = {name for row in rows for name, value in row.items() if value != ""}

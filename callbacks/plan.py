@@ -1,4 +1,4 @@
-"""What a training or an evaluation is about to do, and what a training leaves."""
+"""Print the plan of a training or an evaluation, and the results of a training."""
 
 import sys
 from pathlib import Path
@@ -22,10 +22,10 @@ from harmonizer.training.settings import OptimSettings
 
 
 class TrainingPlan(L.Callback):
-    """Say before a training what it will do, and after it where everything is and which command comes next.
+    """Print the plan before a training, and its files and the next command afterwards.
 
     Args:
-        recipe: Its name, where it has one.
+        recipe: Name of the recipe, if it has one.
         data_name: Name of the data set.
         folder: Run folder.
     """
@@ -55,14 +55,14 @@ class TrainingPlan(L.Callback):
             )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say where a resumed run is."""
+        """Print the step of a resumed run."""
         if trainer.global_step:
             print_rank_zero(
                 f"resuming in epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, after step {trainer.global_step}"
             )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Say where the results are and what comes next, unless the training was stopped."""
+        """Print the files and the next command, unless the training was stopped."""
         if stage != "fit" or not trainer.is_global_zero or trainer.current_epoch < (trainer.max_epochs or 0):
             return
         best = next((path for path in (self.folder / BEST, self.folder / LAST) if path.exists()), None)
@@ -95,7 +95,7 @@ class TrainingPlan(L.Callback):
 
 
 def _after(start: float) -> str:
-    """Say when a loss or an attack starts, where that is not at once.
+    """Return when a loss or an attack starts; empty if at once.
 
     >>> _after(0.7), _after(0.0)
     (', after 70 % of the steps', '')
@@ -106,7 +106,7 @@ def _after(start: float) -> str:
 def evaluation_facts(
     trainer: L.Trainer, module: HarmonizerModule, progress: Progress, spec: ModelSpec, data_name: str
 ) -> dict[str, str]:
-    """Return what an evaluation measures, on what, and how."""
+    """Return the facts of an evaluation: model, device, data and attack."""
     data, protocol = data_of(trainer), progress.protocol
     settings = "".join(f", {name} {value}" for name, value in protocol.settings.items())
     return {
@@ -119,7 +119,7 @@ def evaluation_facts(
 
 
 def parameters(module: HarmonizerModule) -> str:
-    """Write how many parameters a module has."""
+    """Format the number of parameters of a module."""
     return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M parameters"
 
 
@@ -147,7 +147,7 @@ def _training_attack(trainer: L.Trainer) -> str:
 
 
 def _evaluation(checkpoint: Path) -> list[str]:
-    """Write the command that evaluates a checkpoint on the same data."""
+    """Return the command that evaluates a checkpoint on the same data."""
     words = [word for word in sys.argv[1:] if word.startswith(("data=", "data."))]
     words += [word for word in sys.argv[1:] if word.startswith("model=") and is_code(word.removeprefix("model="))]
     return [*program("evaluate"), f"ckpt={checkpoint}", *words]

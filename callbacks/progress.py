@@ -1,4 +1,4 @@
-"""How far training and evaluation are: a live bar in a terminal, plain lines in a log file; both with the time left."""
+"""The progress of training and evaluation: live bars in a terminal, lines in a log file."""
 
 import time
 
@@ -16,9 +16,9 @@ SCORES = ("val/accuracy", "val/accuracy_ema")
 
 
 class Progress(ProgressBar, EvaluationHooks):
-    """Show steps, validation images and attacked images, each with rate and time left, and a line per epoch.
+    """Show steps, validation images and attacked images with rate and time left, and print a line per epoch.
 
-    Epochs and steps count from 1. The bar of the steps spans the whole run.
+    Epochs and steps count from 1. The step bar spans the whole run.
     """
 
     def __init__(self) -> None:
@@ -28,21 +28,21 @@ class Progress(ProgressBar, EvaluationHooks):
         self._epoch_began = 0.0
 
     def disable(self) -> None:
-        """Do nothing: Lightning asks for it on all processes but the first, which alone prints anyway."""
+        """Do nothing: only the first process shows bars."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the bars; a run that is resumed within an epoch begins none."""
+        """Show the bars and start the epoch's clock, also if a run resumes within an epoch."""
         self._bars.start()
         self._epoch_began = time.monotonic()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note when the epoch began."""
+        """Start the epoch's clock."""
         self._epoch_began = time.monotonic()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Start the clock of a run or of a resumed one."""
+        """Start the clock of the run."""
         self._show_steps(trainer, batch_idx)
 
     def on_train_batch_end(
@@ -63,16 +63,16 @@ class Progress(ProgressBar, EvaluationHooks):
         print_rank_zero(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {values}, {seconds}")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the bars of an evaluation; a training's are there already."""
+        """Show the bars of an evaluation; those of a training are already visible."""
         self._bars.start()
 
     def on_images_attacked(self, trainer: L.Trainer, done: int, progress: Measured) -> None:
-        """Show how many images are attacked."""
+        """Show the number of attacked images."""
         done = min(done, progress.total)
         self._attack.update(f"attacked {done}/{progress.total} images", done, progress.total)
 
     def on_gradients_examined(self, trainer: L.Trainer, done: int, total: int) -> None:
-        """Show how far the gradient-masking report is."""
+        """Show the progress of the gradient-masking report."""
         if not done:
             self._attack.begin()
         self._attack.update(f"examined gradients {done}/{total}", done, total)
@@ -80,7 +80,7 @@ class Progress(ProgressBar, EvaluationHooks):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int, *_: int
     ) -> None:
-        """Show how many images are classified."""
+        """Show the number of classified images."""
         data = data_of(trainer)
         total = data.manifest.samples
         done = min((batch_idx + 1) * data.eval_batch_size * trainer.world_size, total)
@@ -94,15 +94,15 @@ class Progress(ProgressBar, EvaluationHooks):
             self._bars.stop()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the terminal to what is printed next."""
+        """Remove the bars."""
         self._bars.stop()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave the terminal to the message."""
+        """Remove the bars before the error message."""
         self._bars.stop()
 
 
 def _values(trainer: L.Trainer, names: list[str] | tuple[str, ...]) -> str:
-    """Write logged values with their names."""
+    """Format logged values with their names."""
     found = trainer.callback_metrics
     return ", ".join(f"{name.removesuffix('_epoch')} {float(found[name]):.4f}" for name in names if name in found)

@@ -1,4 +1,4 @@
-"""Write an evaluation's results folder."""
+"""Write the results folder of an evaluation."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -37,17 +37,16 @@ from harmonizer.training.module import HarmonizerModule
 class ResultsWriter(L.Callback, EvaluationHooks):
     """Write the results folder of an evaluation.
 
-    Rows are kept on the disk as they come (:class:`harmonizer.results.Work`): an interrupted evaluation that is started
-    again continues where it was, and ends with the same results.
+    Rows are saved continuously (:class:`harmonizer.results.Work`), so that an interrupted evaluation resumes and ends
+    with the same results.
 
     Args:
         results: Folder of results folders; the model's own is named by its label. See :mod:`harmonizer.results`.
-        spec: What is measured.
+        spec: Specification of the model.
         data_name: Name of the data set.
-        overwrite: Replace results that are there.
-        family: Family of the model; None takes it from its training or guesses it from its name.
-        report: Called with (images measured, images to measure) as the measurement proceeds;
-            None prints what is about to be measured instead.
+        overwrite: Replace existing results.
+        family: Family of the model; None derives it from the training settings or the name.
+        report: Function that gets the numbers of images measured and to measure; None prints the plan instead.
 
     Raises:
         ValueError: There is no such family.
@@ -76,17 +75,17 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         self._began = 0.0
 
     def is_done(self, data: ShardData, protocol: Protocol) -> bool:
-        """Return whether the folder holds what this protocol measures on these data.
+        """Return whether the folder holds the results of this protocol on these data.
 
         Raises:
-            FileExistsError: It holds other results, which are not to be overwritten.
-            ValueError: They are damaged.
+            FileExistsError: It holds other results, and ``overwrite`` is false.
+            ValueError: The results are damaged.
         """
         if not (self.folder / SUMMARY).is_file():
             return False
         summary = load_results(self.folder).summary
         wanted = request_of(self.spec, data, protocol)
-        if wanted["model"]["seed"] == 0:  # the default, which earlier versions did not write down
+        if wanted["model"]["seed"] == 0:  # the default, which earlier versions did not record
             summary["model"].setdefault("seed", 0)
         different = different_settings(wanted, summary)
         different += [
@@ -102,11 +101,11 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         return not different
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse to measure for nothing."""
+        """Refuse to start if results exist and ``overwrite`` is false."""
         refuse_existing(self.folder, overwrite=self.overwrite)
 
     def on_evaluation_start(self, trainer: L.Trainer, pl_module: L.LightningModule, progress: Progress) -> None:
-        """Take up the work of an interrupted evaluation."""
+        """Load the rows of an interrupted evaluation."""
         assert isinstance(pl_module, HarmonizerModule)
         request = request_of(self.spec, data_of(trainer), progress.protocol)
         request |= {"weights_sha256": weights_digest(pl_module.model), "at_once": progress.at_once}
@@ -123,19 +122,19 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         progress.health = self.work.state.get("health")
         self._before, self._began = self.work.state.get("seconds", 0.0), time.monotonic()
         if self.report is None and trainer.is_global_zero:
-            there = f", {len(self.work.rows)} of {progress.total} images are there already" if self.work.rows else ""
+            there = f", {len(self.work.rows)} of {progress.total} images already measured" if self.work.rows else ""
             facts = evaluation_facts(trainer, pl_module, progress, self.spec, self.data_name)
             show_facts(facts | {"results": f"{self.folder}{there}"})
 
     def on_images_attacked(self, trainer: L.Trainer, done: int, progress: Progress) -> None:
-        """Report how far the measurement is."""
+        """Report the progress."""
         if self.report is not None:
             self.report(min(done, progress.total), progress.total)
 
     def on_rows(
         self, trainer: L.Trainer, pl_module: L.LightningModule, rows: Sequence[Row], progress: Progress
     ) -> None:
-        """Keep rows, examples and the numbers that rows do not hold."""
+        """Save rows, examples and the state that rows do not hold."""
         assert self.work is not None
         examples = progress.examples if trainer.is_global_zero else {}
         kept = {key: {name: np.asarray(value) for name, value in e.items()} for key, e in examples.items()}
@@ -145,7 +144,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
     def on_evaluation_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outcome: Outcome, progress: Progress
     ) -> None:
-        """Write, in one process."""
+        """Write the results, in the first process."""
         assert self.work is not None
         self.work.close()
         if not trainer.is_global_zero:
@@ -172,13 +171,13 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         self._warn_of_few(outcome, samples=data_of(trainer).manifest.samples)
 
     def _warn_of_few(self, outcome: Outcome, *, samples: int) -> None:
-        """Say so where the tolerance rests on too few images for an interval."""
+        """Print a note if too few images were attacked for an interval."""
         attacked = sum(row.status != Status.WRONG for row in outcome.rows)
         if attacked < FEWEST:
             more = "; measure more with a larger images=N" if len(outcome.rows) < samples else ""
             show_lines(
-                f"note: {self.spec.label}: {attacked} of {len(outcome.rows)} images are classified correctly and so "
-                f"attacked; a tolerance of fewer than {FEWEST} says nothing of the model{more}"
+                f"note: {self.spec.label}: only {attacked} of {len(outcome.rows)} images are classified correctly and "
+                f"attacked; the tolerance of fewer than {FEWEST} images is not informative{more}"
             )
 
     def _seconds(self) -> float:

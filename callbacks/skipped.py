@@ -1,4 +1,4 @@
-"""Count the damaged samples that were skipped."""
+"""Log the number of skipped damaged samples."""
 
 import lightning as L
 
@@ -7,7 +7,7 @@ from harmonizer.data.loader import TrainLoader
 
 
 class SkippedSamples(L.Callback):
-    """Log how many samples were left out of an epoch, over all processes, where the data say ``on_error: skip``.
+    """Log the number of samples skipped in an epoch, over all processes, if the data have ``on_error: skip``.
 
     Logs ``train/skipped_samples`` and ``val/skipped_samples``.
     """
@@ -26,5 +26,5 @@ class SkippedSamples(L.Callback):
 
 
 def _log(module: L.LightningModule, name: str, count: int) -> None:
-    """Log the sum of the processes' counts."""
+    """Log the sum of counts over processes."""
     module.log(name, float(count), on_step=False, on_epoch=True, sync_dist=True, reduce_fx="sum")

@@ -29,8 +29,8 @@ class ScoreTable(L.Callback):
     """Print the scores of the last validation, with their standard errors.
 
     Args:
-        attack: Name of the attack behind tolerance and adversarial alignment: other attacks give other scores.
-        decision: What it had to change, likewise.
+        attack: Name of the attack.
+        decision: Name of the decision that the attack had to change.
     """
 
     def __init__(self, attack: str, decision: str = CLASSES) -> None:
@@ -58,5 +58,5 @@ class ScoreTable(L.Callback):
 
 
 def _cell(value: float, style: str) -> str:
-    """Write a score down, as a dash where no image has it."""
+    """Format a score; a dash if it is NaN."""
     return "-" if math.isnan(value) else style.format(value)

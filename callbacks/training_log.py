@@ -1,4 +1,4 @@
-"""What a run writes about itself: losses, learning rate, gradient norm, throughput, waiting for data, memory."""
+"""The log of a training: losses, learning rate, gradient norm, throughput, data wait and memory."""
 
 import math
 import resource
@@ -21,12 +21,12 @@ MEANS = {f"train/{name}" for name in ("loss", "cross_entropy", "harmonizer_loss"
 
 
 class TrainingLog(L.Callback):
-    """Log the training values every ``trainer.log_every_n_steps`` steps and their means over each epoch.
+    """Log the training values every ``trainer.log_every_n_steps`` steps, and their means over each epoch.
 
-    The means are over samples and all processes; a checkpoint inside an epoch carries them, so that a resumed run
-    logs what an uninterrupted one does. Values named ``speed/...`` depend on the machine: samples per second of all
-    processes, the share of the time that the first process waited for data, and the peak memory (GiB) of its device,
-    or of the process on a CPU.
+    The means are over samples and processes. Checkpoints within an epoch hold them, so that a resumed run logs the
+    same as an uninterrupted one. Values named ``speed/...`` depend on the machine: samples per second over all
+    processes, the share of time that the first process waited for data, and the peak memory (GiB) of its device, or of
+    the process on a CPU.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class TrainingLog(L.Callback):
         self._meter = _Meter()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take back what was logged after the checkpoint."""
+        """Remove what was logged after the checkpoint."""
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.rewind(trainer.global_step)
@@ -45,25 +45,25 @@ class TrainingLog(L.Callback):
         self._meter = _Meter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin new means."""
+        """Reset the means."""
         self.sums, self.samples = {}, 0
         self._meter.lap()  # what came before, for example a validation, does not count
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Note how long the batch was waited for, and the learning rate of its step."""
+        """Record the data wait and the learning rate of the step."""
         self._rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
         self._meter.waited += self._meter.lap()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
-        """Add to the means; log a row when it is due."""
+        """Update the means; log a row if one is due."""
         assert isinstance(pl_module, HarmonizerModule)
         count = len(batch.labels)
         values = {f"train/{name}": float(value) for name, value in pl_module.measured.items()}
-        if all(math.isfinite(value) for value in values.values()):  # otherwise the step was skipped
+        if all(math.isfinite(value) for value in values.values()):  # else the step was skipped
             for name, value in values.items():
                 if name in MEANS:
                     self.sums[name] = self.sums.get(name, 0.0) + value * count
@@ -81,7 +81,7 @@ class TrainingLog(L.Callback):
             self._log(trainer, row)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the epoch's means, before a checkpoint is taken."""
+        """Log the epoch's means, before a checkpoint is saved."""
         sums, samples = self._over_processes(trainer)
         means = {f"{name}_epoch": total / max(samples, 1) for name, total in sums.items()}
         self._log(trainer, means | {"epoch": trainer.current_epoch})
@@ -89,21 +89,21 @@ class TrainingLog(L.Callback):
             pl_module.log(name, value, logger=False, rank_zero_only=True)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the epoch's sums so far and the training data's names into a checkpoint; every process takes part."""
+        """Save the epoch's sums and the digests of the training data; every process takes part."""
         data = getattr(trainer, "datamodule", None)
         checkpoint["data_sha256"] = data.digests() if isinstance(data, ShardData) else {}
         sums, samples = self._over_processes(trainer)
         checkpoint[STATE] = {"sums": sums, "samples": samples}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take the sums up again, in the first process."""
+        """Restore the sums, in the first process."""
         state = checkpoint.get(STATE, {"sums": {}, "samples": 0})
         first = trainer.is_global_zero
         self.sums = {name: value if first else 0.0 for name, value in state["sums"].items()}
         self.samples = state["samples"] if first else 0
 
     def _over_processes(self, trainer: L.Trainer) -> tuple[dict[str, float], int]:
-        """Add up the sums of all processes."""
+        """Return the sums over all processes."""
         if trainer.world_size == 1:
             return dict(self.sums), self.samples
         gathered: list[Any] = [None] * trainer.world_size
@@ -114,11 +114,11 @@ class TrainingLog(L.Callback):
 
     def _log(self, trainer: L.Trainer, row: dict[str, float]) -> None:
         for logger in trainer.loggers:
-            logger.log_metrics(row, step=trainer.global_step - 1)  # as Lightning counts, from 0
+            logger.log_metrics(row, step=trainer.global_step - 1)  # counted from 0, as in Lightning
 
 
 class _Meter:
-    """Time spent in steps and in waiting for data, since the last reading."""
+    """Time spent in steps and waiting for data since the last reading."""
 
     def __init__(self) -> None:
         self.samples, self.waited, self.worked = 0, 0.0, 0.0
@@ -130,7 +130,7 @@ class _Meter:
         return self._moment - before
 
     def read(self, trainer: L.Trainer) -> dict[str, float]:
-        """Return the values of the time since the last reading."""
+        """Return the values since the last reading, and reset them."""
         seconds = max(self.waited + self.worked, 1e-9)
         device = trainer.strategy.root_device
         if device.type == "cuda":
@@ -148,8 +148,8 @@ class _Meter:
 
 
 def _rewind_tensorboard(logger: TensorBoardLogger, step: int) -> None:
-    """Tell TensorBoard to drop what was logged from a step on."""
-    from tensorboard.compat.proto import event_pb2  # an optional extra, as the logger itself
+    """Make TensorBoard drop everything logged from a step on."""
+    from tensorboard.compat.proto import event_pb2  # an optional dependency, like the logger itself
 
     session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     start = event_pb2.Event(step=step, session_log=session)

@@ -1,4 +1,4 @@
-"""Make what a config describes: configs and the command line name what is made, files and checkpoints never do."""
+"""Instantiate configs; only configs and the command line name classes, never files or checkpoints."""
 
 import functools
 import inspect
@@ -17,12 +17,12 @@ from harmonizer.run import model_label
 OmegaConf.register_new_resolver("times", operator.mul, replace=True)  # for a recipe's learning rate
 OmegaConf.register_new_resolver("label", model_label, replace=True)  # for the run folder
 
-STARTS = "mse", "relative_mse"  # level metric from scratch, and in its place from trained weights
-FINE = 10  # by which the default learning rate is divided where a training starts from trained weights
+STARTS = "mse", "relative_mse"  # level metric from scratch, and its replacement from trained weights
+FINE = 10  # divisor of the default learning rate if a training starts from trained weights
 
 
 def start_metric(metric: str, *start: Any) -> str:  # noqa: ANN401 - see _trained
-    """Return the level metric of a training: free of the saliency's scale where it starts from trained weights.
+    """Return the level metric of a training, independent of the saliency's scale if it starts from trained weights.
 
     >>> starts = (False, None, "resnet50"), (True, None, "resnet50"), (False, None, "hf-hub:ORG/NAME")
     >>> [start_metric("mse", *start) for start in starts], start_metric("cosine", True, None, "resnet50")
@@ -32,7 +32,7 @@ def start_metric(metric: str, *start: Any) -> str:  # noqa: ANN401 - see _traine
 
 
 def start_rate(rate: float, *start: Any) -> float:  # noqa: ANN401 - see _trained
-    """Return the default learning rate of a training: a tenth where it starts from trained weights.
+    """Return the default learning rate of a training, a tenth if it starts from trained weights.
 
     >>> start_rate(0.003, False, None, "resnet50"), start_rate(0.003, False, "FILE.pth", "resnet50")
     (0.003, 0.0003)
@@ -41,7 +41,7 @@ def start_rate(rate: float, *start: Any) -> float:  # noqa: ANN401 - see _traine
 
 
 def _trained(pretrained: bool, weights: str | None, model: str | None) -> bool:
-    """Return whether a training starts from trained weights, by its settings or by its model's name."""
+    """Return whether a training starts from trained weights, by its settings or its model's name."""
     if pretrained or weights or not model or not (":" in model or Path(model).is_dir()):
         return bool(pretrained or weights)
     from harmonizer.models.sources import brings_weights  # which loads torch
@@ -52,29 +52,29 @@ def _trained(pretrained: bool, weights: str | None, model: str | None) -> bool:
 for resolver in (start_metric, start_rate):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
-OWN = ("harmonizer.", "callbacks.")  # whose annotations are true
-SOURCE = re.compile(r"\$\{(?:oc\.select:|start_metric:\$\{)?([a-z_.]+)[,}]")  # of a value that is another setting's
-NAMED = re.compile(r"expected (\w+)\b")  # of a constructor's message that names one of its arguments
+OWN = ("harmonizer.", "callbacks.")  # packages whose annotations are checked
+SOURCE = re.compile(r"\$\{(?:oc\.select:|start_metric:\$\{)?([a-z_.]+)[,}]")  # a value that refers to another setting
+NAMED = re.compile(r"expected (\w+)\b")  # a constructor's message that names one of its arguments
 NUMBERS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def build(config: DictConfig, **values: object) -> Any:  # noqa: ANN401 - whatever the config describes
-    """Make what a config describes.
+    """Instantiate a config.
 
-    ``instantiate(config, **values)`` would make the values part of the config: a text ``${oc.env:NAME}`` in them would
-    be resolved, and a mapping with ``_target_`` called. Here they reach the constructor as they are.
+    ``instantiate(config, **values)`` would make the values part of the config: it would resolve ``${oc.env:NAME}`` and
+    call a mapping with ``_target_``. Here the values reach the constructor unchanged.
 
     Args:
-        config: With ``_target_``.
-        values: Further arguments; they may come from files, checkpoints and manifests.
+        config: Config with ``_target_``.
+        values: Further arguments, which may come from files, checkpoints and manifests.
 
     Raises:
-        MissingMandatoryValue: A setting that needs a value has none.
-        TypeError: A setting has a value of the wrong kind; the message names it.
+        MissingMandatoryValue: A required setting has no value.
+        TypeError: A setting has the wrong type; the message names it.
         ValueError: A setting is out of range; the message names it as a user types it.
     """
     place = str(config._get_full_key(None))
-    for key in sorted(OmegaConf.missing_keys(config)):  # which a partial instantiation would leave out
+    for key in sorted(OmegaConf.missing_keys(config)):  # a partial instantiation would ignore these
         raise MissingMandatoryValue(f"Missing mandatory value: {key}")
     make = instantiate(config, _partial_=True)
     _check_numbers(make, config)
@@ -88,21 +88,21 @@ def build(config: DictConfig, **values: object) -> Any:  # noqa: ANN401 - whatev
 
 
 def build_all(config: DictConfig) -> dict[str, Any]:
-    """Make the parts of a config, by name."""
+    """Instantiate the parts of a config, by name."""
     return {str(name): build(part) for name, part in config.items()}
 
 
 def _check_numbers(make: functools.partial[Any], config: DictConfig) -> None:
-    """Refuse settings that are no numbers where the constructor takes numbers alone, by its annotations.
+    """Check that settings are numbers if the constructor's annotations only allow numbers.
 
     Raises:
-        TypeError: The message names the setting.
+        TypeError: A setting has another type; the message names it.
     """
     if not make.func.__module__.startswith(OWN):
         return
     hints = get_type_hints(make.func.__init__ if inspect.isclass(make.func) else make.func)
-    for part in inspect.get_annotations(make.func).values():  # what a function makes, or a class keeps
-        if inspect.isclass(part) and part.__module__.startswith(OWN):  # further settings are handed on to it
+    for part in inspect.get_annotations(make.func).values():  # the class that a function returns, or a class holds
+        if inspect.isclass(part) and part.__module__.startswith(OWN):  # gets the further settings
             hints = get_type_hints(part.__init__) | hints
     for name, value in make.keywords.items():
         hint = hints.get(name)
@@ -118,7 +118,7 @@ def _check_numbers(make: functools.partial[Any], config: DictConfig) -> None:
 
 
 def _typed(config: DictConfig, name: str) -> str:
-    """Return the name under which a user sets a value: that of the setting from which it is taken, if there is one."""
+    """Return the name by which a user sets a value: that of the setting it refers to, if any."""
     key, parent = f"{config._get_full_key(None)}.{name}", config
     while parent is not None and (
         source := SOURCE.match(str(OmegaConf.to_container(parent).get(key.rpartition(".")[2])))

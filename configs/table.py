@@ -1,4 +1,4 @@
-"""The table of recipes from the configs: ``python -m configs.table``; ``--write`` puts it into docs/recipes.md."""
+"""Print the table of recipes: ``python -m configs.table``; ``--write`` updates docs/recipes.md."""
 
 import re
 import sys
@@ -7,15 +7,15 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "recipes.md"
 START, END = "<!-- recipes: python -m configs.table --write -->\n", "<!-- end of recipes -->"
-RECIPES = ("fel2022", "fel2022_original", "pseudo2023", "modern", "joint")  # in the order of their years
-FROM_DATA = "the data's"  # what a recipe leaves to the data config
-BASE = re.compile(r"^defaults: \[(\w+), _self_\]", re.MULTILINE)  # the recipe whose settings a recipe takes over
-# What a recipe leaves to configs/train.yaml.
+RECIPES = ("fel2022", "fel2022_original", "pseudo2023", "modern", "joint")  # ordered by year
+FROM_DATA = "the data's"  # cell of a setting that the data config decides
+BASE = re.compile(r"^defaults: \[(\w+), _self_\]", re.MULTILINE)  # the recipe that a recipe inherits from
+# Settings whose defaults are in configs/train.yaml.
 DEFAULT = re.compile(r"^(\w+): \$\{oc\.select:recipe\.\1,([^}]*)\}", re.MULTILINE)
 
 
 def read_recipe(name: str) -> dict[str, tuple[str, str]]:
-    """Read a recipe's settings with the source that each names, as written in its file.
+    """Read a recipe's settings and their sources, as written in its file.
 
     >>> read_recipe("fel2022")["levels"][0]
     '5'
@@ -34,7 +34,7 @@ def read_recipe(name: str) -> dict[str, tuple[str, str]]:
 
 
 def table() -> str:
-    """Write a column a recipe and a line a setting; what is not ``fel2022``'s stands in bold, with its source."""
+    """Return the table, with one column per recipe; differences from ``fel2022`` are bold, with their source."""
     recipes = {name: read_recipe(name) for name in RECIPES}
     defaults = dict(DEFAULT.findall((HERE / "train.yaml").read_text(encoding="utf-8")))
     keys = list(dict.fromkeys(key for settings in recipes.values() for key in settings))

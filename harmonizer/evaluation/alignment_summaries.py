@@ -1,4 +1,4 @@
-"""Alignment scores over images, each with the ceiling that it is a share of."""
+"""Alignment scores over images, as shares of a ceiling."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from harmonizer.evaluation.alignments import COLUMNS_OF, OF_ATTACK
 from harmonizer.results import Row
 from harmonizer.statistics import CLICKME_V2, NOISE_CEILING, alignment_summary, mean_summary
 
-V2 = ("clickme_v2", "spearman")  # kind and score of the ceilings that onevision divides by
+V2 = ("clickme_v2", "spearman")  # kind and score of onevision's ceilings
 
 
 def ceiling_source(ceilings: Ceilings | None) -> str:
-    """Return in words which noise ceiling scores are shares of."""
+    """Return the source of the noise ceiling, in words."""
     if ceilings is None:
         return f"{NOISE_CEILING}, as published (Linsley et al. 2023)"
     own = sum(value is not None for value in ceilings.per_image.values())
@@ -24,14 +24,14 @@ def ceiling_source(ceilings: Ceilings | None) -> str:
 
 
 def alignment_of(rows: Sequence[Row], column: str, ceilings: Ceilings | None) -> dict[str, Any]:
-    """Summarise a column of rank correlations over rows, and say which noise ceiling it is a share of."""
+    """Summarise a column of rank correlations over rows, with the noise ceiling and its source."""
     reached = None if ceilings is None else [ceilings.of(row.key) for row in rows]
     summary = alignment_summary([getattr(row, column) for row in rows], ceilings=reached)
     return summary | {"ceiling_source": ceiling_source(ceilings)}
 
 
 def agreement_of(data: ShardData) -> Agreement | None:
-    """Return ClickMe v2's ceilings of the validation shards, where ``harmonizer.data.ceilings`` measured them."""
+    """Return ClickMe v2's ceilings of the validation shards; None unless ``harmonizer.data.ceilings`` measured them."""
     if not isinstance(data.val, Path):
         return None
     return next((one for one in read_agreements(data.val) if (one.kind, one.score) == V2), None)
@@ -40,10 +40,10 @@ def agreement_of(data: ShardData) -> Agreement | None:
 def scores_by_name(
     rows: Sequence[Row], names: Sequence[str], ceilings: Ceilings | None, agreement: Agreement | None
 ) -> dict[str, Any]:
-    """Summarise scores by name; each is a share of a ceiling by the ratio of the means.
+    """Summarise scores by name; the share of the ceiling is the ratio of the means.
 
-    ``mean_of_ratios``, the mean of score / ceiling image by image, is onevision's own; it is there for images whose own
-    ceiling is known and positive.
+    ``mean_of_ratios`` is onevision's own share, the mean of score / ceiling over images with their own
+    positive ceiling.
     """
     found = {}
     for name in names:

@@ -1,4 +1,4 @@
-r"""Alignment scores by the names of their papers, each of one image's maps; never mixed, in a column or a correlation.
+r"""Alignment scores of single images, named by their papers; each has its own column, and scores are never mixed.
 
 ==================== ============================================================================================
 name                 rank correlation of the human map with
@@ -6,8 +6,8 @@ name                 rank correlation of the human map with
 ``fel2022``          max over channels of |d true logit / d image|: column ``feature_alignment``, always measured
 ``linsley2023``      \|mean over channels of the perturbation\|: column ``alignment``, always measured
 ``feng2025``         \|max over channels of the signed perturbation\|
-``onevision2026``    the saliency of the predicted logit, at 224 pixels, a disk of 21 pixels averaged over it twice
-``..._topk``         the same, of the saliency's largest pixels only, as many as people marked
+``onevision2026``    the saliency of the predicted logit, at 224 pixels, averaged twice over a disk of 21 pixels
+``..._topk``         the same, with only as many of the saliency's largest pixels as people marked
 ``..._null``         the same as ``onevision2026``, with the human map of an image of another class
 ==================== ============================================================================================
 """
@@ -26,7 +26,7 @@ from harmonizer.data.disk import DIAMETER, disk_blur
 from harmonizer.functional import spearman
 
 SIDE = 224  # pixels; onevision's engine_eval.py resizes the saliency to it
-OF_ATTACK = ("linsley2023", "feng2025")  # scores of the perturbation, over found images
+OF_ATTACK = ("linsley2023", "feng2025")  # scores of the perturbation, for images with status found
 OF_PREDICTION = ("onevision2026", "onevision2026_topk", "onevision2026_null")
 COLUMNS_OF: Mapping[str, str] = {
     "fel2022": "feature_alignment",
@@ -34,11 +34,11 @@ COLUMNS_OF: Mapping[str, str] = {
     **{name: name for name in ("feng2025", *OF_PREDICTION)},
 }
 NULL = "onevision2026_null"
-POOL = 64  # human maps that a null is drawn from; ours, onevision draws from all of its data
+POOL = 64  # number of human maps that a null is drawn from; our choice, onevision draws from all of its data
 
 
 def check_scores(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of scores, each once.
+    """Return the names of scores without duplicates.
 
     Raises:
         ValueError: There is no such score.
@@ -52,19 +52,19 @@ def check_scores(names: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class OtherMaps:
-    """Human maps to compare saliency with by chance."""
+    """Human maps of other images, for the chance level."""
 
     maps: Tensor  # (P,H,W)
     labels: Tensor  # (P,) int64
 
     @classmethod
     def of(cls, batch: Batch) -> Self:
-        """Take the first ``POOL`` images with a map."""
+        """Return the maps of the first ``POOL`` images with a map."""
         chosen = batch.has_map.nonzero()[:POOL, 0]
         return cls(batch.human_map[chosen].cpu(), batch.labels[chosen].cpu())
 
     def draw(self, keys: Sequence[str], labels: Tensor, like: Tensor) -> Tensor:
-        """Return a map of another class for each image, drawn by its key: (B,H,W), NaN where there is none."""
+        """Return a map of another class for each image, drawn by its key: (B,H,W), NaN if there is none."""
         drawn = torch.full_like(like, torch.nan)
         for i, (key, label) in enumerate(zip(keys, labels.tolist(), strict=True)):
             others = (self.labels != label).nonzero()[:, 0]
@@ -77,9 +77,9 @@ def onevision2026(saliency: Tensor, human: Tensor, *, topk: bool = False) -> Ten
     """Correlate blurred saliency with human maps.
 
     Args:
-        saliency: (B,H,W), of the predicted class's logit, max over channels of the absolute gradient.
-        human: (B,H',W') human maps, blurred already.
-        topk: Keep as many of the largest pixels of the saliency as the human map has above 0.
+        saliency: (B,H,W) max over channels of |d predicted logit / d image|.
+        human: (B,H',W') blurred human maps.
+        topk: Keep only the largest pixels of the saliency, as many as the human map has above 0.
 
     Returns:
         (B,) float64; NaN where a map is constant or not finite.
@@ -101,7 +101,7 @@ def onevision2026(saliency: Tensor, human: Tensor, *, topk: bool = False) -> Ten
 def predicted_scores(
     names: Sequence[str], saliency: Tensor, batch: Batch, others: OtherMaps | None
 ) -> dict[str, Tensor]:
-    """Return the scores of the predicted class's saliency (B,H,W) by name, (B,) float64 each; NaN without a map."""
+    """Return scores of the predicted class's saliency (B,H,W) by name, (B,) float64; NaN without a human map."""
     found = {}
     for name in names:
         if name in OF_PREDICTION:

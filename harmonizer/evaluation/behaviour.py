@@ -2,9 +2,9 @@
 
 ``python -m harmonizer.evaluation.behaviour MODEL --images FOLDER --humans CSV``
 
-Images and answers are those of model-vs-human, or of the same form: answers are CSV with the columns subj, session,
-trial, rt, object_response, category, condition and imagename, one row per trial. An image is found by the end of its
-name, as there (``..._dog10-bird2.png``), and by its condition where several have one of that name.
+Images and answers have the format of model-vs-human: answers are CSV files with the columns subj, session, trial, rt,
+object_response, category, condition and imagename, one row per trial. Images are matched by the end of their name
+(``..._dog10-bird2.png``), and by condition if several conditions have an image of that name.
 """
 
 import csv
@@ -42,10 +42,10 @@ BATCH = 32
 class Trial:
     """One answer."""
 
-    subject: str  # who answered
-    image: tuple[str, str]  # condition, and the end of the image's name
-    category: str  # the image's own
-    response: str  # the answer, `na` for none
+    subject: str  # name of the observer
+    image: tuple[str, str]  # condition and end of the image's name
+    category: str  # category of the image
+    response: str  # answer, `na` for none
 
     @property
     def right(self) -> bool:
@@ -54,7 +54,7 @@ class Trial:
 
 
 def short_name(name: str) -> str:
-    """Return the part of an image's name that does not depend on the trial.
+    """Return the part of an image name that is the same in all trials.
 
     >>> short_name("0001_cl_s01_0_dog_00_dog10-bird2.png"), short_name("12_eid_n02690373_1.jpg")
     ('dog10-bird2', 'n02690373_1')
@@ -64,7 +64,7 @@ def short_name(name: str) -> str:
 
 
 def texture_of(name: str) -> str:
-    """Return the category whose texture an image of a cue conflict has, empty for other images.
+    """Return the texture category of a cue-conflict image, empty for other images.
 
     >>> texture_of("dog10-bird2"), texture_of("n02690373_1")
     ('bird', '')
@@ -77,7 +77,7 @@ def read_trials(path: Path) -> list[Trial]:
     """Read people's answers.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ValueError: A column is missing, or a category is not one of the sixteen; the message names the line.
     """
     if not path.is_file():
@@ -98,10 +98,10 @@ def read_trials(path: Path) -> list[Trial]:
 
 
 def find_images(folder: Path, trials: Iterable[Trial]) -> dict[tuple[str, str], Path]:
-    """Return the file of each image that somebody answered.
+    """Return the file of each image with an answer.
 
     Raises:
-        FileNotFoundError: There is no such folder, or none of the images is in it.
+        FileNotFoundError: The folder does not exist, or has none of the images.
         ValueError: Two files are the same image.
     """
     if not folder.is_dir():
@@ -119,7 +119,7 @@ def find_images(folder: Path, trials: Iterable[Trial]) -> dict[tuple[str, str], 
                 raise ValueError(f"{other} and {path} are the same image {name} of condition {condition}")
             found[condition, name] = path
     if not found:
-        raise FileNotFoundError(f"none of the images that people answered is in {folder}")
+        raise FileNotFoundError(f"expected images that people answered in {folder}, got none")
     return found
 
 
@@ -127,10 +127,10 @@ def answers_of(model: PixelModel, images: Mapping[tuple[str, str], Path]) -> dic
     """Return a model's category for each image.
 
     Raises:
-        ValueError: An image is damaged, or the model does not have ImageNet's 1000 classes.
+        ValueError: An image is damaged, or the model does not have the 1000 classes of ImageNet.
     """
     if model.architecture is None or model.image_size is None:
-        raise ValueError("expected a model that says its image size; try one by name")
+        raise ValueError("expected a model with an image size, got one without; try a model by name")
     transform = JointTransform(model.image_size, **model.architecture.geometry)
     device, keys = next(model.parameters()).device, list(images)
     answers: dict[tuple[str, str], str] = {}
@@ -153,12 +153,12 @@ def compare(answers: Mapping[tuple[str, str], str], trials: Sequence[Trial]) -> 
 
     Args:
         answers: Category by image.
-        trials: People's answers; those on images that the model has not seen are left out.
+        trials: People's answers; those on other images are skipped.
 
     Returns:
-        ``error_consistency`` with people and ``between_people``, each the mean over pairs within a condition and then
-        over conditions, as model-vs-human averages them; ``accuracy`` and ``people_accuracy``; ``shape_bias`` of the
-        model and ``people_shape_bias``; ``conditions`` with their values; numbers of images, people and trials.
+        ``error_consistency`` with people and ``between_people``, averaged over pairs within a condition and then over
+        conditions, as in model-vs-human; ``accuracy`` and ``people_accuracy``; ``shape_bias`` of the model and
+        ``people_shape_bias``; ``conditions`` with their values; numbers of images, people and trials.
     """
     seen = [trial for trial in trials if trial.image in answers]
     own = {trial.image: Trial("model", trial.image, trial.category, answers[trial.image]) for trial in seen}
@@ -191,26 +191,26 @@ def compare(answers: Mapping[tuple[str, str], str], trials: Sequence[Trial]) -> 
 
 
 def data_digest(images: Mapping[tuple[str, str], Path], trials: Sequence[Trial]) -> str:
-    """Return a sha256 over images and people's answers on them: models are comparable where theirs are equal."""
+    """Return the sha256 of the images and people's answers on them; comparable models have the same."""
     shown = sorted((*image, file_sha256(path)) for image, path in images.items())
     given = sorted((t.subject, *t.image, t.category, t.response) for t in trials if t.image in images)
     return hashlib.sha256(repr((shown, given)).encode()).hexdigest()
 
 
 def _kappa(first: Mapping[tuple[str, str], bool], second: Mapping[tuple[str, str], bool]) -> float:
-    """Return the error consistency of two observers on the images that both answered."""
+    """Return the error consistency of two observers on their common images."""
     both = sorted(first.keys() & second.keys())
     return float(error_consistency([first[i] for i in both], [second[i] for i in both])["kappa"])
 
 
 def _bias(trials: Iterable[Trial]) -> dict[str, Any] | None:
-    """Return the shape bias over images of cue conflicts; None where there is none."""
+    """Return the shape bias on cue-conflict images; None if there are none."""
     chosen = [(t.response, t.category, texture_of(t.image[1])) for t in trials if texture_of(t.image[1])]
     return shape_bias(*zip(*chosen, strict=True)) if chosen else None
 
 
 def _mean(values: Iterable[float]) -> float:
-    """Return the mean of the values that are defined, NaN of none."""
+    """Return the mean of the values that are not NaN; NaN if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
 
@@ -218,7 +218,7 @@ def _mean(values: Iterable[float]) -> float:
 def _rows(
     label: str, answers: Mapping[tuple[str, str], str], images: Mapping[tuple[str, str], Path], trials: Sequence[Trial]
 ) -> Iterator[list[str]]:
-    """Yield a model's answers as lines of model-vs-human's CSV."""
+    """Yield a model's answers as rows of model-vs-human's CSV."""
     yield list(COLUMNS)
     categories = {trial.image: trial.category for trial in trials}
     for number, (image, answer) in enumerate(answers.items(), start=1):
@@ -230,15 +230,15 @@ def _rows(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = parser_of("harmonizer.evaluation.behaviour", __doc__)
-    parser.add_argument("model", help="any name of docs/models.md with ImageNet's 1000 classes")
-    parser.add_argument("--pretrained", action="store_true", help="with its published weights")
-    parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="searched with its subfolders")
+    parser.add_argument("model", help="name of a model with ImageNet's 1000 classes (docs/models.md)")
+    parser.add_argument("--pretrained", action="store_true", help="load published weights")
+    parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="images, also in subfolders")
     parser.add_argument("--humans", type=Path, required=True, nargs="+", metavar="CSV", help="people's answers")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help=f"for {ANSWERS} and {BEHAVIOUR}; the report shows those in a model's results folder",
+        help=f"folder for {ANSWERS} and {BEHAVIOUR}; the report shows those in a model's results folder",
     )
     given = parser.parse_args(arguments)
     trials = [trial for path in given.humans for trial in read_trials(path)]

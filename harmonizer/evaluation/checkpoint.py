@@ -1,4 +1,4 @@
-"""Rebuild a model from a checkpoint of train.py: what is in the file is data, checked before it is used."""
+"""Rebuild a model from a checkpoint of train.py, whose contents are data and checked before use."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.training.module import HarmonizerModule
 from harmonizer.untrusted import LONGEST_TEXT, MOST_CLASSES, MOST_SIDE, plain_text, shortened
 
-# The hyper-parameters of every checkpoint.
+# Hyper-parameters of every checkpoint.
 KINDS: dict[str, type] = {
     "model": str,
     "classes": list,
@@ -27,32 +27,32 @@ KINDS: dict[str, type] = {
     "seed": int,
     "pretrained": bool,
 }
-MOST_VALUES = 1000  # of a setting that is a list
+MOST_VALUES = 1000  # longest list in a setting
 LONGEST_PATH = 4096  # characters
-EMA = "ema_state_dict"  # where callbacks.ema keeps the averaged weights in a checkpoint
+EMA = "ema_state_dict"  # key of the averaged weights that callbacks.ema saves
 
 
 def find_checkpoint(place: str | Path) -> Path:
-    """Return the checkpoint that a path names: the file itself, or best.ckpt of a run folder, which is said.
+    """Return the path of a checkpoint: the file itself, or best.ckpt of a run folder, which is printed.
 
     Raises:
-        FileNotFoundError: The folder holds no best.ckpt.
-        ValueError: It is an address.
+        FileNotFoundError: The folder has no best.ckpt.
+        ValueError: The path is a URL.
     """
     if "://" in str(place):
-        raise ValueError(f"expected a checkpoint on this machine, got {place}; download it first, then ckpt=FILE")
+        raise ValueError(f"expected a local checkpoint, got {place}; download it first, then ckpt=FILE")
     path = Path(place)
     if not path.is_dir():
         return path
     if not (path / BEST).is_file():
         if (path / IN_A_FOLDER[0]).is_file():
             raise FileNotFoundError(
-                f"{path} holds weights alone ({IN_A_FOLDER[0]}); ckpt=FILE takes a checkpoint of train.py; "
+                f"expected a checkpoint of train.py in {path}, got weights only ({IN_A_FOLDER[0]}); "
                 f"try train.py --model NAME weights={path} to start from them"
             )
         others = sorted(str(file) for file in path.rglob("*.ckpt"))[:3]
         raise FileNotFoundError(f"no {BEST} in the folder {path}; try ckpt={' or ckpt='.join(others) or 'FILE'}")
-    print_rank_zero(f"checkpoint: {path / BEST}, the best of the run in {path}")
+    print_rank_zero(f"checkpoint: {path / BEST}, the best of this run")
     return path / BEST
 
 
@@ -64,17 +64,17 @@ def restore(
     model: str | None = None,
     trust: bool = False,
 ) -> HarmonizerModule:
-    """Rebuild a module from its checkpoint alone; only tensors and plain values are read from it.
+    """Rebuild a module from its checkpoint, of which only tensors and plain values are read.
 
     Args:
-        path: File that train.py wrote.
-        classes: Class names that it must have; None asks for none.
-        ema: Take the moving average of the weights.
-        model: Code of the model, named by the user, where it is of the user's own.
+        path: Checkpoint of train.py.
+        classes: Class names that it must have; None accepts any.
+        ema: Load the moving average of the weights.
+        model: Code of the user's own model, named by the user.
         trust: Run the code that the checkpoint names.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ValueError: It is damaged, holds something else, names code, or was trained on other classes.
     """
     content = read_checkpoint(path)
@@ -86,7 +86,7 @@ def restore(
     check_weights(state, path)
     try:
         _check_shapes(architecture_of(path, settings, name), settings, state)
-        # The weights are in the checkpoint: nothing to download.
+        # The checkpoint holds the weights: nothing is downloaded.
         module = HarmonizerModule(**(settings | {"model": name, "pretrained": False, "weights": None}))
         for key, value in module.state_dict().items():
             if key in state and state[key].is_floating_point() != value.is_floating_point():
@@ -100,10 +100,10 @@ def restore(
 
 
 def state_of(path: Path, content: Mapping[str, Any], *, ema: bool) -> dict[str, Any]:
-    """Return the weights that are asked for, of a checkpoint that must be one of ours."""
+    """Check that a checkpoint is ours, and return its weights or their moving average."""
     settings = content["hyper_parameters"]
     if not isinstance(settings, dict) or not KINDS.keys() <= settings.keys():
-        raise ValueError(f"{path} is not a checkpoint of train.py; expected its weights and hyper-parameters")
+        raise ValueError(f"expected a checkpoint of train.py, got {path}, which lacks its hyper-parameters")
     _check_settings(path, settings)
     key = EMA if ema else "state_dict"
     if key not in content:
@@ -119,7 +119,7 @@ def state_of(path: Path, content: Mapping[str, Any], *, ema: bool) -> dict[str, 
 
 
 def _check_shapes(source: Architecture, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Check that the weights are those of the model, so that it takes no more memory than they do."""
+    """Check that the weights have the model's shapes, so that the model takes no more memory than they do."""
     size, rows = settings["image_size"], len(settings["classes"])
     shapes = backbone_shapes(source, num_classes=rows, image_size=size, model_args=settings.get("model_args"))
     for name, shape in (shapes or {}).items():
@@ -130,7 +130,7 @@ def _check_shapes(source: Architecture, settings: Mapping[str, Any], state: Mapp
 
 
 def _check_settings(path: Path, settings: Mapping[Any, Any]) -> None:
-    """Check kinds and limits of a checkpoint's hyper-parameters: they are data until then."""
+    """Check types and limits of a checkpoint's hyper-parameters."""
     for name, kind in KINDS.items():
         value = settings[name]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -162,23 +162,23 @@ def _parts(value: Any) -> list[Any]:  # noqa: ANN401 - any plain value
 
 
 def code_of(path: Path, name: str, given: str | None, *, trust: bool) -> str:
-    """Return the name of a checkpoint's model; code runs only if the user has named it.
+    """Return the name of a checkpoint's model; code only runs if the user has named or trusted it.
 
     Raises:
-        ValueError: The checkpoint names code and the user does not, or the other way round.
+        ValueError: The checkpoint names code that the user has not named, or another model than the user.
     """
     if given is not None and not is_code(name) and given != name:
         raise ValueError(f"expected either ckpt=FILE or model=NAME: {path} is of {name}, not of {given}")
     if is_code(name) and given is None and not trust:
         raise ValueError(
-            f"{path} was trained on {name}, which is code and is not run unasked; name it again with "
+            f"{path} was trained on {name}, which is code and is not run automatically; name it again with "
             f"model={name}, or add trust=true"
         )
     return given or name
 
 
 def architecture_of(path: Path, settings: Mapping[str, Any], name: str) -> Architecture:
-    """Return what a checkpoint's model is built from: by its name, or as it is described where that was elsewhere.
+    """Return the architecture of a checkpoint's model: as the checkpoint describes it, else by name.
 
     Raises:
         ValueError: There is no such model, or the description is damaged.
@@ -190,16 +190,16 @@ def architecture_of(path: Path, settings: Mapping[str, Any], name: str) -> Archi
 
 
 def check_own_classes(name: object, architecture: Architecture, classes: Sequence[str]) -> None:
-    """Refuse data whose classes are not those that a model's own head is known to return.
+    """Check that the data's classes are those of a model's own head, as far as these are known.
 
     Args:
-        name: Of the model.
-        architecture: Its class names, or the folder of its weights, may say what the head returns.
+        name: Name of the model.
+        architecture: Architecture whose class names, or whose folder of weights, may name the classes of the head.
         classes: Class names of the data.
 
     Raises:
-        ValueError: The model says other classes; or its folder says the same in another order. Names in a folder that
-            are spelt otherwise pass, since models of a hub have names of their own.
+        ValueError: The model has other classes, or its folder lists the same classes in another order. Other names in a
+            folder pass, because models of a hub have names of their own.
     """
     if architecture.classes is not None and list(classes) != list(architecture.classes):
         raise ValueError(other_classes(name, "returns", architecture.classes, classes))
@@ -209,8 +209,8 @@ def check_own_classes(name: object, architecture: Architecture, classes: Sequenc
 
 
 def other_classes(name: object, verb: str, own: Sequence[str], classes: Sequence[str]) -> str:
-    """Return what is wrong where the data have other classes than a model."""
-    advice = "; of images read as they are, try data.classes=FILE with the model's, one name per line"
+    """Return the message for data with other classes than a model's."""
+    advice = "; for images without shards, try data.classes=FILE with the model's, one name per line"
     return (
         f"{name} {verb} the classes {', '.join(own[:4])}, ... ({len(own)}); "
         f"the data have {', '.join(classes[:4])}, ... ({len(classes)})" + advice * (set(classes) <= set(own))

@@ -1,4 +1,4 @@
-"""Compare two models on the same images, as numbers and in the terminal."""
+"""Compare two models on the same images."""
 
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,18 @@ from harmonizer.statistics import pair_keys, paired_difference, paired_tolerance
 
 
 def compare(control: Results, harmonized: Results) -> dict[str, dict[str, Any]]:
-    """Take the paired differences, harmonized minus control, with interval and test.
+    """Return the paired differences, harmonized minus control, with interval and test.
 
     Args:
-        control: Results of one protocol.
-        harmonized: Results of the same protocol.
+        control: Results of the first model.
+        harmonized: Results of the second model, under the same protocol.
 
     Returns:
-        By score, what :func:`harmonizer.statistics.paired_difference` gives: tolerance (of min(r, eps_max), over images
+        The result of :func:`harmonizer.statistics.paired_difference` by score: tolerance (min(r, eps_max), over images
         that both classify correctly), adversarial alignment (over images found in both), feature alignment.
 
     Raises:
-        ValueError: The protocols differ: the numbers cannot be compared.
+        ValueError: The protocols differ.
     """
     if control.summary["protocol"]["hash"] != harmonized.summary["protocol"]["hash"]:
         raise ValueError(f"{control.folder} and {harmonized.folder} were measured under different protocols")
@@ -44,7 +44,7 @@ def compare(control: Results, harmonized: Results) -> dict[str, dict[str, Any]]:
 
 
 def show_comparison(control: Path, harmonized: Path) -> None:
-    """Print both models' scores and their paired differences: the numbers of the report's comparison.
+    """Print both models' scores and their paired differences, as in the report's comparison.
 
     Raises:
         ValueError: The two were measured under different protocols.

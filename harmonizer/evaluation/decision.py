@@ -1,4 +1,4 @@
-"""What an evaluation lets a model decide: its classes, or whether an image shows something animate."""
+"""The decision that an attack has to change: the class, or whether the image shows something animate."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ DECISIONS = (CLASSES, ANIMATE)
 
 
 def protocol_name(attack: str, decision: str) -> str:
-    """Return what the report calls an attack on a decision.
+    """Return the report's name of an attack on a decision.
 
     >>> protocol_name("ddn", "classes"), protocol_name("feng2025", "animate")
     ('ddn', 'feng2025, decision animate')
@@ -21,21 +21,21 @@ def protocol_name(attack: str, decision: str) -> str:
 
 
 def check_decision(name: str) -> None:
-    """Raise a ValueError that names the decisions when this is none of them."""
+    """Check the name of a decision."""
     if name not in DECISIONS:
         raise ValueError(f"expected decision {' or '.join(DECISIONS)}, got {name!r}")
 
 
 def decision_of(name: str, classes: Sequence[str], categories: str | Path | None = None) -> Decision | None:
-    """Return a decision between superclasses, in the order animate, inanimate; None is between the classes.
+    """Return a decision between animate and inanimate, in this order; None decides between the classes.
 
     Args:
         name: One of ``DECISIONS``.
-        classes: Class names of the data. A thousand unknown ones are ImageNet's, in its order.
+        classes: Class names of the data. A thousand unknown names are taken as ImageNet's, in its order.
         categories: Table of more categories; see :func:`harmonizer.results.categories.read_categories`.
 
     Raises:
-        FileNotFoundError: There is no such table.
+        FileNotFoundError: The table does not exist.
         ValueError: There is no such decision, or a class has no category.
 
     Reference:
@@ -61,5 +61,5 @@ def decision_of(name: str, classes: Sequence[str], categories: str | Path | None
 
 
 def decision_digest(decision: Decision) -> str:
-    """Return a sha256 that tells two groupings of classes apart."""
+    """Return the sha256 of a grouping of classes."""
     return hashlib.sha256(repr(decision.groups).encode()).hexdigest()

@@ -32,7 +32,7 @@ from harmonizer.results.categories import ANIMATE
 from harmonizer.results.families import guess_family
 from harmonizer.statistics import Status
 
-FENG = "feng2025"  # the attack whose paper has a decision, a score and a stretch of the images of its own
+FENG = "feng2025"  # attack of a paper with its own decision, score and image preparation
 
 
 def evaluate(
@@ -55,35 +55,36 @@ def evaluate(
 ) -> Results:
     """Measure accuracy, perturbation tolerance, adversarial and feature alignment of a model.
 
-    The rows equal those of ``evaluate.py`` on the same images. The attack ``feng2025`` gets each image stretched to its
-    own least and largest value, as in its paper; size and crop are those of the data.
+    The rows equal those of ``evaluate.py`` on the same images. For the attack ``feng2025``, each image is stretched to
+    its own minimum and maximum, as in its paper; size and crop are those of the data.
 
     Args:
-        model: Takes images in [0,1], on any device; or a name for :func:`load`.
+        model: Model that takes images in [0,1], on any device; or a name for :func:`load`.
         data: ``(images, labels)`` or ``(images, labels, maps)``: tensors or arrays (N,3,H,W) in [0,1], (N,) and
             (N,H,W); an iterable of such batches, for example a DataLoader; ``"demo"``; a folder of shards; or images
-            as they are: class folders, a CSV table, or a dataset of Hugging Face. A map of zeros is no map.
-        attack: Name, as :func:`harmonizer.minimal_radius` takes it.
-        images: How many of the first images are attacked; None takes all. Accuracy is over all images; an iterable
-            is read no further than needed.
-        label: Name for tables and figures; None takes the model's.
-        health: Correctly classified images whose gradients are examined for masking, within a tenth of the attacks'
-            cost; 0 makes no report.
-        decision: What the attack has to change: ``"classes"``, or ``"animate"``, whether something animate is shown;
-            None is ``"animate"`` for ``feng2025``, as in its paper, and ``"classes"`` for all others.
-        categories: Table of the classes' categories, for ``"animate"`` and classes that are not ImageNet's.
-        scores: Names of further alignment scores, of :mod:`harmonizer.evaluation.alignments`; ``feng2025`` has its own.
-        progress: Show how far it is.
-        maps: Of images read as they are, the folder of human maps; None looks next to the images.
-        classes: Of such images, ``"imagenet"``, a number or a file of names; None takes the folders' or labels' names.
-        prepare: Of such images, how maps are prepared: ``"fel2022"``, ``"gaussian"`` or ``"none"``; None takes fel2022
-            for maps of ClickMe's sizes, and none for others.
-        stack: Of such images, what stacks of maps are of: ``"participants"``, ``"thresholds"`` or ``"mean"``.
+            without shards: class folders, a CSV table, or a Hugging Face dataset. A map of zeros counts as no map.
+        attack: Name of an attack; see :func:`harmonizer.minimal_radius`.
+        images: Number of images to attack, the first ones; None takes all. Accuracy is over all images, but an iterable
+            is not read beyond the attacked ones.
+        label: Name in tables and figures; None takes the model's.
+        health: Most correctly classified images whose gradients are examined for masking, at a tenth of the attacks'
+            cost or less; 0 makes no report.
+        decision: Decision that the attack has to change: ``"classes"``, or ``"animate"``, whether the image shows
+            something animate. None is ``"animate"`` for ``feng2025``, as in its paper, else ``"classes"``.
+        categories: Table of the classes' categories, for ``"animate"`` and classes other than ImageNet's.
+        scores: Names of further alignment scores (:mod:`harmonizer.evaluation.alignments`); ``feng2025`` adds its own.
+        progress: Show a progress bar.
+        maps: Folder of human maps for images without shards; None looks next to the images.
+        classes: Classes of such images: ``"imagenet"``, a number or a file of names; None takes the names of folders or
+            labels.
+        prepare: Preparation of their maps: ``"fel2022"``, ``"gaussian"`` or ``"none"``; None takes fel2022 for maps of
+            ClickMe's sizes, and none for others.
+        stack: Meaning of stacks of maps: ``"participants"``, ``"thresholds"`` or ``"mean"``.
         settings: Settings of the attack, for example ``eps_max``.
 
     Raises:
-        TypeError: The data are something else.
-        ValueError: The attack, the model or the data are not usable.
+        TypeError: The data have another type.
+        ValueError: The attack, the model or the data are unusable.
 
     >>> from harmonizer import wrap
     >>> model = wrap(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), size=4)
@@ -125,7 +126,7 @@ def evaluate(
 
 
 class _Run:
-    """An evaluation while it runs."""
+    """The state of an evaluation."""
 
     def __init__(self, model: nn.Module, protocol: Protocol, health: int, source: Images) -> None:
         self.model, self.device, self.source = model, device_of(model), source
@@ -136,10 +137,10 @@ class _Run:
         self.stretch = protocol.attack == FENG
 
     def check_classes(self, data: ShardData) -> None:
-        """Refuse images whose classes are not as many as the model's, or not those that it is known to return.
+        """Check that the data have the model's classes, as far as these are known.
 
         Raises:
-            ValueError: Labels would be other classes than the model's.
+            ValueError: The number, the names or the order of the classes differ.
         """
         own = self._logits(torch.zeros(1, 3, data.image_size, data.image_size, device=self.device)).shape[1]
         if own != len(data.classes):
@@ -154,7 +155,7 @@ class _Run:
             check_own_classes(architecture.name, architecture, data.classes)
 
     def take(self, batch: Batch, show: Callable[[int], None]) -> None:
-        """Measure a batch: attack what is still to be attacked, classify the rest."""
+        """Measure a batch: attack images until there are enough, and classify the rest."""
         moved = (value.to(self.device) if isinstance(value, Tensor) else value for value in batch)
         batch = Batch(*moved)  # type: ignore[arg-type]
         if self.stretch:

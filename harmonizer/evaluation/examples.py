@@ -1,4 +1,4 @@
-"""Examples of an evaluation: the first fooled images that have a human map."""
+"""Examples of an evaluation: the first fooled images with a human map."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -15,13 +15,13 @@ from harmonizer.report.tables import one_line
 from harmonizer.results import Row
 from harmonizer.statistics import Status
 
-EXAMPLES = 8  # attacked images that are kept
+EXAMPLES = 8  # number of attacked images to keep
 Examples = dict[str, dict[str, Any]]
 """By key: image (3,H,W), human map (H,W), adversarial (3,H,W), on the CPU, and label."""
 
 
 def keep_examples(kept: Examples, batch: Batch, result: AttackResult) -> None:
-    """Add the images of a batch that were fooled and have a map, until there are enough."""
+    """Add fooled images of a batch that have a map, until there are enough."""
     counts = (result.status == Status.FOUND) & batch.has_map
     for i in counts.nonzero()[:, 0].tolist()[: max(EXAMPLES - len(kept), 0)]:
         arrays = {"image": batch.images, "human": batch.human_map, "adversarial": result.adversarial}
@@ -40,11 +40,11 @@ def stack_examples(
     """Return the examples as arrays for :func:`harmonizer.results.write_results`, with the model's saliency.
 
     Args:
-        model: That was attacked.
+        model: Attacked model.
         kept: Examples by key.
-        device: Of the model.
-        rows: Of the examples, by key; needed with ``classes``.
-        classes: Class names; the examples then name their classes before and after the attack.
+        device: Device of the model.
+        rows: Rows of the examples by key; needed with ``classes``.
+        classes: Class names, to add the classes of the examples before and after the attack.
     """
     if not kept:
         return None

@@ -1,4 +1,4 @@
-"""Images to measure, from wherever they come: tensors, batches, shards, the demo."""
+"""Images to measure, from tensors, batches, files or the demo."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -21,39 +21,39 @@ CHUNK = 64  # images of tensors in one batch
 
 @dataclass
 class Images:
-    """Batches with what a summary says of them."""
+    """Batches, with name, number and digest of the data for a summary."""
 
-    batches: Iterable[Batch]  # to iterate over, once
+    batches: Iterable[Batch]  # can be iterated over once
     name: str = "own images"  # name of the data
-    total: int | None = None  # how many images there are; None where that is not known before the end
-    shards: ShardData | None = None  # the data module that they come from; None for others
+    total: int | None = None  # number of images; None if unknown before the end
+    shards: ShardData | None = None  # data module of the images; None for tensors
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def seen(self, batch: Batch) -> None:
-        """Note what was measured, for the digest."""
+        """Add measured images to the digest."""
         for values in (batch.images, batch.labels, batch.human_map):
             self._digest.update(str(tuple(values.shape)).encode())
             self._digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
     @property
     def digest(self) -> str:
-        """The manifest's sha256, or one over the images, labels and maps that were measured."""
+        """The sha256 of the manifest, or of the measured images, labels and maps."""
         return self.shards.manifest.digest() if self.shards else str(self._digest.hexdigest())
 
 
 def images_of(data: Any, model: torch.nn.Module, reading: Reading | None = None) -> Images:  # noqa: ANN401 - see below
-    """Return images in batches; ``data`` as for :func:`harmonizer.evaluate`.
+    """Return images in batches, from ``data`` as in :func:`harmonizer.evaluate`.
 
     Raises:
-        TypeError: It is something else.
-        ValueError: Shapes do not fit each other, or images are not in [0,1].
+        TypeError: The data have another type.
+        ValueError: Shapes do not match, or images are not in [0,1].
     """
     if isinstance(data, str | Path) or is_dataset(data):
         built = model if isinstance(model, PixelModel) else None
         architecture, size = (built.architecture, built.image_size) if built else (None, None)
         data = _opened(data, architecture, size, reading)
     elif reading is not None and reading.given():
-        raise ValueError(f"expected {reading.given()} with images that are read as they are, got {type(data).__name__}")
+        raise ValueError(f"expected {reading.given()} with images from files only, got {type(data).__name__}")
     if isinstance(data, ShardData):
         return Images(data.val_dataloader(), str(data.val), data.manifest.samples, data)
     if isinstance(data, Batch):
@@ -78,8 +78,8 @@ def probe_images(
     """Return the images that a probe is fitted to: the training split of shards, or other images unchanged.
 
     Args:
-        data: See :func:`harmonizer.evaluate`.
-        architecture: Architecture of the model; images that are read from files are prepared for it.
+        data: Data as in :func:`harmonizer.evaluate`.
+        architecture: Architecture of the model, which decides the preparation of images from files.
         size: Height and width of these in pixels.
         most: Largest number of images of the training split.
 
@@ -104,34 +104,34 @@ def _opened(
     size: int | None,
     reading: Reading | None = None,
 ) -> ShardData:
-    """Open shards, or images as they are, prepared as the model asks for."""
+    """Open shards or other images from files, with the model's image preparation."""
     settings: dict[str, Any] = {"model": architecture, "batch_size": CHUNK, "image_size": size}
     if architecture is None:
-        settings |= {"model": "resnet50", "crop_ratio": 1.0, "interpolation": "bilinear"}  # only these are asked for
+        settings |= {"model": "resnet50", "crop_ratio": 1.0, "interpolation": "bilinear"}  # model only fills defaults
     settings |= vars(reading) if reading is not None else {}
     if isinstance(place, str) and place == DEMO:
         settings |= {"crop_ratio": 1.0, "interpolation": "bilinear", "image_size": size or DEMO_SIZE}
         return demo_data(**settings)
     if settings["image_size"] is None:
         raise ValueError(
-            f"expected a model that says its image size, to read {place}; try harmonizer.wrap(model, size=N)"
+            f"expected a model with an image size to read {place}, got one without; try harmonizer.wrap(model, size=N)"
         )
     return ShardData(place, **settings)
 
 
 def _is_array(value: object) -> bool:
-    """Return whether a value is a tensor or an array of NumPy."""
+    """Return whether a value is a tensor or a NumPy array."""
     return isinstance(value, Tensor) or hasattr(value, "__array__")
 
 
 def _parts(batch: Batch) -> Iterator[Batch]:
-    """Yield a batch in smaller ones."""
+    """Split a batch into smaller ones."""
     for start in range(0, len(batch.labels), CHUNK):
         yield batch.part(start, start + CHUNK)
 
 
 def _numbered(batches: Iterable[Any]) -> Iterator[Batch]:
-    """Yield batches whose images are named by their numbers, unless they have names."""
+    """Yield batches; images without names are numbered."""
     count = 0
     for item in batches:
         batch = item if isinstance(item, Batch) else _batch(item, count)
@@ -140,7 +140,7 @@ def _numbered(batches: Iterable[Any]) -> Iterator[Batch]:
 
 
 def _batch(parts: Any, first: int) -> Batch:  # noqa: ANN401 - two or three tensors or arrays
-    """Return a batch of (images, labels) or (images, labels, maps); its images are numbered from ``first``."""
+    """Return a batch of (images, labels) or (images, labels, maps), with images numbered from ``first``."""
     if not isinstance(parts, tuple | list) or len(parts) not in (2, 3) or not all(map(_is_array, parts[:2])):
         raise TypeError(f"expected batches (images, labels) or (images, labels, maps), got {type(parts).__name__}")
     images, labels = torch.as_tensor(parts[0]), torch.as_tensor(parts[1])
@@ -150,7 +150,7 @@ def _batch(parts: Any, first: int) -> Batch:  # noqa: ANN401 - two or three tens
     if images.numel() and not (float(images.min()) >= 0 and float(images.max()) <= 1):
         raise ValueError(
             f"expected images in [0,1], got values from {float(images.min()):.3g} to {float(images.max()):.3g}; "
-            "the model's mean and std belong into harmonizer.wrap"
+            "try harmonizer.wrap(model, mean, std) for the normalisation"
         )
     if human is not None:
         human = (human.squeeze(1) if human.ndim == 4 else human).to(images.dtype)

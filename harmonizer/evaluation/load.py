@@ -1,4 +1,4 @@
-"""Models for Python: by name (``harmonizer.load``) or of one's own (``harmonizer.wrap``)."""
+"""Models in Python: by name (``harmonizer.load``) or from an ``nn.Module`` (``harmonizer.wrap``)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,26 +37,26 @@ def load(
     """Return a model that takes images in [0,1], with its normalisation inside, in evaluation mode.
 
     Args:
-        name: timm's (``"resnet50.a1_in1k"``), ``"torchvision:resnet18.IMAGENET1K_V1"``, ``"hf-hub:ORG/NAME"``,
+        name: timm model (``"resnet50.a1_in1k"``), ``"torchvision:resnet18.IMAGENET1K_V1"``, ``"hf-hub:ORG/NAME"``,
             ``"clip:ViT-B-32.openai"``, an exported or timm folder, a checkpoint or run folder of train.py,
             ``"FILE.py:FUNCTION"`` or ``"MODULE:FUNCTION"``.
-        pretrained: Load the published weights of a timm or torchvision model; without them weights are random.
-        num_classes: Size of the head; None keeps the model's own. A checkpoint has its own.
-        weights: File of weights, all but the head of another number of classes.
-        ema: Of a checkpoint, the moving average of its weights.
+        pretrained: Load the published weights of a timm or torchvision model; otherwise weights are random.
+        num_classes: Size of the head; None keeps the model's own. A checkpoint sets its own.
+        weights: File of weights; a head for another number of classes is skipped.
+        ema: Load the moving average of a checkpoint's weights.
         image_size: Input height and width in pixels; None takes the model's own.
-        mean: Per channel, of the normalisation; None takes the model's own, as for ``std``.
-        std: Per channel.
+        mean: Mean per channel, in [0,1] units; None takes the model's own.
+        std: Standard deviation per channel; None takes the model's own.
         model_args: Arguments of the architecture.
-        code: ``"FILE.py:FUNCTION"`` of a checkpoint whose model is of your own.
+        code: ``"FILE.py:FUNCTION"`` for a checkpoint of your own model.
         seed: Seed of random weights.
-        prompts: Of ``clip:NAME``: a text with ``{}`` for the class name, several, a file of them, or ``"openai"``.
+        prompts: Prompts of ``clip:NAME``: a text with ``{}`` for the class name, several, a file, or ``"openai"``.
         class_names: Of ``clip:NAME``: what the prompts call the classes, in the order of the labels.
         probe: Fit the last linear layer to these images, :mod:`harmonizer.models.linear_probe`: ``"demo"`` or a folder
             of shards, of which the training split is taken, or what :func:`harmonizer.evaluate` takes as data.
 
     Raises:
-        FileNotFoundError: There is no such file or folder.
+        FileNotFoundError: The file or folder does not exist.
         ValueError: There is no such model, or it cannot be built with these settings.
 
     >>> load("torchvision:resnet18", num_classes=10)(torch.rand(2, 3, 64, 64)).shape
@@ -97,13 +97,13 @@ def wrap(
     std: Sequence[float] = AS_IT_IS[1],
     size: int | None = None,
 ) -> PixelModel:
-    """Return a model of your own as one that takes images in [0,1], in evaluation mode.
+    """Wrap your own model as one that takes images in [0,1], in evaluation mode.
 
     Args:
         model: Maps normalised images (B,3,H,W) to logits (B,K), or to an object with ``logits``.
-        mean: Per channel, in [0,1] units; as it is, images go in unchanged.
-        std: Per channel.
-        size: Input height and width in pixels; with it, the model is tried once, and images from files fit it.
+        mean: Mean per channel, in [0,1] units; by default images are not normalised.
+        std: Standard deviation per channel.
+        size: Input height and width in pixels. If set, the model is run once, and images from files get this size.
 
     Raises:
         TypeError: ``model`` is not a module.
@@ -127,5 +127,5 @@ def wrap(
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return where a model is."""
+    """Return a model's device."""
     return next((value.device for value in (*model.parameters(), *model.buffers())), torch.device("cpu"))

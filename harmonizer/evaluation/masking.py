@@ -1,4 +1,4 @@
-"""The gradient-masking report of an evaluation: which of its images it examines, and at what cost."""
+"""The gradient-masking report of an evaluation: its images and its cost."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -15,14 +15,14 @@ from harmonizer.models.logits import Caller
 from harmonizer.results import Row
 from harmonizer.statistics import Status
 
-SHARE = 0.1  # of the passes of the evaluation's own attacks that the report may cost
+SHARE = 0.1  # largest cost of the report, as a share of the attacks' passes
 
 
 class MaskingReport:
-    """Collect the first images that a model classifies correctly, and examine its gradients on them afterwards.
+    """Collect the first correctly classified images, and examine the model's gradients on them afterwards.
 
     Args:
-        limit: Most images.
+        limit: Largest number of images.
     """
 
     def __init__(self, limit: int) -> None:
@@ -33,21 +33,21 @@ class MaskingReport:
         self._decision: Decision | None = None
 
     def collect(self, batch: Batch, rows: list[Row], decision: Decision | None = None) -> None:
-        """Keep what is needed of a batch and of its rows, which were attacked on this decision."""
+        """Keep correctly classified images of a batch, which was attacked on this decision."""
         self._decision = decision
         correct = [i for i, row in enumerate(rows) if row.status != Status.WRONG][: self.limit - self._count]
-        if correct or not self._images:  # without a correct image the report says that it examined none
+        if correct or not self._images:  # without a correct image the report has zero images
             self._images.append(batch.images[correct].clone())
             self._labels.append(batch.labels[correct].clone())
             self._count += len(correct)
 
     def make(self, model: nn.Module, rows: Iterable[Row], progress: Callable[[int, int], None]) -> dict[str, Any]:
-        """Examine the images; print a warning where the model only seems robust.
+        """Examine the images, and print a warning if the gradients look masked.
 
-        It costs at most ``SHARE`` of the passes that the attacks of ``rows`` took, but examines one image at least.
+        Takes at most ``SHARE`` of the passes of the attacks in ``rows``, but examines at least one image.
 
         Returns:
-            The report, as plain values, with ``flat_images``.
+            The report as plain values, including ``flat_images``.
         """
         spent = sum(row.forwards + row.backwards for row in rows)
         images = min(max(int(SHARE * spent / PASSES), 1), self.limit)
@@ -63,11 +63,11 @@ class MaskingReport:
 
 
 def flat_images(model: nn.Module, like: Tensor) -> dict[str, dict[str, float]]:
-    """Return what a model makes of a black and of a grey image, where a wrong normalisation shows: docs/models.md.
+    """Return a model's prediction for a black and a grey image, which reveals a wrong normalisation: docs/models.md.
 
     Args:
         model: Maps images in [0,1] to logits.
-        like: Images (n,3,H,W) whose size, type and device are taken.
+        like: Images (n,3,H,W) of the same size, type and device.
 
     >>> flat_images(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.rand(1, 3, 2, 2)).keys()
     dict_keys(['black', 'grey'])

@@ -1,4 +1,4 @@
-"""Measure a batch of images: one row per image."""
+"""Measure a batch of images, one row per image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,8 +14,8 @@ from harmonizer.models import evaluation_saliencies, evaluation_saliency
 from harmonizer.results import Row
 from harmonizer.statistics import Status
 
-PUBLISHED_MASK = "abs_of_mean"  # of column ``alignment``
-ON_CPU = 32  # images attacked in one call: a CPU gains nothing from more
+PUBLISHED_MASK = "abs_of_mean"  # mask of column ``alignment``
+ON_CPU = 32  # images per attack on a CPU, which gains nothing from more
 
 
 def measure_batch(
@@ -35,19 +35,19 @@ def measure_batch(
     Args:
         model: Maps images (B,3,H,W) in [0,1] to logits (B,K).
         batch: B images; :meth:`harmonizer.data.batch.Batch.of` makes one of tensors.
-        attack: Name, as :func:`harmonizer.attacks.minimal_radius` takes it.
-        decision: Between superclasses; None is between the classes.
-        scores: Names of further scores, of :mod:`harmonizer.evaluation.alignments`; their columns are NaN without.
+        attack: Name of an attack; see :func:`harmonizer.attacks.minimal_radius`.
+        decision: Decision between superclasses; None decides between the classes.
+        scores: Names of further scores (:mod:`harmonizer.evaluation.alignments`); columns of other scores are NaN.
         others: Human maps for ``onevision2026_null``; None takes those of the batch.
-        known: B rows of an earlier measurement: these images are not attacked again.
-        on_attack: Called with the attack's tensors.
+        known: B rows of an earlier measurement; the images are then not attacked again.
+        on_attack: Function that gets the attack's result.
         settings: Settings of the attack.
 
     Returns:
         B rows, in the order of the batch.
 
     Raises:
-        ValueError: The attack, a setting or the model is not usable.
+        ValueError: The attack, a setting or the model is unusable.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
     >>> rows = measure_batch(model, Batch.of(torch.rand(2, 3, 4, 4), torch.tensor([0, 1])), "pgd")
@@ -79,12 +79,12 @@ def measure_batch(
 
 
 def images_at_once(device: torch.device, count: int) -> int:
-    """Return how many of ``count`` images to attack in one call, at least 1."""
+    """Return the number of images to attack in one call, of ``count`` images; at least 1."""
     return ON_CPU if device.type == "cpu" else max(count, 1)
 
 
 def _attack_rows(batch: Batch, result: AttackResult, scores: Sequence[str]) -> list[Row]:
-    """Return the rows of an attack's outcome, without what saliency adds."""
+    """Return the rows of an attack's result, without the saliency's columns."""
     counts = (result.status == Status.FOUND) & batch.has_map
     columns = {name: getattr(result, name) for name in ("prediction", "eps", "l2", "linf", "forwards", "backwards")}
     columns |= {"label": batch.labels, "has_map": batch.has_map, "rms": result.l2 * batch.images[0].numel() ** -0.5}
@@ -101,14 +101,14 @@ def _attack_rows(batch: Batch, result: AttackResult, scores: Sequence[str]) -> l
 
 
 def _correlation(batch: Batch, maps: Tensor, counts: Tensor) -> Tensor:
-    """Return (B,) Spearman correlations of attack maps (B,H,W) with human maps; NaN where there is none."""
+    """Return (B,) Spearman correlations of attack maps (B,H,W) with human maps; NaN where ``counts`` is false."""
     found = batch.images.new_full((len(batch.images),), torch.nan, dtype=torch.float64)
     found[counts] = spearman(maps[counts], batch.human_map[counts])
     return found
 
 
 def _with_saliency(rows: Sequence[Row], batch: Batch, saliency: Tensor) -> list[Row]:
-    """Add what the saliency (B,H,W) agrees with the human maps."""
+    """Add the agreement of the saliency (B,H,W) with the human maps."""
     counts = batch.has_map
     pair = saliency[counts], batch.human_map[counts]
     scores = {"feature_alignment": spearman(*pair), "dice": dice(*pair), "iou": iou(*pair)}

@@ -1,4 +1,4 @@
-"""What evaluate.py measures: a checkpoint of train.py or a model by its name, its head made for the data if asked."""
+"""The model that evaluate.py measures: a checkpoint of train.py, or a model by name with an optional new head."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -30,19 +30,19 @@ from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.training.module import HarmonizerModule
 from harmonizer.untrusted import plain_text
 
-MOST_PROBE_IMAGES = 50_000  # that a probe is fitted to, where nothing else is said
+MOST_PROBE_IMAGES = 50_000  # default limit of images that a probe is fitted to
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model to measure, before its data are known."""
+    """A model to measure, before its data are known; fields without a comment are settings of `load`."""
 
-    model: str  # its name; see `sources`
+    model: str  # name; see `sources`
     image_size: int  # input height and width in pixels
-    label: str  # for tables and figures
-    architecture: Architecture | None = None  # what the name stands for; None looks it up
-    checkpoint: Path | None = None  # path of its checkpoint; None for other models
-    pretrained: bool = False  # as the others that are not named here, a setting of `load`
+    label: str  # name in tables and figures
+    architecture: Architecture | None = None  # architecture of the name; None resolves it
+    checkpoint: Path | None = None  # path of the checkpoint; None for other models
+    pretrained: bool = False
     weights: str | None = None
     ema: bool = False
     mean: Sequence[float] | None = None
@@ -52,17 +52,16 @@ class ModelSpec:
     trust: bool = False  # run code that the checkpoint names
     prompts: str | Sequence[str] | None = None
     class_names: str | Sequence[str] | None = None
-    # images of the training split that the last linear layer is fitted to, at most; 0 keeps the model's own
-    probe: int = 0
+    probe: int = 0  # most training images that the last linear layer is fitted to; 0 keeps the layer
 
     @property
     def source(self) -> str | Architecture:
-        """The architecture where it is known, or the name."""
+        """The architecture if it is known, else the name."""
         return self.architecture or self.model
 
     @property
     def origin(self) -> str:
-        """Where the weights come from, in words."""
+        """The origin of the weights, in words."""
         if self.checkpoint or self.weights:
             return f"{self.checkpoint or ''}{' with ' * bool(self.checkpoint and self.weights)}{self.weights or ''}"
         if self.architecture is not None and self.architecture.kind == "factory":
@@ -70,7 +69,7 @@ class ModelSpec:
         return "published weights" if self.seed is None else "random weights"
 
     def restored(self, classes: Sequence[str] | None = None) -> HarmonizerModule:
-        """Return the module of the checkpoint, which must have these classes; None asks for none."""
+        """Return the module of the checkpoint, whose classes must equal these unless they are None."""
         assert self.checkpoint is not None
         module = restore(self.checkpoint, classes, ema=self.ema, model=self.model, trust=self.trust)
         if self.weights is not None:
@@ -78,7 +77,7 @@ class ModelSpec:
         return module
 
     def head(self, data: ShardData) -> dict[str, Any]:
-        """Return what summary.json says of a head that is made for the data; nothing of a model's own."""
+        """Return the description of a head made for the data, for summary.json; empty for the model's own head."""
         architecture = resolve(self.source)
         if self.probe:
             images = min(self.probe, sum(found.samples for _, found in data.training()))
@@ -94,11 +93,12 @@ class ModelSpec:
 
         Args:
             classes: Class names of the data.
-            data: Whose training split a probe is fitted to; images of another size than the model's are interpolated.
-            device: Where a probe is fitted.
+            data: Data whose training split a probe is fitted to. Images of another size than the model's are
+                interpolated.
+            device: Device of the probe's fit.
 
         Raises:
-            ValueError: The model does not know these classes, or ImageNet's are in another order than its own.
+            ValueError: The model has other classes, or the same in another order.
         """
         if self.checkpoint is not None:
             return self._interpolating(self.restored(classes), data)
@@ -131,22 +131,22 @@ class ModelSpec:
         return module
 
     def _interpolating(self, module: HarmonizerModule, data: ShardData | None) -> HarmonizerModule:
-        """Let the module take the data's images where these have another size than its own."""
+        """Make the module interpolate the data's images if these have another size than its own."""
         if data is not None and data.image_size != self.image_size:
             module.model.interpolates_to, module.model.image_size = self.image_size, data.image_size
         return module
 
     def _with_texts(self, architecture: Architecture, classes: Sequence[str]) -> Architecture:
-        """Return a zero-shot classifier's architecture with the texts of the data's classes."""
+        """Return a zero-shot architecture with one text per class of the data."""
         return with_texts(architecture, classes, prompts=self.prompts, class_names=self.class_names)
 
     def _check_classes(self, architecture: Architecture, classes: Sequence[str]) -> None:
-        """Raise where a model's own head does not know the data's classes."""
+        """Check that a model's own head has the data's classes."""
         check_own_classes(self.model, architecture, classes)
         if self.seed is None and self.weights is None and len(classes) != architecture.num_classes:
             raise ValueError(
-                f"{self.model} tells {architecture.num_classes} classes apart and the data have {len(classes)}; choose "
-                "data with the model's classes, fit a head with probe=true, or train one with train.py --pretrained"
+                f"expected data with the {architecture.num_classes} classes of {self.model}, got {len(classes)}; "
+                "try other data, fit a head with probe=true, or train one with train.py --pretrained"
             )
 
 
@@ -162,15 +162,15 @@ def resolve_model(
     probe_images: int = MOST_PROBE_IMAGES,
     **given: Any,  # noqa: ANN401 - attributes of ModelSpec, which has their types
 ) -> ModelSpec:
-    """Return the model that a checkpoint or a name stands for.
+    """Return the specification of a checkpoint or a model name.
 
-    ``ckpt`` is a file of train.py or its run folder, which ``model`` takes as well; with a checkpoint of a model of the
-    user's own, ``model`` is its code. The others are attributes of :class:`ModelSpec`; ``probe`` fits the last linear
-    layer to at most ``probe_images`` of the training split, drawn at random by the seed 0.
+    ``ckpt`` is a checkpoint of train.py or its run folder; ``model`` takes these, too. If the checkpoint holds
+    the user's own model, ``model`` names its code. The other arguments are fields of :class:`ModelSpec`. ``probe`` fits
+    the last linear layer to at most ``probe_images`` images of the training split, drawn at random with seed 0.
 
     Raises:
-        FileNotFoundError: There is no such checkpoint.
-        ValueError: Neither or both are given, the checkpoint is not usable, or there is no such model.
+        FileNotFoundError: The checkpoint does not exist.
+        ValueError: Neither or both are given, the checkpoint is unusable, or there is no such model.
     """
     if ckpt is None and model is not None and is_checkpoint(model):
         ckpt, model = model, None
@@ -190,7 +190,7 @@ def resolve_model(
     )
     if asked.weights in ("raw", "ema"):
         raise ValueError(
-            f"weights=FILE takes a file; for weights={asked.weights} write ema={str(asked.weights == 'ema').lower()}"
+            f"expected a file in weights=FILE, got {asked.weights}; try ema={str(asked.weights == 'ema').lower()}"
         )
     if ckpt is None:
         return _of_name(asked)
@@ -198,19 +198,19 @@ def resolve_model(
     of_names |= {name: getattr(asked, name) for name in ("mean", "std", "prompts", "class_names")}
     if set_here := {name: value for name, value in of_names.items() if value is not None}:
         names = ", ".join(set_here)
-        raise ValueError(f"expected {names} with model=NAME only, got {set_here}; a checkpoint has its own")
+        raise ValueError(f"expected {names} with model=NAME only, got {set_here}; a checkpoint sets its own")
     return _of_checkpoint(find_checkpoint(ckpt), asked)
 
 
 def is_checkpoint(name: str) -> bool:
-    """Return whether a name is a checkpoint's path, or that of a run folder."""
+    """Return whether a name is the path of a checkpoint or a run folder."""
     return name.endswith(".ckpt") or (Path(name) / BEST).is_file()
 
 
 def _of_name(asked: ModelSpec) -> ModelSpec:
-    """Return what a name stands for; an empty label and an image size of 0 become the model's."""
+    """Complete the specification of a name; an empty label and an image size of 0 become the model's."""
     if asked.ema:
-        raise ValueError("expected ema=true with ckpt=FILE only, which holds an average where train.py kept one")
+        raise ValueError("expected ema=true with ckpt=FILE only, got a model name")
     architecture = resolve(asked.model).fed(asked.mean, asked.std)
     if architecture.kind != "clip" and (asked.prompts is not None or asked.class_names is not None):
         raise ValueError(f"expected prompts and class_names with model=clip:NAME only, got {asked.model}")
@@ -231,14 +231,14 @@ def _of_name(asked: ModelSpec) -> ModelSpec:
 
 
 def _of_checkpoint(path: Path, asked: ModelSpec) -> ModelSpec:
-    """Return what a checkpoint holds; the model of what is asked for is its code, if it is of the user's own."""
+    """Return the specification of a checkpoint; ``asked.model`` is the code of a user's own model."""
     content = read_checkpoint(path, mmap=True)
     state_of(path, content, ema=asked.ema)
     settings = content["hyper_parameters"]
     name = code_of(path, settings["model"], asked.model or None, trust=asked.trust)
     architecture = architecture_of(path, settings, name)
     trained = plain_text(condition(settings), "supervision")
-    attacked = plain_text(str(settings.get("adversarial", "none")), "adversarial")  # older checkpoints have none
+    attacked = plain_text(str(settings.get("adversarial", "none")), "adversarial")  # missing in older checkpoints
     trained += f"-{attacked}" * (attacked != "none")
     made = f"{model_label(name)}-{trained}-seed-{settings['seed']}" + "-ema" * asked.ema
     made += f"-{Path(asked.weights).stem}" if asked.weights else ""

@@ -1,4 +1,4 @@
-"""An evaluation while it runs: in Python and under a trainer alike."""
+"""The state of a running evaluation, in Python and under a trainer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,23 +20,22 @@ from harmonizer.results import Row
 
 @dataclass
 class Progress:
-    """An evaluation while it runs, in this process."""
+    """The state of a running evaluation in this process."""
 
-    protocol: Protocol  # how images are measured
-    total: int  # images to measure, over all processes
-    at_once: int | None = None  # images attacked in one call; None takes what the device can use
-    # per image, by key, so far; those that are there when it starts are not attacked again
-    rows: dict[str, Row] = field(default_factory=dict)
-    # the first found images that have a map, by key: image, human map, adversarial and label
+    protocol: Protocol
+    total: int  # number of images to measure, over all processes
+    at_once: int | None = None  # images attacked in one call; None depends on the device
+    rows: dict[str, Row] = field(default_factory=dict)  # rows by key; images with a row are not attacked again
+    # first found images with a map, by key: image, human map, adversarial and label
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
     eps_max: float = 10.0  # largest radius that the attack searches
-    health: dict[str, Any] | None = None  # the gradient-masking report, as plain values; None before it is made
-    masking: MaskingReport | None = None  # collects images for that report; None makes none
-    decision: Decision | None = None  # between superclasses; None is between the classes
+    health: dict[str, Any] | None = None  # finished gradient-masking report, as plain values
+    masking: MaskingReport | None = None  # collects images for this report; None makes none
+    decision: Decision | None = None  # decision between superclasses; None decides between the classes
     others: OtherMaps | None = None  # human maps of other images, for scores that need them
 
     def prepare(self, classes: Sequence[str], data: ShardData | None) -> None:
-        """Set what depends on the data: the decision over its classes, and human maps of other images."""
+        """Set the fields that depend on the data: decision and human maps of other images."""
         self.decision = self.protocol.decide(classes)
         if data is not None and NULL in self.protocol.scores:
             self.others = OtherMaps.of(data.spread_samples(POOL))
@@ -44,13 +43,13 @@ class Progress:
     def measure(
         self, model: nn.Module, batch: Batch, device: torch.device, report: Callable[[int], None]
     ) -> Iterator[tuple[Batch, list[Row]]]:
-        """Measure a batch; yield each part with its rows, once they are kept.
+        """Measure a batch in parts; yield each part with its rows.
 
         Args:
             model: Maps images (B,3,H,W) in [0,1] to logits (B,K).
             batch: B images.
-            device: Of the model.
-            report: Called with the number of images attacked so far.
+            device: Device of the model.
+            report: Function that gets the number of images attacked so far.
         """
         size = self.at_once or images_at_once(device, len(batch.labels))
         for start in range(0, len(batch.labels), size):
@@ -63,7 +62,7 @@ class Progress:
                 decision=self.decision,
                 scores=self.protocol.scores,
                 others=self.others,
-                known=known if len(known) == len(part.keys) else None,  # else all: the same batch gives the same bits
+                known=known if len(known) == len(part.keys) else None,  # else the whole part, for identical bits
                 on_attack=lambda result, part=part: self._keep(result, part),  # type: ignore[misc]
                 progress=lambda done, _, before=before: report(before + done),
                 **self.protocol.settings,
@@ -74,6 +73,6 @@ class Progress:
             yield part, rows
 
     def _keep(self, result: AttackResult, batch: Batch) -> None:
-        """Keep what rows do not hold."""
+        """Keep the results that rows do not hold."""
         self.eps_max = result.eps_max
         keep_examples(self.examples, batch, result)

@@ -1,4 +1,4 @@
-"""The results of an evaluation in Python: rows, aggregates, a figure, and the folder that the programs read."""
+"""The results of an evaluation in Python: rows, aggregates, a figure and a results folder."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +22,11 @@ from harmonizer.statistics import STATUSES, Status
 
 @dataclass(repr=False)
 class Results(stored.Results):
-    """One model's results.
+    """The results of one model.
 
     Attributes:
-        summary: Every aggregate with its interval, as in ``summary.json``.
-        rows: One per image.
+        summary: All aggregates with intervals, as in ``summary.json``.
+        rows: One row per image.
     """
 
     rows: Sequence[Row] = ()
@@ -34,7 +34,7 @@ class Results(stored.Results):
 
     @cached_property
     def columns(self) -> Columns:
-        """The rows as arrays, by the columns of ``images.csv``."""
+        """The rows as arrays, by column of ``images.csv``."""
         kinds: Mapping[Any, Any] = {str: np.str_, int: np.int64, float: np.float64}
         asked = {name: float for name in EXTRA if name in (self.summary.get("scores") or {})}
         return {
@@ -44,24 +44,24 @@ class Results(stored.Results):
 
     @property
     def has_examples(self) -> bool:
-        """Whether attacked examples were kept."""
+        """Whether there are attacked examples."""
         return bool(self.kept)
 
     @property
     def example_keys(self) -> list[str]:
-        """The names of the attacked examples."""
+        """Names of the attacked examples."""
         return [str(key) for key in self.kept.get("keys", ())]
 
     def read_examples(self, most: int | None = None, *, saliency: bool = True) -> dict[str, NDArray[Any]]:
-        """Return the first attacked examples as arrays; empty when none were kept."""
+        """Return the first attacked examples as arrays; empty if there are none."""
         return {name: array[:most] for name, array in self.kept.items()}
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write a results folder, which ``harmonizer.report`` and :func:`harmonizer.load_results` read.
 
         Args:
-            folder: To make, for example ``results/my_net``.
-            overwrite: Replace results that are there.
+            folder: Folder to create, for example ``results/my_net``.
+            overwrite: Replace existing results.
 
         Raises:
             FileExistsError: The folder exists and ``overwrite`` is false, or it holds something else.
@@ -72,10 +72,10 @@ class Results(stored.Results):
         return folder
 
     def plot(self, *others: stored.Results) -> Figure:
-        """Draw the share of images that are still classified correctly against the radius, with 95 % intervals.
+        """Plot the share of correctly classified images against the radius, with 95 % intervals.
 
         Args:
-            others: Further results, drawn in the same figure.
+            others: Further results for the same figure.
         """
         models: list[Model] = []
         for number, each in enumerate((self, *others)):
@@ -86,7 +86,7 @@ class Results(stored.Results):
         return survival_curves(models)
 
     def _scores(self) -> Iterator[tuple[str, str, str, int]]:
-        """Yield name, value, 95 % interval and number of images of each aggregate."""
+        """Yield name, value, 95 % interval and number of images per aggregate."""
         summary, eps_max = self.summary, self.summary["protocol"]["eps_max"]
         blocks: dict[str, tuple[dict[str, Any] | None, str]] = {
             "accuracy": (summary["accuracy"], "value"),
@@ -113,7 +113,7 @@ class Results(stored.Results):
         return "\n".join([self._title(), *lines])
 
     def _repr_html_(self) -> str:
-        """Return a table, for notebooks."""
+        """Return a table for notebooks."""
         cells = "".join(
             f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in self._scores()
         )
@@ -122,10 +122,10 @@ class Results(stored.Results):
 
 
 def load_results(folder: str | Path) -> Results:
-    """Read a results folder that evaluate.py or :meth:`Results.save` wrote.
+    """Read a results folder of evaluate.py or :meth:`Results.save`.
 
     Raises:
-        FileNotFoundError: There is no such folder, or no summary in it.
+        FileNotFoundError: The folder does not exist or has no summary.
         ValueError: It is damaged; the message names the file and the field.
     """
     found = stored.load_results(Path(folder))

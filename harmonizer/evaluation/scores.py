@@ -1,4 +1,4 @@
-"""The scores of an evaluation, from its rows."""
+"""The scores of an evaluation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,12 +8,12 @@ from harmonizer.statistics import STATUSES
 
 
 def scores_of(rows: Sequence[Row], *, eps_max: float, ceilings: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Compute the scores under the names that training logs, by the torchmetrics of :mod:`harmonizer.metrics`.
+    """Compute the scores with the torchmetrics of :mod:`harmonizer.metrics`, by the names that training logs.
 
     Args:
         rows: Rows of all processes, one per image.
         eps_max: Largest radius that the attack searched.
-        ceilings: What people reach on each image, by key; None takes the published noise ceiling.
+        ceilings: Noise ceiling of each image, by key; None takes the published noise ceiling.
 
     >>> from harmonizer.statistics import Status
     >>> scores = scores_of([Row(key="a", label=0, prediction=1, status=Status.FOUND, l2=0.5)], eps_max=10)
@@ -23,7 +23,7 @@ def scores_of(rows: Sequence[Row], *, eps_max: float, ceilings: Mapping[str, flo
     reached = None if ceilings is None else [ceilings[row.key] for row in rows]
     metrics = PerturbationTolerance(eps_max), AdversarialAlignment(), FeatureAlignment()
     for metric in metrics:
-        metric.sync_on_compute = False  # the rows are those of all processes
+        metric.sync_on_compute = False  # the rows already come from all processes
     metrics[0].add(rows)
     metrics[1].add(rows, ceilings=reached)
     metrics[2].add(rows, ceilings=reached)

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, and the summary of what it found."""
+"""The protocol of an evaluation and the summary of its results."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -38,16 +38,16 @@ from harmonizer.statistics import (
 )
 from harmonizer.training.module import HarmonizerModule
 
-# Points of the survival curve, from 0 to the attack's largest radius; and further ones, where the radii of ordinary
-# networks are (the median of a pretrained EfficientNet-Lite0 is near 0.08). Both are ours: the papers show no curve.
+# Points of the survival curve from 0 to the attack's largest radius, and more points at the radii of ordinary networks
+# (the median of a pretrained EfficientNet-Lite0 is near 0.08). Both are our choice: the papers show no curve.
 RADII = 101
 SMALL_RADII = np.linspace(0, 0.5, 51)
-OF_MODEL = ("model", "classes", "pretrained")  # settings of a training that name the model itself
+OF_MODEL = ("model", "classes", "pretrained")  # training settings that describe the model itself
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How images are measured.
+    """The protocol of a measurement.
 
     Raises:
         ValueError: There is no such attack, setting, decision or score.
@@ -56,9 +56,9 @@ class Protocol:
 
     attack: str  # name of the attack
     settings: Mapping[str, Any]  # settings of the attack
-    images: int | None = None  # how many of the first validation images; None takes all
-    decision: str = CLASSES  # what the attack has to change: `"classes"` or `"animate"`
-    categories: str | None = None  # table of the classes' categories, for the latter
+    images: int | None = None  # number of images, the first of the validation split; None takes all
+    decision: str = CLASSES  # decision that the attack has to change: `"classes"` or `"animate"`
+    categories: str | None = None  # table of the classes' categories, for `"animate"`
     scores: tuple[str, ...] = ()  # names of further alignment scores
 
     def __post_init__(self) -> None:
@@ -68,11 +68,11 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """The attack with its decision, as results name them: other decisions give other radii."""
+        """The name of attack and decision in results."""
         return protocol_name(self.attack, self.decision)
 
     def decide(self, classes: Sequence[str]) -> Decision | None:
-        """Return the decision over the data's classes; None is between the classes."""
+        """Return the decision over the data's classes; None decides between the classes."""
         return decision_of(self.decision, classes, self.categories)
 
     def described(
@@ -91,20 +91,20 @@ class Protocol:
         }
 
     def count(self, data: ShardData) -> int:
-        """Return how many images of the data are measured."""
+        """Return the number of images to measure."""
         samples = data.manifest.samples
         return samples if self.images is None else min(self.images, samples)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an evaluation found."""
+    """The outcome of an evaluation, over all processes."""
 
-    rows: Sequence[Row]  # rows of all processes, one per image, sorted by key
-    accuracy: float  # over all samples
+    rows: Sequence[Row]  # one row per image, sorted by key
+    accuracy: float  # accuracy on all samples
     eps_max: float  # largest radius that the attack searched
-    skipped: int = 0  # damaged samples that were skipped, over all processes
-    health: Mapping[str, Any] | None = None  # the gradient-masking report, as plain values; None where there is none
+    skipped: int = 0  # number of damaged samples that were skipped
+    health: Mapping[str, Any] | None = None  # gradient-masking report, as plain values; None if there is none
     seconds: float = 0.0  # duration of the measurement
 
 
@@ -118,16 +118,16 @@ def summarise(
     data_name: str,
     family: str | None,
 ) -> dict[str, Any]:
-    """Assemble ``summary.json``.
+    """Assemble ``summary.json`` of evaluate.py.
 
     Args:
-        outcome: What was found.
-        module: What was measured.
-        data: What it was measured on.
-        protocol: How.
-        spec: What was asked for.
+        outcome: Outcome of the evaluation.
+        module: Measured module.
+        data: Data of the measurement.
+        protocol: Protocol of the measurement.
+        spec: Specification of the model.
         data_name: Name of the data set.
-        family: Family of the model; None takes it from its training or guesses it from its name.
+        family: Family of the model; None derives it from the training settings or the name.
     """
     settings, trained, manifest = module.hparams, spec.checkpoint is not None, data.manifest
     request = request_of(spec, data, protocol)
@@ -225,7 +225,7 @@ def assemble(
 
 
 def survival_radii(eps_max: float) -> NDArray[np.float64]:
-    """Return the radii of the survival curve, ascending, the budgets of robust accuracy among them.
+    """Return the radii of the survival curve in ascending order, including the budgets of robust accuracy.
 
     >>> survival_radii(0.2).size, float(survival_radii(0.2).max())
     (101, 0.2)
@@ -235,9 +235,9 @@ def survival_radii(eps_max: float) -> NDArray[np.float64]:
 
 
 def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str, Any]:
-    """Return what is known before a measurement and decides its numbers: the protocol, and the model as it is fed.
+    """Return the settings that decide the numbers: the protocol, and the model with its image preparation.
 
-    Models of different input size share a protocol: a zoo has many sizes. The size is the model's own property.
+    The input size belongs to the model, so that models of different sizes share a protocol.
     """
     transform, path, manifest = data.eval_transform, spec.checkpoint, data.manifest
     return {
@@ -265,14 +265,14 @@ def request_of(spec: ModelSpec, data: ShardData, protocol: Protocol) -> dict[str
 
 
 def _by_mask(rows: Sequence[Row]) -> dict[str, Any]:
-    """Average adversarial alignment under the masks other than the published one."""
+    """Return the mean adversarial alignment under each mask other than the published one."""
     columns = [name for name in COLUMNS if name.startswith("alignment_")]
     aligned = [row for row in rows if row.aligned]
     return {name.removeprefix("alignment_"): mean_summary([getattr(row, name) for row in aligned]) for name in columns}
 
 
 def _replay(protocol: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Mark a replay of the published protocol, and average as it did; None for every other attack."""
+    """Return the averages of a replay of the published protocol, with a warning; None for other attacks."""
     if protocol["attack"] != AS_PUBLISHED or "decision" in protocol:
         return None
     status, radius, label = ([getattr(row, name) for row in rows] for name in ("status", "l2", "label"))
@@ -282,5 +282,5 @@ def _replay(protocol: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any] 
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device."""
+    """Return the name of a device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

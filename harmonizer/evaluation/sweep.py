@@ -1,4 +1,4 @@
-"""The loop over models, and what it shows: how far models and images are, and a table at the end."""
+"""Measure a list of models, with progress and a final table."""
 
 import gc
 import time
@@ -16,11 +16,11 @@ from harmonizer.evaluation.sweep_list import Entry
 from harmonizer.results import lock_results
 
 DONE, BEFORE, FAILED, BUSY = "done", "done before", "failed", "busy elsewhere"
-PAUSE = 2.0  # seconds between looks at what other processes are measuring
+PAUSE = 2.0  # seconds between checks of other processes
 
 
 class DeviceLost(RuntimeError):
-    """Nothing more can be measured in this process."""
+    """The device is lost: this process cannot measure anything more."""
 
 
 Measure = Callable[..., Path | None]
@@ -34,22 +34,22 @@ def run_sweep(
     measure: Measure,
     wait: bool = True,
 ) -> int:
-    """Measure models, show how far it is, and print a table of how each ended.
+    """Measure models, show the progress, and print a table of the outcomes.
 
     Args:
-        entries: The models.
+        entries: Models to measure.
         results: Folder of results folders, which several processes may share.
-        resolve_model: Makes a spec of what an entry says of it.
-        measure: Measures a spec and writes its results folder; returns the folder, or None when the results were there
-            already. It takes ``family`` and ``report``, which it calls with images done and to do.
-        wait: At the end, wait for models that other processes are measuring, and take over those whose process dies;
-            otherwise leave them to the others.
+        resolve_model: Function that returns the specification of an entry's settings.
+        measure: Function that measures a specification and writes its results folder; it returns the folder, or None if
+            there were results already. Its arguments ``family`` and ``report`` (called with images done and to do) are
+            keywords.
+        wait: At the end, wait for models that other processes measure, and take over those whose process dies.
 
     Returns:
-        Exit status: 0, or 1 when a model failed.
+        Exit status: 0, or 1 if a model failed.
 
     Raises:
-        DeviceLost: Every later model would fail for no fault of its own.
+        DeviceLost: The device is lost, so that every later model would fail.
     """
     results = Path(results)
     failures, outcomes = Failures(results), dict[str, tuple[str, str]]()
@@ -87,7 +87,7 @@ def _one(
     measure: Measure,
     progress: "SweepProgress",
 ) -> tuple[str, str, str]:
-    """Measure one model, unless another process holds it; return its name, how it ended, and details."""
+    """Measure one model, unless another process holds its lock; return name, outcome and details."""
     name, start = entry.name, time.monotonic()
     try:
         spec = resolve_model(**entry.all_settings)
@@ -98,14 +98,14 @@ def _one(
         return name, BUSY, ""
     except DeviceLost:
         raise
-    except Exception as error:  # a model that cannot even be chosen
+    except Exception as error:  # any: the sweep continues
         return name, FAILED, failures.record(name, error)
 
 
 def _measured(
     spec: ModelSpec, entry: Entry, failures: Failures, measure: Measure, progress: "SweepProgress", start: float
 ) -> tuple[str, str]:
-    """Measure a model whose place this process owns; a failure is recorded before the place is given back."""
+    """Measure a model whose lock this process holds; record a failure before the lock is released."""
     if reason := failures.failed_in_other_process(spec.label):
         return FAILED, reason
     try:
@@ -124,27 +124,27 @@ def _measured(
 
 
 class SweepProgress:
-    """Bars in a terminal; in a log file a line per model and one line per minute inside a model.
+    """Progress bars in a terminal; in a log file, one line per model and per minute.
 
     Args:
-        bars: Started and stopped by the caller.
+        bars: Bars that the caller starts and stops.
         models: Number of models.
     """
 
     def __init__(self, bars: Bars, models: int) -> None:
         self.models = models
-        self.over = 0  # models done, failed or measured by other processes
-        self.measured = 0  # models measured here
+        self.over = 0  # number of finished models
+        self.measured = 0  # number of models measured in this process
         self.start = time.monotonic()
         self._images = bars.task("image")
 
     def images(self, name: str, done: int, total: int) -> None:
-        """Show how many images of a model are measured."""
+        """Show the number of measured images."""
         place = f"[{self.over + 1}/{self.models}]"
         self._images.update(f"{place} attacked {done}/{total} images", done, total, lambda: name)
 
     def end(self, name: str, state: str, detail: str = "") -> None:
-        """Show how a model ended, and details."""
+        """Show the outcome of a model."""
         self.over += 1
         self._images.hide()
         left = ""

@@ -1,4 +1,4 @@
-"""The list of a sweep: names and checkpoints, as the command line or a YAML file gives them."""
+"""The models of a sweep, from the command line or a YAML file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,34 +12,39 @@ from harmonizer.models.folders import CONFIG, CONVERTED, read_config
 from harmonizer.untrusted import LONGEST_TEXT, MOST_CLASSES, MOST_SIDE, plain_text, shortened
 
 CHECKPOINT = ".ckpt"
-TEXTS = ("prompts", "class_names")  # of zero-shot classifiers
+TEXTS = ("prompts", "class_names")  # settings of zero-shot classifiers
 SETTINGS = (
     *("model", "ckpt", "weights", "ema", "pretrained", "image_size", "mean", "std", "probe", *TEXTS),
     *("label", "family"),
 )
-OF_NAMES = ("image_size", "mean", "std", "model_args")  # said for a whole sweep, these are its names' settings
+OF_NAMES = (
+    "image_size",
+    "mean",
+    "std",
+    "model_args",
+)  # settings that do not apply to checkpoints
 SWITCHES = ("pretrained", "ema", "probe")
 PATHS = ("ckpt", "weights")
 MOST_MODELS = 10_000
 LONGEST_PATH = 4096  # characters
-MOST_BYTES = 10**7  # of a list
+MOST_BYTES = 10**7  # largest size of a YAML file
 
 
 @dataclass(frozen=True)
 class Entry:
     """One model of a sweep."""
 
-    settings: Mapping[str, Any]  # `model` or `ckpt` and the other settings of the item, for evaluate.py
-    family: str | None = None  # for figures; None takes it from its training or guesses it from its name
+    settings: Mapping[str, Any]  # `model` or `ckpt` and other settings of evaluate.py
+    family: str | None = None  # family in figures; None derives it from the training settings or the name
 
     @property
     def name(self) -> str:
-        """What to call it before it is loaded."""
+        """The name before the model is loaded."""
         return str(self.settings.get("label") or self.settings.get("model") or self.settings.get("ckpt"))
 
     @property
     def all_settings(self) -> dict[str, Any]:
-        """Return the settings without those of the whole sweep that this kind of model does not have."""
+        """The settings, which reset those of the whole sweep that this kind of model does not have."""
         absent: dict[str, Any] = (
             dict.fromkeys(OF_NAMES) | {"probe": False} if "ckpt" in self.settings else {"ema": False}
         )
@@ -60,17 +65,17 @@ def read_models(
 
     Args:
         listed: A list, or lists by family. Each item is a name (:mod:`harmonizer.models.sources`), the path of a
-            checkpoint (it ends in ``.ckpt``), or a mapping with ``model`` or ``ckpt`` and, where wanted, ``weights``
-            (a file), ``ema``, ``pretrained``, ``image_size``, ``mean``, ``std``, ``probe``, ``prompts`` and
+            checkpoint (it ends in ``.ckpt``), or a mapping with ``model`` or ``ckpt`` and optional ``weights`` (a
+            file), ``ema``, ``pretrained``, ``image_size``, ``mean``, ``std``, ``probe``, ``prompts`` and
             ``class_names`` (lists of texts), ``label`` and ``family``.
-        file: YAML file with such a list, or with such a list under ``models`` (and ``pretrained``); its models follow.
-        folder: Folder of model folders, such as those of :mod:`harmonizer.models.convert_weights`; these follow.
-        pretrained: Load published weights, where an item does not say.
-        trust: Run code that the file names; a list on the command line may name some.
+        file: YAML file with further models: such a list, or ``models`` and ``pretrained``.
+        folder: Folder of further model folders, for example of :mod:`harmonizer.models.convert_weights`.
+        pretrained: Default of the items' ``pretrained``.
+        trust: Run code that the file names; code in ``listed`` always runs.
 
     Raises:
-        FileNotFoundError: There is no such file, or no model in the folder.
-        ValueError: There is no model, one twice, or an item is malformed; the message names it.
+        FileNotFoundError: The file does not exist, or the folder has no models.
+        ValueError: There are no models or duplicates, or an item is malformed; the message names it.
 
     >>> [entry.name for entry in read_models({"CNN": ["resnet50"], "control": ["runs/a/last.ckpt"]})]
     ['resnet50', 'runs/a/last.ckpt']
@@ -84,7 +89,9 @@ def read_models(
         found = _entries(content, None, pretrained, str(file))
         code = [entry.name for entry in found if is_code(str(entry.settings.get("model", "")))]
         if code and not trust:
-            raise ValueError(f"{file} names {code[0]}, which is code and is not run unasked; add trust=true to run it")
+            raise ValueError(
+                f"{file} names {code[0]}, which is code and is not run automatically; add trust=true to run it"
+            )
         entries += found
     entries += [] if folder is None else _in_folder(Path(folder))
     if not entries:
@@ -127,7 +134,7 @@ def _entry(item: object, family: str | None, pretrained: bool, where: str) -> En
 
 
 def _in_folder(folder: Path) -> list[Entry]:
-    """Return the models in a folder, each in a folder of its own; those converted from Keras are harmonized ones."""
+    """Return the models in the subfolders of a folder; those converted from Keras are harmonized."""
     found = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
     if not found:
         raise FileNotFoundError(f"no models in {folder}; expected folders with a {CONFIG}, such as exported models")
@@ -140,7 +147,7 @@ def _in_folder(folder: Path) -> list[Entry]:
 
 
 def _checked(name: str, value: object, where: str) -> Any:  # noqa: ANN401 - a text, a number or a switch
-    """Return the value of a setting if it is of its kind: a list is data, nothing in it is resolved or made."""
+    """Check and return the value of a setting, which is data: nothing in it is resolved or instantiated."""
     where = f"{where}: {name}"
     if name in SWITCHES:
         if not isinstance(value, bool):
@@ -163,14 +170,14 @@ def _checked(name: str, value: object, where: str) -> Any:  # noqa: ANN401 - a t
 
 
 def _yaml(path: Path) -> object:
-    """Read a YAML file; only plain values come out."""
+    """Read plain values from a YAML file."""
     if not path.is_file():
         raise FileNotFoundError(f"no list of models at {path}; expected a YAML file, or sweep=NAME of configs/sweep/")
     if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path}: expected a list of at most {MOST_BYTES} bytes, got {path.stat().st_size}")
+        raise ValueError(f"{path}: expected {MOST_BYTES} bytes or fewer, got {path.stat().st_size}")
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except RecursionError:
-        raise ValueError(f"{path}: expected a list of models, got one that is nested too deeply") from None
+        raise ValueError(f"{path}: expected a list of models, got one nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: expected YAML ({' '.join(str(error).split())})") from None

@@ -16,7 +16,7 @@ from harmonizer.export.brainscore import write_plugin
 from harmonizer.models.factories import is_code
 
 OPTIONS = ("ckpt", "out", "ema", "results", "model", "trust", "push", "brainscore")
-VALUES: dict[str, tuple[type, ...]] = {  # of names
+VALUES: dict[str, tuple[type, ...]] = {  # options of names, with the types of their values
     **dict.fromkeys(("pretrained", "probe"), (bool,)),
     **dict.fromkeys(("num_classes", "image_size", "seed"), (int,)),
     **dict.fromkeys(("mean", "std"), (list,)),
@@ -27,23 +27,24 @@ USAGE = """\
 usage: python -m harmonizer.export ckpt=FILE [ema=true] [model=FILE.py:FUNCTION] [out=DIR] [results=DIR] [push=ORG/NAME]
        python -m harmonizer.export model=NAME [pretrained=true] [weights=FILE] [KEY=VALUE ...] [out=DIR] [...]
 
-  model=NAME takes what harmonizer.load takes: timm's, torchvision:NAME, clip:NAME, FILE.py:FUNCTION, a folder; with
-  num_classes, image_size, mean, std, model_args.KEY, seed; prompts and class_names of clip:NAME;
-  probe=true data=demo|FOLDER fits its last linear layer to a training split
-  brainscore=DIR instead of out=DIR writes a plug-in for Brain-Score's vision library, named after the folder
+  model=NAME takes names as in harmonizer.load: a timm model, torchvision:NAME, clip:NAME, FILE.py:FUNCTION or a folder,
+  with num_classes, image_size, mean, std, model_args.KEY, seed; clip:NAME also prompts and class_names.
+  probe=true data=demo|FOLDER fits the last linear layer to a training split.
+  brainscore=DIR instead of out=DIR writes a plug-in for Brain-Score's vision library, named after the folder.
 """
 
 
 @clear_errors
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Export as the command line says."""
+    """Run the command."""
     words = translate(sys.argv[1:] if arguments is None else arguments)
     if any(word in ("-h", "--help") for word in words):
         sys.stdout.write(USAGE)
         return
     options = {name.lstrip("+"): unquoted(value) for name, _, value in (word.partition("=") for word in words)}
     if options.get("weights") in ("raw", "ema"):
-        raise ValueError(f"weights={options['weights']} is now ema={str(options['weights'] == 'ema').lower()}")
+        new = str(options["weights"] == "ema").lower()
+        raise ValueError(f"expected a file in weights=FILE, got {options['weights']}; try ema={new}")
     named = "ckpt" not in options and "model" in options
     if named and is_checkpoint(options["model"]):
         options["ckpt"], named = options.pop("model"), False
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown or not {"ckpt", "model"} & options.keys():
         expected = ", ".join(sorted(known - {"ckpt", "model"}))
         got = unknown[0] if unknown else " ".join(words) or "nothing"
-        raise ValueError(f"expected ckpt=FILE or model=NAME, and of {expected}, got {got}; --help lists them")
+        raise ValueError(f"expected ckpt=FILE or model=NAME with options {expected}, got {got}; try --help")
     write = _of_name if named else _of_checkpoint
     out = _plugin(options, write) if "brainscore" in options else write(options)
     sys.stdout.write(f"model: {out}\n")
@@ -61,14 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _plugin(options: Mapping[str, str], write: Callable[[Mapping[str, str]], Path]) -> Path:
-    """Write the plug-in folder around the exported model; return it."""
+    """Write a plug-in folder with the exported model; return the folder."""
     excluded = next((name for name in ("out", "push") if name in options), None)
     if excluded is not None:
         raise ValueError(f"expected brainscore=DIR without {excluded}; it holds the exported model in DIR/weights")
     if is_code(options.get("model", "")):
         raise ValueError(
-            f"expected a model that its exported folder describes, got {options['model']}: brainscore=DIR copies no "
-            "code; write the plug-in's get_model by hand, with harmonizer.wrap"
+            f"expected a model without code of its own, got {options['model']}, because brainscore=DIR copies no code; "
+            "try to write the plug-in's get_model by hand, with harmonizer.wrap"
         )
     return write_plugin(Path(options["brainscore"]), lambda folder: write({**options, "out": str(folder)}))
 
@@ -82,7 +83,7 @@ def _of_checkpoint(options: Mapping[str, str]) -> Path:
 
 
 def _of_name(options: Mapping[str, str]) -> Path:
-    """Export what a name stands for; return the folder."""
+    """Export the model of a name; return the folder."""
     settings: dict[str, Any] = {name: options[name] for name in ("weights", "prompts") if name in options}
     settings |= {name: _value(name, options[name], kinds) for name, kinds in VALUES.items() if name in options}
     arguments = {name.partition(".")[2]: yaml.safe_load(options[name]) for name in options if "model_args." in name}
@@ -90,7 +91,7 @@ def _of_name(options: Mapping[str, str]) -> Path:
     probe = settings.pop("probe", False)
     if bool(probe) != ("data" in options):
         raise ValueError(
-            "expected probe=true and data=demo|FOLDER together: the training split that the probe is fitted to"
+            "expected probe=true together with data=demo|FOLDER, whose training split the probe is fitted to"
         )
     asked = {name: value for name, value in settings.items() if name != "num_classes"}
     spec = resolve_model(model=options["model"], probe=probe, **asked)
@@ -102,7 +103,7 @@ def _of_name(options: Mapping[str, str]) -> Path:
 
 
 def _value(name: str, text: str, kinds: tuple[type, ...]) -> Any:  # noqa: ANN401 - one of the kinds
-    """Return the value of a setting."""
+    """Parse the value of an option."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:

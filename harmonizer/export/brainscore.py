@@ -1,4 +1,4 @@
-"""A plug-in folder for Brain-Score's vision library (github.com/brain-score/vision), which runs what it holds."""
+"""A plug-in folder for Brain-Score's vision library (github.com/brain-score/vision)."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -14,9 +14,9 @@ from harmonizer.models import PixelModel
 from harmonizer.results.citations import HARMONIZER
 from harmonizer.untrusted import shortened
 
-WEIGHTS = "weights"  # folder of the exported model, in the plug-in
-FEWEST_LAYERS = 5  # of a network that does not name its stages
-IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")  # also a folder that Python imports
+WEIGHTS = "weights"  # folder of the exported model inside the plug-in
+FEWEST_LAYERS = 5  # fewest layers of a network without named stages
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")  # also the name of a Python package
 LAYER = re.compile(r"\w+(\.\w+)*", re.ASCII)
 
 INIT = """\
@@ -77,9 +77,9 @@ def get_bibtex(model_identifier):
     return BIBTEX
 '''
 REQUIREMENTS = """\
-# Harmonizer {version} or later, which wrote this plug-in, is to be named here by an address that you know, for example
+# Name Harmonizer {version} or later, which wrote this plug-in, by an address that you know, for example
 # neural-harmonizer{extra} @ git+https://HOST/REPOSITORY@COMMIT
-# Its name alone is not written here: on a package index it may be another project's.
+# The bare name is not written here: on a package index it may be another project's.
 """
 TEST = """\
 import brainscore_vision
@@ -95,19 +95,19 @@ FILES = {"__init__.py": INIT, "model.py": MODEL, "test.py": TEST, "requirements.
 
 
 def write_plugin(out: Path, write_model: Callable[[Path], Path]) -> Path:
-    """Write a plug-in, named after its folder; the folder appears whole or not at all.
+    """Write a plug-in, named after its folder, atomically.
 
     Returns:
         ``out``.
 
     Raises:
         FileExistsError: ``out`` exists.
-        ValueError: Its name is not one, or the folder alone does not give the model.
+        ValueError: The folder's name is not an identifier, or the exported model cannot be loaded.
     """
     if not IDENTIFIER.fullmatch(out.name):
         raise ValueError(
-            f"expected brainscore=DIR to end in a name of up to 100 letters, digits and _, the model's identifier on "
-            f"Brain-Score, got {shortened(out.name)}"
+            f"expected brainscore=DIR to end in the model's identifier, up to 100 letters, digits and _, "
+            f"got {shortened(out.name)}"
         )
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another place with brainscore=DIR")
@@ -130,13 +130,13 @@ def write_plugin(out: Path, write_model: Callable[[Path], Path]) -> Path:
 
 
 def layers(model: PixelModel) -> list[str]:
-    """Return the names of the backbone's modules that Brain-Score chooses among, in the order of the network.
+    """Return the names of the layers that Brain-Score chooses from, in network order.
 
-    These are the modules of timm's ``feature_info``. A network without it is opened level by level, until at
-    least five of its modules have weights. Only modules that run and return a tensor are named.
+    These are the modules of timm's ``feature_info``. For a network without it, the modules are expanded level by level,
+    until at least five have weights. Only modules that run and return a tensor are named.
 
     Raises:
-        ValueError: There is none, or a name is not plain.
+        ValueError: There are no layers, or a name is not plain.
 
     >>> layers(load("torchvision:alexnet"))[:3]
     ['features.0', 'features.3', 'features.6']
@@ -170,7 +170,7 @@ def _modules_that_run(model: PixelModel) -> set[str]:
 
 
 def _opened(backbone: nn.Module, outputs: set[str]) -> list[str]:
-    """Return the modules with weights of the first level that has enough of them, or of the last one."""
+    """Return the modules with weights of the first level with enough of them, or of the last level."""
     level = [("", backbone)]
     while True:
         found = [name for name, _ in level if name in outputs]
@@ -181,11 +181,11 @@ def _opened(backbone: nn.Module, outputs: set[str]) -> list[str]:
 
 
 def _children(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return a module's children that have weights."""
+    """Return a module's children with weights."""
     parts = [(f"{name}.{key}".lstrip("."), part) for key, part in module.named_children()]
     return [(key, part) for key, part in parts if next(part.parameters(), None) is not None]
 
 
 def _literal(texts: Iterable[str], brackets: str, end: str = "") -> str:
-    """Return Python's literal of texts, one per line: a list, or one text in parts."""
+    """Return a Python literal with one string per line: a list, or one concatenated string."""
     return f"{brackets[0]}\n" + "".join(f"    {text!r}{end}\n" for text in texts) + brackets[1]

@@ -23,12 +23,12 @@ def model_card(
     """Return a model card in Markdown.
 
     Args:
-        settings: Hyper-parameters of the module; of a model that was not trained here ``model``, ``image_size``,
+        settings: Hyper-parameters of the module; for a model that was not trained here, ``model``, ``image_size``,
             ``num_classes``, ``classes`` and ``origin``.
-        digest: sha256 of the weights, as results folders name them.
-        data: sha256 of the manifests of the training data, by folder.
-        scores: Summary of a results folder; None leaves the scores out.
-        built: What the model was built from; None looks at its name.
+        digest: sha256 of the weights, as in results folders.
+        data: sha256 of the training data's manifests, by folder.
+        scores: Summary of a results folder; None omits the scores.
+        built: Architecture of the model; None derives it from the name.
     """
     name, size = settings["model"], settings["image_size"]
     is_timm = not is_code(name) and not name.startswith("torchvision:") if built is None else built.kind == "timm"
@@ -66,13 +66,12 @@ def model_card(
 
 
 def _origin(settings: Mapping[str, Any]) -> list[str]:
-    """Return the title, and who trained the model."""
+    """Return the title and the origin of the model."""
     if "harmonize" not in settings:
         return [
             f"# {settings['model']}",
             "",
-            f"Exported by Harmonizer, which did not train it. Weights: {settings['origin']}. Their license is that of "
-            "their source.",
+            f"Exported by Harmonizer, which did not train it. Weights: {settings['origin']}, under their own license.",
         ]
     kind = condition(settings)
     how = "with" if kind == "harmonized" else "without"
@@ -83,10 +82,10 @@ def _origin(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _how_to_load(name: str, built: Architecture | None) -> list[str]:
-    """Return lines of Markdown with the Python that loads the folder."""
+    """Return Markdown with the Python code that loads the folder."""
     lines = ["import timm", 'model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()']
     if is_code(name):
-        # A folder is not read for the arguments of a function of the user's own.
+        # The arguments of a user's own function are not read from the folder.
         given = f", model_args={dict(built.model_args)!r}" if built is not None and built.model_args else ""
         lines = ["import harmonizer", f'model = harmonizer.load("{name}", weights="THIS_FOLDER"{given})']
     elif name.startswith("torchvision:") or (built is not None and built.kind != "timm"):
@@ -95,7 +94,7 @@ def _how_to_load(name: str, built: Architecture | None) -> list[str]:
 
 
 def _score_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Return the rows of the table of scores."""
+    """Return the table of scores."""
     protocol, tolerance = summary["protocol"], summary["tolerance"]
     rows = {
         "accuracy": (summary["accuracy"], "value"),
@@ -115,7 +114,7 @@ def _score_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _score_cells(block: Mapping[str, Any] | None, key: str) -> list[str]:
-    """Return value, interval and number of images of an aggregate, of which each may be missing or undefined."""
+    """Return value, interval and number of images of an aggregate, which may be missing or undefined."""
     if block is None or np.isnan(block[key]):
         return ["none", "", "0"]
     ends = "" if np.isnan(block["low"]) else f"{block['low']:.4f} to {block['high']:.4f}"

@@ -1,4 +1,4 @@
-"""Write a model's weights and the description that its name needs; upload them."""
+"""Write a model as a folder of weights, configuration and model card; upload it."""
 
 import json
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ def export(
     """Write a checkpoint's model as a folder.
 
     Args:
-        ckpt: File that train.py wrote.
-        out: Folder to make.
-        ema: Take the moving average of the weights.
-        results: Folder that evaluate.py wrote for this model; its scores go into the model card.
-        model: Code of the model, where it is of the user's own.
+        ckpt: Checkpoint of train.py.
+        out: Folder to create.
+        ema: Export the moving average of the weights.
+        results: Results folder of this model, whose scores go into the model card.
+        model: Code of the user's own model.
         trust: Run the code that the checkpoint names.
 
     Returns:
@@ -45,7 +45,7 @@ def export(
 
     Raises:
         FileExistsError: ``out`` exists.
-        ValueError: The checkpoint is damaged or has no such weights, or the results are of other weights.
+        ValueError: The checkpoint is damaged or lacks these weights, or the results belong to other weights.
     """
     module = restore(ckpt, ema=ema, model=model, trust=trust)
     trained = read_checkpoint(ckpt, mmap=True).get("data_sha256", {})
@@ -60,18 +60,18 @@ def export_model(model: PixelModel, out: Path, *, name: str, origin: str, result
     """Write a model of :func:`harmonizer.load` as a folder.
 
     Args:
-        model: With an architecture and an image size.
-        out: Folder to make.
-        name: Its name, as it was typed.
-        origin: Where its weights come from, in words.
-        results: Folder with its results; the scores go into the model card.
+        model: Model with an architecture and an image size.
+        out: Folder to create.
+        name: Name as typed.
+        origin: Origin of the weights, in words.
+        results: Results folder of this model, whose scores go into the model card.
 
     Returns:
         ``out``.
 
     Raises:
         FileExistsError: ``out`` exists.
-        ValueError: The results are of other weights.
+        ValueError: The results belong to other weights.
     """
     built, size = model.architecture, model.image_size
     assert built is not None and size is not None
@@ -91,13 +91,13 @@ def _write(
     source: str,
     data: Mapping[str, str],
 ) -> Path:
-    """Write weights, description and card; the folder appears whole or not at all."""
+    """Write weights, configuration and model card, atomically."""
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another place with out=DIR")
     digest = weights_digest(model)
     scores = None if results is None else load_results(results).summary
     if scores is not None and scores["model"].get("weights_sha256") != digest:
-        raise ValueError(f"{results} was measured on other weights than {source}")
+        raise ValueError(f"expected results of {source}, got {results}, which belong to other weights")
     with new_folder(out) as folder:
         _write_model(model, settings, folder)
         card = model_card(settings, digest=digest, data=data, scores=scores, built=model.architecture)
@@ -106,7 +106,7 @@ def _write(
 
 
 def _write_model(model: PixelModel, settings: Mapping[str, Any], folder: Path) -> None:
-    """Write weights and ``config.json``: timm's own for its models, in the same form for others."""
+    """Write weights and ``config.json``, in timm's format for all models."""
     architecture, backbone, size = model.architecture, model.backbone, settings["image_size"]
     assert architecture is not None
     classes = settings["classes"]
@@ -142,11 +142,11 @@ def push(folder: Path, repository: str) -> str:
     """Upload an exported folder to the Hugging Face Hub, with the token of ``hf auth login``; return its address.
 
     Args:
-        folder: Made by :func:`export`.
-        repository: ``ORG/NAME``; made, private, where there is none.
+        folder: Folder of :func:`export`.
+        repository: ``ORG/NAME``; created as private if it does not exist.
 
     Raises:
-        ValueError: The name is malformed, or the Hub refuses it or cannot be reached.
+        ValueError: The name is malformed, or the Hub refuses it or is unreachable.
     """
     api = HfApi()
     try:
@@ -156,5 +156,5 @@ def push(folder: Path, repository: str) -> str:
         api.upload_folder(folder_path=folder, repo_id=repository, commit_message="Model, config and card")
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:LONGEST_TEXT]
-        raise ValueError(f"cannot push {folder} to {repository}: {reason}; it is still there") from None
+        raise ValueError(f"cannot push {folder} to {repository}: {reason}; the folder is kept") from None
     return str(address)

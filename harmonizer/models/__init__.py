@@ -1,4 +1,4 @@
-"""Models that take images in [0,1]: by name from anywhere, their weights from files, their normalisation inside."""
+"""Models that take images in [0,1]: built by name, with weights from files and the normalisation inside."""
 
 from harmonizer.models import resnet50v2 as _resnet50v2  # noqa: F401 - registers the model with timm
 from harmonizer.models.architecture import Architecture

@@ -17,7 +17,7 @@ def logits_and_activation_map(model: PixelModel, images: Tensor) -> tuple[Tensor
     weights of that class.
 
     Args:
-        model: For which :func:`check_activation_map` passes.
+        model: Model that passes :func:`check_activation_map`.
         images: (B,3,H,W) in [0,1].
 
     Reference:
@@ -29,10 +29,10 @@ def logits_and_activation_map(model: PixelModel, images: Tensor) -> tuple[Tensor
 
 
 def check_activation_map(model: PixelModel, image_size: int) -> None:
-    """Raise where a model's class activation map is not defined, by running it on one image.
+    """Check that a model has a class activation map, by running it on one image.
 
     Raises:
-        ValueError: The last linear layer does not see the mean of a map, or the map has a single position.
+        ValueError: The input of the last linear layer is not the mean of a map, or the map has a single position.
     """
     pixels = torch.linspace(0, 1, 3 * image_size**2, device=model.mean.device).reshape(1, 3, image_size, image_size)
     with evaluation_mode(model), torch.no_grad():
@@ -65,7 +65,7 @@ def _head(model: PixelModel) -> tuple[nn.Module, nn.Linear]:
 
 
 def _run(model: PixelModel, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits (B,K), the features (B,C,h,w) that are pooled, and what the linear layer sees (B,C)."""
+    """Return the logits (B,K), the pooled features (B,C,h,w) and the input of the linear layer (B,C)."""
     seen: dict[nn.Module, Tensor] = {}
 
     def recorded(module: nn.Module, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a model is built and fed, before it is built."""
+"""The description of a model: how it is built and how its images are prepared."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +9,8 @@ from harmonizer.data.transforms import CROP_MODES, INTERPOLATIONS
 from harmonizer.untrusted import MOST_SIDE, plain_text, shortened
 
 Kind = Literal["timm", "torchvision", "clip", "factory"]
-BY_NAME = ("timm", "torchvision", "clip")  # kinds that a file may describe: no code of its own
-OWN, ZERO_SHOT, PROBE = "own", "zero-shot", "probe"  # heads: trained with the network, made of texts, fitted afterwards
+BY_NAME = ("timm", "torchvision", "clip")  # kinds that a file may describe: none runs the user's code
+OWN, ZERO_SHOT, PROBE = "own", "zero-shot", "probe"  # heads: trained with the network, made from texts, fitted later
 HEADS = (OWN, ZERO_SHOT, PROBE)
 PREFIXED = ("torchvision", "clip")  # kinds whose names a user types with a prefix
 AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and std of a model that takes images in [0,1]
@@ -18,29 +18,29 @@ AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and std of a model that ta
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network without its weights, and the images that it takes."""
+    """A network without its weights, and the preparation of its images."""
 
-    kind: Kind  # who builds it
-    name: str  # for the builder: timm's, torchvision's or open_clip's name, or `FILE.py:FUNCTION`
+    kind: Kind  # library that builds it
+    name: str  # name in timm, torchvision or open_clip, or `FILE.py:FUNCTION`
     mean: tuple[float, ...] = AS_IT_IS[0]  # per channel, in [0,1] units
     std: tuple[float, ...] = AS_IT_IS[1]  # per channel, in [0,1] units
-    size: int | None = None  # input height and width in pixels; None where the name does not say
+    size: int | None = None  # input height and width in pixels; None if unknown
     crop_ratio: float = 1.0  # timm's `crop_pct`
     interpolation: str = "bilinear"  # one of the transforms' `INTERPOLATIONS`
     crop_mode: str = "center"  # one of `CROP_MODES`; see `JointTransform`
-    num_classes: int | None = None  # size of the model's own head; None where the name does not say
-    classes: tuple[str, ...] | None = None  # class names in the model's order; None where the name does not say
+    num_classes: int | None = None  # size of the model's own head; None if unknown
+    classes: tuple[str, ...] | None = None  # class names in the model's order; None if unknown
     model_args: Mapping[str, Any] = field(default_factory=dict)  # arguments that belong to the name
-    tag: str | None = None  # torchvision's or open_clip's name of the weights that belong to the name
+    tag: str | None = None  # weights tag of the name, in torchvision or open_clip
     weights: str | None = None  # folder of the weights that belong to the name
-    head: str = OWN  # where the logits come from, one of `HEADS`
-    # how the head was made, as plain values: the prompts and class names of a zero-shot classifier, the images and the
-    # L2 strength of a probe
+    head: str = OWN  # origin of the logits, one of `HEADS`
+    # origin of the head, as plain values: prompts and class names of a zero-shot classifier; images and L2 strength of
+    # a probe
     head_details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shown(self) -> str:
-        """How a user names it."""
+        """The name as a user types it."""
         return f"{self.kind}:{self.name}" if self.kind in PREFIXED else self.name
 
     @property
@@ -48,42 +48,42 @@ class Architecture:
         """Input height and width in pixels.
 
         Raises:
-            ValueError: The name does not say.
+            ValueError: The size is unknown.
         """
         if self.size is None:
             raise ValueError(
-                f"{self.name} does not say its input size; give image_size=PIXELS (data.image_size=PIXELS in "
-                "training), or let the function have an attribute size"
+                f"the input size of {self.name} is unknown; try image_size=PIXELS (data.image_size=PIXELS in "
+                "training), or give the function an attribute size"
             )
         return self.size
 
     @property
     def geometry(self) -> dict[str, Any]:
-        """How the model's own images are prepared, as :class:`harmonizer.data.transforms.JointTransform` takes it."""
+        """The preparation of images, as arguments of :class:`harmonizer.data.transforms.JointTransform`."""
         return {
             "crop_ratio": self.crop_ratio,
             "interpolation": self.interpolation,
             "crop_mode": self.crop_mode,
-            "fill": self.mean,  # of borders, as timm has it
+            "fill": self.mean,  # colour of borders, as in timm
         }
 
     def plain(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of it: plain values, without weights, class names and the making of a head."""
+        """Return the fields that a checkpoint stores, as plain values: all but weights, class names and head."""
         kept = asdict(self) | {"mean": list(self.mean), "std": list(self.std), "model_args": dict(self.model_args)}
         centre = ("crop_mode",) * (self.crop_mode == "center")  # as version 0.1 had it
-        left_out = ("tag", "weights", "classes", "head", "head_details", *centre)
-        return {name: value for name, value in kept.items() if name not in left_out}
+        omitted = ("tag", "weights", "classes", "head", "head_details", *centre)
+        return {name: value for name, value in kept.items() if name not in omitted}
 
     def described_head(self) -> dict[str, Any]:
-        """Return what results and exported folders say of the head."""
+        """Return the description of the head for results and exported folders."""
         return {"head": self.head, **self.head_details}
 
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str) -> "Architecture":
-        """Return the architecture that :meth:`plain` described; the values come from a file.
+        """Return the architecture that :meth:`plain` described, from values in a file.
 
         Raises:
-            ValueError: A value is missing or of another kind; the message begins with ``where``.
+            ValueError: A value is missing or invalid; the message begins with ``where``.
         """
         try:
             made = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
@@ -106,7 +106,7 @@ class Architecture:
         """Return this architecture with another mean or standard deviation of its images.
 
         Raises:
-            ValueError: One is not three numbers, or a standard deviation is not positive.
+            ValueError: A setting is not three numbers, or a standard deviation is not positive.
         """
         found = {"mean": self.mean if mean is None else mean, "std": self.std if std is None else std}
         for name, values in found.items():
@@ -119,7 +119,7 @@ class Architecture:
 
 
 def nearest_names(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return the end of a message that suggests the nearest names; empty where none is near.
+    """Return a hint that suggests the nearest names, empty if there are none.
 
     >>> nearest_names("resnt", ["resnet", "vit"], "torchvision:")
     '; did you mean torchvision:resnet?'

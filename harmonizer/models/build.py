@@ -1,4 +1,4 @@
-"""Build a model by its name, with its normalisation inside, and try it once."""
+"""Build a model by name, with its normalisation inside, and run it once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -36,13 +36,13 @@ def build_model(
         name: See :mod:`harmonizer.models.sources`.
         num_classes: Size of the head; None keeps the model's own.
         pretrained: Load the published weights of a timm or torchvision model.
-        weights: Load the weights in this file instead; see :func:`harmonizer.models.weights.read_weights`. A head for
-            another number of classes is skipped; all else must be in the file.
+        weights: File of weights to load instead; see :func:`harmonizer.models.weights.read_weights`. A head for another
+            number of classes is skipped; everything else must be in the file.
         image_size: Input height and width in pixels; None takes the model's own.
-        mean: Per channel, in [0,1] units; None takes the model's own, as for ``std``.
-        std: Per channel.
-        second_order: Choose attention that has second derivatives where they are needed; see :class:`PixelModel`.
-        checkpoint_gradients: Compute activations again in the backward pass instead of keeping them.
+        mean: Mean per channel, in [0,1] units; None takes the model's own.
+        std: Standard deviation per channel; None takes the model's own.
+        second_order: Prepare the model for second derivatives; see :class:`PixelModel`.
+        checkpoint_gradients: Recompute activations in the backward pass instead of storing them.
         model_args: Arguments of the architecture, such as ``drop_path_rate``; see :mod:`harmonizer.models.model_args`.
 
     Returns:
@@ -58,7 +58,7 @@ def build_model(
     state = _state(architecture, weights, pretrained)
     size = image_size or architecture.image_size
     try:
-        fixed = size if architecture.weights is not None else image_size  # a folder's weights are of its size
+        fixed = size if architecture.weights is not None else image_size  # a folder's weights fit its own size
         backbone = _build(architecture, state, num_classes, fixed, pretrained)
         if checkpoint_gradients:
             switch: Any = getattr(backbone, "set_grad_checkpointing", None)
@@ -72,7 +72,7 @@ def build_model(
         )
         try_model(model, architecture.name, size, num_classes, own=architecture.kind == "factory")
     except BROKEN as error:
-        if architecture.name in str(error) or "model_args." in str(error):  # it says all there is to say
+        if architecture.name in str(error) or "model_args." in str(error):  # the message is complete
             raise
         settings = f"num_classes={num_classes}, image_size={image_size}, pretrained={pretrained}"
         settings += f", weights={weights}" * bool(weights) + ", checkpoint_gradients=true" * checkpoint_gradients
@@ -85,10 +85,10 @@ def build_model(
 def backbone_shapes(
     name: str | Architecture, *, num_classes: int, image_size: int, model_args: Mapping[str, object] | None = None
 ) -> dict[str, torch.Size] | None:
-    """Return the shapes of the weights and buffers of what :func:`build_model` builds; nothing is allocated.
+    """Return the shapes of the weights and buffers that :func:`build_model` would build, without allocating them.
 
     Returns:
-        None for code of the user's own, which need not take tensors without values.
+        Shapes by name; None for the user's own code, which may not run on meta tensors.
 
     Raises:
         ValueError: There is no such model, or it cannot be built with these settings.
@@ -106,7 +106,7 @@ def backbone_shapes(
 
 
 def _state(architecture: Architecture, weights: str | None, pretrained: bool) -> tuple[str, dict[str, Tensor]] | None:
-    """Return where weights come from and what they are; None where timm loads them, or where there are none."""
+    """Return the origin of the weights and the weights; None if timm loads them or if there are none."""
     weights = architecture.weights if weights is None else weights
     if weights is not None:
         return weights, read_weights(weights)
@@ -114,7 +114,7 @@ def _state(architecture: Architecture, weights: str | None, pretrained: bool) ->
         tag = architecture.tag or "DEFAULT"
         return f"torchvision, {tag}", torchvision_zoo.published(architecture.name, tag)
     if pretrained and architecture.kind == "clip" and not architecture.tag:
-        resolve(f"clip:{architecture.name}.pretrained")  # which names the tags there are
+        resolve(f"clip:{architecture.name}.pretrained")  # raises an error that lists the tags
     if pretrained and architecture.kind == "factory":
         raise ValueError(f"{architecture.name} has no published weights to load with --pretrained; try weights=FILE")
     return None
@@ -127,7 +127,7 @@ def _build(
     image_size: int | None,
     pretrained: bool,
 ) -> nn.Module:
-    """Return the network, with weights where there are some."""
+    """Return the network, with its weights if there are any."""
     if architecture.kind == "timm":
         return timm_zoo.build(architecture, num_classes, image_size, state, pretrained=pretrained)
     if architecture.kind == "clip":

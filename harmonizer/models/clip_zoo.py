@@ -1,7 +1,7 @@
-"""open_clip's CLIP and SigLIP models as zero-shot classifiers: ``clip:ViT-B-32.openai``.
+"""CLIP and SigLIP models of open_clip as zero-shot classifiers: ``clip:ViT-B-32.openai``.
 
-The logits are an image's scaled cosines with the texts that stand for the classes. The texts are encoded once, when the
-model is built; the text tower is not kept.
+The logits are the scaled cosine similarities of an image and one text per class. The texts are encoded once, when the
+model is built; the text tower is discarded.
 """
 
 import logging
@@ -23,18 +23,18 @@ from harmonizer.models.weights import load_all
 
 PROMPT = "a photo of a {}."
 QUICK = "-quickgelu"
-CROP_MODES = {"squash": "squash", "longest": "border"}  # timm's names of open_clip's; its "shortest" is "center"
-TEXTS = "texts"  # name in the state of a zero-shot classifier
+CROP_MODES = {"squash": "squash", "longest": "border"}  # from open_clip's names to timm's; "shortest" is "center"
+TEXTS = "texts"  # key in the state of a zero-shot classifier
 
 
 class ZeroShot(nn.Module):
-    """An image tower whose logits are scaled cosines with the embeddings of texts.
+    """An image tower whose logits are scaled cosine similarities with text embeddings.
 
     Args:
         visual: Maps normalised images (B,3,H,W) to embeddings (B,D).
-        texts: (K,D) of norm 1, one for each class.
-        scale: () of the cosines.
-        bias: () SigLIP's.
+        texts: (K,D) text embeddings of norm 1, one per class.
+        scale: () factor of the cosines.
+        bias: () bias of SigLIP; 0 for CLIP.
     """
 
     def __init__(self, visual: nn.Module, texts: Tensor, scale: Tensor, bias: Tensor) -> None:
@@ -53,9 +53,9 @@ class ZeroShot(nn.Module):
 
 
 def resolve(name: str) -> Architecture:
-    """Return what open_clip's name stands for, ``ViT-B-32`` or with the tag of its weights, ``ViT-B-32.openai``.
+    """Return the architecture of an open_clip name, ``ViT-B-32``, or with a weights tag, ``ViT-B-32.openai``.
 
-    Images are prepared as these weights ask for, or those of the first tag.
+    The image preparation is that of the weights; without a tag, that of the first tag.
 
     Raises:
         ValueError: open_clip is not installed, or has no such model or weights; the message suggests the nearest names.
@@ -68,11 +68,13 @@ def resolve(name: str) -> Architecture:
     if tag and tag not in tags:
         raise ValueError(f"open_clip has no weights {name!r}; it has {', '.join(tags) or 'none'}")
     images = clip.get_pretrained_cfg(model, tag or tags[0]) if tags else {}
-    if tag and images.get("quick_gelu") and f"{model}{QUICK}" in known:  # OpenAI's activation, another architecture
+    if (
+        tag and images.get("quick_gelu") and f"{model}{QUICK}" in known
+    ):  # another architecture, with OpenAI's activation
         model += QUICK
     size = clip.get_model_config(model)["vision_cfg"]["image_size"]
     if not isinstance(size, int):
-        raise ValueError(f"expected a model of square images, got clip:{model} of {size} pixels")
+        raise ValueError(f"expected a model for square images, got clip:{model} for {size} pixels")
     interpolation = images.get("interpolation", "bicubic")
     return Architecture(
         "clip",
@@ -94,19 +96,19 @@ def with_texts(
     prompts: str | Path | Sequence[str] | None = None,
     class_names: str | Path | Sequence[str] | None = None,
 ) -> Architecture:
-    """Return the architecture with the texts that stand for the classes.
+    """Return the architecture with one text per class.
 
     Args:
-        architecture: Of :func:`resolve`.
-        classes: Class names of the data; None asks for ``class_names``.
-        prompts: Texts with ``{}`` in the place of the class name, whose embeddings are averaged: one, several, a file
-            with one per line, or ``"openai"``, the 80 of Radford et al. 2021. None takes :data:`PROMPT`.
-        class_names: What to write there for each class, in the data's order: a list, or a file with one per line. None
-            takes the data's names, and open_clip's for ImageNet's identifiers.
+        architecture: Result of :func:`resolve`.
+        classes: Class names of the data; None requires ``class_names``.
+        prompts: Texts with ``{}`` for the class name, whose embeddings are averaged: one, several, a file with one per
+            line, or ``"openai"``, the 80 of Radford et al. 2021. None takes :data:`PROMPT`.
+        class_names: Words for each class, in the data's order: a list, or a file with one per line. None takes the
+            data's names, and open_clip's names for ImageNet's identifiers.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A prompt has no ``{}``, or there are more or fewer names than classes.
+        FileNotFoundError: The file does not exist.
+        ValueError: A prompt has no ``{}``, or the numbers of names and classes differ.
     """
     clip = _open_clip()
     if prompts == "openai":
@@ -114,7 +116,7 @@ def with_texts(
     templates = _lines(PROMPT if prompts is None else prompts, "prompts")
     if not templates or not all("{}" in template for template in templates):
         wrong = next((template for template in templates if "{}" not in template), "none")
-        raise ValueError(f"expected prompts with {{}} in the place of the class name, got {wrong!r}; try {PROMPT!r}")
+        raise ValueError(f"expected prompts with {{}} for the class name, got {wrong!r}; try {PROMPT!r}")
     if class_names is not None:
         names = _lines(class_names, "class_names")
     elif classes is not None:
@@ -136,15 +138,15 @@ def build(
     """Return the zero-shot classifier.
 
     Args:
-        architecture: Of :func:`with_texts`.
-        num_classes: Of the data; only needed for a state that holds the embeddings of texts.
+        architecture: Result of :func:`with_texts`.
+        num_classes: Number of the data's classes; only needed for a state that holds text embeddings.
         image_size: Input height and width in pixels; None takes the model's own.
-        state: A file's name and content: weights of the CLIP model, or those of a zero-shot classifier.
+        state: File name and weights, of the CLIP model or of a zero-shot classifier.
 
     Raises:
-        ValueError: There are no texts, the weights do not fit or are not to be had, or the model cannot be used.
+        ValueError: There are no texts, the weights do not fit or are unavailable, or the model cannot be built.
     """
-    clip, name = _open_clip(), resolve(architecture.name).name  # a folder may have named it
+    clip, name = _open_clip(), resolve(architecture.name).name  # the name may come from a folder
     try:
         with cache_only_when_offline(), _quiet():
             model = clip.create_model(name, pretrained=architecture.tag, force_image_size=image_size).eval()
@@ -155,7 +157,7 @@ def build(
     if state is not None and TEXTS in state[1]:
         rows = len(state[1][TEXTS])
         if num_classes not in (None, rows):
-            raise ValueError(f"clip:{name} of {state[0]} tells {rows} classes apart and the data have {num_classes}")
+            raise ValueError(f"expected data with the {rows} classes of clip:{name} in {state[0]}, got {num_classes}")
         classifier = ZeroShot(model.visual, torch.zeros_like(state[1][TEXTS]), torch.ones(()), torch.zeros(()))
         load_all(classifier, *state)
         return classifier
@@ -167,14 +169,15 @@ def build(
 
 
 def _encoded(clip: Any, model: Any, architecture: Architecture) -> Tensor:  # noqa: ANN401 - open_clip's
-    """Return the embeddings (K,D) of the classes, each the mean over the prompts."""
+    """Return the text embeddings (K,D) of the classes, averaged over the prompts."""
     details, name = architecture.head_details, architecture.name
     if not details:
         raise ValueError(
-            f"clip:{name} tells apart what texts say; evaluate.py and harmonizer.load take prompts and class_names. It "
-            "is not trained: timm has the image towers, for example --model vit_base_patch32_clip_224 --pretrained"
+            f"clip:{name} is a zero-shot classifier and cannot be trained; evaluate.py and harmonizer.load take its "
+            "prompts and class_names. To train, try an image tower of timm: --model vit_base_patch32_clip_224 "
+            "--pretrained"
         )
-    # Functions, not texts: str.format would look into the attributes of its argument.
+    # Functions instead of strings: str.format would give access to the attributes of its argument.
     templates = [partial(template.replace, "{}") for template in details["prompts"]]
     try:
         with cache_only_when_offline():
@@ -182,13 +185,13 @@ def _encoded(clip: Any, model: Any, architecture: Architecture) -> Tensor:  # no
     except (OSError, ImportError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         hint = "; try pip install transformers" * isinstance(error, ImportError)
-        raise ValueError(f"the tokenizer of clip:{name} is not to be had: {reason}{hint}") from error
+        raise ValueError(f"cannot load the tokenizer of clip:{name}: {reason}{hint}") from error
     weights: Tensor = clip.build_zero_shot_classifier(model, tokenizer, details["class_names"], templates)
     return weights.T.contiguous()
 
 
 def _open_clip() -> Any:  # noqa: ANN401 - a module without types
-    """Import open_clip, which is an extra."""
+    """Import open_clip, an optional dependency."""
     try:
         import open_clip
     except ImportError as error:
@@ -198,7 +201,7 @@ def _open_clip() -> Any:  # noqa: ANN401 - a module without types
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop open_clip's warning of random weights, and the handler that logging adds for it."""
+    """Suppress open_clip's warning about random weights, and the handler that logging adds for it."""
     root, before = logging.getLogger(), logging.getLogger().handlers[:]
     level = root.level
     root.setLevel(logging.ERROR)
@@ -210,7 +213,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _lines(given: str | Path | Sequence[str], setting: str) -> list[str]:
-    """Return texts: a list as it is, a text with a place for a name alone, or the lines of a file."""
+    """Return a list unchanged, one prompt as a list, or the lines of a file."""
     if isinstance(given, str) and "{}" in given:
         return [given]
     if not isinstance(given, str | Path):

@@ -1,7 +1,7 @@
 """Convert Keras weights to a folder that timm loads: ``python -m harmonizer.models.convert_weights FILE.h5 --out DIR``.
 
-For the published harmonized networks of Fel et al. 2022: VGG16, ResNet50V2, EfficientNet-B0, ViT-B/16, ConvNeXt-T,
-LeViT-128 and MaxViT-T. It needs h5py, and no TensorFlow.
+Supports the published harmonized networks of Fel et al. 2022: VGG16, ResNet50V2, EfficientNet-B0, ViT-B/16, ConvNeXt-T,
+LeViT-128 and MaxViT-T. Needs h5py, but not TensorFlow.
 """
 
 from collections.abc import Sequence
@@ -31,17 +31,17 @@ def convert(source: Path, out: Path) -> str:
     """Write a file of Keras weights as a folder that timm loads.
 
     Args:
-        source: ``.h5`` of a whole Keras model or of its weights.
-        out: Folder to make, with ``model.safetensors``, timm's ``config.json`` and a model card, ``README.md``.
+        source: ``.h5`` file of a whole Keras model or of its weights.
+        out: Folder to create, with ``model.safetensors``, timm's ``config.json`` and a model card, ``README.md``.
 
     Returns:
         timm's name of the architecture.
 
     Raises:
         FileExistsError: ``out`` exists.
-        FileNotFoundError: There is no file.
+        FileNotFoundError: The file does not exist.
         ImportError: h5py is not installed.
-        ValueError: The file is damaged, or is not exactly one of the known networks; the message names what differs.
+        ValueError: The file is damaged, or differs from all known networks; the message names the difference.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another place with --out DIR")
@@ -54,7 +54,7 @@ def convert(source: Path, out: Path) -> str:
         classes = count_classes(file, arch, head)
         if classes > MOST_CLASSES:
             raise ValueError(f"{source}: expected at most {MOST_CLASSES} classes, got {classes}")
-        with torch.device("meta"):  # no memory for what the file may not hold
+        with torch.device("meta"):  # allocates nothing before the file is checked
             model: Any = timm.create_model(arch.timm, num_classes=classes)
         activation = check_config(file, model)
         state = to_timm(file, arch, model)
@@ -72,7 +72,7 @@ def convert(source: Path, out: Path) -> str:
 
 
 def _write(model: Any, out: Path, origin: dict[str, str | None]) -> None:  # noqa: ANN401 - timm's model
-    """Write the folder, whole or not at all."""
+    """Write the folder atomically."""
     data = {
         "input_size": (3, INPUT, INPUT),
         "mean": IMAGENET_DEFAULT_MEAN,
@@ -80,7 +80,7 @@ def _write(model: Any, out: Path, origin: dict[str, str | None]) -> None:  # noq
         "crop_pct": 0.875,
         "interpolation": "bilinear",
     }
-    # The tag and the license that timm knows are those of other weights.
+    # timm's tag and license belong to other weights.
     config = {CONVERTED: origin, "pretrained_cfg": {"tag": None, "license": None}}
     with new_folder(out) as folder:
         save_for_hf(model, str(folder), config, safe_serialization=True, data_config=data)

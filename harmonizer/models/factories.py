@@ -1,7 +1,7 @@
-"""A model of the user's own: a function or class in a file or an importable module, ``net.py:make``.
+"""Models from the user's own code: a function or class in a file or an importable module, ``net.py:make``.
 
-Naming one runs its code. Only names that the user types come here: those in checkpoints, results folders and lists are
-refused by who reads them, unless ``trust=true``.
+Resolving such a name runs its code. Callers pass only names that the user typed. Names in checkpoints, results folders
+and lists are refused where these are read, unless ``trust=true``.
 """
 
 import ast
@@ -28,7 +28,7 @@ CODE = re.compile(r"(?P<place>.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<function
 
 
 def is_code(name: str) -> bool:
-    """Return whether a name stands for code, which using it runs.
+    """Return whether a name stands for code, which runs when the name is resolved.
 
     >>> is_code("nets/mine.py:make"), is_code("package.nets:Net"), is_code("torchvision:resnet18"), is_code("resnet50")
     (True, True, False, False)
@@ -37,15 +37,15 @@ def is_code(name: str) -> bool:
 
 
 def resolve(name: str) -> Architecture:
-    """Return the architecture that a function or class makes; its attributes say how images are prepared.
+    """Return the architecture of a function or class; its attributes describe the preparation of images.
 
     Args:
         name: ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``. The function may have the attributes ``mean`` and ``std``
-            (three numbers each; without them images go in as they are, in [0,1]), ``size`` (pixels) and ``classes``.
+            (three numbers each; without them images in [0,1] are not normalised), ``size`` (pixels) and ``classes``.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: There is no such module or function, or an attribute is unusable.
+        FileNotFoundError: The file does not exist.
+        ValueError: There is no such module or function, or an attribute is invalid.
     """
     make = find(name)
     size, classes = getattr(make, "size", None), getattr(make, "classes", None)
@@ -57,10 +57,10 @@ def resolve(name: str) -> Architecture:
 
 
 def build(architecture: Architecture, num_classes: int | None) -> nn.Module:
-    """Call a function of the user's own, with ``num_classes`` where it takes that, and return the model.
+    """Call the user's function, with ``num_classes`` if it takes that, and return the model.
 
     Raises:
-        ValueError: It needs other arguments, fails, or returns no ``nn.Module``.
+        ValueError: The function needs other arguments, fails, or does not return an ``nn.Module``.
     """
     name = architecture.name
     make, arguments = find(name), plain_args(architecture.model_args)
@@ -87,8 +87,8 @@ def find(name: str) -> Callable[..., Any]:
     """Import a function or class.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: There is no such module or function, or importing it fails.
+        FileNotFoundError: The file does not exist.
+        ValueError: There is no such module or function, or the import fails.
     """
     match = CODE.fullmatch(name)
     assert match is not None
@@ -107,7 +107,7 @@ def find(name: str) -> Callable[..., Any]:
 
 
 def defined(path: Path) -> list[str]:
-    """Return the public functions and classes that a Python file defines; it is not run."""
+    """Return the names of the public functions and classes in a Python file, without running it."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
@@ -142,7 +142,7 @@ def _module(place: str, name: str) -> ModuleType:
 
 @contextmanager
 def _importable(name: str) -> Iterator[None]:
-    """Let the code import the modules next to its file, as ``python FILE.py`` does, or in the present folder."""
+    """Make the modules next to the file importable, as ``python FILE.py`` does, or those in the working directory."""
     place = name.rpartition(":")[0]
     folder = str(Path(place).resolve().parent) if place.endswith(".py") else str(Path.cwd())
     sys.path.insert(0, folder)
@@ -153,6 +153,6 @@ def _importable(name: str) -> Iterator[None]:
 
 
 def _described(error: BaseException) -> str:
-    """Return an error's kind and first line."""
+    """Return the type and the first line of an error."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

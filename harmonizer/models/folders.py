@@ -1,4 +1,4 @@
-"""Folders that hold a model: those of ``harmonizer.export``, of timm's ``save_for_hf`` and of the Hugging Face Hub."""
+"""Model folders: from ``harmonizer.export``, timm's ``save_for_hf`` and the Hugging Face Hub."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,9 +11,9 @@ from harmonizer.models.architecture import HEADS, Architecture
 from harmonizer.untrusted import parse_json, plain_text, shortened
 
 CONFIG = "config.json"
-CONVERTED = "converted_from"  # what convert_weights adds: the file and its sha256
-MOST_BYTES = 10**7  # of a description
-DECIDED = ("img_size", "num_classes", "in_chans")  # arguments that the size, the classes and the images decide
+CONVERTED = "converted_from"  # key that convert_weights adds: the file and its sha256
+MOST_BYTES = 10**7  # largest size of config.json
+DECIDED = ("img_size", "num_classes", "in_chans")  # arguments that follow from other fields
 FED = {  # ours, timm's
     "mean": "mean",
     "std": "std",
@@ -26,15 +26,15 @@ FED = {  # ours, timm's
 def resolve(folder: Path, name: str) -> Architecture:
     """Return the architecture that a folder's ``config.json`` describes, with the folder as its weights.
 
-    Nothing in it is imported: code of the user's own must be named again.
+    Nothing in the folder is imported: the user must name code again.
 
     Args:
-        folder: Holds ``config.json`` and weights; see :func:`harmonizer.models.weights.read_weights`.
-        name: As typed, for messages.
+        folder: Folder with ``config.json`` and weights; see :func:`harmonizer.models.weights.read_weights`.
+        name: Name as typed, for messages.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: It describes no model that can be built here.
+        FileNotFoundError: The folder does not exist.
+        ValueError: It does not describe a model that can be built here.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder at {folder}; expected an exported folder, or one in timm's format")
@@ -46,12 +46,12 @@ def resolve(folder: Path, name: str) -> Architecture:
     architecture = config.get("architecture")
     if not isinstance(architecture, str):
         other = "model_type" in config or "architectures" in config
-        hint = "it is one of transformers: load it in a function of your own, FILE.py:FUNCTION" if other else ""
-        raise ValueError(f"{path} names no architecture of timm's{'; ' * other}{hint}")
+        hint = "; it is a transformers model: load it in your own function, FILE.py:FUNCTION" * other
+        raise ValueError(f"{path} does not name a timm architecture{hint}")
     architecture = plain_text(architecture, f"{path}: architecture")
     if factories.is_code(architecture):
         raise ValueError(
-            f"{name} was made by {architecture}, which is code and is not run unasked; "
+            f"{name} was made by {architecture}, which is code and is not run automatically; "
             f"try model={architecture} weights={folder}"
         )
     prefix, _, rest = architecture.partition(":")
@@ -64,7 +64,7 @@ def resolve(folder: Path, name: str) -> Architecture:
 
 
 def _described(own: Architecture, config: Mapping[str, Any], path: Path) -> Architecture:
-    """Return the architecture with what the folder says of its images, its head and its arguments."""
+    """Return the architecture with the folder's image preparation, head and arguments."""
     images = config.get("pretrained_cfg", {})
     arguments = config.get("model_args") or {}
     if not isinstance(images, Mapping) or not isinstance(arguments, Mapping):
@@ -73,7 +73,7 @@ def _described(own: Architecture, config: Mapping[str, Any], path: Path) -> Arch
     if "input_size" in images:
         size = images["input_size"]
         if not isinstance(size, list) or len(size) != 3 or size[1] != size[2]:
-            raise ValueError(f"{path}: expected input_size of three channels and a square, got {shortened(size)}")
+            raise ValueError(f"{path}: expected a square input_size of three channels, got {shortened(size)}")
         values["size"] = size[2]
     values["num_classes"] = config.get("num_classes", own.num_classes)
     values["model_args"] = {key: value for key, value in arguments.items() if key not in DECIDED}
@@ -88,10 +88,10 @@ def _described(own: Architecture, config: Mapping[str, Any], path: Path) -> Arch
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """Read a description.
+    """Read ``config.json``.
 
     Raises:
-        ValueError: It is not a JSON object, or too large.
+        ValueError: The file is not a JSON object, or too large.
     """
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path}: expected at most {MOST_BYTES} bytes, got {path.stat().st_size}")

@@ -1,4 +1,4 @@
-"""The classes of the head in a file of weights, where its writer kept their names."""
+"""The class names that are stored with a file of weights."""
 
 import pickle
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from harmonizer.untrusted import check_zip, parse_json, shortened
 def check_head_classes(weights: str | Path, classes: Sequence[str]) -> None:
     """Compare the classes of a head that is about to be loaded with those of the data.
 
-    A head for another number of classes is not loaded. One for other classes is a start for training, which is said.
+    A head for another number of classes is not loaded. Training starts from a head for other classes, with a note.
 
     Raises:
-        ValueError: The classes are the same in another order, or others where the head is not trained again.
+        ValueError: The classes are the same in another order, or differ and the head is not trained.
     """
     names = head_classes(weights)
     if names is None or len(names) != len(classes) or names == list(classes):
@@ -36,9 +36,9 @@ def check_head_classes(weights: str | Path, classes: Sequence[str]) -> None:
 
 
 def head_classes(weights: str | Path) -> list[str] | None:
-    """Return the names of the classes in a checkpoint of train.py, or next to the weights of an exported folder.
+    """Return the class names in a checkpoint of train.py, or next to the weights of an exported folder.
 
-    None where the file's writer kept none, and where the file is not readable, which reading its weights reports.
+    None if there are none, or if the file is unreadable, which is reported when its weights are read.
     """
     path = weights_file(weights)
     try:

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, from which timm takes published weights, on machines with and without a network."""
+"""The Hugging Face Hub, online and offline."""
 
 import ssl
 import urllib.error
@@ -11,14 +11,14 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 FILES = ("config.json", "model.safetensors", "pytorch_model.bin")  # of a model in timm's format
-PATIENCE = 5.0  # seconds for an answer; a node behind a firewall gets none at all
+PATIENCE = 5.0  # seconds; behind a firewall no answer comes at all
 
 
 @contextmanager
 def cache_only_when_offline() -> Iterator[None]:
-    """Let the Hub's client look into its cache only while the Hub cannot be reached.
+    """Restrict the Hub's client to its cache if the Hub is unreachable.
 
-    Otherwise the client tries each file six times, over a minute, and prints two lines for each time.
+    Otherwise the client tries each file six times, over a minute, and prints two lines per attempt.
     """
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not is_reachable(constants.ENDPOINT)
@@ -29,7 +29,7 @@ def cache_only_when_offline() -> Iterator[None]:
 
 
 def is_reachable(address: str) -> bool:
-    """Return whether a server answers, whatever it says, through the environment's proxies."""
+    """Return whether a server answers, with any status, through the environment's proxies."""
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=PATIENCE):
             return True
@@ -42,13 +42,13 @@ def is_reachable(address: str) -> bool:
 
 
 def fetch_folder(repository: str) -> Path:
-    """Return the folder with a Hub model's description and weights, downloaded where it is not cached.
+    """Return the folder with the configuration and weights of a Hub model; download it if it is not cached.
 
     Args:
-        repository: ``ORG/NAME``, with ``@REVISION`` where wanted.
+        repository: ``ORG/NAME`` or ``ORG/NAME@REVISION``.
 
     Raises:
-        ValueError: There is no such model, or it is neither cached nor to be downloaded now.
+        ValueError: There is no such model, or it is not cached and cannot be downloaded.
     """
     name, _, revision = repository.partition("@")
     if len(name.split("/")) != 2:
@@ -60,7 +60,7 @@ def fetch_folder(repository: str) -> Path:
         missing = isinstance(error, LocalEntryNotFoundError)
         reason = "the Hub cannot be reached" if missing else (str(error).strip().splitlines() or [""])[0]
         raise ValueError(
-            f"hf-hub:{name} is neither cached nor to be downloaded now ({reason}); check the name, or fetch it where "
-            "there is a network, with HF_HOME in a folder that both machines see"
+            f"hf-hub:{name} is not cached and cannot be downloaded ({reason}); check the name, or download it on a "
+            "machine with a network, with HF_HOME in a folder that both machines see"
         ) from error
     return Path(folder)

@@ -1,9 +1,9 @@
 """A linear probe: the last linear layer of a network, fitted to its frozen features by logistic regression.
 
-The fit minimises the mean cross-entropy plus ``l2 / 2`` times the squared norm of the weights, on features of mean 0
-and variance 1, by SciPy's L-BFGS in float64 from zero. The problem is convex, and the fifth is always the same.
-``l2`` is lowered from 1 by tens until the cross-entropy on a random fifth of the images, which is held out, rises; the
-probe is then fitted to all images with the best one.
+The fit minimises the mean cross-entropy plus ``l2 / 2`` times the squared norm of the weights, a convex problem, on
+features of mean 0 and variance 1, by SciPy's L-BFGS in float64 from zero. A fixed random fifth of the images is held
+out. ``l2`` falls from 1 by factors of 10 until the held-out cross-entropy rises; the probe is then fitted to all images
+with the best ``l2``.
 """
 
 from collections.abc import Iterable
@@ -22,8 +22,8 @@ from harmonizer.models.logits import Caller, evaluation_mode
 from harmonizer.models.pixel_model import PixelModel
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-HELD_OUT = 5  # one of so many images
-TOLERANCE = 1e-6  # largest derivative of the objective at the end
+HELD_OUT = 5  # one in this many images
+TOLERANCE = 1e-6  # largest derivative of the objective at convergence
 STEPS = 1000
 
 
@@ -34,25 +34,26 @@ def fit_probe(
     device: torch.device | None = None,
     **details: Any,  # noqa: ANN401 - plain values
 ) -> dict[str, Any]:
-    """Fit a model's last linear layer to images, in place; nothing else of the model changes.
+    """Fit a model's last linear layer to images, in place; the rest of the model stays unchanged.
 
     Args:
-        model: Its last linear layer gives the logits (B,K).
-        batches: Images (B,3,H,W) in [0,1] and labels (B,), which may be followed by other values.
-        device: Where to compute; None is where the model is, and where it is afterwards.
-        details: What else to note of the images.
+        model: Model whose last linear layer returns the logits (B,K).
+        batches: Images (B,3,H,W) in [0,1] and labels (B,); further values are ignored.
+        device: Device of the fit; None takes the model's. The model returns to its own device.
+        details: Further details of the images, to be recorded.
 
     Returns:
-        How it was fitted, as plain values; ``model.architecture`` has them as well.
+        Details of the fit, as plain values, also recorded in ``model.architecture``.
 
     Raises:
-        ValueError: The logits are not those of the last linear layer, images are too few, or a label is none of its.
+        ValueError: The logits are not those of the last linear layer, there are too few images, or a label is too
+            large.
     """
     name = "the model" if model.architecture is None else model.architecture.name
     head, home = last_linear(model.backbone, name), model.mean.device
     model.to(device or home)
     features, labels = _features(model, head, batches, name)
-    order = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)))  # labels may come in turn
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)))  # images may be sorted by label
     held_out = (order % HELD_OUT == 0).to(labels.device)
     classes = head.out_features
     if len(labels) < HELD_OUT or int(labels.min()) == int(labels.max()):
@@ -62,7 +63,7 @@ def fit_probe(
     mean, std = features.mean(0), features.std(0).clamp_min(1e-12)
     features = (features - mean) / std
     l2, loss, found = STRENGTHS[0], float("inf"), None
-    for lower in STRENGTHS:  # from the easiest fit, each from the one before
+    for lower in STRENGTHS:  # each fit starts from the previous, easier one
         found = _fit(features[~held_out], labels[~held_out], classes, lower, found)
         logits = features[held_out] @ found[:, :-1].T + found[:, -1]
         now = float(F.cross_entropy(logits, labels[held_out]))
@@ -86,7 +87,7 @@ def last_linear(backbone: nn.Module, name: str) -> nn.Linear:
     """Return the last linear layer of a network.
 
     Raises:
-        ValueError: There is none with a bias.
+        ValueError: There is no linear layer with a bias.
     """
     layers = [module for module in backbone.modules() if isinstance(module, nn.Linear)]
     if not layers or layers[-1].bias is None:
@@ -99,7 +100,7 @@ def last_linear(backbone: nn.Module, name: str) -> nn.Linear:
 def _features(
     model: PixelModel, head: nn.Linear, batches: Iterable[tuple[Any, ...]], name: str
 ) -> tuple[Tensor, Tensor]:
-    """Return what the head gets (N,D), in float64, and the labels (N,)."""
+    """Return the inputs of the head (N,D), in float64, and the labels (N,)."""
     got: list[Tensor] = []
     labels: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, inputs: got.append(inputs[0]))

@@ -1,4 +1,4 @@
-"""The logits of any model: whatever it returns them in, whichever float type it has, and if it changes its input."""
+"""Logits from any model, whatever its output format and float type, even if it changes its input in place."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ EXACT = (torch.float32, torch.float64)
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Hold a model in evaluation mode; afterwards the mode of each submodule is as before."""
+    """Put a model into evaluation mode; restore the mode of each submodule afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -26,14 +26,15 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def as_logits(output: Any, count: int) -> Tensor:  # noqa: ANN401 - what a model returns
-    """Return the logits in what a model returned for ``count`` images.
+    """Return the logits in a model's output.
 
     Args:
-        output: A tensor, an object or a dictionary with ``logits``, or a tuple whose first value alone is (count,K).
-        count: Images.
+        output: A tensor, an object or a dictionary with ``logits``, or a tuple of which only the first value has the
+            shape (count,K).
+        count: Number of images.
 
     Raises:
-        TypeError: It is something else.
+        TypeError: The output is something else.
 
     >>> as_logits((torch.ones(2, 5), torch.ones(2, 7, 7)), 2).shape
     torch.Size([2, 5])
@@ -54,11 +55,10 @@ def as_logits(output: Any, count: int) -> Tensor:  # noqa: ANN401 - what a model
 
 
 class Caller:
-    """Call a model on images (n,3,H,W), and return its logits (n,K).
+    """Call a model on images (n,3,H,W) and return its logits (n,K).
 
-    The model gets the images as they are. Where it fails on them for a known reason, it is called again: with the
-    images in its own type when that is float32 or float64, with a copy when it changes its input in place. What one
-    call has shown holds for the later ones.
+    The model gets the images unchanged at first. If it fails for a known reason, it is called again: with images of its
+    own type if that is float32 or float64, or with a copy if it changes its input in place. Later calls do the same.
 
     Args:
         model: Maps images in [0,1] to logits, in any form that :func:`as_logits` takes.
@@ -66,19 +66,19 @@ class Caller:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._dtype: torch.dtype | None = None  # of the model, where it takes no other
+        self._dtype: torch.dtype | None = None  # the model's type, if it takes no other
         self._copies = False
 
     def __call__(self, images: Tensor, run: Callable[[Tensor], Any] | None = None) -> Tensor:
-        """Return the logits, in the images' type unless the model's is less exact.
+        """Return the logits, in the images' type unless the model's is less precise.
 
         Args:
             images: (n,3,H,W) float32 or float64.
-            run: Calls the model in another way.
+            run: Function that calls the model; None calls it directly.
 
         Raises:
-            TypeError: The model returns no logits, or not one row per image.
-            ValueError: Its weights or logits are less exact than float32, or it takes images (n,H,W,3).
+            TypeError: The model does not return logits, or not one row per image.
+            ValueError: Its weights or logits are less precise than float32, or it takes images (n,H,W,3).
         """
         run = self.model if run is None else run
         try:
@@ -94,7 +94,7 @@ class Caller:
             raise ValueError(f"expected logits in float32 or float64, got {logits.dtype}; try model.float()")
         if self._dtype is None or torch.promote_types(logits.dtype, images.dtype) == images.dtype:
             return logits
-        # A constant that all logits share would take the digits of the narrower type.
+        # A constant shared by all logits would cost precision in the narrower type.
         return (logits - logits.detach().amax(1, keepdim=True)).to(images.dtype)
 
     def _prepared(self, images: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Caller:
         return images.clone() if self._copies else images
 
     def _adapt(self, images: Tensor, error: Exception, run: Callable[[Tensor], Any]) -> bool:
-        """Return whether another call can succeed; raise what to do where it cannot, and the reason is known."""
+        """Return whether another call can succeed; raise an error with advice if it cannot for a known reason."""
         if "a leaf Variable that requires grad" in str(error) and not self._copies:
             self._copies = True
             return True
@@ -115,7 +115,7 @@ class Caller:
                     f"expected a model in float32 or float64, got {own} weights; try model.float(), "
                     f"with amp={own} for gradients in {own}"
                 ) from error
-            log.warning("the model is in %s: it gets the %s images in its own type", own, images.dtype)
+            log.warning("the model is in %s: the %s images are converted", own, images.dtype)
             self._dtype = own
             return True
         if images.ndim == 4 and images.shape[1] != images.shape[3] and self._takes_channels_last(images, run):
@@ -130,13 +130,13 @@ class Caller:
         try:
             with torch.no_grad():
                 as_logits(run(images.detach().permute(0, 2, 3, 1).contiguous()), len(images))
-        except Exception:  # any: the first error is the one to report
+        except Exception:  # any: the first error is reported
             return False
         return True
 
 
 def _described(output: Any) -> str:  # noqa: ANN401 - what a model returned
-    """Return the type, and the shapes in it."""
+    """Return the type of an output and its shapes."""
     if isinstance(output, Mapping):
         inside = ", ".join(f"{name!r}: {_shape(value)}" for name, value in list(output.items())[:4])
         return f"{type(output).__name__} of {inside}"

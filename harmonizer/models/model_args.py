@@ -1,4 +1,4 @@
-"""Arguments of timm's own for a model, such as ``drop_path_rate``: checked by name before the model is built."""
+"""Arguments of an architecture, such as ``drop_path_rate``, checked before the model is built."""
 
 import difflib
 import inspect
@@ -8,9 +8,9 @@ from typing import Any
 import timm
 import torch
 
-LARGEST = 10_000  # of a number, and of the characters of a text: larger ones in a checkpoint are damage, not a model
+LARGEST = 10_000  # largest number and longest text; larger ones in a checkpoint are damage
 
-# What build_model decides, or what would load a file or build something that is no classifier -> what to use instead.
+# Arguments that build_model sets, that load files, or that do not build a classifier -> what to use instead.
 RESERVED = {
     "num_classes": "the data's classes decide",
     "in_chans": "images have three channels",
@@ -27,15 +27,15 @@ RESERVED = {
 
 
 def checked_model_args(name: str, arguments: Mapping[str, object] | None) -> dict[str, Any]:
-    """Return a timm model's own arguments as plain values.
+    """Return the arguments of a timm model as plain values.
 
     Args:
         name: timm model.
-        arguments: Such as ``{"drop_path_rate": 0.1}``; numbers, truth values and texts.
+        arguments: Numbers, booleans and strings by name, such as ``{"drop_path_rate": 0.1}``.
 
     Raises:
-        ValueError: The model has no such argument, or it is not to be set here.
-        TypeError: A value is of another kind.
+        ValueError: The model has no such argument, or it cannot be set here.
+        TypeError: A value has another type.
     """
     for key in arguments or {}:
         if key in RESERVED:
@@ -51,11 +51,11 @@ def checked_model_args(name: str, arguments: Mapping[str, object] | None) -> dic
 
 
 def plain_args(arguments: Mapping[str, object] | None) -> dict[str, Any]:
-    """Return arguments that are numbers, truth values and texts.
+    """Return arguments that are numbers, booleans and strings.
 
     Raises:
-        ValueError: One is too large or not a number.
-        TypeError: One is of another kind.
+        ValueError: A value is too large or NaN.
+        TypeError: A value has another type.
     """
     checked: dict[str, bool | int | float | str] = {}
     for key, value in (arguments or {}).items():
@@ -68,7 +68,7 @@ def plain_args(arguments: Mapping[str, object] | None) -> dict[str, Any]:
 
 
 def _parameters(name: str) -> list[str] | None:
-    """Return what the class of a timm model takes; None where it hands further ones on and timm itself checks them."""
+    """Return the parameters of a timm model's class; None if it passes further ones on, which timm checks itself."""
     with torch.device("meta"):  # nothing is allocated
         classes = type(timm.create_model(name)).__mro__
     found: list[str] = []

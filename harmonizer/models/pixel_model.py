@@ -1,4 +1,4 @@
-"""Models that take images in [0,1]: the network's own mean/std normalisation lives inside."""
+"""Models that take images in [0,1] and contain their own mean/std normalisation."""
 
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
@@ -17,15 +17,15 @@ class PixelModel(nn.Module):
 
     Args:
         backbone: Maps normalised images (B,3,H,W) to logits (B,K), in any form that :func:`as_logits` takes.
-        mean: Per channel, in [0,1] units.
-        std: Per channel, in [0,1] units.
-        second_order: Training differentiates twice. Training forwards then take the fast paths of
+        mean: Mean per channel, in [0,1] units.
+        std: Standard deviation per channel, in [0,1] units.
+        second_order: Training differentiates twice. Forward passes in training then take the fast paths of
             :class:`harmonizer.fast.FastPath`.
-        recomputes: The backward pass runs parts of the forward again, with gradient checkpointing. All training
-            forwards then take torch's own layers, without fused attention, so that both runs agree.
+        recomputes: The backward pass repeats parts of the forward pass (gradient checkpointing). All forward passes in
+            training then use torch's own layers, without fused attention, so that both passes agree.
 
     Attributes:
-        architecture: What it was built from; None for a wrapped model.
+        architecture: Architecture of the backbone; None for a wrapped model.
         image_size: Input height and width in pixels; None for any.
         interpolates_to: Height and width in pixels to which images of another size are interpolated, without a crop.
     """
@@ -46,31 +46,31 @@ class PixelModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.second_order = second_order and not recomputes
-        # Fused kernels have no second derivative; timm's modules that can do without them.
+        # timm modules that can switch off fused kernels, which have no second derivative.
         fused = [module for module in backbone.modules() if getattr(module, "fused_attn", False)]
         self.attention = fused if second_order and recomputes else []
         self.fast = None if recomputes else FastPath(backbone)
         self.mean: Tensor
         self.std: Tensor
-        # Constants of the architecture, not weights: kept out of the state.
+        # Constants of the architecture, not part of the state.
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1), persistent=False)
 
     @property
     def supports_prefix(self) -> bool:
-        """Whether a training forward saves work when the gradient of its first images alone is wanted."""
+        """Whether a forward pass in training saves work if only the first images need a gradient."""
         fast = self.fast
         return self.second_order and fast is not None and fast.model is self.backbone and fast.supports_prefix
 
     def forward(self, images: Tensor, *, num_mapped: int | None = None, attacked: bool = False) -> Tensor:
         """Map images (B,3,H,W) in [0,1] to logits (B,K).
 
-        In training, ``num_mapped`` promises that only the first so many images' gradient will be differentiated, and
-        that under ``create_graph`` the others' is asked for by nothing; ``attacked``, that no gradient but that of the
-        images will be asked for, and that once.
+        In training, ``num_mapped`` promises that only the gradient of the first ``num_mapped`` images is differentiated
+        and that no other image's gradient is computed under ``create_graph``. ``attacked`` promises that only the
+        gradient of the images is computed, once.
         """
         if num_mapped is not None and not 0 < num_mapped <= len(images):
-            raise ValueError(f"expected num_mapped in [1,{len(images)}], as many as there are images, got {num_mapped}")
+            raise ValueError(f"expected num_mapped in [1,{len(images)}], the number of images, got {num_mapped}")
         size = self.interpolates_to
         if size is not None and images.shape[2:] != (size, size):
             own = "bilinear" if self.architecture is None else self.architecture.interpolation
@@ -88,7 +88,7 @@ class PixelModel(nn.Module):
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Return a sha256 over the names, types and bytes of a model's state, to name it in results."""
+    """Return the sha256 of the names, types and bytes of a model's state, which identifies it in results."""
     digest = hashlib.sha256()
     for key, value in model.state_dict().items():
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())

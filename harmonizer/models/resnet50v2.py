@@ -1,8 +1,8 @@
-"""ResNet50V2 as Keras has it, registered with timm: none of timm's equals it.
+"""Keras's ResNet50V2, registered with timm, which has no equal model.
 
 timm's ``resnetv2_50`` strides in the first block of a stage. Keras strides in the last one, on its 3x3 convolution, and
-its shortcut keeps every second pixel. Its padding before the pool is zero, the stem and the blocks' last convolutions
-have biases, and BatchNorm's epsilon is 1.001e-5.
+its shortcut keeps every second pixel. The padding before the pooling is zero, the stem and the blocks' last
+convolutions have biases, and BatchNorm's epsilon is 1.001e-5.
 
 Reference:
     He et al. 2016, "Identity mappings in deep residual networks", arXiv:1603.05027; ``keras.applications.ResNet50V2``.
@@ -36,7 +36,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _conv(inner: int, outer: int, size: int, stride: int = 1) -> nn.Module:
-    """Return a convolution with a bias, which timm's network has not."""
+    """Return a convolution with a bias, which timm's network lacks."""
     return create_conv2d(inner, outer, size, stride=stride, bias=True)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -46,8 +46,8 @@ class Bottleneck(PreActBottleneck):
     Args:
         in_chs: Input channels.
         out_chs: Output channels.
-        stride: Of the 3x3 convolution and the shortcut.
-        **settings: Of timm's block.
+        stride: Stride of the 3x3 convolution and the shortcut.
+        **settings: Settings of timm's block.
     """
 
     def __init__(self, in_chs: int, out_chs: int, stride: int, **settings: Any) -> None:  # noqa: ANN401
@@ -71,7 +71,7 @@ class ResNet50V2(ResNetV2):
     """The network, with timm's methods.
 
     Args:
-        **settings: Of timm's ``ResNetV2``, such as ``num_classes`` and ``drop_path_rate``.
+        **settings: Settings of timm's ``ResNetV2``, such as ``num_classes`` and ``drop_path_rate``.
     """
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401
@@ -100,6 +100,6 @@ class ResNet50V2(ResNetV2):
 
 @register_model
 def resnet50v2(pretrained: bool = False, **kwargs: Any) -> nn.Module:  # noqa: ANN401
-    """ResNet50V2 of Keras."""
+    """Return Keras's ResNet50V2."""
     settings = {"feature_cfg": {"flatten_sequential": True}} | kwargs
     return build_model_with_cfg(ResNet50V2, "resnet50v2", pretrained, **settings)

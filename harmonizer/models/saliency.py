@@ -1,4 +1,4 @@
-"""The saliency of a model in evaluation, which is compared with human maps."""
+"""The saliency of a model in evaluation mode, which is compared with human maps."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,9 @@ from harmonizer.models.logits import Caller, evaluation_mode
 
 
 def evaluation_saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the saliency that feature alignment compares: max over channels of |d true logit / d image|.
+    """Return the saliency for feature alignment: max over channels of |d true logit / d image|.
 
-    In evaluation mode, also under ``no_grad`` and ``inference_mode``; the model's mode is restored and no parameter's
-    gradient is touched.
+    Works under ``no_grad`` and ``inference_mode``. The model's mode is restored, and no parameter gets a gradient.
 
     Args:
         model: Maps images (B,3,H,W) in [0,1] to logits (B,K), as :func:`harmonizer.attacks.minimal_radius` takes it.
@@ -27,9 +26,9 @@ def evaluation_saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Ten
 
 
 def evaluation_saliencies(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the saliency of the true and of the predicted logit, (B,H,W) each, as :func:`evaluation_saliency` does.
+    """Return the saliency of the true and of the predicted logit, (B,H,W) each; see :func:`evaluation_saliency`.
 
-    One pass, and a second backward pass only where a prediction is wrong: elsewhere the two are one.
+    Takes one forward pass, and a second backward pass only if a prediction is wrong.
     """
     with evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
         images = images.detach().clone().requires_grad_()
@@ -43,7 +42,7 @@ def evaluation_saliencies(model: nn.Module, images: Tensor, labels: Tensor) -> t
 
 
 def _saliency(logits: Tensor, images: Tensor, labels: Tensor, *, again: bool = False) -> Tensor:
-    """Return max over channels of the gradient's absolute value; ``again`` allows another one of the same logits."""
+    """Return max over channels of |gradient|; ``again`` keeps the graph for another gradient of the same logits."""
     score = class_score(logits, labels.clone(), "logit")
     (gradient,) = torch.autograd.grad(score.sum(), images, retain_graph=again)
     return reduce_channels(gradient, "absmax")

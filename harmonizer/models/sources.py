@@ -1,17 +1,17 @@
-"""What a model's name stands for: a model of timm, torchvision or open_clip, a folder, one of the Hub's, or own code.
+"""Resolve model names: timm, torchvision, open_clip, the Hugging Face Hub, folders and the user's own code.
 
 ========================================= ===========================================================================
 name                                      model
 ========================================= ===========================================================================
-``resnet50``, ``resnet50.a1_in1k``        timm's
-``torchvision:resnet18[.IMAGENET1K_V1]``  torchvision's; with a tag, its weights
-``clip:ViT-B-32[.openai]``                open_clip's, as a zero-shot classifier; with a tag, its weights
-``hf-hub:ORG/NAME[@REVISION]``            a timm model of the Hugging Face Hub, with its weights
-``FOLDER``, ``local-dir:FOLDER``          an exported folder, or one in timm's format, with its weights
-``FILE.py:FUNCTION``, ``MODULE:FUNCTION`` what a function or class of the user's own returns
+``resnet50``, ``resnet50.a1_in1k``        timm model
+``torchvision:resnet18[.IMAGENET1K_V1]``  torchvision model; a tag adds its weights
+``clip:ViT-B-32[.openai]``                open_clip model as a zero-shot classifier; a tag adds its weights
+``hf-hub:ORG/NAME[@REVISION]``            timm model on the Hugging Face Hub, with its weights
+``FOLDER``, ``local-dir:FOLDER``          exported folder, or one in timm's format, with its weights
+``FILE.py:FUNCTION``, ``MODULE:FUNCTION`` module that a user's function or class returns
 ========================================= ===========================================================================
 
-Checkpoints of train.py are names too where models are measured; see :mod:`harmonizer.evaluation.model_spec`.
+evaluate.py and :func:`harmonizer.load` also take checkpoints of train.py; see :mod:`harmonizer.evaluation.model_spec`.
 """
 
 from collections.abc import Callable
@@ -22,18 +22,18 @@ from harmonizer.models.architecture import Architecture
 from harmonizer.models.hub import fetch_folder
 
 WEIGHTS_ALONE = (".safetensors", ".pth", ".pt", ".bin", ".h5")
-TAGGED = "torchvision", "clip"  # prefixes of names that may have a tag, .TAG, of their weights
-FOLDERS = "hf-hub", "hf_hub", "local-dir"  # prefixes of folders, which have weights
+TAGGED = "torchvision", "clip"  # prefixes of names that may end in a weights tag, .TAG
+FOLDERS = "hf-hub", "hf_hub", "local-dir"  # prefixes of folders, which hold weights
 Resolver = Callable[[str], Architecture]
 
 
 def resolve(name: str | Architecture | None) -> Architecture:
-    """Return what a name stands for; nothing is built.
+    """Return the architecture that a name stands for, without building it.
 
-    The name must have been typed by the user: it may name code, which is imported.
+    Only pass names that the user typed: a name may stand for code, which is imported.
 
     Raises:
-        FileNotFoundError: There is no such file or folder.
+        FileNotFoundError: The file or folder does not exist.
         ValueError: There is no such model; the message suggests the nearest names.
 
     >>> resolve("resnet50").size, resolve("torchvision:resnet18").kind
@@ -63,7 +63,7 @@ def resolve(name: str | Architecture | None) -> Architecture:
 
 
 def brings_weights(name: str) -> bool:
-    """Return whether a model of this name comes with trained weights; of own code that is not known: False.
+    """Return whether a name includes trained weights; False for code, where this is unknown.
 
     >>> [brings_weights(name) for name in ("resnet50.a1_in1k", "torchvision:resnet18.DEFAULT", "hf-hub:ORG/NAME")]
     [False, True, True]
@@ -76,7 +76,7 @@ def brings_weights(name: str) -> bool:
 
 
 def resolve_by_name(name: str) -> Architecture:
-    """Return what a timm or torchvision name stands for; it may come from a file: nothing is read, fetched or imported.
+    """Return the architecture of a timm or torchvision name, which may come from a file: nothing is read or imported.
 
     Raises:
         ValueError: There is no such model.
@@ -86,14 +86,14 @@ def resolve_by_name(name: str) -> Architecture:
 
 
 def _refuse_path(name: str) -> None:
-    """Raise for what looks like a path, and say what such a file is for."""
+    """Raise for a name that looks like a path; the message explains how to use such a file."""
     path = Path(name)
     if path.suffix == ".ckpt":
         raise ValueError(
             f"{name} is a checkpoint, for evaluate.py; to train from its weights: model=NAME weights={name}"
         )
     if path.suffix in WEIGHTS_ALONE:
-        raise ValueError(f"{name} holds weights alone, expected a model's name; try model=NAME weights={name}")
+        raise ValueError(f"expected a model name, got {name}, a file of weights; try model=NAME weights={name}")
     if path.suffix == ".py":
         found = factories.defined(path)
         hint = " or ".join(f"model={name}:{each}" for each in found[:3]) or f"model={name}:FUNCTION"

@@ -1,4 +1,4 @@
-"""Tensors that come from files: which of them can be the weights of a model."""
+"""Checks of tensors that come from files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +14,10 @@ WHOLE = (torch.int64, torch.int32, torch.bool)  # counters, indices and masks
 
 
 def check_weights(weights: Mapping[Any, Any], path: Path, *, finite: bool = True) -> None:
-    """Check that weights from a file are finite floats, and what counts or indexes whole numbers.
+    """Check that weights from a file are finite floats, and counters and indices integers.
 
     Raises:
-        ValueError: One is none; the message names it.
+        ValueError: A tensor is invalid; the message names it.
     """
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):

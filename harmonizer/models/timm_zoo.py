@@ -1,4 +1,4 @@
-"""timm's models: what their names stand for, and how they are built."""
+"""timm models: resolve their names and build them."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +21,7 @@ def is_known(name: str) -> bool:
 
 
 def resolve(name: str) -> Architecture:
-    """Return what timm's name stands for.
+    """Return the architecture of a timm name.
 
     Raises:
         ValueError: timm has no such model or weights; the message suggests the nearest names.
@@ -42,7 +42,7 @@ def resolve(name: str) -> Architecture:
 
 
 def _check_name(name: str) -> None:
-    """Raise a ValueError that suggests the nearest names when timm has no model of this name."""
+    """Raise a ValueError that suggests the nearest names if timm has no such model or weights."""
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         hint = nearest_names(architecture, timm.list_models()) or "; timm.list_models() lists them"
@@ -60,17 +60,17 @@ def build(
     *,
     pretrained: bool,
 ) -> nn.Module:
-    """Return timm's model.
+    """Return the timm model.
 
     Args:
-        architecture: Its name may have a tag of weights.
+        architecture: Name, with or without a weights tag, and arguments.
         num_classes: Size of the head; None keeps the model's own.
-        image_size: For the models whose input size is fixed when they are built.
-        state: A file's name and its content, to load all but the head of.
-        pretrained: Load timm's published weights, where there is no state.
+        image_size: Input size in pixels, for models that fix it at construction.
+        state: File name and weights, of which all but the head are loaded.
+        pretrained: Load timm's published weights, unless there is a state.
 
     Raises:
-        ValueError: The weights do not fit, or are neither cached nor to be downloaded.
+        ValueError: The weights do not fit, or are not cached and cannot be downloaded.
     """
     name = architecture.name
     _check_name(name)
@@ -78,13 +78,13 @@ def build(
     arguments = checked_model_args(name, architecture.model_args)
     if num_classes is None and architecture.weights:
         num_classes = architecture.num_classes
-    # Only models with a fixed input size take one; the others follow their input.
+    # Only models with a fixed input size take this argument.
     size: dict[str, Any] = {"img_size": image_size} if image_size is not None and config.fixed_input_size else {}
-    source: dict[str, Any] | None = None  # tells timm to take these weights, with the number of classes of their head
+    source: dict[str, Any] | None = None  # makes timm load these weights, with the size of their head
     loading: AbstractContextManager[None] = cache_only_when_offline() if pretrained else nullcontext()
     if state is not None:
         heads = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
-        weights = state[1]  # models for distillation have two heads
+        weights = state[1]  # distilled models have two heads
         sizes = [len(weights[f"{head}.weight"]) for head in heads if f"{head}.weight" in weights]
         source = {"state_dict": weights, "num_classes": sizes[0] if sizes else 0, "label_offset": 0}
         loading = loading_all_but_head(*state, heads)
@@ -100,18 +100,18 @@ def build(
             )
     except OSError as error:
         raise ValueError(
-            f"the weights of {name} are neither cached nor to be downloaded now; where there is a network, run "
+            f"the weights of {name} are not cached and cannot be downloaded; on a machine with a network, run "
             f"""python -c "import timm; timm.create_model('{name}', pretrained=True)" with HF_HOME in a folder that """
-            "both machines see, then set the same HF_HOME here; or give weights=FILE"
+            "both machines see, then set the same HF_HOME here; or try weights=FILE"
         ) from error
     if source is not None:
-        model.pretrained_cfg["state_dict"] = None  # not a second copy for the model's life
+        model.pretrained_cfg["state_dict"] = None  # frees the second copy
     found: nn.Module = model
     return found
 
 
 def _own_config(name: str) -> PretrainedCfg:
-    """Return what timm says of a model's input and head."""
+    """Return timm's configuration of a model's input and head."""
     config = timm.get_pretrained_cfg(name)
     assert config is not None
     return config

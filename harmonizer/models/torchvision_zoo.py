@@ -12,12 +12,12 @@ from harmonizer.models.architecture import Architecture, nearest_names
 from harmonizer.models.hub import is_reachable
 from harmonizer.models.model_args import plain_args
 
-SIZED = {"vit_": "image_size", "maxvit_": "input_size"}  # whose input size is fixed when they are built
-INITIALISED = ("googlenet", "inception_v3")  # which warn unless they are told how to begin
+SIZED = {"vit_": "image_size", "maxvit_": "input_size"}  # models that fix their input size at construction
+INITIALISED = ("googlenet", "inception_v3")  # models that warn unless init_weights is set
 
 
 def resolve(name: str) -> Architecture:
-    """Return what torchvision's name stands for; the images are prepared as its weights ask for.
+    """Return the architecture of a torchvision name, with the image preparation of its weights.
 
     Raises:
         ValueError: torchvision has no such classifier or weights; the message suggests the nearest names.
@@ -48,7 +48,7 @@ def resolve(name: str) -> Architecture:
 
 
 def build(architecture: Architecture, num_classes: int | None, image_size: int | None) -> nn.Module:
-    """Return torchvision's model with random weights."""
+    """Return the torchvision model with random weights."""
     name = architecture.name
     resolve(name)
     arguments: dict[str, Any] = plain_args(architecture.model_args)
@@ -67,10 +67,10 @@ def build(architecture: Architecture, num_classes: int | None, image_size: int |
 
 
 def published(name: str, tag: str) -> dict[str, Tensor]:
-    """Return published weights, downloaded where they are not cached.
+    """Return published weights; download them if they are not cached.
 
     Raises:
-        ValueError: They are neither cached nor to be downloaded now.
+        ValueError: They are not cached and cannot be downloaded.
     """
     weights: Any = get_model_weights(name)[tag]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
@@ -80,6 +80,6 @@ def published(name: str, tag: str) -> dict[str, Tensor]:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except OSError as error:
         raise ValueError(
-            f"the weights torchvision:{name}.{weights.name} are neither cached nor to be downloaded now; "
-            f"where there is a network, fetch {weights.url} and give weights=FILE, or set TORCH_HOME to a shared folder"
+            f"the weights torchvision:{name}.{weights.name} are not cached and cannot be downloaded; download "
+            f"{weights.url} on a machine with a network and try weights=FILE, or set TORCH_HOME to a shared folder"
         ) from error

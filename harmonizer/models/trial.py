@@ -1,4 +1,4 @@
-"""Try a model once: what it cannot take, and what would make its numbers meaningless, shows before a run."""
+"""Run a model once before a long run, to find errors and suspicious outputs early."""
 
 import sys
 
@@ -13,20 +13,20 @@ def try_model(model: PixelModel, name: str, size: int, num_classes: int | None =
     """Run two images through a model.
 
     Args:
-        model: To try.
-        name: For messages.
+        model: Model to try.
+        name: Name for messages.
         size: Height and width of the images in pixels.
-        num_classes: Logits that are expected; None takes any number.
-        own: The code is the user's: its errors are told in one line, and its outputs looked at.
+        num_classes: Expected number of logits; None accepts any.
+        own: The model is the user's code: report its errors in one line and check its outputs.
 
     Raises:
-        ValueError: It fails on them, or returns no logits of the classes.
+        ValueError: The model fails, or does not return logits for the classes.
     """
     noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(model.mean.device)
     try:
         with evaluation_mode(model), torch.no_grad():
             logits = [model(images) for images in (torch.zeros_like(noise), noise)]
-    except Exception as error:  # any: it may be the user's code
+    except Exception as error:  # any: may come from the user's code
         if not own:
             raise
         reason = (str(error).strip().splitlines() or [""])[0]
@@ -44,20 +44,20 @@ def try_model(model: PixelModel, name: str, size: int, num_classes: int | None =
 
 
 def warn_of_normalisation(model: nn.Module, name: str) -> None:
-    """Warn where a model seems to normalise its images itself, though mean and std are given as well."""
+    """Warn if a model seems to normalise images itself although mean and std are given."""
     for where, module in model.named_modules():
         constants = {key: value for key, value in module.named_buffers(recurse=False) if value.numel() == 3}
         named = any("mean" in key for key in constants) and any("std" in key for key in constants)
         if named or type(module).__name__ == "Normalize":
             sys.stderr.write(
                 f"warning: {name} seems to normalise images itself ({where or type(module).__name__}); with mean and "
-                "std they are normalised twice: leave these out, and compare the accuracy of both\n"
+                "std they are normalised twice: compare the accuracy without mean and std\n"
             )
             return
 
 
 def warn_of_probabilities(logits: Tensor, name: str) -> None:
-    """Warn where a model's outputs (B,K) are probabilities: they flatten the gradients that are measured."""
+    """Warn if a model's outputs (B,K) are probabilities, which flatten the measured gradients."""
     sums = logits.double().sum(1)
     if bool((logits >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all()):
         sys.stderr.write(

@@ -1,4 +1,4 @@
-"""Weights in a file: read without unpickling objects, named as in a timm backbone, and loaded all but the head."""
+"""Files of weights: read without unpickling objects, renamed as in the backbone, and loaded without the head."""
 
 import argparse
 import pickle
@@ -19,7 +19,7 @@ from harmonizer.models.tensors import check_weights
 from harmonizer.run import BEST
 from harmonizer.untrusted import check_zip
 
-# Where checkpoints keep their weights: Lightning and timm's train.py, others, and averages where there is nothing else.
+# Keys of the weights in checkpoints: of Lightning and timm's train.py, of others, and of averages as a last resort.
 HOLDERS = ("state_dict", "model", "model_state_dict", "net", "module", "state_dict_ema", "model_ema")
 PREFIXES = (
     "module.",
@@ -33,26 +33,26 @@ IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin", BEST)  # of an export o
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a timm model from a file.
+    """Read the weights of a backbone from a file.
 
     Args:
-        path: ``.safetensors`` (preferred), or a file of ``torch.save``: weights alone or a checkpoint that holds them,
-            those of train.py and of timm's included. The second kind is read as tensors and plain values only. Or a
-            folder of :mod:`harmonizer.export` or a run.
+        path: ``.safetensors`` (preferred); a file of ``torch.save`` with weights or a checkpoint, for example of
+            train.py or timm, of which only tensors and plain values are read; or a folder of
+            :mod:`harmonizer.export` or a run.
 
     Returns:
         Weights by the backbone's own names, on the CPU.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is an address, damaged, or holds something else.
+        FileNotFoundError: The file does not exist.
+        ValueError: The path is a URL, or the file is damaged or holds something else.
     """
     if "://" in str(path):
-        raise ValueError(f"expected weights on this machine, got {path}; download them first, then weights=FILE")
+        raise ValueError(f"expected a local file of weights, got {path}; download it first, then weights=FILE")
     path = weights_file(path)
     try:
         check_zip(path)
-        # timm's train.py keeps its arguments in a Namespace: attributes of plain values.
+        # timm's train.py stores its arguments in a Namespace of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content: Any = (
                 load_file(path)
@@ -77,7 +77,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 @contextmanager
 def with_head() -> Iterator[None]:
-    """Refuse files without a head for the model's classes: nothing trains one after it."""
+    """Require a head for the model's classes in files of weights, because it is not trained afterwards."""
     token = HEAD_NEEDED.set(True)
     try:
         yield
@@ -87,12 +87,12 @@ def with_head() -> Iterator[None]:
 
 @contextmanager
 def loading_all_but_head(path: str | Path, weights: Mapping[str, Tensor], heads: Sequence[str]) -> Iterator[None]:
-    """Refuse, while timm builds a model from a file, what leaves any of it untrained but its head; say what was loaded.
+    """Check that timm loads all weights but the head while it builds a model; print what was loaded.
 
-    timm takes whatever fits by name, and does not return what did: this looks on while it calls ``load_state_dict``.
+    timm loads whatever matches by name and does not report it, so ``load_state_dict`` is watched.
 
     Raises:
-        ValueError: A parameter or running statistic is missing, has another shape, or is no float.
+        ValueError: A parameter or running statistic is missing, has another shape, or is not a float.
     """
     head = {f"{layer}.{kind}" for layer in heads for kind in ("weight", "bias")}
     original = nn.Module.load_state_dict
@@ -108,20 +108,20 @@ def loading_all_but_head(path: str | Path, weights: Mapping[str, Tensor], heads:
 
 
 def load_all_but_head(model: nn.Module, path: str | Path, weights: Mapping[str, Tensor]) -> None:
-    """Load a file's weights into a model that is not timm's, with or without its head; print what was loaded.
+    """Load a file's weights into a model that timm did not build; print what was loaded.
 
-    The head is the last linear layer or convolution with weights. It is skipped where the file has none, or one for
+    The head is the last linear layer or convolution with weights. It is skipped if the file has none, or one for
     another number of classes.
 
     Raises:
-        ValueError: A parameter or running statistic besides the head's is missing, has another shape, or is no float.
+        ValueError: A parameter or running statistic outside the head is missing, has another shape, or is not a float.
     """
     own = model.state_dict()
-    plain = _without_prefixes({name: name for name in own})  # as read_weights has taken them off
+    plain = _without_prefixes({name: name for name in own})  # read_weights has removed them
     weights = {plain.get(name, name): value for name, value in weights.items()}
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     rows = [(_rows(own, layer), _rows(weights, layer)) for layer in layers]
-    # The others for the same numbers of classes, as of auxiliary classifiers, are heads as well.
+    # Other layers for the same numbers of classes, such as auxiliary classifiers, are heads, too.
     others = rows[-1] if rows and rows[-1][0] != rows[-1][1] else None
     heads = [layer for layer, found in zip(layers, rows, strict=True) if layer == layers[-1] or found == others]
     head = {f"{layer}.{kind}" for layer in heads for kind in ("weight", "bias")}
@@ -131,16 +131,16 @@ def load_all_but_head(model: nn.Module, path: str | Path, weights: Mapping[str, 
 
 
 def load_all(model: nn.Module, path: str | Path, weights: Mapping[str, Tensor]) -> None:
-    """Load a file's weights into a model that has no head to train anew; print what was loaded.
+    """Load all of a file's weights into a model; print what was loaded.
 
     Raises:
-        ValueError: As for :func:`load_all_but_head`, for every parameter and running statistic.
+        ValueError: A parameter or running statistic is missing, has another shape, or is not a float.
     """
     _load(model.load_state_dict, model.state_dict(), weights, path, head=set(), in_file=set(weights))
 
 
 def _rows(weights: Mapping[str, Tensor], layer: str) -> int | None:
-    """Return how many classes, or channels, a layer gives; None where it is not there."""
+    """Return the number of outputs of a layer; None if there is no such layer."""
     name = f"{layer}.weight"
     return len(weights[name]) if name in weights else None
 
@@ -154,15 +154,15 @@ def _load(
     head: Set[str],
     in_file: Collection[str],
 ) -> Any:  # noqa: ANN401 - what load_state_dict returns
-    """Load what fits by name, refuse to leave any of the model untrained but its head, and print what was loaded."""
+    """Load weights by name, check that only the head stays untrained, and print what was loaded."""
     try:
         result = load(state, strict=False)
-    except RuntimeError as error:  # a line for each tensor
+    except RuntimeError as error:  # one line per tensor
         raise ValueError(f"the file is another model's: {str(error).splitlines()[-1].strip()}") from None
     if HEAD_NEEDED.get() and head & set(result.missing_keys):
         raise ValueError(
             f"{path} has no head for these classes ({_some([name for name in result.missing_keys if name in head])}); "
-            "choose data with its classes, or train a head for these with train.py weights=FILE"
+            "try data with its classes, or train a head with train.py weights=FILE"
         )
     missing = [name for name in result.missing_keys if name not in head and own[name].is_floating_point()]
     left = [*result.unexpected_keys, *sorted(set(head) & set(in_file) - state.keys())]
@@ -182,10 +182,10 @@ def _load(
 
 
 def weights_file(path: str | Path) -> Path:
-    """Return the file that a path names, or that is in the folder that it names.
+    """Return a path to a file of weights: the path itself, or a file in this folder.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no file of weights.
     """
     path = Path(path)
     if path.is_dir():
@@ -199,7 +199,7 @@ def weights_file(path: str | Path) -> Path:
 
 
 def _without_prefixes(state: Mapping[Any, Any]) -> dict[str, Any]:
-    """Remove what wrappers have put before the names of at least half of the weights.
+    """Remove the prefixes that wrappers added to at least half of the names.
 
     >>> _without_prefixes({"module._orig_mod.model.fc.bias": 1, "module._orig_mod.model.fc.weight": 2, "step": 3})
     {'fc.bias': 1, 'fc.weight': 2, 'step': 3}

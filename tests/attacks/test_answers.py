@@ -156,9 +156,7 @@ def test_a_model_in_another_exact_type_is_served_and_it_is_said(golden, golden_n
     expected = attacked(golden_net, images, labels, attack)
     with caplog.at_level(logging.WARNING):
         result = attacked(golden_net.to(own), images.to(given), labels, attack)
-    assert [record.message for record in caplog.records] == [
-        f"the model is in {own}: it gets the {given} images in its own type"
-    ]
+    assert [record.message for record in caplog.records] == [f"the model is in {own}: the {given} images are converted"]
     assert result.adversarial.dtype == given
     assert torch.equal(result.status, expected.status)
     torch.testing.assert_close(result.l2, expected.l2, rtol=0.02, atol=0, equal_nan=True)

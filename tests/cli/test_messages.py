@@ -44,7 +44,7 @@ SLIPS = [
     ("train", "-model resnet50", "got '-model'; try --model"),
     ("train", "\N{EN DASH}harmonize", "try --harmonize"),
     ("evaluate", "runs/a/best.ckpt", "try ckpt=runs/a/best.ckpt"),
-    ("evaluate", "ckpt=https://x.org/a.ckpt", "a checkpoint on this machine, got https://x.org/a.ckpt; download it"),
+    ("evaluate", "ckpt=https://x.org/a.ckpt", "a local checkpoint, got https://x.org/a.ckpt; download it"),
     ("evaluate", "ckpt=null", "no checkpoint at null"),
     ("train", "recipe.lr=[1", "expected a valid value, got recipe.lr=[1"),
     ("train", "--data folder", "expected data.folder=FOLDER, got none"),

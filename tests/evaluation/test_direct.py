@@ -71,7 +71,5 @@ def test_classes_that_are_not_the_models_are_refused(photos):
 def test_settings_of_images_do_not_go_with_tensors(photos):
     model = harmonizer.load("test_resnet", num_classes=3, image_size=32)
     arrays = np.zeros((1, 3, 32, 32), np.float32), np.zeros(1, int)
-    with pytest.raises(
-        ValueError, match=r"expected data.prepare=none with images that are read as they are, got tuple"
-    ):
+    with pytest.raises(ValueError, match=r"expected data.prepare=none with images from files only, got tuple"):
         harmonizer.evaluate(model, arrays, prepare="none", **CHEAP)

@@ -67,7 +67,7 @@ def test_a_zero_shot_classifier_is_told_the_datas_classes(folder):
 def test_a_model_of_other_classes_is_told_of_the_probe():
     spec = resolve_model(model="test_vit", pretrained=True)
     with pytest.raises(
-        ValueError, match=r"tells 1000 classes apart and the data have 3; .* fit a head with probe=true"
+        ValueError, match=r"expected data with the 1000 classes of .*, got 3; .* fit a head with probe=true"
     ):
         spec.build(CLASSES)
     with pytest.raises(ValueError, match="expected probe with model=NAME only"):

@@ -191,7 +191,7 @@ def test_a_lost_device_ends_the_sweep(tmp_path):
 @pytest.mark.parametrize(
     ("error", "beginning"),
     [
-        (ValueError("the weights of x are neither cached nor to be downloaded now: offline"), "no weights: "),
+        (ValueError("the weights of x are not cached and cannot be downloaded: offline"), "no weights: "),
         (RuntimeError("derivative for aten::_scaled_dot_product is not implemented"), "no derivative: "),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: "),
         (KeyError("x"), "KeyError: 'x'"),

@@ -69,7 +69,9 @@ def test_missing_and_damaged_lists(tmp_path):
 def test_code_that_a_file_names_runs_only_when_trusted(tmp_path):
     path = tmp_path / "list.yaml"
     path.write_text("- nets.py:make\n- model: resnet50\n  weights: a.pth\n")
-    with pytest.raises(ValueError, match=r"names nets.py:make, which is code and is not run unasked; add trust=true"):
+    with pytest.raises(
+        ValueError, match=r"names nets.py:make, which is code and is not run automatically; add trust=true"
+    ):
         read_models([], path)
     assert [entry.name for entry in read_models([], path, trust=True)] == ["nets.py:make", "resnet50"]
     assert read_models(["nets.py:make"])[0].settings["model"] == "nets.py:make"  # typed

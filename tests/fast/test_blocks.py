@@ -215,7 +215,7 @@ def test_samples_that_are_coupled_run_apart_when_split():
 @pytest.mark.parametrize("leads", [0, 6])
 def test_more_or_fewer_mapped_than_images_are_refused(leads):
     model = network(img_size=32)
-    with pytest.raises(ValueError, match=rf"num_mapped in \[1,5\], as many as there are images, got {leads}"):
+    with pytest.raises(ValueError, match=rf"num_mapped in \[1,5\], the number of images, got {leads}"):
         model(batch_for(model).images.requires_grad_(), num_mapped=leads)
 
 

@@ -108,8 +108,8 @@ def test_texts_come_from_a_list_a_file_or_the_data(tmp_path):
     ("settings", "message"),
     [
         ({"prompts": "nowhere.txt"}, "prompts=nowhere.txt: expected a list, or a file with one per line"),
-        ({"prompts": ["a photo"]}, "place of the class name, got 'a photo'"),
-        ({"prompts": []}, "place of the class name, got 'none'"),
+        ({"prompts": ["a photo"]}, "for the class name, got 'a photo'"),
+        ({"prompts": []}, "for the class name, got 'none'"),
         ({"class_names": None}, "expected class_names for the texts of tiny-clip, got none"),
         ({"probe": "demo"}, "expected probe=true with a model that has a last linear layer"),
         ({"pretrained": True}, "open_clip has no weights 'tiny-clip.pretrained'; it has none"),
@@ -125,7 +125,7 @@ def test_prompts_belong_to_a_zero_shot_classifier():
         harmonizer.load("test_vit", prompts=PROMPT)
     with pytest.raises(ValueError, match="expected 2 class_names, as many as the data have classes, got 3"):
         with_texts(resolve("clip:tiny-clip"), ["a", "b"], class_names=NAMES)
-    with pytest.raises(ValueError, match=r"evaluate.py and harmonizer.load take prompts .* It is not trained"):
+    with pytest.raises(ValueError, match=r"cannot be trained; evaluate.py and harmonizer.load take its prompts"):
         build_model("clip:tiny-clip", num_classes=3)
 
 
@@ -181,7 +181,7 @@ def test_without_a_network_weights_and_tokenizers_are_one_line(monkeypatch):
         raise OSError("no files of the tokenizer\nat all")
 
     monkeypatch.setattr(open_clip, "get_tokenizer", no_tokenizer)
-    with pytest.raises(ValueError, match=r"tokenizer of clip:tiny-clip is not to be had: no files of the tokenizer$"):
+    with pytest.raises(ValueError, match=r"cannot load the tokenizer of clip:tiny-clip: no files of the tokenizer$"):
         harmonizer.load("clip:tiny-clip", class_names=NAMES)
 
 

@@ -27,7 +27,7 @@ def test_a_server_that_answers_anything_is_reachable():
 def test_weights_without_a_network_are_one_line_at_once(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(constants, "ENDPOINT", NOBODY)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with caplog.at_level(logging.INFO), pytest.raises(ValueError, match="neither cached nor to be downloaded") as error:
+    with caplog.at_level(logging.INFO), pytest.raises(ValueError, match="not cached and cannot be downloaded") as error:
         build_model("test_resnet.r160_in1k", pretrained=True)
     assert "\n" not in str(error.value)
     assert "HF_HOME" in str(error.value)

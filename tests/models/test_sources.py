@@ -29,7 +29,7 @@ IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         ("local-dir:nowhere", "no folder at nowhere; expected an exported folder"),
         ("runs/nowhere", "no folder at runs/nowhere"),
         ("last.ckpt", r"is a checkpoint, for evaluate.py; .*model=NAME weights=last.ckpt"),
-        ("net.pth", "holds weights alone, .*model=NAME weights=net.pth"),
+        ("net.pth", "expected a model name, got net.pth, a file of weights; try model=NAME weights=net.pth"),
         (OWN, r"expected FILE.py:FUNCTION, got .*; try model=.*own_nets.py:Net"),
         (f"{OWN}:net", r"no function or class net; did you mean .*own_nets.py:Net\?"),
         (f"{OWN[:-3]}s.py:Net", r"no file at .*own_netss.py; expected FILE.py:FUNCTION"),
@@ -50,7 +50,7 @@ def test_a_misspelt_name_is_refused_with_the_nearest(name, message):
         ("number", r"expected .*own_nets.py:number to return a torch.nn.Module, got int"),
         ("needs", r"needs cannot be called: missing a required argument: 'width'; .*model_args.KEY=VALUE"),
         ("fixed", r"fixed fails on an image \(1,3,32,32\): RuntimeError: .*; try another image_size=PIXELS"),
-        ("unsized", r"unsized does not say its input size; give image_size=PIXELS"),
+        ("unsized", r"the input size of .*unsized is unknown; try image_size=PIXELS"),
     ],
 )
 def test_a_function_that_gives_no_usable_model_is_one_line(function, message):
@@ -111,7 +111,8 @@ def test_torchvision_models_are_fed_as_their_weights_ask(monkeypatch):
     monkeypatch.setattr("harmonizer.models.torchvision_zoo.is_reachable", lambda address: False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: "nowhere")
     with pytest.raises(
-        ValueError, match=r"resnet18.IMAGENET1K_V1 are neither cached nor .* fetch https://.* weights=FILE"
+        ValueError,
+        match=r"resnet18.IMAGENET1K_V1 are not cached and cannot be downloaded; download https://.* weights=FILE",
     ):
         build_model("torchvision:resnet18.IMAGENET1K_V1")
 
@@ -151,17 +152,20 @@ def test_a_model_of_the_hub_is_fetched_and_read_as_a_folder(folder, monkeypatch)
         ("{", "config.json: expected JSON"),
         (
             json.dumps({"model_type": "vit"}),
-            r"names no architecture of timm's; it is one of transformers: .*FILE.py:FUNCTION",
+            r"does not name a timm architecture; it is a transformers model: .*FILE.py:FUNCTION",
         ),
         (
             json.dumps({"architecture": f"{OWN}:Net"}),
-            r"which is code and is not run unasked; try model=.*:Net weights=",
+            r"which is code and is not run automatically; try model=.*:Net weights=",
         ),
         (json.dumps({"architecture": "resent50"}), "did you mean resnet50"),
         (json.dumps({"architecture": "clip:hf-hub:org/net"}), "open_clip has no model 'hf-hub:org/net'"),
         (json.dumps({"architecture": "test_resnet", "head": ["own"]}), "expected a head of own, zero-shot, probe"),
         (json.dumps({"architecture": "test_resnet", "pretrained_cfg": {"std": [0, 1, 1]}}), "expected a positive std"),
-        (json.dumps({"architecture": "test_resnet", "pretrained_cfg": {"input_size": 3}}), "expected input_size"),
+        (
+            json.dumps({"architecture": "test_resnet", "pretrained_cfg": {"input_size": 3}}),
+            "expected a square input_size",
+        ),
         (
             json.dumps({"architecture": "test_resnet", "pretrained_cfg": {"crop_pct": 3}}),
             r"expected crop_pct in \(0,2\]",

@@ -132,7 +132,7 @@ def test_safetensors_are_not_taken_for_a_checkpoint(tmp_path, resnet):
 
 
 def test_an_address_is_no_file():
-    with pytest.raises(ValueError, match=r"weights on this machine, got https://a/b.pth; download them first"):
+    with pytest.raises(ValueError, match=r"expected a local file of weights, got https://a/b.pth; download it first"):
         read_weights("https://a/b.pth")
 
 

@@ -120,7 +120,7 @@ def test_a_folder_is_pushed_to_the_hub(checkpoint, tmp_path, monkeypatch, capsys
     files = ["README.md", "config.json", "model.safetensors"]
     assert asked == [("create", "org/net", True, True), ("upload", "org/net", files)]
     assert "@inproceedings{fel2022harmonizing," in (tmp_path / "model/README.md").read_text()
-    for name, message in (("org/taken", "403 Forbidden; it is still there"), ("net", "expected ORG/NAME")):
+    for name, message in (("org/taken", "403 Forbidden; the folder is kept"), ("net", "expected ORG/NAME")):
         with pytest.raises(ValueError, match=f"cannot push .* to {name}: {message}"):
             push(tmp_path / "model", name)
     assert len(list((tmp_path / "model").iterdir())) == 3

@@ -155,7 +155,7 @@ def test_an_identifier_that_is_no_name_is_refused(name, tmp_path):
     [
         (["model=test_resnet", "out=x"], "expected brainscore=DIR without out"),
         (["model=test_resnet", "push=a/b"], "expected brainscore=DIR without push"),
-        (["model=nets.py:Net"], "expected a model that its exported folder describes, got nets.py:Net"),
+        (["model=nets.py:Net"], "expected a model without code of its own, got nets.py:Net"),
         (["model=test_resent"], "did you mean test_resnet"),
     ],
 )

@@ -64,7 +64,7 @@ def test_the_folder_of_own_code_is_loaded_by_its_name(tmp_path, capsys):
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(model(images), loaded(images))
     assert f"""load("{NET}", weights="THIS_FOLDER", model_args={{'width': 4}})""" in (folder / "README.md").read_text()
-    with pytest.raises(ValueError, match="which is code and is not run unasked"):
+    with pytest.raises(ValueError, match="which is code and is not run automatically"):
         harmonizer.load(folder)
 
 
@@ -101,7 +101,7 @@ def test_the_command_measures_the_folder_as_the_name(shards, tmp_path, capsys):
         (["model=test_resent"], "did you mean test_resnet"),
         (
             ["model=test_resnet", "ema=true"],
-            "expected ckpt=FILE or model=NAME, and of brainscore, class_names, data, .*, got ema",
+            "expected ckpt=FILE or model=NAME with options brainscore, class_names, data, .*, got ema",
         ),
         (["model=test_resnet", "probe=true"], "expected probe=true and data=demo|FOLDER together"),
         (["model=test_resnet", "data=demo"], "expected probe=true and data=demo|FOLDER together"),
@@ -127,5 +127,5 @@ def test_a_zero_shot_folder_knows_its_number_of_classes(tmp_path):
     spec = resolve_model(model=str(folder))
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(spec.build(CLASSES).model.eval()(images), model(images))
-    with pytest.raises(ValueError, match="tells 3 classes apart and the data have 2"):
+    with pytest.raises(ValueError, match=r"expected data with the 3 classes of .*, got 2"):
         spec.build(("a", "b"))

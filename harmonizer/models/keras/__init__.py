@@ -1,1 +1,1 @@
-"""Weights that Keras wrote, by the names that timm's models have."""
+"""Keras weights, converted to timm models."""

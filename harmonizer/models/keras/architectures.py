@@ -1,7 +1,7 @@
-"""The architectures of the published harmonized weights: names of layers in Keras, and of modules in timm.
+"""The architectures of the published harmonized weights: layer names in Keras and module names in timm.
 
-A rule maps a regular expression for the path of a layer to the name of a module. There ``<1-2>`` stands for the number
-in group 1 less 2, ``<2-a>`` for the distance of the letter in group 2 from ``a``, and ``<3>`` for group 3 as it is.
+A rule maps a regular expression for the path of a layer to the name of a module. In the name, ``<1-2>`` is the number
+in group 1 minus 2, ``<2-a>`` the distance of the letter in group 2 from ``a``, and ``<3>`` group 3 unchanged.
 """
 
 import re
@@ -14,13 +14,13 @@ from functools import partial
 class Architecture:
     """One network in both libraries."""
 
-    keras: str  # Keras's class and its package
-    timm: str  # name of the equal model
-    rules: Mapping[str, str]  # modules by layers; see above
-    copies: Mapping[str, str] = field(default_factory=dict)  # modules of timm's that take the weights of another module
+    keras: str  # Keras's package and class
+    timm: str  # name of the same model in timm
+    rules: Mapping[str, str]  # modules by layer; see above
+    copies: Mapping[str, str] = field(default_factory=dict)  # timm modules that copy the weights of another module
 
     def module(self, layer: str) -> str | None:
-        r"""Return the module for a layer; None where there is none.
+        r"""Return the module of a layer; None if there is none.
 
         >>> Architecture("", "", {r"block(\d+)([a-z])_conv": "blocks.<1-1>.<2-a>.conv"}).module("block2c_conv")
         'blocks.1.2.conv'
@@ -32,7 +32,7 @@ class Architecture:
 
 
 def _fill(found: re.Match[str], gap: re.Match[str]) -> str:
-    """Return what a gap in a module's name stands for."""
+    """Return the replacement of a placeholder in a module name."""
     text, base = found[int(gap[1])], gap[2]
     if base is None:
         return text
@@ -44,7 +44,7 @@ def _prefixed(before: str, after: str, rules: Mapping[str, str]) -> dict[str, st
 
 
 def _normalised(rules: Mapping[str, str]) -> dict[str, str]:
-    """Return rules for linear layers, each with a BatchNorm, as LeViT has them."""
+    """Return rules for LeViT's linear layers, each with a BatchNorm."""
     linear = {rf"{layer}(?:_conv|_dense)?": f"{module}.linear" for layer, module in rules.items()}
     return linear | {f"{layer}_bn": f"{module}.bn" for layer, module in rules.items()}
 

@@ -1,4 +1,4 @@
-"""Keras's HDF5 files, read as data: names, plain arrays and the configuration, all of them in the file itself."""
+"""Keras's HDF5 files, read as data: names, plain arrays and the configuration, without following links."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +12,18 @@ from harmonizer.untrusted import parse_json, plain_text, shortened
 if TYPE_CHECKING:
     import h5py
 
-MOST_CONFIG = 10**7  # bytes of model_config
-WHOLE = "model_weights"  # group of the weights in a whole model, next to the optimizer's
+MOST_CONFIG = 10**7  # largest model_config in bytes
+WHOLE = "model_weights"  # group of the weights in the file of a whole model
 FLOATS = ("f2", "f4", "f8")
 
 
 @dataclass(frozen=True)
 class KerasFile:
-    """What a file holds; the arrays are read only when they are asked for."""
+    """The contents of a file; arrays are read lazily."""
 
-    path: Path  # the file
+    path: Path
     weights: dict[str, "h5py.Dataset"]  # datasets by Keras's name, such as `conv1_conv/kernel`
-    config: Any  # `model_config` of a whole model; None in a file of weights alone
+    config: Any  # `model_config` of a whole model; None in a file that only holds weights
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def open_weights(path: Path) -> Iterator[KerasFile]:
 
 
 def _read(path: Path, file: "h5py.File") -> KerasFile:
-    """Find the weights of each layer; none is read."""
+    """Find the weights of each layer, without reading them."""
     import h5py
 
     whole = dict(_members(path, file, only=WHOLE)).get(WHOLE)
@@ -58,8 +58,8 @@ def _read(path: Path, file: "h5py.File") -> KerasFile:
 def _arrays(path: Path, root: Any) -> Iterator[tuple[str, str, Any]]:  # noqa: ANN401 - a group
     """Yield layer, name and array of each weight.
 
-    A group with the attribute ``weight_names`` is a layer, and below it lie its weights by their names, slashes
-    being groups. The attributes' values are not used: a list of names in a small file can fill the memory.
+    A group with the attribute ``weight_names`` is a layer. It contains its weights by name, where slashes separate
+    groups. The attribute's value is not read: a list of names in a small file can fill the memory.
     """
     import h5py
 
@@ -78,15 +78,15 @@ def _arrays(path: Path, root: Any) -> Iterator[tuple[str, str, Any]]:  # noqa: A
                 waiting.append((f"{place}/{name}".lstrip("/"), layer, f"{before}{name}/", member))
             elif layer is None:
                 raise ValueError(
-                    f"{path}: expected weights by the names of their layers, got {shortened(name)} in none; Keras 3's "
-                    '.weights.h5 has no such names: load it in Keras, then model.save("weights.h5")'
+                    f"{path}: expected weights by layer name, got {shortened(name)} outside of any layer; Keras 3's "
+                    '.weights.h5 has no layer names: load it in Keras, then model.save("weights.h5")'
                 )
             else:
                 yield layer, before + name, member
 
 
 def _members(path: Path, group: Any, only: str | None = None) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - a group
-    """Yield names and members of a group that are in this file, which links need not be."""
+    """Yield names and members of a group; links, which may leave the file, are refused."""
     for name in group:
         if only is not None and name != only:
             continue
@@ -100,17 +100,17 @@ def _members(path: Path, group: Any, only: str | None = None) -> Iterator[tuple[
 
 
 def _checked(path: Path, name: str, array: Any) -> "h5py.Dataset":  # noqa: ANN401 - what HDF5 holds under a name
-    """Return an array if it is one of floats, stored whole and as it is in this file."""
+    """Return a dataset after checking that it holds floats, uncompressed and in this file."""
     import h5py
 
     where = f"{path}: {shortened(name)}"
     if not isinstance(array, h5py.Dataset) or array.dtype.str[1:] not in FLOATS:
         raise ValueError(f"{where}: expected an array of floats, got {getattr(array, 'dtype', type(array).__name__)}")
     if array.is_virtual or array.external:
-        raise ValueError(f"{where}: expected an array in the file, got one that lies in another; it is not read")
+        raise ValueError(f"{where}: expected an array in the file, got one in another file; it is not read")
     if array.id.get_create_plist().get_nfilters() or array.id.get_storage_size() < array.nbytes:
         raise ValueError(
-            f"{where}: expected {array.nbytes} bytes as they are, got {array.id.get_storage_size()} stored"
+            f"{where}: expected {array.nbytes} uncompressed bytes, got {array.id.get_storage_size()} stored"
         )
     return array
 

@@ -1,4 +1,4 @@
-"""From Keras's arrays to the tensors of a timm model: names, axes and shapes."""
+"""Map Keras's arrays to the tensors of a timm model: names, axes and shapes."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from harmonizer.models.keras.architectures import ARCHITECTURES, Architecture
 from harmonizer.models.keras.hdf5 import KerasFile
 from harmonizer.untrusted import shortened
 
-INPUT = 224  # pixels, of all published weights
+INPUT = 224  # input size of all published weights in pixels
 KINDS = {
     "kernel": ".weight",
     "depthwise_kernel": ".weight",
@@ -26,10 +26,10 @@ KINDS = {
 
 
 def find_architecture(file: KerasFile) -> Architecture:
-    """Return the architecture that has the layers of a file.
+    """Return the architecture whose layers a file holds.
 
     Raises:
-        ValueError: None has them all; the message names those of the nearest that it does not have.
+        ValueError: There is none; the message names the weights that the nearest architecture lacks.
     """
     unknown = {arch: [name for name in file.weights if _target(arch, name) is None] for arch in ARCHITECTURES}
     arch = min(unknown, key=lambda candidate: len(unknown[candidate]))
@@ -43,10 +43,10 @@ def find_architecture(file: KerasFile) -> Architecture:
 
 
 def count_classes(file: KerasFile, arch: Architecture, head: str) -> int:
-    """Return how many classes the head tells apart; ``head`` is timm's module.
+    """Return the number of classes; ``head`` is timm's name of the head.
 
     Raises:
-        ValueError: The file has no bias of the head.
+        ValueError: The file has no bias for the head.
     """
     for name, array in file.weights.items():
         if _target(arch, name) == f"{head}.bias" and len(array.shape) == 1:
@@ -55,10 +55,10 @@ def count_classes(file: KerasFile, arch: Architecture, head: str) -> int:
 
 
 def to_timm(file: KerasFile, arch: Architecture, model: nn.Module) -> dict[str, Tensor]:
-    """Return the state of a timm model with the weights of a file.
+    """Return the state of a timm model with a file's weights.
 
     Raises:
-        ValueError: A weight is missing, given twice, not in the model, or of another shape; the message names it.
+        ValueError: A weight is missing, duplicated, unknown, or has another shape; the message names it.
     """
     own = model.state_dict()
     state: dict[str, Tensor] = {}
@@ -68,7 +68,7 @@ def to_timm(file: KerasFile, arch: Architecture, model: nn.Module) -> dict[str, 
         if target is None or shape is None or target in state:
             raise ValueError(f"{file.path}: {arch.keras} has no weights {shortened(name)}, or has them under two names")
         state[target] = _laid_out(file, name, array, shape)
-    for name in [name for name in state if ".query." in name]:  # timm has the three in one
+    for name in [name for name in state if ".query." in name]:  # timm joins query, key and value
         parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
         if all(part in state for part in parts):
             state[name.replace(".query.", ".qkv.")] = torch.cat([state.pop(part) for part in parts])
@@ -86,10 +86,10 @@ def to_timm(file: KerasFile, arch: Architecture, model: nn.Module) -> dict[str, 
 
 
 def check_config(file: KerasFile, model: nn.Module) -> str | None:
-    """Check what ``model_config`` says of a whole model against timm's; return the activation after the logits.
+    """Check a whole model's ``model_config`` against timm's model; return the activation after the logits.
 
     Raises:
-        ValueError: The channels come first, the input has another size or is rescaled inside, an epsilon differs, or
+        ValueError: Channels come first, the input has another size or is rescaled by the model, an epsilon differs, or
             the last activation is neither linear nor softmax.
     """
     if file.config is None:
@@ -116,14 +116,14 @@ def check_config(file: KerasFile, model: nn.Module) -> str | None:
 
 
 def _target(arch: Architecture, name: str) -> str | None:
-    """Return timm's name for one of Keras's; None where there is none."""
+    """Return timm's name of a Keras weight; None if there is none."""
     layer, _, kind = name.rpartition("/")
     module = arch.module(layer)
     return None if module is None or kind not in KINDS else module + KINDS[kind]
 
 
 def _shape(own: Mapping[str, Tensor], target: str) -> tuple[int, ...] | None:
-    """Return the shape of a tensor in timm's layout; a third of it where timm has query, key and value in one."""
+    """Return the shape of a tensor in timm's layout; a third of it if timm joins query, key and value."""
     joined = re.sub(r"\.(?:query|key|value)(?=\.\w+$)", ".qkv", target)
     if joined != target and joined in own:
         return (len(own[joined]) // 3, *own[joined].shape[1:])
@@ -131,7 +131,7 @@ def _shape(own: Mapping[str, Tensor], target: str) -> tuple[int, ...] | None:
 
 
 def _laid_out(file: KerasFile, name: str, array: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401 - h5py's
-    """Return an array in timm's layout; it is read when its shape is right."""
+    """Check an array's shape, read it and return it in timm's layout."""
     kind = name.rpartition("/")[2]
     expected = [shape]
     if kind.endswith("kernel"):
@@ -147,7 +147,7 @@ def _laid_out(file: KerasFile, name: str, array: Any, shape: tuple[int, ...]) ->
         raise ValueError(f"{file.path}: expected {shortened(name)} of shape {wanted}, got {array.shape}")
     value = torch.from_numpy(np.asarray(array[()], dtype=np.float32))
     if kind.endswith("kernel"):
-        # A dense layer after Flatten runs over height, width and channels.
+        # The inputs of a dense layer after Flatten are ordered by height, width, channel.
         value = value.reshape(expected[0]).permute((2, 3, 0, 1) if is_depthwise else (3, 2, 0, 1)).reshape(shape)
     elif kind == "positional_embedding":
         # LeViT: (N,heads); MaxViT: query minus key, where timm has key minus query.
@@ -156,7 +156,7 @@ def _laid_out(file: KerasFile, name: str, array: Any, shape: tuple[int, ...]) ->
 
 
 def _layers(config: Any) -> Iterator[tuple[object, Mapping[str, Any]]]:  # noqa: ANN401 - JSON
-    """Yield kind and settings of the layers in ``model_config``, also of models inside of it."""
+    """Yield kind and settings of the layers in ``model_config``, including nested models."""
     settings = config.get("config") if isinstance(config, dict) else None
     if not isinstance(settings, dict):
         return
