@@ -113,8 +113,8 @@ def find_images(folder: Path, trials: Iterable[Trial]) -> dict[tuple[str, str], 
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
         name = short_name(path.name)
         known = conditions.get(name, set())
-        told = known if len(known) == 1 else known & {*path.stem.split("_"), *path.relative_to(folder).parts}
-        for condition in sorted(told):
+        matching = known if len(known) == 1 else known & {*path.stem.split("_"), *path.relative_to(folder).parts}
+        for condition in sorted(matching):
             if (other := found.get((condition, name))) is not None:
                 raise ValueError(f"{other} and {path} are the same image {name} of condition {condition}")
             found[condition, name] = path

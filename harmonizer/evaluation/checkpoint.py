@@ -114,7 +114,7 @@ def state_of(path: Path, content: Mapping[str, Any], *, ema: bool) -> dict[str, 
     check_weights(state, path, finite=False)
     rows = len(settings["classes"])
     if not any(value.ndim and len(value) == rows for value in state.values()):
-        raise ValueError(f"{path} names {rows} classes, and none of its weights has so many rows")
+        raise ValueError(f"{path}: expected weights with one row for each of its {rows} classes, got none")
     return state
 
 

@@ -51,7 +51,7 @@ def load(
         code: ``"FILE.py:FUNCTION"`` for a checkpoint of your own model.
         seed: Seed of random weights.
         prompts: Prompts of ``clip:NAME``: a text with ``{}`` for the class name, several, a file, or ``"openai"``.
-        class_names: Of ``clip:NAME``: what the prompts call the classes, in the order of the labels.
+        class_names: Words of ``clip:NAME`` for the classes in the prompts, in the order of the labels.
         probe: Fit the last linear layer to these images, :mod:`harmonizer.models.linear_probe`: ``"demo"`` or a folder
             of shards, of which the training split is taken, or what :func:`harmonizer.evaluate` takes as data.
 

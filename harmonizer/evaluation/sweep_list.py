@@ -97,7 +97,7 @@ def read_models(
     if not entries:
         raise ValueError("expected models to sweep, got none; try sweep=timm, sweep=FILE.yaml or sweep.models=[a,b]")
     if len(entries) > MOST_MODELS:
-        raise ValueError(f"expected at most {MOST_MODELS} models to sweep, got {len(entries)}")
+        raise ValueError(f"expected {MOST_MODELS} models or fewer to sweep, got {len(entries)}")
     seen = set()
     for entry in entries:
         key = tuple(sorted((name, str(value)) for name, value in entry.settings.items()))

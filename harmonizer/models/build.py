@@ -63,7 +63,7 @@ def build_model(
         if checkpoint_gradients:
             switch: Any = getattr(backbone, "set_grad_checkpointing", None)
             if switch is None:
-                raise ValueError("it has no method set_grad_checkpointing, as timm's models have")
+                raise ValueError("it lacks timm's method set_grad_checkpointing")
             switch(True)
         if architecture.kind == "factory" and (architecture.mean, architecture.std) != AS_IT_IS:
             warn_of_normalisation(backbone, architecture.name)

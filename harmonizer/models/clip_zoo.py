@@ -125,7 +125,7 @@ def with_texts(
     else:
         raise ValueError(f"expected class_names for the texts of {architecture.name}, got none; try a list of them")
     if classes is not None and len(names) != len(classes):
-        raise ValueError(f"expected {len(classes)} class_names, as many as the data have classes, got {len(names)}")
+        raise ValueError(f"expected {len(classes)} class_names, one per class of the data, got {len(names)}")
     return replace(architecture, head_details={"prompts": templates, "class_names": names})
 
 

@@ -53,7 +53,7 @@ def convert(source: Path, out: Path) -> str:
         head = heads if isinstance(heads, str) else heads[0]
         classes = count_classes(file, arch, head)
         if classes > MOST_CLASSES:
-            raise ValueError(f"{source}: expected at most {MOST_CLASSES} classes, got {classes}")
+            raise ValueError(f"{source}: expected {MOST_CLASSES} classes or fewer, got {classes}")
         with torch.device("meta"):  # allocates nothing before the file is checked
             model: Any = timm.create_model(arch.timm, num_classes=classes)
         activation = check_config(file, model)

@@ -71,7 +71,7 @@ def build(architecture: Architecture, num_classes: int | None) -> nn.Module:
         signature.bind(**arguments)
     except TypeError as error:
         raise ValueError(
-            f"{name} cannot be called: {error}; give its arguments as model_args.KEY=VALUE, or defaults"
+            f"{name} cannot be called: {error}; try model_args.KEY=VALUE, or give its arguments defaults"
         ) from None
     with _importable(name):
         try:

@@ -94,7 +94,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
         ValueError: The file is not a JSON object, or too large.
     """
     if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path}: expected at most {MOST_BYTES} bytes, got {path.stat().st_size}")
+        raise ValueError(f"{path}: expected {MOST_BYTES} bytes or fewer, got {path.stat().st_size}")
     try:
         config = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:

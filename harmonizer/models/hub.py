@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-FILES = ("config.json", "model.safetensors", "pytorch_model.bin")  # of a model in timm's format
+FILES = ("config.json", "model.safetensors", "pytorch_model.bin")  # files of a model in timm's format
 PATIENCE = 5.0  # seconds; behind a firewall no answer comes at all
 
 

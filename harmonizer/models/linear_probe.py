@@ -92,7 +92,7 @@ def last_linear(backbone: nn.Module, name: str) -> nn.Linear:
     layers = [module for module in backbone.modules() if isinstance(module, nn.Linear)]
     if not layers or layers[-1].bias is None:
         raise ValueError(
-            f"expected a last linear layer with a bias in {name} to fit a probe in; add one in a function of your own"
+            f"expected a last linear layer with a bias in {name}, got none; try a function of your own that adds one"
         )
     return layers[-1]
 
@@ -114,8 +114,8 @@ def _features(
                 same = own is not None and own.shape == logits.shape
                 if own is None or not same or not torch.allclose(own.to(logits.dtype), logits, rtol=1e-3, atol=1e-4):
                     raise ValueError(
-                        f"expected the logits of {name} to be those of its last linear layer, to fit a probe in it; "
-                        "write a function whose model ends in one"
+                        f"expected the logits of {name} to be those of its last linear layer, which a probe replaces; "
+                        "try a function whose model ends in one"
                     )
                 got[-1] = seen[0].double()
                 labels.append(label.to(logits.device))

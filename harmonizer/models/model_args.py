@@ -62,7 +62,7 @@ def plain_args(arguments: Mapping[str, object] | None) -> dict[str, Any]:
         if not isinstance(value, bool | int | float | str):
             raise TypeError(f"expected a number, true, false or text for model_args.{key}, got {value!r}")
         if (len(value) if isinstance(value, str) else abs(value)) > LARGEST or value != value:
-            raise ValueError(f"expected model_args.{key} of at most {LARGEST}, got {str(value)[:20]}")
+            raise ValueError(f"expected model_args.{key} up to {LARGEST}, got {str(value)[:20]}")
         checked[str(key)] = value
     return checked
 

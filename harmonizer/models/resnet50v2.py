@@ -16,7 +16,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnetv2 import DownsampleConv, PreActBottleneck, ResNetV2
 from torch import Tensor, nn
 
-EPSILON = 1.001e-5  # of keras.applications.resnet
+EPSILON = 1.001e-5  # as in keras.applications.resnet
 
 default_cfgs = generate_default_cfgs(
     {

@@ -90,7 +90,7 @@ def _refuse_path(name: str) -> None:
     path = Path(name)
     if path.suffix == ".ckpt":
         raise ValueError(
-            f"{name} is a checkpoint, for evaluate.py; to train from its weights: model=NAME weights={name}"
+            f"expected a model name, got {name}, a checkpoint; try evaluate.py, or train with model=NAME weights={name}"
         )
     if path.suffix in WEIGHTS_ALONE:
         raise ValueError(f"expected a model name, got {name}, a file of weights; try model=NAME weights={name}")

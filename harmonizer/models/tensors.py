@@ -24,7 +24,7 @@ def check_weights(weights: Mapping[Any, Any], path: Path, *, finite: bool = True
             raise ValueError(f"{path}: expected tensors by name, got {shortened(name)}: {type(value).__name__}")
         shown = shortened(name)[1:-1]
         if value.is_complex():
-            raise ValueError(f"{path} holds numbers in {shown} that are not real and finite; it is not loaded")
+            raise ValueError(f"{path}: expected finite real numbers in {shown}; it is not loaded")
         if value.dtype not in (FLOATS if name.endswith((".weight", ".bias")) else (*FLOATS, *WHOLE)):
             raise ValueError(
                 f"{path}: expected floats in {shown}, got {value.dtype}; try the weights before quantisation"
@@ -36,4 +36,4 @@ def check_weights(weights: Mapping[Any, Any], path: Path, *, finite: bool = True
         ):
             raise ValueError(f"{path}: expected each of the {value.numel()} values of {shown}; it is not loaded")
         if finite and value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{path} holds numbers in {shown} that are not real and finite; it is not loaded")
+            raise ValueError(f"{path}: expected finite real numbers in {shown}; it is not loaded")

@@ -36,9 +36,7 @@ def try_model(model: PixelModel, name: str, size: int, num_classes: int | None =
         raise ValueError(f"expected logits (B,K), got {tuple(logits[0].shape)}")
     if num_classes is not None and logits[0].shape[1] != num_classes:
         hint = "; let the function take num_classes" * own
-        raise ValueError(
-            f"expected {num_classes} logits, as many as the data have classes, got {logits[0].shape[1]}{hint}"
-        )
+        raise ValueError(f"expected {num_classes} logits, one per class of the data, got {logits[0].shape[1]}{hint}")
     if own:
         warn_of_probabilities(torch.cat(logits), name)
 

@@ -29,7 +29,7 @@ PREFIXES = (
     "backbone.",
 )  # DDP, torch.compile, Lightning, a checkpoint of ours
 HEAD_NEEDED: ContextVar[bool] = ContextVar("head_needed", default=False)  # set by `with_head`
-IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin", BEST)  # of an export or the hub, of a run
+IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin", BEST)  # files of an export or the Hub, and of a run
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -158,7 +158,7 @@ def _load(
     try:
         result = load(state, strict=False)
     except RuntimeError as error:  # one line per tensor
-        raise ValueError(f"the file is another model's: {str(error).splitlines()[-1].strip()}") from None
+        raise ValueError(f"the file belongs to another model: {str(error).splitlines()[-1].strip()}") from None
     if HEAD_NEEDED.get() and head & set(result.missing_keys):
         raise ValueError(
             f"{path} has no head for these classes ({_some([name for name in result.missing_keys if name in head])}); "

@@ -123,7 +123,7 @@ def test_texts_that_cannot_be_used_are_one_line(settings, message):
 def test_prompts_belong_to_a_zero_shot_classifier():
     with pytest.raises(ValueError, match="prompts and class_names with model=clip:NAME only, got test_vit"):
         harmonizer.load("test_vit", prompts=PROMPT)
-    with pytest.raises(ValueError, match="expected 2 class_names, as many as the data have classes, got 3"):
+    with pytest.raises(ValueError, match="expected 2 class_names, one per class of the data, got 3"):
         with_texts(resolve("clip:tiny-clip"), ["a", "b"], class_names=NAMES)
     with pytest.raises(ValueError, match=r"cannot be trained; evaluate.py and harmonizer.load take its prompts"):
         build_model("clip:tiny-clip", num_classes=3)

@@ -82,7 +82,7 @@ def replaced(file, name, **settings):
         ),
         (lambda f: replaced(f, KERNEL, data=np.ones((384, 10), "i4")), "an array of floats, got int32"),
         (lambda f: replaced(f, KERNEL, data=np.array("x", "O")), "an array of floats, got object"),
-        (lambda f: f[KERNEL].write_direct(np.full((384, 10), np.nan, "f4")), "not real and finite"),
+        (lambda f: f[KERNEL].write_direct(np.full((384, 10), np.nan, "f4")), "expected finite real numbers"),
     ],
 )
 def test_names_shapes_and_values_must_be_those_of_the_network(refused, change, message):

@@ -28,7 +28,7 @@ IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         ("hf-hub:resnet50", "expected hf-hub:ORG/NAME, got hf-hub:resnet50"),
         ("local-dir:nowhere", "no folder at nowhere; expected an exported folder"),
         ("runs/nowhere", "no folder at runs/nowhere"),
-        ("last.ckpt", r"is a checkpoint, for evaluate.py; .*model=NAME weights=last.ckpt"),
+        ("last.ckpt", r"got last.ckpt, a checkpoint; try evaluate.py, .*model=NAME weights=last.ckpt"),
         ("net.pth", "expected a model name, got net.pth, a file of weights; try model=NAME weights=net.pth"),
         (OWN, r"expected FILE.py:FUNCTION, got .*; try model=.*own_nets.py:Net"),
         (f"{OWN}:net", r"no function or class net; did you mean .*own_nets.py:Net\?"),
@@ -60,9 +60,7 @@ def test_a_function_that_gives_no_usable_model_is_one_line(function, message):
 
 
 def test_too_few_logits_are_refused():
-    with pytest.raises(
-        ValueError, match="expected 5 logits, as many as the data have classes, got 3; let the function"
-    ):
+    with pytest.raises(ValueError, match="expected 5 logits, one per class of the data, got 3; let the function"):
         build_model(f"{OWN}:fixed", num_classes=5, image_size=16)
 
 

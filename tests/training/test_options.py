@@ -180,7 +180,7 @@ def test_layer_decay_lowers_early_rates_and_keeps_weight_decay(folder, tmp_path)
         ({"model_args": {"drop_path_rat": 0.1}}, "no argument drop_path_rat; try model_args.drop_path_rate"),
         ({"model_args": {"img_size": 64}}, "got img_size: use data.image_size"),
         ({"model_args": {"checkpoint_path": "x.pth"}}, "got checkpoint_path: use weights=FILE"),
-        ({"model_args": {"depth": 10**9}}, "model_args.depth of at most 10000"),
+        ({"model_args": {"depth": 10**9}}, "model_args.depth up to 10000"),
         ({"model_args": {"num_heads": 7}}, "test_vit cannot work with .*model_args.num_heads=7"),
         ({"layer_decay": 0.0}, r"layer_decay in \(0,1\]"),
         ({"harmonizer_warmup_epochs": -1.0}, "harmonizer_warmup_epochs"),

@@ -122,7 +122,7 @@ def _config(path: Path, file: "h5py.File") -> Any:  # noqa: ANN401 - JSON
     kind = file.attrs.get_id("model_config")
     text = file.attrs["model_config"] if kind.shape == () else None
     if not isinstance(text, str | bytes) or len(text) > MOST_CONFIG:
-        raise ValueError(f"{path}: expected model_config in JSON of at most {MOST_CONFIG} bytes, got {kind.dtype}")
+        raise ValueError(f"{path}: expected model_config in JSON of up to {MOST_CONFIG} bytes, got {kind.dtype}")
     try:
         return parse_json(text)
     except ValueError as error:
