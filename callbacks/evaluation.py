@@ -2,28 +2,51 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
 
-from callbacks.hooks import EvaluationHooks, Progress
 from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import REPEATED
 from harmonizer.evaluation.masking import MaskingReport
+from harmonizer.evaluation.progress import Progress
 from harmonizer.evaluation.scores import scores_of
 from harmonizer.evaluation.summary import Outcome, Protocol
 from harmonizer.results import Row
 from harmonizer.training.module import HarmonizerModule
 
 
+class EvaluationHooks:
+    """Base of callbacks that :class:`Evaluation` notifies, in any order."""
+
+    def on_evaluation_start(self, trainer: L.Trainer, pl_module: L.LightningModule, progress: Progress) -> None:
+        """Called at the start; may add rows and examples of an interrupted evaluation to ``progress``."""
+
+    def on_images_attacked(self, trainer: L.Trainer, done: int, progress: Progress) -> None:
+        """Called with the number of images attacked so far, over all processes."""
+
+    def on_gradients_examined(self, trainer: L.Trainer, done: int, total: int) -> None:
+        """Called with the progress of the gradient-masking report, in the first process."""
+
+    def on_rows(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, rows: Sequence[Row], progress: Progress
+    ) -> None:
+        """Called with new rows, or without rows when ``progress.health`` has changed."""
+
+    def on_evaluation_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outcome: Outcome, progress: Progress
+    ) -> None:
+        """Called in each process with the outcome over all processes."""
+
+
 class Evaluation(L.Callback):
     """Measure tolerance and alignment on the first validation images, and log the scores over all processes.
 
     Logs ``val/tolerance_median``, ``val/adversarial_alignment``, ``val/feature_alignment`` and the other scores of
-    :func:`harmonizer.evaluation.scores.scores_of`. Callbacks that are :class:`callbacks.hooks.EvaluationHooks` get the
+    :func:`harmonizer.evaluation.scores.scores_of`. Callbacks that are :class:`EvaluationHooks` get the
     rows.
 
     Args:

@@ -10,8 +10,9 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.hooks import EvaluationHooks, Progress
+from callbacks.evaluation import EvaluationHooks
 from harmonizer.data.image import decode_rgb
+from harmonizer.evaluation.progress import Progress
 from harmonizer.evaluation.summary import Outcome
 from harmonizer.files import replacing
 from harmonizer.functional import attack_map

@@ -6,12 +6,12 @@ from pathlib import Path
 import lightning as L
 
 from callbacks.evaluation import Evaluation, data_of
-from callbacks.hooks import Progress
 from harmonizer.cli.console import print_next, print_rank_zero, show_facts
 from harmonizer.cli.programs import program
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Manifest
 from harmonizer.evaluation.model_spec import ModelSpec
+from harmonizer.evaluation.progress import Progress
 from harmonizer.evaluation.summary import device_name
 from harmonizer.models.factories import is_code
 from harmonizer.results.families import condition

@@ -5,10 +5,9 @@ import time
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 
-from callbacks.evaluation import data_of
-from callbacks.hooks import EvaluationHooks
-from callbacks.hooks import Progress as Measured
+from callbacks.evaluation import EvaluationHooks, data_of
 from harmonizer.cli.console import Bars, duration, print_rank_zero
+from harmonizer.evaluation.progress import Progress as Measured
 from harmonizer.run import is_rank_zero
 
 LOSSES = ("train/cross_entropy", "train/harmonizer_loss", "train/supervision_loss")

@@ -9,13 +9,13 @@ import lightning as L
 import numpy as np
 import torch
 
-from callbacks.evaluation import data_of
-from callbacks.hooks import EvaluationHooks, Progress
+from callbacks.evaluation import EvaluationHooks, data_of
 from callbacks.plan import evaluation_facts
 from harmonizer.cli.console import show_facts, show_lines
 from harmonizer.data.datamodule import ShardData
 from harmonizer.evaluation.examples import stack_examples
 from harmonizer.evaluation.model_spec import ModelSpec
+from harmonizer.evaluation.progress import Progress
 from harmonizer.evaluation.summary import Outcome, Protocol, request_of, summarise
 from harmonizer.models import weights_digest
 from harmonizer.results import (

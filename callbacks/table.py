@@ -7,8 +7,8 @@ from rich.table import Table
 
 from callbacks.evaluation import data_of
 from harmonizer.cli.console import show_table
-from harmonizer.evaluation.alignment_summaries import ceiling_source
 from harmonizer.evaluation.decision import CLASSES, protocol_name
+from harmonizer.evaluation.scores import ceiling_source
 
 ROWS = {
     "accuracy": ("accuracy", "{:.1%}"),

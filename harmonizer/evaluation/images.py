@@ -56,11 +56,11 @@ def images_of(data: Any, model: torch.nn.Module, reading: Reading | None = None)
         raise ValueError(f"expected {reading.given()} with images from files only, got {type(data).__name__}")
     if isinstance(data, ShardData):
         return Images(data.val_dataloader(), str(data.val), data.manifest.samples, data)
+    if isinstance(data, tuple | list) and not isinstance(data, Batch) and len(data) in (2, 3):
+        data = _batch(data, 0) if all(_is_array(part) for part in data) else data
     if isinstance(data, Batch):
-        return Images(_parts(data), total=len(data.labels))
-    if isinstance(data, tuple | list) and len(data) in (2, 3) and all(_is_array(part) for part in data):
-        batch = _batch(data, 0)
-        return Images(_parts(batch), total=len(batch.labels))
+        count = len(data.labels)
+        return Images((data.part(start, start + CHUNK) for start in range(0, count, CHUNK)), total=count)
     if isinstance(data, Iterable) and not _is_array(data):
         return Images(_numbered(data))
     raise TypeError(
@@ -122,12 +122,6 @@ def _opened(
 def _is_array(value: object) -> bool:
     """Return whether a value is a tensor or a NumPy array."""
     return isinstance(value, Tensor) or hasattr(value, "__array__")
-
-
-def _parts(batch: Batch) -> Iterator[Batch]:
-    """Split a batch into smaller ones."""
-    for start in range(0, len(batch.labels), CHUNK):
-        yield batch.part(start, start + CHUNK)
 
 
 def _numbered(batches: Iterable[Any]) -> Iterator[Batch]:

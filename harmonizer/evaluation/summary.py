@@ -15,10 +15,10 @@ from torch import nn
 import harmonizer
 from harmonizer.attacks import Decision, check_attack
 from harmonizer.data.datamodule import ShardData
-from harmonizer.evaluation.alignment_summaries import agreement_of, alignment_of, scores_by_name
 from harmonizer.evaluation.alignments import check_scores
 from harmonizer.evaluation.decision import CLASSES, check_decision, decision_digest, decision_of, protocol_name
 from harmonizer.evaluation.model_spec import ModelSpec
+from harmonizer.evaluation.scores import agreement_of, alignment_of, scores_by_name
 from harmonizer.fast import fast_mode
 from harmonizer.files import file_sha256
 from harmonizer.models import resolve, weights_digest

@@ -16,6 +16,7 @@ from harmonizer.export.card import model_card
 from harmonizer.files import new_folder
 from harmonizer.models import PixelModel, weights_digest
 from harmonizer.models.architecture import OWN
+from harmonizer.models.folders import FED
 from harmonizer.results import load_results
 from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.untrusted import LONGEST_TEXT, plain_text, shortened
@@ -113,21 +114,16 @@ def _write_model(model: PixelModel, settings: Mapping[str, Any], folder: Path) -
     labels: dict[str, Any] = {} if classes is None else {"label_names": list(classes)}
     labels |= {} if architecture.head == OWN else architecture.described_head()
     arguments = dict(architecture.model_args)
-    images: dict[str, Any] = {
-        "mean": list(architecture.mean),
-        "std": list(architecture.std),
-        "input_size": (3, size, size),
-    }
+    images: dict[str, Any] = {theirs: getattr(architecture, ours) for ours, theirs in FED.items()}
+    images["input_size"] = (3, size, size)
     if architecture.kind == "timm":
         config: Any = backbone.pretrained_cfg
-        config.update(images)
+        config.update({name: images[name] for name in ("mean", "std", "input_size")})
         arguments |= {"img_size": size} if config.get("fixed_input_size") else {}
         save_for_hf(backbone, str(folder), model_config=labels, model_args=arguments or None, safe_serialization=True)
         return
     folder.mkdir(parents=True)
     save_model(backbone, str(folder / "model.safetensors"))
-    images |= {"crop_pct": architecture.crop_ratio, "interpolation": architecture.interpolation}
-    images |= {"crop_mode": architecture.crop_mode}
     description = {
         "architecture": architecture.shown,
         "num_classes": settings.get("num_classes") or len(classes),

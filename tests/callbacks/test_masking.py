@@ -7,8 +7,7 @@ from shard_data import CLASSES, write_folder
 from torch import nn
 from trainings import shards
 
-from callbacks.evaluation import Evaluation
-from callbacks.hooks import EvaluationHooks
+from callbacks.evaluation import Evaluation, EvaluationHooks
 from harmonizer.attacks.diagnostics import PASSES
 from harmonizer.data.batch import Batch
 from harmonizer.evaluation.masking import SHARE, MaskingReport

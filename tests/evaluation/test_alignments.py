@@ -10,9 +10,9 @@ import harmonizer
 from harmonizer.data.batch import Batch
 from harmonizer.data.ceilings.file import Agreement
 from harmonizer.data.shards.manifest import Ceilings
-from harmonizer.evaluation.alignment_summaries import scores_by_name
 from harmonizer.evaluation.alignments import COLUMNS_OF, OtherMaps, onevision2026
 from harmonizer.evaluation.measure import measure_batch
+from harmonizer.evaluation.scores import scores_by_name
 from harmonizer.models import evaluation_saliencies, evaluation_saliency
 from harmonizer.results import COLUMNS, Row, load_results
 from harmonizer.statistics import Status

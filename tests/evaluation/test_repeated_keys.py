@@ -12,7 +12,6 @@ from shard_data import CLASSES, sample
 
 from callbacks.evaluation import Evaluation, _gathered
 from callbacks.gallery import Gallery
-from callbacks.hooks import Progress
 from callbacks.results import ResultsWriter
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import BatchLoader
@@ -20,6 +19,7 @@ from harmonizer.data.shards.manifest import Manifest, write_manifest
 from harmonizer.data.shards.writer import shard_name, write_shard
 from harmonizer.evaluation.compare import compare
 from harmonizer.evaluation.model_spec import ModelSpec
+from harmonizer.evaluation.progress import Progress
 from harmonizer.evaluation.summary import Outcome, Protocol
 from harmonizer.results import Row, load_results
 from harmonizer.statistics import Status, pair_keys

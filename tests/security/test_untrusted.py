@@ -13,9 +13,9 @@ from shard_data import write_folder
 
 import evaluate
 from callbacks.gallery import Gallery
-from callbacks.hooks import Progress
 from configs.build import build
 from harmonizer.data.shards.manifest import read_manifest
+from harmonizer.evaluation.progress import Progress
 from harmonizer.evaluation.summary import Outcome, Protocol
 from harmonizer.evaluation.sweep_list import read_models
 from harmonizer.models.weights import read_weights

@@ -44,7 +44,7 @@ def _read(path: Path, file: "h5py.File") -> KerasFile:
     """Find the weights of each layer, without reading them."""
     import h5py
 
-    whole = dict(_members(path, file, only=WHOLE)).get(WHOLE)
+    whole = dict(_members(path, file)).get(WHOLE)
     weights: dict[str, h5py.Dataset] = {}
     for layer, name, array in _arrays(path, whole if isinstance(whole, h5py.Group) else file):
         plain = name.removesuffix(":0")
@@ -85,11 +85,9 @@ def _arrays(path: Path, root: Any) -> Iterator[tuple[str, str, Any]]:  # noqa: A
                 yield layer, before + name, member
 
 
-def _members(path: Path, group: Any, only: str | None = None) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - a group
+def _members(path: Path, group: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - a group
     """Yield names and members of a group; links, which may leave the file, are refused."""
     for name in group:
-        if only is not None and name != only:
-            continue
         if not isinstance(name, str):
             raise ValueError(f"{path}: expected names in UTF-8, got {shortened(name)}")
         if not is_hard_link(group, name):
