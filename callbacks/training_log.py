@@ -15,7 +15,7 @@ from harmonizer.data.batch import Batch
 from harmonizer.data.datamodule import ShardData
 from harmonizer.training.module import HarmonizerModule
 
-STATE = "training_log"  # in a checkpoint
+STATE = "training_log"  # key in a checkpoint
 # Averaged over an epoch.
 MEANS = {f"train/{name}" for name in ("loss", "cross_entropy", "harmonizer_loss", "supervision_loss", "trades_loss")}
 

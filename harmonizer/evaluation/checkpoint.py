@@ -138,9 +138,9 @@ def _check_settings(path: Path, settings: Mapping[Any, Any]) -> None:
     for name, value in settings.items():
         plain_text(name, f"{path}: name of a setting")
         parts = value if isinstance(value, list | tuple) else [value]
-        if name == "architecture" and isinstance(value, dict):  # Architecture.of looks at the names
+        if name == "architecture" and isinstance(value, dict):  # Architecture.of checks the names
             parts = [part for each in value.values() for part in _parts(each)]
-        if name == "model_args" and isinstance(value, dict):  # checked_model_args looks at the names
+        if name == "model_args" and isinstance(value, dict):  # checked_model_args checks the names
             parts = _parts(value)
         if len(parts) > (MOST_CLASSES if name == "classes" else MOST_VALUES):
             raise ValueError(f"{path}: {name} has {len(parts)} values")
