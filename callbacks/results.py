@@ -176,7 +176,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         if attacked < FEWEST:
             more = "; measure more with a larger images=N" if len(outcome.rows) < samples else ""
             show_lines(
-                f"note: {self.spec.label}: only {attacked} of {len(outcome.rows)} images are classified correctly and "
+                f"note: {self.spec.label}: {attacked} of {len(outcome.rows)} images are classified correctly and "
                 f"attacked; the tolerance of fewer than {FEWEST} images is not informative{more}"
             )
 

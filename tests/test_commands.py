@@ -229,7 +229,7 @@ BAD = [
     ),
     ("evaluate.py ckpt=missing.ckpt", "no checkpoint at missing.ckpt"),
     ("evaluate.py ckpt=truncated.ckpt", "truncated.ckpt is truncated or damaged"),
-    ("evaluate.py ckpt=other.ckpt", "expected a checkpoint of train.py, got other.ckpt"),
+    ("evaluate.py ckpt=other.ckpt", "other.ckpt is not a checkpoint of train.py"),
     ("evaluate.py", "either ckpt=FILE or model=NAME"),
     ("evaluate.py sweep=nowhere.yaml", "no list of models at nowhere.yaml"),
     ("evaluate.py sweep=demo --trainer ddp", "expected a sweep with one device"),
