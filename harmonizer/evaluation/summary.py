@@ -39,7 +39,7 @@ from harmonizer.statistics import (
 from harmonizer.training.module import HarmonizerModule
 
 # Points of the survival curve from 0 to the attack's largest radius, and more points at the radii of ordinary networks
-# (the median of a pretrained EfficientNet-Lite0 is near 0.08). Both are our choice: the papers show no curve.
+# (the median of a pretrained EfficientNet-Lite0 is near 0.08). Both are ours: the papers show no curve.
 RADII = 101
 SMALL_RADII = np.linspace(0, 0.5, 51)
 OF_MODEL = ("model", "classes", "pretrained")  # training settings that describe the model itself

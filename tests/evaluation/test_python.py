@@ -174,7 +174,7 @@ def test_results_are_saved_read_shown_and_compared(results, model, data, tmp_pat
     [
         (
             lambda x, y, m: (x * 255, y, m),
-            "expected images in .0,1., got values from .* mean and std belong",
+            "expected images in .0,1., got values from .* try harmonizer.wrap.model, mean, std. for",
         ),
         (
             lambda x, y, m: ((x * 255).byte(), y, m),

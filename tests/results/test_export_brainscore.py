@@ -145,7 +145,7 @@ def test_a_module_with_another_name_is_refused(name):
 
 @pytest.mark.parametrize("name", ["", ".hidden", "_own", "a-b", "a.b", "a'] = 1 #", 'a"', "a\n", "{size}", "x" * 101])
 def test_an_identifier_that_is_no_name_is_refused(name, tmp_path):
-    with pytest.raises(ValueError, match="expected brainscore=DIR to end in a name"):
+    with pytest.raises(ValueError, match=r"expected brainscore=DIR to end in the model.s identifier"):
         write_plugin(tmp_path / name if name else type(tmp_path)("/"), lambda folder: folder)
     assert not list(tmp_path.iterdir())
 
