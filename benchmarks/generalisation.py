@@ -117,7 +117,7 @@ def measure(
     answers = {name: classify(model, pixels) for name, pixels in images.items()}
     accuracy = {name: 100 * float((given == LABELS).mean()) for name, given in answers.items()}
     conflict = (answers["swapped"], LABELS, SWAPPED)
-    bias = shape_bias(*([CLASSES[i] for i in row] for row in conflict))  # of a background: the class whose it is
+    bias = shape_bias(*([CLASSES[i] for i in row] for row in conflict))  # a background is named by its class
     damaged = {name: 100 * float((classify(model, pixels) == LABELS).mean()) for name, pixels in corrupted.items()}
     judged = {(name, str(i)): CLASSES[label] for name in TEXTURES for i, label in enumerate(answers[name])}
     trials = [

@@ -72,7 +72,7 @@ def test_a_networks_gradients_are_those_of_timms_blocks(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_so_are_those_of_a_split_batch(name):
+def test_a_split_batch_has_timms_gradients(name):
     model = network(**NETWORKS[name])
     assert model.supports_prefix == (name in ALL_PARTS)
     batch = batch_for(model)
@@ -115,7 +115,7 @@ def shortened(monkeypatch):
 
 
 @pytest.mark.parametrize("differentiated", [False, True])
-def test_of_the_last_block_the_class_token_alone_is_computed(shortened, differentiated):
+def test_the_last_block_computes_only_the_class_token(shortened, differentiated):
     model = network(img_size=32)
     images = batch_for(model).images.requires_grad_(differentiated)
     found = model(images)
@@ -132,7 +132,7 @@ def attacked(model):
     return minimal_radius(model, images, labels, attack="linsley2023", keys=list("abcde")).l2
 
 
-def test_so_it_is_in_an_attack(shortened):
+def test_an_attack_computes_only_the_class_token(shortened):
     model = network(img_size=32).eval()
     found = attacked(model)
     assert len(shortened) > 20
@@ -219,7 +219,7 @@ def test_more_or_fewer_mapped_than_images_are_refused(leads):
         model(batch_for(model).images.requires_grad_(), num_mapped=leads)
 
 
-def test_whole_tokens_where_the_head_reads_them():
+def test_all_tokens_are_computed_where_the_head_reads_them():
     averages = network(img_size=32, global_pool="avg")
     seen = []
     averages.backbone.norm.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape[1]))
@@ -240,7 +240,7 @@ def test_hooks_of_inner_layers_are_called():
     assert_equal(found, gradients(model, batch, joint=True, timms=True))
 
 
-def test_dropout_is_not_left_out():
+def test_dropout_is_applied():
     model = network(img_size=32, proj_drop_rate=0.5)
     images = batch_for(model).images.requires_grad_()
     assert not model.supports_prefix
@@ -248,7 +248,7 @@ def test_dropout_is_not_left_out():
     assert model.eval().fast.blocks.supports_prefix
 
 
-def test_layers_that_compute_their_weights_run_as_always():
+def test_parametrized_layers_run_unchanged():
     model = network(img_size=32)
     nn.utils.parametrizations.weight_norm(model.backbone.blocks[0].mlp.fc1)
     nn.utils.parametrizations.weight_norm(model.backbone.blocks[1].attn.qkv)

@@ -1,4 +1,4 @@
-"""Rows of convolutions and ReLUs that run as one function, against the same layers one by one."""
+"""ReLUs computed in place after convolutions, compared with the same layers one by one."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_outputs_and_image_gradient_are_bitwise_equal(name, count):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_inner_sequences_are_found_and_derived_ones_left_alone():
+def test_inner_sequences_are_found_and_subclasses_skipped():
     class Residual(nn.Sequential):
         def forward(self, images):
             return images + super().forward(images)
@@ -73,7 +73,7 @@ def test_inner_sequences_are_found_and_derived_ones_left_alone():
     assert_same(model, torch.rand(2, 3, 8, 8))
 
 
-def test_hooked_or_computing_layers_run_as_always():
+def test_hooked_and_parametrized_layers_run_unchanged():
     watched, normed = conv(3, 8, 3), weight_norm(conv(8, 8, 3))
     model = nn.Sequential(watched, nn.ReLU(), normed, nn.ReLU(), conv(8, 8, 3), nn.ReLU())
     seen = []
@@ -82,7 +82,7 @@ def test_hooked_or_computing_layers_run_as_always():
     assert len(seen) == 2 and all(seen)  # before the ReLU
 
 
-def test_a_gradient_that_others_have_as_well_is_left_as_it_is():
+def test_shared_gradients_are_not_modified():
     torch.manual_seed(0)
     images = torch.rand(2, 3, 8, 8)
 

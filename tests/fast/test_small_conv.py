@@ -56,7 +56,7 @@ def shaped(inputs, weight, layout=torch.contiguous_format, dtype=torch.float32):
 HERE = ((1, 1), (1, 1), (1, 1), 1)
 
 
-def test_what_suits():
+def test_supported_convolutions():
     last = torch.channels_last
     assert is_supported(*shaped((2, 256, 3, 3), (256, 256, 3, 3)), *HERE)
     assert is_supported(*shaped((2, 256, 4, 4), (256, 256, 3, 3), last), *HERE)
@@ -84,7 +84,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("mode", [second_order_mode, input_gradient_mode])
-def test_mistakes_are_torchs_to_name(name, mode):
+def test_torch_raises_the_errors(name, mode):
     weight, bias, stride, padding = BAD[name]
     arguments = torch.rand(2, 256, 2, 2, requires_grad=True), torch.rand(weight), bias, stride, padding
     with pytest.raises(RuntimeError) as expected:
@@ -96,7 +96,7 @@ def test_mistakes_are_torchs_to_name(name, mode):
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("mode", [second_order_mode, input_gradient_mode])
-def test_weights_that_depend_on_the_images_are_no_constants(mode, count):
+def test_image_dependent_weights_carry_their_gradient(mode, count):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(256, 256, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     images = torch.randn(count, 256, 1, 1, generator=generator, dtype=torch.float64).requires_grad_()
