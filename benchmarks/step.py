@@ -205,7 +205,7 @@ def _row(name: str, device: torch.device, options: argparse.Namespace) -> str:
     ratios = [best[step] / best["plain"] for step in ("harmonized", "some", "straightforward")]
     spaces = [memory[step] / memory["plain"] for step in ("harmonized", "straightforward")]
     numbers = " | ".join(f"{value:.2f}" for value in ratios + spaces)
-    return f"| {model} | {name} | {1000 * best['plain']:.0f} | {numbers} |"
+    return f"| {name} | {1000 * best['plain']:.0f} | {numbers} |"
 
 
 def _plain(model: PixelModel, batch: Batch) -> Tensor:
