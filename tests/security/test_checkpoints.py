@@ -184,7 +184,7 @@ def test_a_checkpoint_names_no_files_outside_its_run(tmp_path):
     assert {os.path.realpath(path) for path in paths} == {os.path.realpath(run / "precious")}
     best.load_state_dict(state | {"best_model_path": "", "best_k_models": {str(run / "best.ckpt"): torch.tensor(0.1)}})
     assert (best.best_model_path, list(best.best_k_models)) == ("", [os.path.realpath(run / "best.ckpt")])
-    with pytest.raises(ValueError, match="expected the name of a file"):
+    with pytest.raises(ValueError, match="expected a file name"):
         best.load_state_dict(state | {"best_model_path": f"{run}/.."})
 
 
