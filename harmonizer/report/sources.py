@@ -11,7 +11,7 @@ from harmonizer.untrusted import plain_text, shortened
 SOFTWARE = ("harmonizer", "torch", "timm")  # packages whose versions the description of a protocol contains
 OWN = "own"  # the head that a model was trained with; others come from text, or are fitted to its features
 DECISION = "decision"  # key of a protocol whose attack changes a decision other than the class
-TOLD = ("attack", "settings", "eps_max", "images", "data", "hash", DECISION)  # keys of a protocol described separately
+TOLD = ("attack", "settings", "eps_max", "images", "data", "hash", DECISION)  # keys described separately
 MOST_TOLD = 3  # most details in a name
 
 

@@ -15,18 +15,7 @@ from harmonizer.results.cells import read_table
 ANIMATE, INANIMATE = "animate", "inanimate"
 ANIMALS = 398  # number of animate classes of ImageNet, which come first
 WORDNET_ID = re.compile(r"n\d{8}\b")
-DEMO = (
-    "butterfly",
-    "fish",
-    "heart",
-    "key",
-    "leaf",
-    "moon",
-    "mug",
-    "mushroom",
-    "star",
-    "umbrella",
-)  # by label
+DEMO = ("butterfly", "fish", "heart", "key", "leaf", "moon", "mug", "mushroom", "star", "umbrella")  # by label
 COLUMNS = ("class", "category")
 
 

@@ -39,11 +39,8 @@ def lock_results(results: Path, model: str, *, ranks: bool = False) -> Iterator[
     if ranks and not is_rank_zero():
         yield
         return
-    with locked(
-        results / LOCKS / file_name(model),
-        f"the results folder of {model} in {results}",
-        "wait, or choose results=FOLDER",
-    ):
+    what = f"the results folder of {model} in {results}"
+    with locked(results / LOCKS / file_name(model), what, "wait, or choose results=FOLDER"):
         yield
 
 

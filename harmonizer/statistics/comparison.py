@@ -53,17 +53,16 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, resamples: int = 2000, seed
 
 
 def paired_tolerance(status: ArrayLike, radius: ArrayLike, *, eps_max: float) -> Array:
-    """Give each image the value that pairs of models are compared by: ``min(r, eps_max)``.
+    """Return the tolerance of each image for a paired comparison: ``min(r, eps_max)``.
 
-    A censored image has ``eps_max``; one that was wrong or failed has NaN, so that :func:`paired_difference` keeps the
-    images that both models got right.
+    A censored image has ``eps_max``; a wrong or failed one has NaN, so that :func:`paired_difference` skips it.
 
     >>> paired_tolerance([0, 1, 2], [0, 0, 3.0], eps_max=10)
     array([nan, 10.,  3.])
     """
     status, radius = as_attacked(status, radius)
-    limited = np.where(status == Status.FOUND, np.minimum(np.where(status == Status.FOUND, radius, 0), eps_max), np.nan)
-    return np.where(status == Status.CENSORED, eps_max, limited)
+    limited = np.minimum(radius, eps_max)
+    return np.select([status == Status.CENSORED, status == Status.FOUND], [eps_max, limited], np.nan)
 
 
 def pair_keys(a: Sequence[str] | NDArray[np.str_], b: Sequence[str] | NDArray[np.str_]) -> tuple[Any, Any]:
