@@ -5,7 +5,6 @@ import html
 import json
 import re
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -141,9 +140,7 @@ def test_unknown_models_are_named_with_the_known_ones(zoo, tmp_path, capsys, opt
 
 def test_published_correlations_of_2025(published, tmp_path):
     arguments = ["--external", published / "feng2025_l2fmn.csv", "--accuracy", published / "timm_results_imagenet.csv"]
-    start = time.perf_counter()
     assert main([*map(str, arguments), "--out", str(tmp_path)]) == 0
-    assert time.perf_counter() - start < 60  # a loaded machine's; alone it is a third of that
     found = json.loads((tmp_path / "statistics.json").read_text())
     overall = {(item["x"], item["y"]): item for item in found if item["group"] == "all"}
     for pair, rho, low, high in [
