@@ -6,7 +6,7 @@ from harmonizer.statistics.bootstrap import Summary
 from harmonizer.statistics.status import Status
 from harmonizer.statistics.summaries import as_attacked, proportion
 
-# L2 radii in [0,1] pixel units, chosen by this project. A pretrained EfficientNet-Lite0 has a median radius near 0.08;
+# L2 radii in [0,1] pixel units; the choice is ours. A pretrained EfficientNet-Lite0 has a median radius near 0.08;
 # RobustBench compares robust networks at 0.5 and above.
 BUDGETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
 BOUND = "upper bound on robust accuracy: share of the images that our own attack did not fool within the budget"
