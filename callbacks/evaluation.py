@@ -124,7 +124,7 @@ class Evaluation(L.Callback):
             self._tell(trainer, pl_module, rows)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Examine the gradients, in the first process, and log the scores; every process takes part."""
+        """Examine the gradients, in the first process, and log the scores; called by every process."""
         if self._progress is None:
             return
         self._examine(trainer, pl_module)

@@ -49,7 +49,7 @@ class ResultsWriter(L.Callback, EvaluationHooks):
         report: Function that gets the numbers of images measured and to measure; None prints the plan instead.
 
     Raises:
-        ValueError: There is no such family.
+        ValueError: The family is unknown.
     """
 
     def __init__(

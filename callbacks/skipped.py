@@ -2,7 +2,7 @@
 
 import lightning as L
 
-from callbacks.evaluation import data_of
+from harmonizer.data.datamodule import ShardData
 from harmonizer.data.loader import TrainLoader
 
 
@@ -15,14 +15,20 @@ class SkippedSamples(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the training samples."""
         loader = trainer.train_dataloader
-        if data_of(trainer).on_error == "skip" and isinstance(loader, TrainLoader):
+        if _skips(trainer) and isinstance(loader, TrainLoader):
             _log(pl_module, "train/skipped_samples", loader.skipped)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the validation samples."""
-        data = data_of(trainer)
-        if data.on_error == "skip" and not trainer.sanity_checking:
+        if _skips(trainer) and not trainer.sanity_checking:
+            data = trainer.datamodule  # type: ignore[attr-defined]
             _log(pl_module, "val/skipped_samples", data.skipped)
+
+
+def _skips(trainer: L.Trainer) -> bool:
+    """Return whether the trainer's data skip damaged samples."""
+    data = getattr(trainer, "datamodule", None)
+    return isinstance(data, ShardData) and data.on_error == "skip"
 
 
 def _log(module: L.LightningModule, name: str, count: int) -> None:

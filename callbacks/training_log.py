@@ -89,7 +89,7 @@ class TrainingLog(L.Callback):
             pl_module.log(name, value, logger=False, rank_zero_only=True)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save the epoch's sums and the digests of the training data; every process takes part."""
+        """Save the epoch's sums and the digests of the training data; called by every process."""
         data = getattr(trainer, "datamodule", None)
         checkpoint["data_sha256"] = data.digests() if isinstance(data, ShardData) else {}
         sums, samples = self._over_processes(trainer)

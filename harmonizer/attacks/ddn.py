@@ -19,7 +19,7 @@ from harmonizer.attacks.result import Finding, Status
 STEP, STEP_END = 2.0, 0.02  # length of a DDN step in radii, so that large and small radii converge alike
 GAMMA, GAMMA_END = 0.1, 0.005  # relative change of the radius per step
 START = 0.01  # first radius of a refinement that has none, in eps_max; the steps can change it by a factor of 80
-BLIND_TRIES = 8  # random directions for an image without any usable gradient
+BLIND_TRIES = 8  # random directions tried for an image without a usable gradient
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def minimal_radius(
             progress=progress,
             decide=decide,
         )
-        # A copy that is no inference tensor.
+        # A copy that is not an inference tensor.
         clean = images.detach().clone(memory_format=net.layout(images))
         finding = search(net, clean, labels.clone(), Noise(clean, keys, seed), **settings)
         net.report(1.0)

@@ -63,22 +63,24 @@ def disk_sum(maps: Tensor, diameter: int) -> Tensor:
     """
     radius = diameter // 2
     height, width = maps.shape[-2:]
-    runs = {1: F.pad(maps, (radius, radius, radius, radius))}  # sums of successive pixels of a row, by their number
-
-    def run(length: int) -> Tensor:
-        if length not in runs:
-            first = length - (1 << (length - 1).bit_length() - 1)  # remainder after the largest power of two below
-            count = runs[1].shape[-1] - length + 1
-            runs[length] = run(first)[..., :count] + run(length - first)[..., first : first + count]
-        return runs[length]
+    runs = {1: F.pad(maps, (radius, radius, radius, radius))}
 
     total = maps.new_zeros(maps.shape)
     for row in range(radius + 1):
         half = math.isqrt(radius**2 - row**2)
-        sums = run(2 * half + 1)[..., radius - half : radius - half + width]
+        sums = _run(runs, 2 * half + 1)[..., radius - half : radius - half + width]
         for offset in {row, -row}:
             total += sums[..., radius + offset : radius + offset + height, :]
     return total
+
+
+def _run(runs: dict[int, Tensor], length: int) -> Tensor:
+    """Return the sums of ``length`` successive pixels of each row; known ones are in ``runs``, by length."""
+    if length not in runs:
+        first = length - (1 << (length - 1).bit_length() - 1)  # minus the largest power of two below the length
+        count = runs[1].shape[-1] - length + 1
+        runs[length] = _run(runs, first)[..., :count] + _run(runs, length - first)[..., first : first + count]
+    return runs[length]
 
 
 def disk_blur(maps: Tensor, diameter: int) -> Tensor:

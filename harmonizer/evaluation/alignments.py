@@ -41,7 +41,7 @@ def check_scores(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of scores without duplicates.
 
     Raises:
-        ValueError: There is no such score.
+        ValueError: The score is unknown.
     """
     found = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
     for name in found:

@@ -119,7 +119,7 @@ def find_images(folder: Path, trials: Iterable[Trial]) -> dict[tuple[str, str], 
                 raise ValueError(f"{other} and {path} are the same image {name} of condition {condition}")
             found[condition, name] = path
     if not found:
-        raise FileNotFoundError(f"expected images that people answered in {folder}, got none")
+        raise FileNotFoundError(f"expected images with human answers in {folder}, got none")
     return found
 
 

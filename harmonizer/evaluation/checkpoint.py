@@ -181,7 +181,7 @@ def architecture_of(path: Path, settings: Mapping[str, Any], name: str) -> Archi
     """Return the architecture of a checkpoint's model: as the checkpoint describes it, else by name.
 
     Raises:
-        ValueError: There is no such model, or the description is damaged.
+        ValueError: The model is unknown, or the description is damaged.
     """
     if is_code(name):
         return resolve(name)

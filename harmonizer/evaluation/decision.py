@@ -36,7 +36,7 @@ def decision_of(name: str, classes: Sequence[str], categories: str | Path | None
 
     Raises:
         FileNotFoundError: The table does not exist.
-        ValueError: There is no such decision, or a class has no category.
+        ValueError: The decision is unknown, or a class has no category.
 
     Reference:
         Feng, Linsley et al. 2025, code: classes 0 to 397 of ImageNet are animate, 398 to 999 are not.

@@ -57,7 +57,7 @@ def load(
 
     Raises:
         FileNotFoundError: The file or folder does not exist.
-        ValueError: There is no such model, or it cannot be built with these settings.
+        ValueError: The model is unknown or cannot be built with these settings.
 
     >>> load("torchvision:resnet18", num_classes=10)(torch.rand(2, 3, 64, 64)).shape
     torch.Size([2, 10])

@@ -50,7 +50,7 @@ class Protocol:
     """The protocol of a measurement.
 
     Raises:
-        ValueError: There is no such attack, setting, decision or score.
+        ValueError: The attack, a setting, the decision or a score is unknown.
         ImportError: The attack's library is not installed.
     """
 

@@ -68,7 +68,7 @@ def read_models(
             checkpoint (it ends in ``.ckpt``), or a mapping with ``model`` or ``ckpt`` and optional ``weights`` (a
             file), ``ema``, ``pretrained``, ``image_size``, ``mean``, ``std``, ``probe``, ``prompts`` and
             ``class_names`` (lists of texts), ``label`` and ``family``.
-        file: YAML file with further models: such a list, or ``models`` and ``pretrained``.
+        file: YAML file with more models: a list, or the keys ``models`` and ``pretrained``.
         folder: Folder of further model folders, for example of :mod:`harmonizer.models.convert_weights`.
         pretrained: Default of the items' ``pretrained``.
         trust: Run code that the file names; code in ``listed`` always runs.

@@ -49,7 +49,7 @@ def build_model(
         The model, in training mode.
 
     Raises:
-        ValueError: There is no such model, or it cannot be built with these settings.
+        ValueError: The model is unknown or cannot be built with these settings.
     """
     if (image_size is not None and image_size < 1) or (num_classes is not None and num_classes < 2):
         raise ValueError(f"expected image_size >= 1 and num_classes >= 2, got {image_size} and {num_classes}")
@@ -91,7 +91,7 @@ def backbone_shapes(
         Shapes by name; None for the user's own code, which may not run on meta tensors.
 
     Raises:
-        ValueError: There is no such model, or it cannot be built with these settings.
+        ValueError: The model is unknown or cannot be built with these settings.
     """
     given = resolve(name)
     if given.kind == "factory":

@@ -45,7 +45,7 @@ def resolve(name: str) -> Architecture:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: There is no such module or function, or an attribute is invalid.
+        ValueError: The module or function does not exist, or an attribute is invalid.
     """
     make = find(name)
     size, classes = getattr(make, "size", None), getattr(make, "classes", None)
@@ -88,7 +88,7 @@ def find(name: str) -> Callable[..., Any]:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: There is no such module or function, or the import fails.
+        ValueError: The module or function does not exist, or the import fails.
     """
     match = CODE.fullmatch(name)
     assert match is not None

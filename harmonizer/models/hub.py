@@ -48,7 +48,7 @@ def fetch_folder(repository: str) -> Path:
         repository: ``ORG/NAME`` or ``ORG/NAME@REVISION``.
 
     Raises:
-        ValueError: There is no such model, or it is not cached and cannot be downloaded.
+        ValueError: The model is unknown, or it is not cached and cannot be downloaded.
     """
     name, _, revision = repository.partition("@")
     if len(name.split("/")) != 2:

@@ -34,7 +34,7 @@ def resolve(name: str | Architecture | None) -> Architecture:
 
     Raises:
         FileNotFoundError: The file or folder does not exist.
-        ValueError: There is no such model; the message suggests the nearest names.
+        ValueError: The model is unknown; the message suggests the nearest names.
 
     >>> resolve("resnet50").size, resolve("torchvision:resnet18").kind
     (224, 'torchvision')
@@ -79,7 +79,7 @@ def resolve_by_name(name: str) -> Architecture:
     """Return the architecture of a timm or torchvision name, which may come from a file: nothing is read or imported.
 
     Raises:
-        ValueError: There is no such model.
+        ValueError: The model is unknown.
     """
     prefix, _, rest = name.partition(":")
     return torchvision_zoo.resolve(rest) if prefix == "torchvision" else timm_zoo.resolve(name)

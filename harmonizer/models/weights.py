@@ -27,7 +27,7 @@ PREFIXES = (
     "model.",
     "net.",
     "backbone.",
-)  # DDP, torch.compile, Lightning, a checkpoint of ours
+)  # DDP, torch.compile, Lightning, our checkpoints
 HEAD_NEEDED: ContextVar[bool] = ContextVar("head_needed", default=False)  # set by `with_head`
 IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin", BEST)  # files of an export or the Hub, and of a run
 

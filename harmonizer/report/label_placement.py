@@ -83,7 +83,7 @@ def outstanding(points: Point) -> list[int]:
 
 
 def pareto_front(values: Point) -> list[int]:
-    """Return the indices of the points (N,2) on the Pareto front: no other point is larger in both coordinates.
+    """Return the Pareto front: indices of the points (N,2) that no other point equals or exceeds in both coordinates.
 
     >>> pareto_front(np.array([[0, 3], [1, 2], [0.5, 1], [2, 0]]))
     [3, 1, 0]

@@ -65,7 +65,7 @@ def show(score: Score | None, digits: int) -> str:
 
 def own_accuracy(model: Model) -> str:
     """Return the origin of an accuracy that the given table lacks; empty otherwise."""
-    return "" if not model.own_accuracy else "measured" if model.results is not None else "of its own table"
+    return "" if not model.own_accuracy else "measured" if model.results is not None else "from another table"
 
 
 def estimate(value: float, low: float, high: float, digits: int = 3, sign: str = "-") -> str:

@@ -117,7 +117,7 @@ class LossSettings:
 
     @property
     def attack_step_size(self) -> float:
-        """L2 length of its steps, in units of the radius."""
+        """L2 step size of the attack, in units of the radius."""
         return self.adversarial_step_size or (1.25 if self.adversarial == "fast" else 2 / self.attack_steps)
 
     @property

@@ -1,5 +1,7 @@
 """The flat disk, twice: ClickMe v2's blur."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,16 @@ def published_kernel(size):
     centre = (size - 1) / 2
     kernel = ((x - centre) ** 2 + (y - centre) ** 2 <= centre**2).astype(np.float64)
     return kernel / kernel.sum()
+
+
+def test_sums_leave_nothing_to_the_garbage_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        disk_sum(torch.rand(2, 9, 9), 5)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("diameter", [1, 3, 5, 7, 21, 31, 51])

@@ -98,6 +98,15 @@ def test_a_long_name_before_a_long_link_stays(tmp_path):
     assert [sample.key for sample in read_contents(path).samples] == ["name"]
 
 
+def test_global_headers_change_no_member(tmp_path):
+    path = tmp_path / "x.tar"
+    parts = (broken(kind=b"g", content=b"15 path=all.png\n")[:-1024], broken()[:-1024], broken(name=b"b.png"))
+    path.write_bytes(b"".join(parts))
+    contents = read_contents(path)
+    assert [sample.key for sample in contents.samples] == ["a", "b"]
+    assert not contents.passed_over
+
+
 def test_what_is_no_file_is_refused_and_not_opened(tmp_path):
     os.mkfifo(tmp_path / "x.tar")
     for use in (read_contents, lambda path: inspect(path), lambda path: adopted(path.parent)):

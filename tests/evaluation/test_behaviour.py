@@ -118,5 +118,5 @@ def test_wrong_answers_and_images_are_named(tmp_path):
     table.write_text("subj,category\n")
     with pytest.raises(ValueError, match="session is missing"):
         behaviour.read_trials(table)
-    with pytest.raises(FileNotFoundError, match=r"expected images that people answered in .*, got none"):
+    with pytest.raises(FileNotFoundError, match=r"expected images with human answers in .*, got none"):
         behaviour.find_images(tmp_path, [])

@@ -103,7 +103,7 @@ def clouds(u: Field, v: Field, rng: np.random.Generator) -> Field:
 
 
 def plain(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Draw one even tone, which is no class's shortcut."""
+    """Draw a uniform tone, a shortcut for no class."""
     return np.full_like(u, 0.5)
 
 

@@ -9,7 +9,8 @@ from typing import BinaryIO, NamedTuple, Self
 from harmonizer.untrusted import shortened
 
 STEP = 1 << 20  # bytes that are read at a time behind the last member
-EXTENDED = (b"L", b"K", b"x", b"X", b"g")  # headers of GNU and POSIX whose content describes later members
+EXTENDED = (b"L", b"K", b"x", b"X")  # headers of GNU and POSIX whose content describes the next member
+LABEL = b"V"  # the archive's own name; tarfile does not read its content
 NOT_PLAIN = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
@@ -42,6 +43,8 @@ class StrictHeader(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Parse one header block."""
         info = super().frombuf(buf, encoding, errors)
+        if info.type == tarfile.XGLTYPE:  # tarfile would apply the records of all such headers to each later member
+            info.type = LABEL
         if info.size < 0 or b"_" in buf[124:136]:  # int() accepts underscores
             raise tarfile.InvalidHeaderError("invalid size")  # type: ignore[attr-defined]
         if info.type in EXTENDED and info.size > LONGEST_HEADER:
@@ -71,12 +74,14 @@ def scan_tar(path: Path) -> Iterator[Entry]:
     Raises:
         FileNotFoundError, OSError: The file does not exist or is not a regular file.
         ValueError: The file is not a tar file, is cut short, has a damaged header, a name that is too long, a size
-            outside its header, or content after its end.
+            in an extended header (8 GiB or more), or content after its end.
     """
     check_regular(path)
     end = path.stat().st_size
     with path.open("rb") as file:
         for info in _headers(file):
+            if info.type == LABEL:
+                continue
             name = f"{info.name}/" if info.isdir() else info.name
             if "size" in info.pax_headers:
                 size = shortened(info.pax_headers["size"])

@@ -32,11 +32,11 @@ def open_weights(path: Path) -> Iterator[KerasFile]:
 
     Raises:
         ImportError: h5py is not installed.
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ValueError: The file is damaged or not HDF5, or holds links, compressed or external arrays, or types other than
             floats.
     """
-    with open_hdf5(path) as file:
+    with open_hdf5(path, (OSError,)) as file:  # the caller's own errors are not the file's
         yield _read(path, file)
 
 

@@ -86,7 +86,9 @@ def find_images(folder: Path, files: list[Path], classes: tuple[str, ...] | None
         raise ValueError(f"{folder / loose} is not in a class folder, expected FOLDER/CLASS/IMAGE or a CSV with labels")
     found = {name.parts[0] for name in relative}
     if found <= SPLITS:
-        raise ValueError(f"{folder} holds the splits {', '.join(sorted(found))}; convert each into a folder of its own")
+        raise ValueError(
+            f"{folder} holds the splits {', '.join(sorted(found))}; convert each split into its own folder"
+        )
     names = classes or name_classes(sorted(found))
     try:
         numbers = number_folders(found, names)

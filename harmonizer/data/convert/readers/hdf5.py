@@ -66,8 +66,10 @@ def read_dataset(path: Path, name: str) -> NDArray[Any]:
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator["h5py.File"]:
-    """Open a file and convert errors of HDF5 to a ValueError of one line."""
+def open_hdf5(
+    path: Path, errors: tuple[type[Exception], ...] = (OSError, RuntimeError, KeyError)
+) -> Iterator["h5py.File"]:
+    """Open a file; ``errors``, which HDF5 raises on a damaged file, become a ValueError of one line."""
     try:
         import h5py
     except ImportError:
@@ -77,7 +79,7 @@ def open_hdf5(path: Path) -> Iterator["h5py.File"]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError) as error:  # raised by HDF5 on a damaged file
+    except errors as error:
         raise ValueError(f"{path} is damaged or not an HDF5 file ({' '.join(str(error).split())[:200]})") from None
 
 

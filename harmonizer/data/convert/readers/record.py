@@ -49,7 +49,7 @@ class Item(NamedTuple):
             raise self.error(f"cannot read {name} ({getattr(error, 'strerror', error)})") from None
 
     def check_map(self, human: "HumanMap | None") -> None:
-        """Check that a sample has a map if it must have one."""
+        """Check that a required map is present."""
         if human is None and self.wants_map:
             raise self.error("heatmap is missing; --allow-missing-map accepts samples without one")
 
