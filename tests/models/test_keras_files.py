@@ -13,6 +13,7 @@ from keras_file import distance, write
 from harmonizer.evaluation.model_spec import resolve_model
 from harmonizer.evaluation.sweep_list import read_models
 from harmonizer.models.convert_weights import convert, main
+from harmonizer.models.keras.hdf5 import open_weights
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,11 @@ def test_other_files_are_refused_in_one_line(tmp_path, levit):
         file["dense/dense/kernel:0"] = np.ones((3, 3), "f4")
     assert "expected weights of one of keras.applications.VGG16, " in message(tmp_path / "other.h5")
     assert "got 'dense/kernel'" in message(tmp_path / "other.h5")
+
+
+def test_an_error_of_the_caller_is_not_the_files(levit):
+    with pytest.raises(RuntimeError, match="out of memory"), open_weights(levit):
+        raise RuntimeError("out of memory")
 
 
 def test_a_folder_that_exists_and_a_missing_h5py_are_one_line(tmp_path, levit, monkeypatch, capsys):
