@@ -74,7 +74,6 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
         self.path = Path(folder) / LAST
         self.minutes = minutes
         self.saved_at = 0.0
-        self.saved_step: int | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Install the signal handlers."""
@@ -123,7 +122,7 @@ class LastCheckpoint(StopAtSignal, Checkpoint):
     def _act(self, trainer: L.Trainer, decision: int) -> None:
         if decision >= SAVE:
             trainer.save_checkpoint(self.path, weights_only=False)
-            self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
+            self.saved_at = time.monotonic()
         if decision >= STOP:
             self._leave(decision - STOP, f" at step {trainer.global_step}")
 

@@ -1,5 +1,6 @@
 """Stop the run or skip the step if a loss or gradient is not finite."""
 
+from pathlib import Path
 from typing import Literal
 
 import lightning as L
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from callbacks.checkpoint import LastCheckpoint
 from harmonizer.data.batch import Batch
+from harmonizer.run import LAST
+from harmonizer.training.checkpoint_io import read_checkpoint
 from harmonizer.training.module import HarmonizerModule
 
 NAMED = 4  # number of sample keys in a message
@@ -20,6 +22,7 @@ class FiniteGuard(L.Callback):
     Also measures the gradient norm for the log, before any clipping.
 
     Args:
+        folder: Run folder, whose last checkpoint a message names.
         nonfinite: ``"stop"`` ends the run and names the step, the samples and the last checkpoint; ``"skip"`` keeps the
             weights and running statistics, counts the step and continues with the next batch.
 
@@ -30,9 +33,10 @@ class FiniteGuard(L.Callback):
         ValueError: ``nonfinite`` has another value.
     """
 
-    def __init__(self, nonfinite: Literal["stop", "skip"] = "stop") -> None:
+    def __init__(self, folder: str | Path, nonfinite: Literal["stop", "skip"] = "stop") -> None:
         if nonfinite not in ("stop", "skip"):
             raise ValueError(f"expected nonfinite of stop or skip, got {nonfinite!r}")
+        self.last = Path(folder) / LAST
         self.nonfinite = nonfinite
         self.skipped = 0
         self._keys: list[str] = []
@@ -68,7 +72,7 @@ class FiniteGuard(L.Callback):
             what = f"the loss is {loss}" if not loss_finite else f"the gradient norm is {float(norm)} (loss {loss})"
             raise ArithmeticError(
                 f"{what} at step {trainer.global_step} (samples {', '.join(keys[:NAMED])}, ...); "
-                f"{_last_good(trainer)}; lower recipe.lr or "
+                f"{self._last_good()}; lower recipe.lr or "
                 "recipe.harmonizer_weight, or skip such batches with nonfinite=skip"
             )
         self.skipped += 1
@@ -81,6 +85,16 @@ class FiniteGuard(L.Callback):
         assert isinstance(pl_module, HarmonizerModule)
         if self.nonfinite == "skip":
             pl_module.measured["skipped_steps"] = torch.tensor(float(self.skipped))
+
+    def _last_good(self) -> str:
+        """Return a message that names the last checkpoint."""
+        if not self.last.exists():
+            return "there is no checkpoint yet"
+        try:
+            step = read_checkpoint(self.last, mmap=True)["global_step"]
+        except ValueError as error:
+            return str(error)
+        return f"the last good checkpoint is {self.last}, step {step}"
 
     def state_dict(self) -> dict[str, int]:
         """Return the count, for a checkpoint."""
@@ -104,12 +118,3 @@ def gradient_norm(module: nn.Module) -> Tensor:
         return torch.zeros(())
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     return norm
-
-
-def _last_good(trainer: L.Trainer) -> str:
-    """Return a message that names the last checkpoint."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, LastCheckpoint) and callback.path.exists():
-            step = "" if callback.saved_step is None else f", step {callback.saved_step}"
-            return f"the last good checkpoint is {callback.path}{step}"
-    return "there is no checkpoint yet"

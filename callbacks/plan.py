@@ -5,11 +5,12 @@ from pathlib import Path
 
 import lightning as L
 
-from callbacks.evaluation import Evaluation, data_of
+from callbacks.evaluation import data_of
 from harmonizer.cli.console import print_next, print_rank_zero, show_facts
 from harmonizer.cli.programs import program
 from harmonizer.data.datamodule import ShardData
 from harmonizer.data.shards.manifest import Manifest
+from harmonizer.evaluation.decision import CLASSES, protocol_name
 from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.evaluation.progress import Progress
 from harmonizer.evaluation.summary import device_name
@@ -28,12 +29,29 @@ class TrainingPlan(L.Callback):
         recipe: Name of the recipe, if it has one.
         data_name: Name of the data set.
         folder: Run folder.
+        attack: Name of the attack during training.
+        decision: Decision that the attack has to change.
+        images: Number of attacked images; None attacks all.
+        every_n_epochs: Epochs between attacks; 0 never attacks.
     """
 
-    def __init__(self, recipe: str | None, data_name: str, folder: str | Path) -> None:
+    def __init__(
+        self,
+        recipe: str | None,
+        data_name: str,
+        folder: str | Path,
+        *,
+        attack: str,
+        decision: str = CLASSES,
+        images: int | None = None,
+        every_n_epochs: int = 1,
+    ) -> None:
         self.recipe = recipe
         self.data_name = data_name
         self.folder = Path(folder)
+        self.attack = protocol_name(attack, decision)
+        self.images = images
+        self.every_n_epochs = every_n_epochs
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Print the plan."""
@@ -49,7 +67,7 @@ class TrainingPlan(L.Callback):
                     "training": "; ".join(f"{_samples(manifest)} from {place}" for place, manifest in data.training()),
                     "validation": f"{_samples(data.manifest)} from {data.val}",
                     "recipe": self._recipe(trainer, pl_module.optim_settings),
-                    "attack": _training_attack(trainer),
+                    "attack": self._attack(data),
                     "run folder": f"{self.folder}, {start}",
                 }
             )
@@ -83,6 +101,12 @@ class TrainingPlan(L.Callback):
         start = f"from {settings['weights']}" if settings["weights"] else "from published weights"
         start = start if settings["weights"] or settings["pretrained"] else "from scratch"
         return f"{settings['model']}, {parameters(module)}, {kind}, {start}"
+
+    def _attack(self, data: ShardData) -> str:
+        if not self.every_n_epochs:
+            return "none during training"
+        images = min(self.images or data.manifest.samples, data.manifest.samples)
+        return f"{self.attack} on {images} validation images, every {self.every_n_epochs} epochs and after the last"
 
     def _recipe(self, trainer: L.Trainer, settings: OptimSettings) -> str:
         data, steps = data_of(trainer), trainer.accumulate_grad_batches
@@ -135,15 +159,6 @@ def _data(data: ShardData, name: str) -> str:
 def _samples(manifest: Manifest) -> str:
     maps = sum(shard.maps for shard in manifest.shards)
     return f"{manifest.samples} images ({maps} with human maps)"
-
-
-def _training_attack(trainer: L.Trainer) -> str:
-    found = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
-    if not found or not (every := found[0].every_n_epochs):
-        return "none during training"
-    protocol = found[0].protocol
-    images = protocol.count(data_of(trainer))
-    return f"{protocol.name} on {images} validation images, every {every} epochs and after the last"
 
 
 def _evaluation(checkpoint: Path) -> list[str]:

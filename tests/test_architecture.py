@@ -35,6 +35,7 @@ BANNED = {  # package -> beginnings of the modules that may import it
     "omegaconf": (),
     "lightning": ("callbacks", "harmonizer.training", "harmonizer.data.datamodule"),
 }
+FAST = "harmonizer.fast"  # only its own modules import deeper than its first lines
 PUBLIC = "harmonizer"  # its imports are for type checkers, and lazy: tests/evaluation/test_python.py
 WITHOUT_TORCH = ("harmonizer.report", "harmonizer.results", "harmonizer.statistics", "harmonizer.cli", "harmonizer.run")
 
@@ -42,6 +43,9 @@ WITHOUT_TORCH = ("harmonizer.report", "harmonizer.results", "harmonizer.statisti
 def name_of(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path) for path in FILES}
 
 
 def layer(module):
@@ -68,6 +72,8 @@ def test_imports_point_down(path):
         below = layer(imported)
         assert below is None or below <= layer(module), f"{module} imports {imported}, which is above it"
         assert not imported.startswith(("train.", "evaluate.")), f"{module} imports a program"
+        if imported in MODULES and imported.startswith(f"{FAST}."):
+            assert module.startswith(FAST), f"{module} imports {imported}; import from {FAST}"
         package = imported.split(".")[0]
         if package in BANNED:
             assert module.startswith(BANNED[package] or ("nobody",)), f"{module} imports {package}"
@@ -92,3 +98,10 @@ def test_modules_without_torch_do_not_reach_it_indirectly():
 def test_programs_are_short():
     for name in ("train.py", "evaluate.py"):
         assert len((ROOT / name).read_text().splitlines()) <= 60
+
+
+def test_callbacks_do_not_look_each_other_up():
+    for path in (ROOT / "callbacks").glob("*.py"):
+        text = path.read_text()
+        assert "checkpoint_callback" not in text, path.name
+        assert path.name == "evaluation.py" or "trainer.callbacks" not in text, path.name  # it notifies its listeners

@@ -25,7 +25,7 @@ def shards(folder, **settings):
 def fit(module, data, folder, *callbacks, ema=None, nonfinite="stop", minutes=10.0, **settings):
     """Train as train.py does, going on from what is in the folder; return the trainer."""
     options = QUIET | {"max_epochs": 2, "log_every_n_steps": 1, "enable_checkpointing": None}
-    guards = [WeightAverage(ema), FiniteGuard(nonfinite), TrainingLog()]
+    guards = [WeightAverage(ema), FiniteGuard(folder, nonfinite), TrainingLog()]
     trainer = L.Trainer(
         callbacks=[*callbacks, *guards, LastCheckpoint(folder, minutes=minutes)],
         plugins=[AtomicCheckpointIO()],

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from harmonizer.fast.patch import patched_forward
 from harmonizer.models.logits import evaluation_mode
 from harmonizer.models.pixel_model import PixelModel
 
@@ -66,16 +65,13 @@ def _head(model: PixelModel) -> tuple[nn.Module, nn.Linear]:
 
 def _run(model: PixelModel, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the logits (B,K), the pooled features (B,C,h,w) and the input of the linear layer (B,C)."""
-    seen: dict[nn.Module, Tensor] = {}
-
-    def recorded(module: nn.Module, values: Tensor) -> Tensor:
-        seen[module] = values
-        output: Tensor = type(module).forward(module, values)
-        return output
-
-    head = _head(model)
-    with patched_forward(dict.fromkeys(head, recorded)):
+    head, seen = _head(model), {}
+    handles = [layer.register_forward_pre_hook(lambda layer, inputs: seen.update({layer: inputs[0]})) for layer in head]
+    try:
         logits = model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
     if any(module not in seen for module in head):
         raise ValueError(_EXPECTED)
     return logits, seen[head[0]], seen[head[1]]

@@ -195,7 +195,7 @@ def test_unusable_data_are_one_line(change, message, model, data):
     assert "\n" not in str(error.value)
 
 
-def test_data_with_the_models_classes_in_another_order_are_refused(folder, tmp_path):
+def test_classes_in_another_order_are_refused(folder, tmp_path):
     model = harmonizer.load("test_resnet", num_classes=len(CLASSES), image_size=32)
     own = tuple(reversed(CLASSES))
     model.architecture = replace(model.architecture, classes=own)

@@ -249,7 +249,7 @@ def test_the_rate_follows_the_samples_of_a_step(folder, tmp_path, capsys):
     data = shards(folder)
     for lr_batch in (None, 4 * data.batch_size):
         module = built(lr=0.1, lr_batch=lr_batch)
-        plan = TrainingPlan(None, "squares", tmp_path)
+        plan = TrainingPlan(None, "squares", tmp_path, attack="pgd")
         fit(module, shards(folder), tmp_path / str(lr_batch), Watch(), plan, max_epochs=1, accumulate_grad_batches=2)
     assert rates == {None: pytest.approx(0.1), 4 * data.batch_size: pytest.approx(0.05)}
     out = " ".join(capsys.readouterr().out.split())

@@ -111,7 +111,7 @@ def test_right_reasons_equal_a_second_computation_to_1e_9():
     check(settings_of("rrr"), second)
 
 
-def test_saliency_guided_training_equals_a_second_computation_to_1e_9():
+def test_sgt_equals_a_second_computation_to_1e_9():
     noise = Noise(batch().images, batch().keys, 0).uniform("fill", (3, SIZE, SIZE))
 
     def second(values, image, label, human, told, number):
