@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from harmonizer.attacks import minimal_radius
 from harmonizer.data.batch import Batch
 from harmonizer.fast.cpu import small_conv
-from harmonizer.fast.cpu.small_conv import TapProducts, is_supported
+from harmonizer.fast.cpu.small_conv import TapProducts, WindowProducts, is_supported
 from harmonizer.fast.first_order import input_gradient_mode, parameter_gradient_mode
 from harmonizer.fast.second_order import second_order_mode
 from harmonizer.models import PixelModel
@@ -24,9 +24,18 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+WAYS = [
+    (TapProducts, torch.contiguous_format, True),
+    (TapProducts, torch.contiguous_format, False),
+    (TapProducts, torch.channels_last, True),
+    (WindowProducts, torch.contiguous_format, True),
+]
+
+
+@pytest.mark.parametrize(("way", "layout", "few"), WAYS)
 @pytest.mark.parametrize(("kernel", "stride", "padding", "size"), GEOMETRIES)
-def test_any_geometry(kernel, stride, padding, size, layout):
+def test_any_geometry(kernel, stride, padding, size, way, layout, few, monkeypatch):
+    monkeypatch.setattr(small_conv, "COPY_BACK", 10**9 if few else -1)
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape):
@@ -37,7 +46,7 @@ def test_any_geometry(kernel, stride, padding, size, layout):
     outputs = F.conv2d(images, weight, bias, stride, padding)
     gradient = drawn(*outputs.shape)
     to_images, to_weight = torch.autograd.grad(outputs, [images, weight], gradient)
-    products = TapProducts(weight.shape, size, stride, padding)
+    products = way(weight.shape, size, stride, padding)
     taps = products.taps(weight)
     with torch.no_grad():
         found = products.convolve(images, taps, bias), products.input_gradient(gradient, taps)
@@ -47,6 +56,17 @@ def test_any_geometry(kernel, stride, padding, size, layout):
         kept = torch.contiguous_format if source.is_contiguous() else torch.channels_last
         assert value.is_contiguous(memory_format=kept)
         assert not value._is_view()  # which a Function could not return
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "missed"),
+    [((1, 1), (1, 1), 8), ((2, 2), (1, 1), 20), ((4, 4), (2, 2), 11), ((2, 3), (1, 1), 26)],
+)
+def test_pairs_beside_the_map_are_counted(size, stride, missed):
+    products = TapProducts(torch.Size((1, 1, 3, 3)), size, stride, (1, 1))
+    assert products.missed == missed
+    met = products.convolve(torch.ones(1, 1, *size), products.taps(torch.ones(1, 1, 3, 3)))
+    assert met.sum() + missed == 9 * met.numel()
 
 
 def shaped(inputs, weight, layout=torch.contiguous_format, dtype=torch.float32):
@@ -109,6 +129,23 @@ def test_image_dependent_weights_carry_their_gradient(mode, count):
             )
         found.append(torch.autograd.grad(outputs.sin().sum(), images, create_graph=True)[0])
     torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "layout", "trained", "way"),
+    [
+        (4, 2, torch.contiguous_format, True, WindowProducts),
+        (13, 2, torch.contiguous_format, True, WindowProducts),
+        (14, 2, torch.contiguous_format, True, TapProducts),
+        (4, 1, torch.contiguous_format, True, TapProducts),  # a single tap to copy
+        (4, 2, torch.channels_last, True, TapProducts),
+        (4, 2, torch.contiguous_format, False, TapProducts),  # an attack, where the batch must not matter
+    ],
+)
+def test_few_images_take_whole_windows(count, size, layout, trained, way):
+    maps = torch.rand(count, 256, size, size).contiguous(memory_format=layout).requires_grad_()
+    weight = torch.rand(256, 256, 3, 3).contiguous(memory_format=layout).requires_grad_(trained)
+    assert type(small_conv.conv_as_matmul(maps, weight, None, *HERE).grad_fn.products) is way
 
 
 def test_lower_precision_is_left_to_torch(products_made):

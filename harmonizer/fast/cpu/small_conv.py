@@ -2,7 +2,9 @@
 
 With small images, the last layers of a network have many channels and few pixels. Most taps of a kernel then fall
 outside the map, and torch's kernels, made for rows of pixels, are slow; benchmarks/README.md has the numbers. A tap
-with weight (O,I) maps the pixels that it covers to outputs.
+with weight (O,I) maps the pixels that it covers to outputs. This needs a copy of a contiguous weight. For few images
+the copy takes longer than the products; one product of the whole weight with the windows of all outputs, including
+zeros outside the map, is then faster.
 """
 
 import itertools
@@ -11,10 +13,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from harmonizer.fast.blocks.residual import frozen, summed
 from harmonizer.fast.switch import enabled
 
 Pair = tuple[int, int]
@@ -23,6 +27,9 @@ Pair = tuple[int, int]
 # `python -m benchmarks.layers`.
 MOST_PIXELS, MOST_PIXELS_CHANNELS_LAST = 9, 16  # output pixels
 LEAST_CHANNELS = 256
+# Number of products with zeros outside the map that take as long as copying one number of the weight to its tap, or of
+# the weight's gradient back.
+COPY, COPY_BACK = 29, 54
 
 
 class Span(NamedTuple):
@@ -59,29 +66,42 @@ def conv_as_matmul(
     if not fits or not is_supported(inputs, weight, stride, padding, dilation, groups):
         return None
     products = TapProducts(weight.shape, (inputs.shape[2], inputs.shape[3]), stride, padding)
-    return TapConvolution.apply(inputs, weight, bias, products)  # type: ignore[no-any-return]
+    if weight.requires_grad and inputs.is_contiguous() and weight.is_contiguous() and products.copies_much(len(inputs)):
+        products = WindowProducts(weight.shape, products.size, stride, padding)
+    return TapConvolution.apply(inputs, weight, bias, products)[0]  # type: ignore[no-any-return]
 
 
 class TapConvolution(Function):
-    """A convolution as products; compare :class:`harmonizer.fast.convolution.Convolution`."""
+    """A convolution as products; compare :class:`harmonizer.fast.convolution.Convolution`.
+
+    The second output is the weight again. Through it, the second derivative's part of the weight's gradient arrives
+    here, and the other part is added in place: these weights are large, and few images leave little else to do.
+    """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, products: "TapProducts") -> Tensor:
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, products: "TapProducts"
+    ) -> tuple[Tensor, Tensor]:
         taps = products.taps(weight)
-        ctx.save_for_backward(inputs, weight, taps)
+        handle = weight.detach()
+        ctx.mark_non_differentiable(*frozen((handle,), (weight,)))
+        ctx.save_for_backward(inputs, handle, taps)
+        ctx.set_materialize_grads(False)
         ctx.products = products
-        return products.convolve(inputs, taps, bias)
+        return products.convolve(inputs, taps, bias), handle
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs, weight, taps = ctx.saved_tensors
-        (gradient,) = gradients
+        gradient, grad_grad_weight = gradients
+        if gradient is None:
+            return None, grad_grad_weight, None, None
         if torch.is_grad_enabled():  # with create_graph, for the gradient of the image alone
             return TapInputGradient.apply(gradient, weight, taps, ctx.products), None, None, None
         needs = ctx.needs_input_grad
         return (
             ctx.products.input_gradient(gradient, taps) if needs[0] else None,
-            ctx.products.weight_gradient(gradient, inputs) if needs[1] else None,
+            ctx.products.weight_gradient(gradient, inputs, grad_grad_weight) if needs[1] else None,
             gradient.sum((0, 2, 3)) if needs[2] else None,
             None,
         )
@@ -122,10 +142,20 @@ class TapProducts:
     def __init__(self, shape: torch.Size, size: Pair, stride: Pair, padding: Pair) -> None:
         self.shape = shape
         self.size = size
+        self.stride = stride
+        self.padding = padding
         self.outputs = _output_size(size, shape[2:], stride, padding)
         sides = zip(size, self.outputs, shape[2:], stride, padding, strict=True)
         self.rows, self.columns = (_spans(*side) for side in sides)
         self.extents = _extent(self.rows), _extent(self.columns)
+        spans = ([range(span.outputs.start, span.outputs.stop) for span in side] for side in (self.rows, self.columns))
+        met = math.prod(sum(map(len, side)) for side in spans)
+        # Pairs of an output and a tap outside the map, per image.
+        self.missed: int = math.prod(self.outputs) * math.prod(shape[2:]) - met
+
+    def copies_much(self, count: int) -> bool:
+        """Return whether copying a contiguous weight to its taps takes longer than the taps save for ``count`` images."""
+        return count * self.missed <= COPY * len(self.rows) * len(self.columns)
 
     def taps(self, weight: Tensor) -> Tensor:
         """Return the taps (k',l',O,I) that cover some of the map, with contiguous rows; a view where possible."""
@@ -151,8 +181,14 @@ class TapProducts:
             left[:, row.inputs, column.inputs] += _product(right[:, row.outputs, column.outputs], tap)
         return inputs.contiguous() if gradient.is_contiguous() else inputs
 
-    def weight_gradient(self, gradient: Tensor, inputs: Tensor) -> Tensor:
-        """Return the gradient of the weight (O,I,k,l) from the output's (B,O,h,w) and the inputs (B,I,H,W)."""
+    def weight_gradient(self, gradient: Tensor, inputs: Tensor, before: Tensor | None = None) -> Tensor:
+        """Return the gradient of the weight (O,I,k,l) from the output's (B,O,h,w) and the inputs (B,I,H,W).
+
+        A gradient ``before`` is added in place.
+        """
+        if inputs.is_contiguous() and len(inputs) * self.missed <= COPY_BACK * math.prod(self.shape[2:]):
+            flat = None if before is None else before.flatten(1)
+            return summed(flat, _rows(gradient), self._windows(inputs)).reshape(self.shape)
         left, right = gradient.permute(0, 2, 3, 1), inputs.permute(0, 2, 3, 1)
         channels, kernel = self.shape[:2], self.shape[2:]
         found = gradient.new_zeros(*kernel, *channels)
@@ -160,13 +196,46 @@ class TapProducts:
             reached = left[:, row.outputs, column.outputs].flatten(0, 2)
             met = right[:, row.inputs, column.inputs].flatten(0, 2)
             torch.mm(reached.t(), met, out=found[row.tap, column.tap])
-        return found.permute(2, 3, 0, 1).contiguous()
+        found = found.permute(2, 3, 0, 1)
+        return found.contiguous() if before is None else before.add_(found)
+
+    def _windows(self, inputs: Tensor) -> Tensor:
+        """Return the window of each output, (B h w,I k l), including zeros outside the map."""
+        (top, left), (down, right), (height, width) = self.padding, self.stride, self.shape[2:]
+        padded = F.pad(inputs, (left, left, top, top))
+        windows = padded.unfold(2, height, down).unfold(3, width, right)  # (B,I,h,w,k,l)
+        return windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, math.prod(self.shape[1:]))
 
     def _connections(self, taps: Tensor) -> Iterator[tuple[Span, Span, Tensor]]:
         """Yield the spans that each tap connects, and its weight (O,I)."""
         (top, _), (left, _) = self.extents
         for row, column in itertools.product(self.rows, self.columns):
             yield row, column, taps[row.tap - top, column.tap - left]
+
+
+class WindowProducts(TapProducts):
+    """The same with one product of the whole weight for all taps: for few, contiguous images."""
+
+    def taps(self, weight: Tensor) -> Tensor:
+        """Return the weight as a matrix (O,I k l)."""
+        return weight.detach().flatten(1)
+
+    def convolve(self, inputs: Tensor, taps: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return the output (B,O,h,w) of inputs (B,I,H,W), contiguous."""
+        windows = self._windows(inputs)
+        pixels = torch.mm(windows, taps.t()) if bias is None else torch.addmm(bias, windows, taps.t())
+        maps = pixels.reshape(len(inputs), *self.outputs, -1).permute(0, 3, 1, 2)
+        return maps.clone(memory_format=torch.contiguous_format)
+
+    def input_gradient(self, gradient: Tensor, taps: Tensor) -> Tensor:
+        """Return the gradient of the inputs (B,I,H,W), contiguous, from that of the output (B,O,h,w)."""
+        windows = torch.mm(_rows(gradient), taps).reshape(len(gradient), -1, taps.shape[1])
+        return F.fold(windows.mT, self.size, tuple(self.shape[2:]), 1, self.padding, self.stride)
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """Return the pixels (B h w,C) of maps (B,C,h,w)."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
 def _output_size(size: torch.Size | Pair, kernel: torch.Size, stride: Pair, padding: Pair) -> Pair:
