@@ -89,6 +89,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in POINTS]:
         parser.error(f"expected points from {', '.join(POINTS)}, got {', '.join(unknown)}")
+    if options.against and options.against not in POINTS:
+        parser.error(f"expected --against to be one of {', '.join(POINTS)}, got {options.against}")
     for seed in options.seeds:
         for name in () if options.table else options.names or POINTS:
             run(name, seed, options)
@@ -192,7 +194,7 @@ def differences(points: Mapping[str, Results], own: str) -> str:
     """
     kinds = ("tolerance", "adversarial_alignment", "feature_alignment")
     lines = [
-        "| other | seed | accuracy | tolerance, n | adversarial alignment | feature alignment |",
+        f"| other | seed | accuracy, other → `{own}` | tolerance, n | adversarial alignment | feature alignment |",
         f"|---|{'---:|' * 5}",
     ]
     for name, other in points.items():

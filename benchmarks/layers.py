@@ -100,14 +100,14 @@ def _second(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object
 def _first(layer: nn.Module, inputs: Tensor, ours: bool) -> Callable[[], object]:
     """Return a function that runs a layer and its backward pass to the input."""
     layer = layer.to(memory_format=torch.channels_last)
-    rows = sequences(layer)
+    forwards = sequences(layer)
     leaf = inputs.contiguous(memory_format=torch.channels_last).requires_grad_()
 
     def run() -> None:
         with contextlib.ExitStack() as stack:
             if ours:
                 stack.enter_context(input_gradient_mode())
-                stack.enter_context(patched_forward(rows))
+                stack.enter_context(patched_forward(forwards))
             outputs = layer(leaf)
         torch.autograd.grad(outputs, leaf, torch.ones_like(outputs))
 

@@ -9,7 +9,6 @@ object_response, category, condition and imagename, one row per trial. Images ar
 
 import csv
 import hashlib
-import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from harmonizer.files import atomic_write, file_sha256
 from harmonizer.functional.sixteen import CATEGORIES, sixteen_class_decision
 from harmonizer.models import PixelModel, weights_digest
 from harmonizer.results import ANSWERS, BEHAVIOUR, text_cell
-from harmonizer.results.folder import encoded
+from harmonizer.results.folder import strict_json
 from harmonizer.statistics import error_consistency, shape_bias
 from harmonizer.untrusted import shortened
 
@@ -253,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.out.mkdir(parents=True, exist_ok=True)
         lines = "".join(",".join(row) + "\n" for row in _rows(given.model, answers, images, trials))
         atomic_write(given.out / ANSWERS, lines)
-        atomic_write(given.out / BEHAVIOUR, json.dumps(encoded(found), indent=1) + "\n")
+        atomic_write(given.out / BEHAVIOUR, strict_json(found))
     return 0
 
 

@@ -1,6 +1,5 @@
 """Records of failed models, next to the results."""
 
-import json
 import traceback
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 
 from harmonizer.files import atomic_write
 from harmonizer.results import FAILURES, creation_time, folder_name, read_failure
+from harmonizer.results.folder import strict_json
 
 KINDS = (  # kinds of failures, with texts in their errors; the first match counts
     ("out of memory", ("out of memory", "not enough memory", "can't allocate memory")),
@@ -35,7 +35,7 @@ class Failures:
         lines = "".join(traceback.format_exception(error)).splitlines()[-LINES:]
         content = {"model": model, "reason": reason, "created": creation_time(), "traceback": lines}
         path = self._path(model)
-        atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        atomic_write(path, strict_json(content))
         return reason
 
     def failed_in_other_process(self, model: str) -> str | None:

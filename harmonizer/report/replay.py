@@ -119,6 +119,7 @@ def replay_markdown(pairs: Sequence[Replayed]) -> str:
         pairs=pairs,
         correlations=[(panel, correlation_text(agreement(pairs, panel))) for panel in PANELS],
         radius=np.concatenate([pair.fooled(RADIUS) for pair in pairs]),
+        column=RADIUS,
         eps=np.concatenate([pair.fooled("eps") for pair in pairs]),
         longest=LONGEST,
     )

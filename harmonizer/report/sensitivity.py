@@ -95,10 +95,13 @@ def sensitivity_markdown(models: Sequence[Model], found: Sequence[Mapping[str, A
     text = "# Sensitivity of the ranking of models to mask and attack\n\n"
     if measured:
         rows = [["model", "attack", *MASKS], ["---", "---", *["---:"] * len(MASKS)]]
+        rivals = {
+            source: np.array([values[id(model)] for model in measured if model.source == source])
+            for source in {model.source for model in measured}
+        }
         for model in measured:
             own = values[id(model)]
-            rivals = [values[id(other)] for other in measured if other.source == model.source]
-            ranks = 1 + (np.array(rivals) > own).sum(0)
+            ranks = 1 + (rivals[model.source] > own).sum(0)
             cells = [NONE if np.isnan(v) else f"{v:.3f} ({rank})" for v, rank in zip(own, ranks, strict=True)]
             rows.append([escaped(model.name), escaped(model.source), *cells])
         text += (

@@ -37,16 +37,16 @@ NETWORKS = {
 }
 
 
-def results(model, images, *, rows):
+def results(model, images, *, in_place):
     leaf = images.clone(memory_format=torch.channels_last).requires_grad_()
-    with patched_forward(sequences(model) if rows else {}), input_gradient_mode():
+    with patched_forward(sequences(model) if in_place else {}), input_gradient_mode():
         outputs = model(leaf)
     return outputs.detach(), torch.autograd.grad(outputs.sin().sum(), leaf)[0]
 
 
 def assert_same(model, images):
-    one_by_one = results(model, images, rows=False)
-    for value, other in zip(results(model, images, rows=True), one_by_one, strict=True):
+    one_by_one = results(model, images, in_place=False)
+    for value, other in zip(results(model, images, in_place=True), one_by_one, strict=True):
         assert torch.equal(value, other)
 
 
@@ -82,18 +82,20 @@ def test_hooked_and_parametrized_layers_run_unchanged():
     assert len(seen) == 2 and all(seen)  # before the ReLU
 
 
-def test_shared_gradients_are_not_modified():
+def test_the_input_of_a_sequence_is_not_modified():
     torch.manual_seed(0)
     images = torch.rand(2, 3, 8, 8)
 
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
-            self.one = nn.Sequential(conv(3, 3, 3, padding=1), nn.ReLU())
+            self.first = conv(3, 3, 3, padding=1)
+            self.one = nn.Sequential(nn.ReLU(), conv(3, 3, 3, padding=1), nn.ReLU())
             self.other = nn.Sequential(conv(3, 3, 3, padding=1), nn.ReLU())
 
         def forward(self, images):
-            return self.one(images) + self.other(images) + images  # an addition gives one gradient to all
+            maps = self.first(images)  # outside of a sequence: others read it
+            return self.one(maps) + self.other(maps) + maps
 
     model = Twice().to(memory_format=torch.channels_last)
     assert_same(model, images)

@@ -143,7 +143,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, levit):
         assert not (tmp_path / "out").exists() and "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "no file " in message(tmp_path / "none.h5")
+    assert f"no file {tmp_path / 'none.h5'}" in message(tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("no HDF5")
     assert "damaged or not an HDF5 file" in message(tmp_path / "text.h5")
     (tmp_path / "half.h5").write_bytes(levit.read_bytes()[:10_000_000])

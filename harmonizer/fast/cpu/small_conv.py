@@ -154,7 +154,7 @@ class TapProducts:
         self.missed: int = math.prod(self.outputs) * math.prod(shape[2:]) - met
 
     def copies_much(self, count: int) -> bool:
-        """Return whether copying a contiguous weight to its taps takes longer than the taps save for ``count`` images."""
+        """Return whether the copy of a contiguous weight to its taps takes longer than it saves for so few images."""
         return count * self.missed <= COPY * len(self.rows) * len(self.columns)
 
     def taps(self, weight: Tensor) -> Tensor:

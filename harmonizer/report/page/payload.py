@@ -31,7 +31,7 @@ def payload(
     *,
     titles: Mapping[str, str],
     grid: tuple[Sequence[Model], Sequence[str]],
-    categories: Mapping[str, str] | None = None,
+    categories: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the data of the page's script.
 
@@ -71,10 +71,10 @@ def payload(
             "fewest": FEWEST_RANKED,
             "grid": rows if keys else None,
             "magnification": magnification_for([found[key] for found in shown for key in keys]),
-            "palette": _palette() if book.pages else "",
+            "palette": _palette() if book.images else "",
         }
     )
-    return content | {"pictures": list(book.pages)}
+    return content | {"pictures": list(book.images)}
 
 
 def _model(model: Model, sources: Sequence[Source]) -> dict[str, Any]:

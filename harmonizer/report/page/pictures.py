@@ -18,7 +18,7 @@ class PictureBook:
 
     def __init__(self) -> None:
         # number of an image, by its data URL and whether its pixels are shown as squares
-        self.pages: dict[tuple[str, bool], int] = {}
+        self.images: dict[tuple[str, bool], int] = {}
 
     def add(self, image: Pictures) -> int:
         """Add an image (H,W,3) or a map (H,W), both in [0,1]; return its number."""
@@ -32,7 +32,7 @@ class PictureBook:
             pixels.save(stream, "JPEG", quality=QUALITY, **({} if pixels.mode == "L" else {"subsampling": 0}))
         kind = "png" if small else "jpeg"
         address = f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
-        return self.pages.setdefault((address, small), len(self.pages))
+        return self.images.setdefault((address, small), len(self.images))
 
     def add_change(self, change: Pictures) -> tuple[int, float]:
         """Add a perturbation (H,W,3); return its number and the change that 127 grey levels from 128 stand for."""

@@ -4,10 +4,11 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 Values = tuple[bytes, ...] | tuple[float, ...] | tuple[int, ...]
 
-MOST_NUMBERS = 1 << 22  # bytes of a list: as Python numbers it takes up to 36 times as much memory
+MOST_LIST_BYTES = 1 << 22  # as Python numbers it takes up to 36 times as much memory
 # Messages of tensorflow/core/example, with the names and types of their fields, numbered from 1. The two lists of
 # numbers are first read as bytes, which have the same encoding, to check their length before they are parsed.
 MESSAGES = {
@@ -61,18 +62,31 @@ def parse_example(payload: bytes) -> dict[str, Values]:
     {'label': (7,)}
     """
     try:
-        features = CLASSES["Example"].FromString(payload).features.feature
-        return {entry.key: _values(entry.value) for entry in features}
+        message = CLASSES["Example"].FromString(payload)
+        _check_wire_types(message, message.features, *message.features.feature)
+        return {entry.key: _values(entry.value) for entry in message.features.feature}
     except DecodeError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"damaged message ({error})") from None
 
 
 def _values(feature: Any) -> Values:  # noqa: ANN401 - a class made at run time
     """Return the values of a ``tf.train.Feature``."""
+    _check_wire_types(feature)
     kind = feature.WhichOneof("kind")
     if kind not in LISTS:
+        _check_wire_types(feature.bytes_list)
         return tuple(feature.bytes_list.value)
     content = getattr(feature, kind)
-    if len(content) > MOST_NUMBERS:
-        raise ValueError(f"a list of numbers has {len(content)} bytes, expected at most {MOST_NUMBERS}")
-    return tuple(LISTS[kind].FromString(content).value)
+    if len(content) > MOST_LIST_BYTES:
+        raise ValueError(f"a list of numbers has {len(content)} bytes, expected at most {MOST_LIST_BYTES}")
+    numbers = LISTS[kind].FromString(content)
+    _check_wire_types(numbers)
+    return tuple(numbers.value)
+
+
+def _check_wire_types(*messages: Any) -> None:  # noqa: ANN401 - classes made at run time
+    """Check that no known field is of another wire type, which protobuf treats as an unknown field."""
+    for message in messages:
+        for field in UnknownFieldSet(message):
+            if field.field_number in message.DESCRIPTOR.fields_by_number:
+                raise ValueError(f"damaged message (field {field.field_number} has wire type {field.wire_type})")
