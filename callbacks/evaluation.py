@@ -77,10 +77,10 @@ class Evaluation(L.Callback):
     ) -> None:
         for name, value in {"images": protocol.get("images"), "at_once": at_once}.items():
             if value is not None and value < 1:
-                raise ValueError(f"expected {name} of at least 1, or null, got {value}")
+                raise ValueError(f"expected {name} >= 1, or null, got {value}")
         for name, value in {"every_n_epochs": every_n_epochs, "health": health}.items():
             if value < 0:
-                raise ValueError(f"expected {name} of at least 0, got {value}")
+                raise ValueError(f"expected {name} >= 0, got {value}")
         self.protocol = Protocol(attack, dict(settings or {}), **protocol)
         self.every_n_epochs = every_n_epochs
         self.at_once = at_once

@@ -221,7 +221,7 @@ BAD = [
         (f"train.py --model test_vit --harmonize {DATA} --overwrite batch_size=16 recipe.epochs={epochs}", "of epochs")
         for epochs in ("0", "-1", "1.5", "true", "null")  # before --overwrite removes the run that is there
     ),
-    (f"train.py --model test_resnet {DATA} data.image_size=0", "data.image_size of at least 1"),
+    (f"train.py --model test_resnet {DATA} data.image_size=0", "data.image_size >= 1"),
     (f"train.py --model test_resnet {DATA} trainer.devices=0 folder=runs/bad", "devices"),
     (
         f"train.py --model test_vit --harmonize {DATA.replace('shards', 'plain')}",

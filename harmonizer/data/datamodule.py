@@ -111,13 +111,13 @@ class ShardData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
-            raise ValueError(f"expected batch sizes of at least 1, got {batch_size} and {eval_batch_size}")
+            raise ValueError(f"expected batch sizes >= 1, got {batch_size} and {eval_batch_size}")
         if folder is None and not sources:
             raise ValueError("expected data.folder or data.sources")
         if image_size is not None and image_size < 1:
-            raise ValueError(f"expected data.image_size of at least 1, or null for the model's own, got {image_size}")
+            raise ValueError(f"expected data.image_size >= 1, or null for the model's own, got {image_size}")
         if num_workers is not None and num_workers < 0:
-            raise ValueError(f"expected data.num_workers of at least 0, or null for one per core, got {num_workers}")
+            raise ValueError(f"expected data.num_workers >= 0, or null for one per core, got {num_workers}")
         self.image_size = resolve(model).image_size if image_size is None else image_size
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch

@@ -178,7 +178,7 @@ def resolve_model(
         got = "neither" if ckpt is None else f"both: ckpt={ckpt} and model={model}; try one of them"
         raise ValueError(f"expected either ckpt=FILE or model=NAME, got {got}")
     if probe and probe_images < 1:
-        raise ValueError(f"expected probe_images of at least 1, got {probe_images}")
+        raise ValueError(f"expected probe_images >= 1, got {probe_images}")
     asked = ModelSpec(
         model or "",
         image_size or 0,

@@ -72,7 +72,7 @@ def test_a_model_of_other_classes_is_told_of_the_probe():
         spec.build(CLASSES)
     with pytest.raises(ValueError, match="expected probe with model=NAME only"):
         resolve_model(ckpt="a.ckpt", probe=True)
-    with pytest.raises(ValueError, match="expected probe_images of at least 1, got 0"):
+    with pytest.raises(ValueError, match="expected probe_images >= 1, got 0"):
         resolve_model(model="test_vit", probe=True, probe_images=0)
 
 
