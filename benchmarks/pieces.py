@@ -2,14 +2,16 @@
 
 Each row is a whole harmonized training step, or a whole attack, by ``fast=core``, by core and one piece, and by
 ``fast=auto``. The ways alternate; times are the best processor times on one thread. The gain of a piece is the share of
-the time of ``core`` that it saves. ``plain`` is a step without harmonizing. Freed memory returns to the system between
-two ways unless ``malloc`` is on.
+the time of ``core`` that it saves. With ``--within`` it is the share that it saves in ``auto``, compared with ``auto``
+without it. ``plain`` is a step without harmonizing. Freed memory returns to the system between two ways unless
+``malloc`` is on.
 """
 
 import argparse
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import timm
 import torch
@@ -41,7 +43,9 @@ ATTACKS = (  # network, pixels, images
     ("resnet50", 224, 4),
     ("vit_tiny_patch16_224", 224, 4),
 )
-WAYS = {mode: (mode, ()) for mode in ("core", "auto", "off")} | {piece: ("core", (piece,)) for piece in PIECES}
+MODES = {mode: (mode, ()) for mode in ("core", "auto", "off")}
+OVER = MODES | {piece: ("core", (piece,)) for piece in PIECES}
+WITHIN = MODES | {piece: ("core", tuple(other for other in PIECES if other != piece)) for piece in PIECES}
 
 
 def main() -> None:
@@ -49,32 +53,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--only", nargs="+", choices=("steps", "attacks"), default=("steps", "attacks"))
+    parser.add_argument("--networks", nargs="+", help="measure these networks only")
+    parser.add_argument("--within", action="store_true", help="compare auto with auto without each piece")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, {platform.machine()} CPU, 1 thread; gain over core, % of the whole\n")
+    gain = "gain within auto" if options.within else "gain over core"
+    print(f"torch {torch.__version__}, {platform.machine()} CPU, 1 thread; {gain}, % of the whole\n")
     print(f"| what | core, ms | {' | '.join(PIECES)} | auto | off |\n|---|---|{'---|' * (len(PIECES) + 2)}")
     if "steps" in options.only:
-        for name, size, batch, some in STEPS:
+        for name, size, batch, some in _chosen(STEPS, options.networks):
             title = f"step, {name}, {size} px, batch {batch}{', 1 in 4 mapped' if some else ''}"
-            print(_row(title, _step(name, size, batch, some=some), options.repeats), flush=True)
-        print(_row("plain step, resnet50, 32 px, batch 16", _step("resnet50", 32, 16, plain=True), options.repeats))
+            print(_row(title, _step(name, size, batch, some=some), options.repeats, within=options.within), flush=True)
+        if _chosen(STEPS[:1], options.networks):
+            run = _step("resnet50", 32, 16, plain=True)
+            print(_row("plain step, resnet50, 32 px, batch 16", run, options.repeats, within=options.within))
     if "attacks" in options.only:
-        for name, size, count in ATTACKS:
+        for name, size, count in _chosen(ATTACKS, options.networks):
             title = f"linsley2023, {name}, {size} px, {count} images"
-            print(_row(title, _attack(name, size, count), max(options.repeats // 2, 2)), flush=True)
+            run, repeats = _attack(name, size, count), max(options.repeats // 2, 2)
+            print(_row(title, run, repeats, within=options.within), flush=True)
 
 
-def _row(title: str, run: Callable[[], None], repeats: int) -> str:
-    best = dict.fromkeys(WAYS, float("inf"))
+def _chosen(rows: Sequence[Any], networks: Sequence[str] | None) -> list[Any]:
+    return [row for row in rows if networks is None or row[0] in networks]
+
+
+def _row(title: str, run: Callable[[], None], repeats: int, *, within: bool) -> str:
+    ways = WITHIN if within else OVER
+    best = dict.fromkeys(ways, float("inf"))
     for turn in range(repeats + 1):
-        for way, (mode, pieces) in WAYS.items():
+        for way, (mode, pieces) in ways.items():
             with fast(mode, *pieces), FastPath.freed_memory_kept(torch.device("cpu")):
                 run()  # warm-up, which allocates this way's memory
                 start = time.process_time()
                 run()
                 if turn:
                     best[way] = min(best[way], time.process_time() - start)
-    cells = [f"{100 * (1 - best[way] / best['core']):.0f}" for way in (*PIECES, "auto", "off")]
+    saved = {way: 1 - time / best["core"] for way, time in best.items()}
+    if within:
+        saved |= {piece: 1 - best["auto"] / best[piece] for piece in PIECES}
+    cells = [f"{100 * saved[way]:.0f}" for way in (*PIECES, "auto", "off")]
     return f"| {title} | {1000 * best['core']:.0f} | {' | '.join(cells)} |"
 
 

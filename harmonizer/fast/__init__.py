@@ -3,8 +3,8 @@
 The contract: inside a fast path every value and every derivative equals torch's up to rounding, at any order that torch
 supports, on any device and under autocast. Unknown layers, arguments and models run as in torch. No parameter, buffer,
 hook or random state is changed. Under ``create_graph`` only the gradient of the images may be requested. ``fast=off``
-runs torch's layers only, ``fast=core`` the closed forms of layers, ``fast=auto`` everything; benchmarks/README.md shows
-the gain of each piece. Code outside this package imports from this module only.
+runs torch's layers only, ``fast=core`` the closed forms of layers, ``fast=auto`` everything; ``python -m
+benchmarks.pieces`` prints the gain of each piece. Code outside this package imports from this module only.
 
 * :class:`FastPath`: the fast paths of one model, by purpose.
 * :func:`set_fast`, :func:`fast_mode` and :func:`fast`: the switch.
