@@ -40,7 +40,8 @@ function correlationText() {
   if (state.x !== state.y) texts.push(...(sources.length < 2 ? [correlationOf(counted, "")] : sources.map(within)));
   const lacking = shown.length - counted.length;
   if (lacking) texts.push(lacking + " grey: score missing, not in the correlation");
-  if (shown.some(ownAccuracy)) texts.push("white dot: accuracy measured here or from another table, not from the given one");
+  if (shown.some(ownAccuracy))
+    texts.push("white dot: accuracy measured here or from another table, not from the given one");
   return texts.join("; ");
 }
 
