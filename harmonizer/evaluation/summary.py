@@ -19,7 +19,7 @@ from harmonizer.evaluation.alignments import check_scores
 from harmonizer.evaluation.decision import CLASSES, check_decision, decision_digest, decision_of, protocol_name
 from harmonizer.evaluation.model_spec import ModelSpec
 from harmonizer.evaluation.scores import agreement_of, alignment_of, scores_by_name
-from harmonizer.fast import fast_mode
+from harmonizer.fast import fast
 from harmonizer.files import file_sha256
 from harmonizer.models import resolve, weights_digest
 from harmonizer.models.weights import weights_file
@@ -219,7 +219,7 @@ def assemble(
             "python": platform.python_version(),
         },
         "device": device_name(device),
-        "fast": fast_mode(),
+        "fast": fast.mode,
         "created": creation_time(),
     }
 

@@ -7,10 +7,10 @@ runs torch's layers only, ``fast=core`` the closed forms of layers, ``fast=auto`
 benchmarks.pieces`` prints the gain of each piece. Code outside this package imports from this module only.
 
 * :class:`FastPath`: the fast paths of one model, by purpose.
-* :func:`set_fast`, :func:`fast_mode` and :func:`fast`: the switch.
+* :data:`fast`: the switch, ``fast.set(mode)``, ``fast.mode`` and ``with fast(mode):``.
 """
 
 from harmonizer.fast.path import FastPath
-from harmonizer.fast.switch import MODES, fast, fast_mode, set_fast
+from harmonizer.fast.switch import fast
 
-__all__ = ["MODES", "FastPath", "fast", "fast_mode", "set_fast"]
+__all__ = ["FastPath", "fast"]

@@ -14,7 +14,7 @@ from harmonizer.fast.cpu.malloc import freed_memory_kept
 from harmonizer.fast.first_order import input_gradient_mode, parameter_gradient_mode
 from harmonizer.fast.patch import patched_forward
 from harmonizer.fast.second_order import second_order_mode, torch_second_order_mode
-from harmonizer.fast.switch import CORE, enabled
+from harmonizer.fast.switch import CORE, fast
 
 
 class FastPath:
@@ -32,7 +32,7 @@ class FastPath:
     @property
     def supports_prefix(self) -> bool:
         """Whether training saves work where only the first images' gradient is differentiated."""
-        return enabled("blocks") and self.blocks.supports_prefix
+        return fast.enables("blocks") and self.blocks.supports_prefix
 
     @contextmanager
     def training(self, *, twice: bool, num_mapped: int | None = None) -> Iterator[None]:
@@ -45,7 +45,7 @@ class FastPath:
                 allows all.
         """
         with ExitStack() as stack:
-            if not enabled(CORE):
+            if not fast.enables(CORE):
                 if twice:
                     stack.enter_context(torch_second_order_mode())
                     stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -61,15 +61,15 @@ class FastPath:
     def attack(self, *, on_cpu: bool) -> Iterator[None]:
         """Run passes that compute the gradient of the images only; ``on_cpu``: in float32 on a CPU."""
         with self._shortened(twice=False), ExitStack() as stack:
-            if on_cpu and enabled(CORE):
-                stack.enter_context(patched_forward(self.sequences if enabled("conv_relu") else {}))
+            if on_cpu and fast.enables(CORE):
+                stack.enter_context(patched_forward(self.sequences if fast.enables("conv_relu") else {}))
                 stack.enter_context(input_gradient_mode())
             yield
 
     @staticmethod
     def freed_memory_kept(device: torch.device) -> AbstractContextManager[None]:
         """Keep freed memory within a block of passes on a CPU."""
-        return freed_memory_kept() if device.type == "cpu" and enabled("malloc") else nullcontext()
+        return freed_memory_kept() if device.type == "cpu" and fast.enables("malloc") else nullcontext()
 
     def _shortened(self, *, twice: bool) -> AbstractContextManager[None]:
-        return self.blocks.shortened(twice=twice) if enabled("blocks") else nullcontext()
+        return self.blocks.shortened(twice=twice) if fast.enables("blocks") else nullcontext()

@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from harmonizer.fast import set_fast
+from harmonizer.fast import fast as switch
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
@@ -37,7 +37,7 @@ def set_numerics(*, tf32: bool = False, fast: str = "auto") -> None:
     """
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
-    set_fast(fast)
+    switch.set(fast)
 
 
 def seed_everything(seed: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from harmonizer.attacks import minimal_radius
-from harmonizer.fast import set_fast, switch
+from harmonizer.fast import fast
 from harmonizer.fast.cpu import malloc as allocation
 from harmonizer.fast.cpu.malloc import freed_memory_kept, keep_freed_memory, release_freed_memory
 
@@ -107,10 +107,10 @@ def test_attacks_keep_memory(monkeypatch):
 
 def test_programs_keep_memory_unless_it_is_switched_off(monkeypatch):
     monkeypatch.setattr(allocation, "_holders", 0)
-    monkeypatch.setattr(switch, "_keeps_memory", False)  # whatever ran in this process before
+    monkeypatch.setattr(fast, "_keeps_memory", False)  # whatever ran in this process before
     held = []
     for mode in ("auto", "auto", "core", "off", "auto", "off"):
-        set_fast(mode)
+        fast.set(mode)
         held.append(allocation._holders)
     assert held == [1, 1, 0, 0, 1, 0]
-    set_fast("auto")  # as it was
+    fast.set("auto")  # as it was

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from harmonizer.attacks import minimal_radius
 from harmonizer.data.batch import Batch
-from harmonizer.fast import MODES, fast, fast_mode, set_fast
+from harmonizer.fast import fast
 from harmonizer.models import build_model
 from harmonizer.training.double_backward import has_batch_statistics, logits_and_gradient
 
@@ -41,7 +41,7 @@ def step(model, batch):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "off"])
+@pytest.mark.parametrize("mode", [mode for mode in fast.modes if mode != "off"])
 def test_a_training_step_is_that_of_torchs_layers(name, mode):
     batch = batch_of(network(name))
     found = {}
@@ -54,7 +54,7 @@ def test_a_training_step_is_that_of_torchs_layers(name, mode):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", fast.modes)
 def test_an_attack_finds_the_same(name, mode):
     model = network(name).float().eval()
     images = batch_of(model).images.float()
@@ -68,19 +68,19 @@ def test_an_attack_finds_the_same(name, mode):
 
 
 def test_the_mode_is_one_setting_of_the_process():
-    assert fast_mode() == "auto"
-    set_fast("off")
+    assert fast.mode == "auto"
+    fast.set("off")
     try:
-        assert fast_mode() == "off"
+        assert fast.mode == "off"
         with fast("core"):
-            assert fast_mode() == "core"
-        assert fast_mode() == "off"
+            assert fast.mode == "core"
+        assert fast.mode == "off"
     finally:
-        set_fast("auto")
+        fast.set("auto")
 
 
-@pytest.mark.parametrize("choose", [set_fast, lambda mode: fast(mode).__enter__()])
+@pytest.mark.parametrize("choose", [fast.set, lambda mode: fast(mode).__enter__()])
 def test_an_unknown_mode_is_refused_with_the_known_ones(choose):
     with pytest.raises(ValueError, match="expected fast to be one of auto, core, off, got 'on'"):
         choose("on")
-    assert fast_mode() == "auto"
+    assert fast.mode == "auto"

@@ -19,7 +19,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from harmonizer.fast.blocks.residual import frozen, summed
-from harmonizer.fast.switch import enabled
+from harmonizer.fast.switch import fast
 
 Pair = tuple[int, int]
 
@@ -45,7 +45,7 @@ def is_supported(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, di
 
     False for arguments that do not fit each other: torch raises the error.
     """
-    if not enabled("small_conv") or inputs.device.type != "cpu" or groups != 1 or dilation != (1, 1) or not len(inputs):
+    if not fast.enables("small_conv") or inputs.device.type != "cpu" or groups != 1 or dilation != (1, 1) or not len(inputs):
         return False
     if weight.ndim != 4 or inputs.shape[1] != weight.shape[1] or min(stride) < 1 or min(padding) < 0:
         return False

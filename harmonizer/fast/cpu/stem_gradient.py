@@ -12,7 +12,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from harmonizer.fast.cpu import batch_invariance
-from harmonizer.fast.switch import enabled
+from harmonizer.fast.switch import fast
 
 Pair = tuple[int, int]
 
@@ -25,7 +25,7 @@ def is_supported(tensor: Tensor, weight: Tensor, stride: Pair, padding: Pair, di
     """Return whether :func:`image_gradient` is faster for a convolution of ``tensor``, or for a gradient ``tensor``."""
     (_, channels, *kernel), step = weight.shape, stride[0]
     return (
-        enabled("stem_gradient")
+        fast.enables("stem_gradient")
         and tensor.device.type == "cpu"
         and channels <= FEW
         and kernel[0] == kernel[1] > step == stride[1]
