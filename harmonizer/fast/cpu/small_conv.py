@@ -45,7 +45,13 @@ def is_supported(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, di
 
     False for arguments that do not fit each other: torch raises the error.
     """
-    if not fast.enables("small_conv") or inputs.device.type != "cpu" or groups != 1 or dilation != (1, 1) or not len(inputs):
+    if (
+        not fast.enables("small_conv")
+        or inputs.device.type != "cpu"
+        or groups != 1
+        or dilation != (1, 1)
+        or not len(inputs)
+    ):
         return False
     if weight.ndim != 4 or inputs.shape[1] != weight.shape[1] or min(stride) < 1 or min(padding) < 0:
         return False
