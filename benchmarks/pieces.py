@@ -108,7 +108,7 @@ def _step(name: str, size: int, batch: int, *, some: bool = False, plain: bool =
 
     def run() -> None:
         loss = _plain(model, given) if plain else _harmonized(model, given, joint=not some)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 

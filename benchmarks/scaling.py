@@ -104,7 +104,7 @@ def _train(
         logits, gradient = logits_and_gradient(parallel, batch._replace(images=images.detach()), joint=True)
         loss = F.cross_entropy(promoted(logits), batch.labels, label_smoothing=0.1)
         loss = loss + harmonizer_loss(reduce_channels(gradient, "mean"), batch.human_map, batch.has_map)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         if cuda:

@@ -153,7 +153,7 @@ def _times(
         for key, module in modules.items():
             copied = batch._replace(images=batch.images.clone())
             start = clock()
-            module.training_step(copied, 0).backward()  # type: ignore[no-untyped-call]
+            module.training_step(copied, 0).backward()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             times[key].append(clock() - start)
@@ -194,7 +194,7 @@ def _row(name: str, device: torch.device, options: argparse.Namespace) -> str:
                 start = clock()
                 with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
                     loss = run()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()
                 if device.type == "cuda":

@@ -111,7 +111,7 @@ class _Exposed(nn.Module):
         # A library may use batches of its own: the images of these logits are then unknown.
         self.unanswered |= undefined if len(images) == len(self.unanswered) else undefined.any()
         if logits.requires_grad:
-            logits.register_hook(self._count)  # type: ignore[no-untyped-call]
+            logits.register_hook(self._count)
         return logits
 
     def _count(self, gradient: Tensor) -> None:

@@ -35,8 +35,8 @@ class Kind(NamedTuple):
 def activate(inputs: Tensor, kind: Kind, *, inplace: bool) -> Tensor:
     """Return an activation's outputs; ``inplace`` writes them to ``inputs``, as torch does."""
     if inplace and kind.second_derivative is not None:  # it needs the inputs: torch keeps a copy there, too
-        return Activation.apply(inputs.clone(), inputs, kind)  # type: ignore[no-any-return]
-    return Activation.apply(inputs, inputs if inplace else None, kind)  # type: ignore[no-any-return]
+        return Activation.apply(inputs.clone(), inputs, kind)
+    return Activation.apply(inputs, inputs if inplace else None, kind)
 
 
 class Activation(Function):

@@ -135,7 +135,7 @@ def _scaled(a: Tensor, b: Tensor, scale: float) -> Tensor:
 
 def _softmax_backward(p: Tensor, gradient: Tensor) -> Tensor:
     """Return the gradient of a softmax's input, from its output p."""
-    return torch.ops.aten._softmax_backward_data(gradient, p, -1, p.dtype)  # type: ignore[no-any-return]
+    return torch.ops.aten._softmax_backward_data(gradient, p, -1, p.dtype)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:

@@ -92,6 +92,6 @@ def _backward(
     images_alone = wanted == (True, False, False)
     if images_alone and is_supported(gradient, weight, *geometry) and is_large(weight, stride, padding):
         return image_gradient(gradient, weight, inputs.shape[2:], stride[0], padding[0]), None, None
-    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
+    return torch.ops.aten.convolution_backward(
         gradient, inputs, weight, [weight.shape[0]], stride, padding, dilation, False, [0, 0], groups, list(wanted)
     )

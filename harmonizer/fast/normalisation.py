@@ -189,7 +189,7 @@ def _batch_norm_backward(
     gradient: Tensor, inputs: Tensor, weight: Tensor | None, mean: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return w P(gradient), sum(gradient x^) and sum(gradient), the last two (C,)."""
-    return torch.ops.aten.native_batch_norm_backward(  # type: ignore[no-any-return]
+    return torch.ops.aten.native_batch_norm_backward(
         gradient, inputs, weight, None, None, mean, scale, True, eps, [True, True, True]
     )
 

@@ -65,7 +65,7 @@ def _batch_norm(*args: Any, **named: Any) -> Tensor | None:
     inputs, mean, variance, weight, bias, training, momentum, eps = BatchNormCall(*args, **named)
     if not training or inputs.numel() <= inputs.shape[1] or computed(weight, bias):
         return None  # fixed statistics need no second derivative; torch raises the error for a single value
-    return BatchNorm.apply(inputs, weight, bias, mean, variance, momentum, eps)  # type: ignore[no-any-return]
+    return BatchNorm.apply(inputs, weight, bias, mean, variance, momentum, eps)
 
 
 def _layer_norm(

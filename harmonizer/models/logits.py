@@ -47,7 +47,7 @@ def as_logits(output: Any, count: int) -> Tensor:  # noqa: ANN401 - what a model
     if isinstance(output, tuple | list) and output:
         rows = [isinstance(value, Tensor) and value.ndim == 2 and len(value) == count for value in output]
         if rows[0] and not any(rows[1:]):
-            return output[0]  # type: ignore[no-any-return]
+            return output[0]
     raise TypeError(
         f"expected a model that returns logits ({count},K), got {_described(output)}; "
         "try a wrapper whose forward returns the logits alone"

@@ -249,7 +249,7 @@ class HarmonizerModule(L.LightningModule):
         DDP does so in the first forward pass of a validation, and would wait forever for a process without samples.
         """
         model = self.trainer.model
-        if isinstance(model, DistributedDataParallel) and model.will_sync_module_buffers():  # type: ignore[no-untyped-call]
+        if isinstance(model, DistributedDataParallel) and model.will_sync_module_buffers():
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, src=0)
             model.require_forward_param_sync = False

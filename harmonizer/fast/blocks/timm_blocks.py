@@ -121,7 +121,7 @@ def _asks_more(*options: object) -> bool:
 def _part(part: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:
     """Run an Attention or Mlp as one function."""
     if _asks_more(*rest, *options.values()):
-        return type(part).forward(part, inputs, *rest, **options)  # type: ignore[no-any-return]
+        return type(part).forward(part, inputs, *rest, **options)
     return _branch(part, inputs)
 
 
@@ -149,7 +149,7 @@ def _class_token(block: Any, inputs: Tensor, *rest: Any, **options: Any) -> Tens
     joined = F.scaled_dot_product_attention(query[:, :, :1], key, value, scale=attention.scale).flatten(1)  # (B,HD)
     outputs = inputs[:, 0] + block.drop_path1(block.ls1(attention.proj(joined)))
     outputs = outputs + block.drop_path2(block.ls2(block.mlp(block.norm2(outputs))))
-    return outputs[:, None]  # type: ignore[no-any-return]
+    return outputs[:, None]
 
 
 def _branches(block: Any, inputs: Tensor, queries: int | None = None) -> Tensor:

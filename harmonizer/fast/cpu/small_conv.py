@@ -74,7 +74,7 @@ def conv_as_matmul(
     products = TapProducts(weight.shape, (inputs.shape[2], inputs.shape[3]), stride, padding)
     if weight.requires_grad and inputs.is_contiguous() and weight.is_contiguous() and products.copies_much(len(inputs)):
         products = WindowProducts(weight.shape, products.size, stride, padding)
-    return TapConvolution.apply(inputs, weight, bias, products)[0]  # type: ignore[no-any-return]
+    return TapConvolution.apply(inputs, weight, bias, products)[0]
 
 
 class TapConvolution(Function):
