@@ -10,7 +10,7 @@ from tf_records import build_example, write_records
 
 from harmonizer.data.convert.cli import main
 
-# An example's time limit says nothing on a busy machine.
+# A deadline per example fails at random on a busy machine.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
@@ -26,13 +26,13 @@ def golden_clickme():
 
 @pytest.fixture(scope="session")
 def golden_tfrecord():
-    """Five records of the public ClickMe layout, synthetic images."""
+    """Five records in ClickMe's public layout, with synthetic images."""
     return GOLDEN / "clickme_1.tfrecords"
 
 
 @pytest.fixture
 def convert(capsys):
-    """Run the converter in this process; return its exit status and its error message."""
+    """Return a function that runs the converter in this process and returns its exit status and standard error."""
 
     def run(*arguments):
         status = main([str(argument) for argument in (*arguments, *([] if "--workers" in arguments else WORKERS))])
@@ -63,7 +63,7 @@ def read_shards():
 
 @pytest.fixture(scope="session")
 def encode():
-    """Return a function that encodes a synthetic image: (height, width) of noise, smooth enough for JPEG."""
+    """Return a function that encodes a synthetic (height, width) image of noise smooth enough for JPEG."""
 
     def encode(height=256, width=256, *, mode="RGB", kind="JPEG", seed=0):
         small = np.random.default_rng(seed).integers(0, 256, (8, 8, 4), dtype=np.uint8)
@@ -77,7 +77,7 @@ def encode():
 
 @pytest.fixture(scope="session")
 def clickme_features(encode):
-    """Return a function that makes the features of a record of ClickMe's public layout."""
+    """Return a function that builds the features of a record in ClickMe's public layout."""
 
     def features(number=0):
         return {
@@ -91,7 +91,7 @@ def clickme_features(encode):
 
 @pytest.fixture
 def clickme_file(tmp_path, clickme_features):
-    """Return a function that writes a TFRecord file of the public layout."""
+    """Return a function that writes a TFRecord file in ClickMe's public layout."""
 
     def write(count, name="train-0.tfrecords", first=0):
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Augmentation: the draws of torchvision's crop, image and map moved exactly together, colours of the image only."""
+"""Augmentation: torchvision's crop boxes, the same geometry for image and map, colour changes in the image only."""
 
 import io
 from itertools import product
@@ -21,7 +21,7 @@ VALUES = np.random.default_rng(0).integers(0, 256, (60, 45), dtype=np.uint8)
 GREY, COLOUR = Image.fromarray(VALUES), Image.fromarray(np.stack([VALUES] * 3, 2))
 
 
-def test_crops_are_those_of_torchvision():
+def test_crop_boxes_equal_torchvisions():
     for seed, (width, height) in enumerate(product((1, 30, 300), repeat=2)):
         for scale, ratio in (((0.08, 1.0), (3 / 4, 4 / 3)), ((0.9, 1.0), (1.0, 1.0)), ((1.0, 1.0), (3.0, 4.0))):
             torch.manual_seed(seed)
@@ -42,16 +42,16 @@ def test_crops_are_those_of_torchvision():
     ],
 )
 @pytest.mark.parametrize("size", [24, 45, 70])
-def test_an_image_that_is_its_own_map_stays_so(settings, size):
+def test_image_and_map_get_the_same_geometry(settings, size):
     transform = JointTransform(size, **settings)
     results = [transform(COLOUR, GREY, seed=seed) for seed in range(25)]
     for image, human in results:
-        assert (image[0] - human).abs().max() < 2.01 / 255  # the image is resampled in whole grey levels, twice
+        assert (image[0] - human).abs().max() < 2.01 / 255  # the image is rounded to whole grey levels twice
         assert (image[0] - human).abs().mean() < 0.5 / 255
     assert len({float(human.sum()) for _, human in results}) == 25
 
 
-def test_a_map_of_another_size_goes_to_the_same_place():
+def test_a_map_of_another_size_stays_aligned_with_its_image():
     rows, columns = np.mgrid[:180, :180]
     smooth = (120 + 60 * np.sin(rows / 17) + 50 * np.cos(columns / 13)).astype(np.uint8)
     colour = Image.fromarray(np.stack([smooth] * 3, 2))
@@ -63,10 +63,10 @@ def test_a_map_of_another_size_goes_to_the_same_place():
 
 
 @pytest.mark.parametrize(("interpolation", "largest"), [("bilinear", 1), ("bicubic", 2)])
-def test_the_fast_resize_is_pillows_up_to_rounding(interpolation, largest):
+def test_the_fast_resize_equals_pillows_up_to_rounding(interpolation, largest):
     transform = JointTransform(50, scale=(0.3, 1.0), interpolation=interpolation)
     low, high = transform.log_ratio
-    # Beyond black and white, bicubic overshoot is cut off differently.
+    # Low contrast for bicubic: overshoot beyond black and white is clipped differently.
     dull = Image.fromarray(np.asarray(COLOUR) // 4 + 96)
     picture = COLOUR if interpolation == "bilinear" else dull
     for seed in range(30):
@@ -77,7 +77,7 @@ def test_the_fast_resize_is_pillows_up_to_rounding(interpolation, largest):
         assert np.abs((image.numpy() * 255).round().astype(int) - theirs).max() <= largest
 
 
-def test_a_right_angle_is_exact():
+def test_rotation_by_a_right_angle_is_exact():
     image, human = torch.rand(3, 8, 8), torch.rand(8, 8)
     turned, map_turned = rotate(image, human, 90)
     torch.testing.assert_close(turned, image.rot90(1, (1, 2)), atol=1e-5, rtol=0)
@@ -88,7 +88,7 @@ def test_a_right_angle_is_exact():
     torch.testing.assert_close(map_turned, human.flip(0, 1), atol=1e-5, rtol=0)
 
 
-def test_colours_change_in_the_image_only():
+def test_jitter_changes_the_image_but_not_the_map():
     picture = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     plain, jittered = JointTransform(40, flip=0.5), JointTransform(40, flip=0.5, jitter=0.4)
     grey, sums = Image.fromarray(picture[..., 0]), set()
@@ -101,7 +101,7 @@ def test_colours_change_in_the_image_only():
     assert len(sums) == 10
 
 
-def test_pairs_are_mixed_alike_in_images_maps_and_labels():
+def test_mixup_mixes_images_maps_and_labels_alike():
     torch.manual_seed(0)
     values = torch.rand(7, 6, 6)
     has_map = torch.tensor([True, False, True, True, False, False, True])
@@ -121,7 +121,7 @@ def test_pairs_are_mixed_alike_in_images_maps_and_labels():
     assert float(shares.var()) == pytest.approx(0.4 * 0.4 / (0.8**2 * 1.8), rel=0.1)  # of Beta(0.4, 0.4)
 
 
-def test_mixing_a_batch_that_was_loaded(tmp_path):
+def test_a_dataset_with_mixup_loads_mixed_batches(tmp_path):
     folder = write_folder(tmp_path / "shards", train=12) / "train"
     plain, mixed = (ShardDataset(folder, JointTransform(32, flip=0.5), mixup=alpha) for alpha in (0.0, 0.5))
     positions = [SampleIndex(number, 50 + number) for number in (3, 1, 5, 8, 0)]
@@ -141,7 +141,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("library", ["simplejpeg", "Pillow"])
-def test_decoding_gives_pillows_pixels(library, monkeypatch):
+def test_decoded_pixels_equal_pillows(library, monkeypatch):
     if library == "Pillow":
         monkeypatch.setattr(images, "_is_plain_jpeg", lambda encoded: False)
     rng = np.random.default_rng(0)
@@ -154,7 +154,7 @@ def test_decoding_gives_pillows_pixels(library, monkeypatch):
             try:
                 image.save(buffer, **settings)
             except OSError:
-                continue  # no such mode in this format
+                continue  # the format does not support this mode
             expected = np.asarray(Image.open(io.BytesIO(buffer.getvalue())).convert("RGB"))
             np.testing.assert_array_equal(decode_rgb(buffer.getvalue()), expected, err_msg=f"{number} {mode}")
     for cut in (20, 200, len(buffer.getvalue()) // 2):

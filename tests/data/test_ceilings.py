@@ -15,14 +15,14 @@ def reliability(stack, **options):
     return split_half_reliability(torch.from_numpy(stack).double(), **options)
 
 
-def test_two_participants_give_spearman_brown():
+def test_two_participants_equal_the_spearman_brown_formula():
     stack = np.random.default_rng(0).random((2, 30, 40))
     r = spearmanr(stack[0].ravel(), stack[1].ravel()).statistic
     assert reliability(stack) == pytest.approx(2 * r / (1 + r), rel=1e-9)
 
 
 @pytest.mark.parametrize("people", [4, 5])
-def test_few_participants_are_halved_in_every_way(people):
+def test_few_participants_use_all_split_halves(people):
     stack = np.random.default_rng(1).random((people, 12, 12)) + np.random.default_rng(2).random((12, 12))
     correlations = []
     for half in combinations(range(people), people // 2):
@@ -33,8 +33,8 @@ def test_few_participants_are_halved_in_every_way(people):
     assert reliability(stack) == pytest.approx(2 * r / (1 + r), rel=1e-9)
 
 
-def test_the_estimate_is_what_new_participants_give():
-    """The mean map of other people correlates with the mean map as the reliability says."""
+def test_reliability_predicts_fresh_participants():
+    """The reliability estimates the correlation between the mean maps of two independent groups of people."""
     rng = np.random.default_rng(3)
     common = rng.normal(size=(60, 60))
 
@@ -46,13 +46,13 @@ def test_the_estimate_is_what_new_participants_give():
     assert estimate == pytest.approx(np.mean(fresh), abs=0.02)
 
 
-def test_random_halvings_depend_on_the_seed_only():
+def test_random_splits_depend_only_on_the_seed():
     stack = np.random.default_rng(4).random((10, 8, 8))
     assert reliability(stack, seed=1) == reliability(stack, seed=1)
     assert reliability(stack, seed=1) != reliability(stack, seed=2)
 
 
-def test_undefined_ceilings():
+def test_undefined_ceilings_are_nan():
     assert math.isnan(reliability(np.random.default_rng(0).random((1, 4, 4))))
     assert math.isnan(reliability(np.ones((3, 4, 4))))
     with pytest.raises(ValueError, match=r"expected a stack \(P,H,W\)"):
@@ -63,7 +63,7 @@ def test_floor_pairs_each_image_with_the_next(tmp_path):
     assert measure_ceilings(tmp_path / "absent") is None
     rng = np.random.default_rng(5)
     stacks = {name: rng.random((3, 10, 10)) for name in "abc"}
-    stacks["d"] = np.ones((2, 10, 10))  # constant: no rank correlation
+    stacks["d"] = np.ones((2, 10, 10))  # constant: its rank correlation is undefined
     for name, stack in stacks.items():
         np.save(tmp_path / f"{name}.npy", stack)
     ceilings = measure_ceilings(tmp_path)
@@ -76,7 +76,7 @@ def test_floor_pairs_each_image_with_the_next(tmp_path):
     assert ceilings.overall == pytest.approx(np.mean(expected), abs=2e-6)
 
 
-def test_floor_of_two_and_one_image(tmp_path):
+def test_the_floor_needs_two_images(tmp_path):
     stacks = np.random.default_rng(6).random((2, 2, 10, 10))
     np.save(tmp_path / "a.npy", stacks[0])
     assert measure_ceilings(tmp_path).floor is None

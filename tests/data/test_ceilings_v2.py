@@ -1,4 +1,4 @@
-"""Ceiling and floor of ClickMe v2, against a computation of their own in NumPy and SciPy."""
+"""Ceiling and floor of ClickMe v2 against an independent computation in NumPy and SciPy."""
 
 import json
 
@@ -18,7 +18,7 @@ from harmonizer.functional.agreement import iou_auc
 
 
 def published_auc(test, reference):
-    """The area under the curve of overlaps, from its description, one pair at a time."""
+    """Compute the area under the IoU curve of one pair, following the published description."""
     test, reference = ((m - m.min()) / (m.max() - m.min() + 1e-8) for m in (test, reference))
     levels, scores = np.arange(0.05, 1.0, 0.05), []
     for level in levels:
@@ -28,7 +28,7 @@ def published_auc(test, reference):
 
 
 def blurred_and_cropped(counts, size):
-    """Blur by convolution, resize the shorter side to 256 by the nearest pixel, take the central 224."""
+    """Blur by convolution, resize the shorter side to 256 by nearest neighbour, crop the central 224."""
     y, x = np.mgrid[:size, :size] - size // 2
     kernel = (x**2 + y**2 <= (size // 2) ** 2).astype(float)
     for _ in range(2):
@@ -44,7 +44,7 @@ def blurred_and_cropped(counts, size):
 
 
 def trials(rng, height, width, people):
-    """People's clicks around a place of the image."""
+    """Draw the clicks of several people around one point of the image."""
     centre = rng.uniform(0.3, 0.7, 2) * (width, height)
     return [
         rng.normal(centre + rng.normal(0, 6, 2), 10, (rng.integers(5, 15), 2)).round().astype(np.int32)
@@ -54,7 +54,7 @@ def trials(rng, height, width, people):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Clicks of three images of different sizes, by 7, 6 and 4 people."""
+    """Clicks on three images of different sizes, by 7, 6 and 4 people."""
     rng = np.random.default_rng(0)
     (tmp_path / "participants").mkdir()
     kept = {}
@@ -65,7 +65,7 @@ def folder(tmp_path):
 
 
 def mean_map(clicks, diameter, weights):
-    """The blurred and cropped mean of people, each as often as its weight says."""
+    """Compute the blurred and cropped weighted mean over people."""
     counts = np.tensordot(weights, clicks.counts().astype(float), axes=1)
     return blurred_and_cropped(counts, diameter) / weights.sum()
 
@@ -89,17 +89,17 @@ def test_ceiling_and_floor_equal_numpy_and_scipy(score, key, other, folder):
 
 
 @pytest.mark.parametrize("people", [2, 5, 8])
-def test_halves_are_disjoint_and_half_of_each_is_drawn_again(people):
+def test_halves_are_disjoint_and_each_is_resampled(people):
     first, second = draw_halves(people, 4000, torch.Generator().manual_seed(0))
     assert not ((first > 0) & (second > 0)).any()
     assert (first.sum(1) == 2 * (people // 2)).all()
     assert (second.sum(1) == people).all()
-    # Each person is in A with p = (n // 2) / n, once for sure and (n // 2) / (n // 2) times more on average.
+    # A person is in A with p = (n // 2) / n: then once for certain, and on average once more by the extra draws.
     assert first.mean(0).numpy() == pytest.approx(np.full(people, 2 * (people // 2) / people), abs=0.08)
 
 
-def test_the_ceiling_is_what_a_loop_over_other_draws_gives(folder):
-    """As the published loop: a permutation, random.choices of each half, no Spearman-Brown."""
+def test_the_ceiling_agrees_with_the_published_sampling(folder):
+    """The published loop: a permutation, random.choices in each half, no Spearman-Brown."""
     import random
 
     root, kept = folder
@@ -138,7 +138,7 @@ def test_iou_auc_equals_the_published_loop():
     assert iou_auc(torch.from_numpy(a), torch.from_numpy(b))[0].isnan()
 
 
-def test_the_command_writes_both_scores_and_keeps_other_kinds(folder, capsys):
+def test_the_command_measures_both_scores_or_replaces_one(folder, capsys):
     root, _ = folder
     arguments = [str(root), "--iterations", "3", "--device", "cpu"]
     assert cli.main(arguments) == 0
@@ -156,7 +156,7 @@ def test_the_command_writes_both_scores_and_keeps_other_kinds(folder, capsys):
     assert again["spearman"].ceilings != spearman.ceilings
 
 
-def test_an_interrupted_measurement_continues(folder, monkeypatch, capsys):
+def test_an_interrupted_measurement_resumes(folder, monkeypatch, capsys):
     root, _ = folder
     arguments = [str(root), "--iterations", "2", "--scores", "spearman", "--device", "cpu"]
     assert cli.main(arguments) == 0
@@ -176,12 +176,12 @@ def test_an_interrupted_measurement_continues(folder, monkeypatch, capsys):
     (partial,) = root.glob(".ceilings*")
     partial.write_text(partial.read_text() + '["b", 0.')  # torn
     assert cli.main(arguments) == 0
-    assert len(calls) == 4 + 4  # a is not measured again
+    assert len(calls) == 4 + 4  # image a is not measured again
     assert (root / NAME).read_bytes() == undisturbed
     assert not list(root.glob(".ceilings*"))
 
 
-def test_bad_input_is_named(folder, tmp_path, capsys):
+def test_bad_participant_data_are_reported(folder, tmp_path, capsys):
     root, _ = folder
     assert cli.main([str(tmp_path / "nothing")]) == 1
     assert "holds no participants' maps" in capsys.readouterr().err
@@ -197,7 +197,7 @@ def test_bad_input_is_named(folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("people", [1, 2])
-def test_one_person_has_no_ceiling_and_two_have(people):
+def test_a_ceiling_needs_two_people(people):
     clicks = Clicks.on_image(trials(np.random.default_rng(5), 64, 64, people), 64, 64)
     maps = evaluation_crop(torch.from_numpy(clicks.disk_sums(5)).double())
     from harmonizer.data.ceilings.participants import ParticipantMaps

@@ -1,4 +1,4 @@
-"""A table of raw clicks: which trials count, what is wrong is named, and pickled trials are refused."""
+"""Tables of raw clicks: the filters of trials, the error messages, and the refusal of pickled trials."""
 
 import csv
 import re
@@ -108,7 +108,7 @@ def few(tmp_path):
     ],
     ids=["defaults", "catch", "mobile", "repeats", "clicks"],
 )
-def test_each_filter_is_a_setting_and_is_counted(options, points, reasons, few, convert, tmp_path):
+def test_each_filter_is_an_option_and_counts_its_trials(options, points, reasons, few, convert, tmp_path):
     assert convert(few, "--images", tmp_path / "images", "--out", tmp_path / "out", *options) == (0, "")
     kept = read_clicks(tmp_path / "out" / "participants" / f"cat-a{SUFFIX}").clicks
     assert [person.tolist() for person in kept.points] == points
@@ -121,7 +121,7 @@ def test_each_filter_is_a_setting_and_is_counted(options, points, reasons, few, 
 
 
 @pytest.mark.parametrize(("name", "samples"), [("train", 2), ("val", 0), ("co3d", 0), ("3", 0)])
-def test_the_fewest_people_have_the_names_of_sets(name, samples, few, convert, tmp_path):
+def test_min_subjects_accepts_the_name_of_a_set(name, samples, few, convert, tmp_path):
     status, message = convert(few, "--images", tmp_path / "images", "--out", tmp_path / "out", "--min-subjects", name)
     assert (status == 0) == (samples > 0)
     assert samples or "no samples" in message
@@ -142,7 +142,7 @@ def test_the_fewest_people_have_the_names_of_sets(name, samples, few, convert, t
         ("user_id", "person", "user_id not in"),
     ],
 )
-def test_what_is_wrong_in_a_table_is_named(old, new, message, few, convert, tmp_path):
+def test_errors_in_a_click_table_are_reported(old, new, message, few, convert, tmp_path):
     few.write_text(LINES.replace(old, new, 1) if "passwd" not in new else LINES.replace(old, new))
     status, said = convert(few, "--images", tmp_path / "images", "--out", tmp_path / "out")
     assert status == 1
@@ -155,7 +155,7 @@ def test_what_is_wrong_in_a_table_is_named(old, new, message, few, convert, tmp_
         assert message in (tmp_path / "out" / "skipped.csv").read_text()
 
 
-def test_a_table_of_clicks_needs_its_images(few, convert, tmp_path):
+def test_a_click_table_needs_its_images(few, convert, tmp_path):
     status, said = convert(few, "--out", tmp_path / "out")
     assert (status, "try --images FOLDER" in said) == (1, True)
     status, said = convert(few, "--images", tmp_path / "none", "--out", tmp_path / "out")
@@ -176,18 +176,18 @@ def test_a_table_of_clicks_needs_its_images(few, convert, tmp_path):
         ("", []),
     ],
 )
-def test_clicks_are_read_in_the_spellings_of_the_exports(text, points):
+def test_clicks_are_parsed_in_every_exported_format(text, points):
     assert parse_clicks(text).tolist() == points
 
 
 @pytest.mark.parametrize("text", ["[(1, 2), (3)]", "(1, 2, 3)", "[(1, 9999999999)]", "nan", "[(nan, 1)]"])
-def test_other_texts_are_no_clicks(text):
+def test_text_that_is_not_clicks_is_refused(text):
     with pytest.raises(ValueError, match="expected clicks"):
         parse_clicks(text)
 
 
 def write_objects(path):
-    """An NPZ of pickled objects, as ClickMe v2 dumps its trials."""
+    """Write an NPZ of pickled objects, as ClickMe v2 dumps its trials."""
     clicks = np.empty(3, object)
     clicks[:] = [[1, 3, 5], [2, 2], [7]]
     np.savez(

@@ -1,4 +1,4 @@
-"""The converter's sources and options, read back with the standard library."""
+"""The converter's sources and options; its shards are read back with the standard library."""
 
 import io
 import json
@@ -22,13 +22,13 @@ def picture(data: bytes) -> np.ndarray:
 
 
 def map_255(sample: dict[str, bytes]) -> np.ndarray:
-    """Decode a 16-bit map to the scale of 8-bit ones."""
+    """Decode a 16-bit map and scale it to 0-255."""
     grey = picture(sample["heatmap.png"])
     assert grey.dtype == np.uint16
     return grey / 257
 
 
-def test_golden_records(convert, read_shards, golden_tfrecord, golden_clickme, tmp_path):
+def test_golden_records_keep_jpegs_and_published_maps(convert, read_shards, golden_tfrecord, golden_clickme, tmp_path):
     assert convert(golden_tfrecord, "--out", tmp_path / "out") == (0, "")
     samples = read_shards(tmp_path / "out")
     assert list(samples) == [f"clickme_1-{number:05d}" for number in range(5)]
@@ -36,7 +36,7 @@ def test_golden_records(convert, read_shards, golden_tfrecord, golden_clickme, t
     for sample, payload, label, prepared in zip(
         samples.values(), payloads, golden_clickme["label"], golden_clickme["heatmap"], strict=True
     ):
-        assert sample["jpg"] == parse_example(payload)["image"][0]  # not encoded again
+        assert sample["jpg"] == parse_example(payload)["image"][0]  # not re-encoded
         assert int(sample["cls"]) == label
         np.testing.assert_allclose(map_255(sample), prepared[..., 0], atol=2e-3 * 255)
     manifest = read_manifest(tmp_path / "out")
@@ -44,7 +44,7 @@ def test_golden_records(convert, read_shards, golden_tfrecord, golden_clickme, t
     assert manifest.maps.startswith("fel2022")
 
 
-def test_map_bits_and_methods(convert, read_shards, golden_tfrecord, golden_clickme, tmp_path):
+def test_maps_follow_the_chosen_bits_and_preparation(convert, read_shards, golden_tfrecord, golden_clickme, tmp_path):
     convert(golden_tfrecord, "--out", tmp_path / "8", "--map-bits", "8")
     for sample, prepared in zip(read_shards(tmp_path / "8").values(), golden_clickme["heatmap"], strict=True):
         grey = picture(sample["heatmap.png"])
@@ -67,7 +67,7 @@ def raw_record(rng, size, *, scale):
 
 
 @pytest.mark.parametrize("scale", [255.0, 1.0, 3e-5, 4000.0])
-def test_raw_float_layouts(convert, read_shards, tmp_path, scale):
+def test_raw_float_records_of_both_sizes_are_converted(convert, read_shards, tmp_path, scale):
     rng = np.random.default_rng(0)
     image_b, human_b, b = raw_record(rng, 256, scale=scale)
     image_c, human_c, c = raw_record(rng, 224, scale=scale)
@@ -85,7 +85,7 @@ def test_raw_float_layouts(convert, read_shards, tmp_path, scale):
     assert "1 maps of 224 kept" in read_manifest(tmp_path / "out").maps
 
 
-def test_imagenet_records(convert, read_shards, encode, tmp_path):
+def test_imagenet_records_count_labels_from_1(convert, read_shards, encode, tmp_path):
     def write(label):
         payload = build_example({"image/encoded": [encode(300, 400)], "image/class/label": [label]})
         write_records(tmp_path / "train-00000-of-01024", [payload])
@@ -102,7 +102,7 @@ def test_imagenet_records(convert, read_shards, encode, tmp_path):
         assert f"record 0: label {label} is out of range" in message
 
 
-def test_class_folders_with_maps(convert, read_shards, encode, tmp_path):
+def test_class_folders_are_joined_with_their_maps(convert, read_shards, encode, tmp_path):
     for name in ("dog/img.v2.jpg", "dog/img.v3.jpg", "cat/a.PNG", "cat/b10.bmp", "cat/b9.webp"):
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def test_class_folders_with_maps(convert, read_shards, encode, tmp_path):
     samples = read_shards(tmp_path / "out")
     assert list(samples) == ["cat-a", "cat-b9", "cat-b10", "dog-img_v2", "dog-img_v3"]
     assert [int(sample["cls"]) for sample in samples.values()] == [0, 0, 0, 1, 1]
-    assert ["webp" in samples["cat-b9"], "png" in samples["cat-b10"]] == [True, True]  # bmp is not for shards
+    assert ["webp" in samples["cat-b9"], "png" in samples["cat-b10"]] == [True, True]  # shards do not hold BMP
     np.testing.assert_array_equal(picture(samples["cat-b10"]["png"]), picture(encode(kind="BMP")))
     expected = prepare_human_map(human)
     np.testing.assert_allclose(picture(samples["cat-a"]["heatmap.png"]) / 65535, expected, atol=1e-5)
@@ -142,7 +142,7 @@ def test_labels_follow_given_classes(convert, read_shards, encode, tmp_path):
 
 @pytest.mark.parametrize("layout", ["HWC 255", "CHW 1", "uint8"])
 @pytest.mark.parametrize("suffix", [".npz", ".pth"])
-def test_arrays(convert, read_shards, tmp_path, layout, suffix):
+def test_arrays_of_every_layout_are_converted(convert, read_shards, tmp_path, layout, suffix):
     rng = np.random.default_rng(0)
     pixels, human = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8), rng.random((256, 256)).astype(np.float32)
     image = {"HWC 255": pixels.astype(np.float32), "CHW 1": pixels.transpose(2, 0, 1) / 255.0, "uint8": pixels}[layout]
@@ -164,7 +164,7 @@ def test_arrays(convert, read_shards, tmp_path, layout, suffix):
         np.testing.assert_allclose(picture(sample["heatmap.png"]) / 65535, prepared, atol=1e-5)
 
 
-def test_table(convert, read_shards, encode, tmp_path):
+def test_a_table_gives_images_labels_and_maps(convert, read_shards, encode, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.jpg").write_bytes(encode(seed=1))
     (tmp_path / "images" / "b.jpg").write_bytes(encode(seed=2))
@@ -187,15 +187,15 @@ def test_table(convert, read_shards, encode, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["heatmap", "Map", "human_maps", "saliency", "ClickMe"])
-def test_a_column_of_maps_named_otherwise_is_not_passed_over(name, convert, encode, tmp_path):
+def test_a_misnamed_map_column_is_an_error(name, convert, encode, tmp_path):
     (tmp_path / "a.jpg").write_bytes(encode())
     table = tmp_path / "table.csv"
     table.write_text(f"image,label,split,{name}\na.jpg,cat,train,a.npz\n")
     status, message = convert(table, "--out", tmp_path / "out")
     assert (status, f"to be named map, got '{name}'; rename it" in message) == (1, True)
-    table.write_text("image,label,is_human,n_clicks,colormap,mapped_class\na.jpg,cat,1,5,jet,3\n")  # no maps
+    table.write_text("image,label,is_human,n_clicks,colormap,mapped_class\na.jpg,cat,1,5,jet,3\n")  # no column of maps
     assert convert(table, "--out", tmp_path / "none") == (0, "")
-    table.write_text(f"image,label,split,{name},map\na.jpg,cat,train,,\n")  # a choice has been made
+    table.write_text(f"image,label,split,{name},map\na.jpg,cat,train,,\n")  # the table has a column named map
     assert convert(table, "--out", tmp_path / "out", "--allow-missing-map") == (0, "")
 
 
@@ -229,7 +229,7 @@ def test_participants_give_mean_map_and_ceilings(convert, read_shards, encode, t
     assert ceilings.floor < 0.6 < 0.9 < ceilings.overall
 
 
-def test_resizing_and_encoding(convert, read_shards, encode, tmp_path):
+def test_images_are_resized_and_encoded_as_asked(convert, read_shards, encode, tmp_path):
     (tmp_path / "images" / "x").mkdir(parents=True)
     (tmp_path / "images" / "x" / "large.jpg").write_bytes(encode(300, 450))
     (tmp_path / "images" / "x" / "small.jpg").write_bytes(encode(64, 90))
@@ -246,7 +246,7 @@ def test_resizing_and_encoding(convert, read_shards, encode, tmp_path):
     assert sizes[0] < sizes[1]
 
 
-def test_shard_size_and_order_of_sources(convert, read_shards, clickme_file, tmp_path):
+def test_sources_fill_shards_in_natural_order(convert, read_shards, clickme_file, tmp_path):
     (tmp_path / "data").mkdir()
     for number, count in ((10, 2), (2, 3)):
         clickme_file(count, f"data/train-{number}.tfrecords", first=10 * number)
@@ -257,7 +257,7 @@ def test_shard_size_and_order_of_sources(convert, read_shards, clickme_file, tmp
     assert list(read_shards(tmp_path / "out")) == keys
 
 
-def test_imagenet_names_are_those_of_timm():
+def test_imagenet_names_equal_timms():
     info = ImageNetInfo("imagenet-1k")
     names = [description.split(",")[0] for description in info.label_descriptions()]
     assert imagenet_classes() == tuple(f"{i} {name}" for i, name in zip(info.label_names(), names, strict=True))
@@ -281,7 +281,7 @@ def test_unusable_sources_are_refused(convert, tmp_path, make, message):
     assert {path.name for path in tmp_path.iterdir()} <= {"source"}
 
 
-def test_wrong_usage_has_its_own_exit_status(convert, tmp_path, capsys):
+def test_wrong_usage_exits_with_status_2(convert, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         convert(tmp_path, "--out", tmp_path / "out", "--shard-size", "0")
     assert error.value.code == 2

@@ -1,4 +1,4 @@
-"""What bad input gets: a message with file, record and reason; nothing half-written; or a list of what is left out."""
+"""Bad input: an error with file, record and reason and no partial output, or a list of what was skipped."""
 
 import csv
 import struct
@@ -17,7 +17,7 @@ PIXELS = np.zeros((9, 9, 3), np.uint8)
 
 
 def edit(function):
-    """Damage the bytes of a file of several records, given where the bad record starts."""
+    """Return a function that changes the bytes of a file, given the start and length of the bad record."""
 
     def damage(path, features):
         payloads = list(read_records(path))
@@ -29,7 +29,7 @@ def edit(function):
 
 
 def change(**changes):
-    """Write the file again with other features in the bad record; None removes one."""
+    """Return a function that rewrites the file with changed features in the bad record; None removes a feature."""
 
     def damage(path, features):
         payloads = list(read_records(path))
@@ -55,13 +55,13 @@ def flip(content, position):
 
 
 def forge_length(content, start, length):
-    """Announce more than there is, with a right checksum."""
+    """Announce more bytes than the file has, with a valid checksum."""
     header = struct.pack("<Q", 10**12)
     content[start : start + 12] = header + struct.pack("<I", masked_crc32c(header))
     return content
 
 
-# Name: (damage, reason in the message, records that can still be used)
+# Name: (damage, reason in the message, number of usable records)
 DAMAGES = {
     "cut in the data": (edit(lambda c, s, n: c[: s + 12 + n // 2]), "the file is cut", 2),
     "cut in the header": (edit(lambda c, s, n: c[: s + 7]), "ends inside its header", 2),
@@ -104,7 +104,7 @@ def listed(folder):
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_fail_names_the_record_and_leaves_nothing(name, damaged, convert, tmp_path):
+def test_on_error_fail_names_the_record_and_writes_nothing(name, damaged, convert, tmp_path):
     damage, reason, _ = DAMAGES[name]
     path = damaged(damage)
     status, message = convert(path, "--out", tmp_path / "out", "--shard-size", "1")
@@ -116,7 +116,7 @@ def test_fail_names_the_record_and_leaves_nothing(name, damaged, convert, tmp_pa
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_skip_lists_what_is_left_out(name, damaged, convert, read_shards, tmp_path):
+def test_on_error_skip_lists_the_skipped_record(name, damaged, convert, read_shards, tmp_path):
     damage, reason, usable = DAMAGES[name]
     path = damaged(damage)
     status, message = convert(path, "--out", tmp_path / "out", "--on-error", "skip", "--shard-size", "2")
@@ -128,7 +128,7 @@ def test_skip_lists_what_is_left_out(name, damaged, convert, read_shards, tmp_pa
     assert (row["file"], row["record"], reason in row["reason"]) == (str(path), str(BAD), True)
 
 
-def test_jpegs_of_wrong_size_or_cut_are_refused(damaged, convert, encode, tmp_path):
+def test_jpegs_that_are_cut_or_of_a_wrong_size_are_refused(damaged, convert, encode, tmp_path):
     cases = {
         "JPEG of 128x256 pixels": change(image=[encode(256, 128)]),
         "heatmap is a JPEG of 224x224": change(heatmap=[encode(224, 224, mode="L")]),
@@ -154,7 +154,7 @@ def test_raw_floats_out_of_range_are_refused(damaged, convert, tmp_path):
         assert (status, reason in message) == (1, True), message
 
 
-def test_empty_and_compressed_files(convert, tmp_path):
+def test_empty_and_compressed_files_are_refused(convert, tmp_path):
     (tmp_path / "empty.tfrecords").touch()
     (tmp_path / "gz.tfrecords").write_bytes(b"\x1f\x8b" + bytes(100))
     for name, reason in (("empty", "the file is empty"), ("gz", "gunzip it first")):
@@ -165,7 +165,7 @@ def test_empty_and_compressed_files(convert, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_usable_makes_no_folder(convert, clickme_file, clickme_features, tmp_path):
+def test_a_file_without_usable_records_makes_no_folder(convert, clickme_file, clickme_features, tmp_path):
     path = tmp_path / "bad.tfrecords"
     write_records(path, [b"\xff"] * 3)
     status, message = convert(path, "--out", tmp_path / "out", "--on-error", "skip")
@@ -173,7 +173,7 @@ def test_nothing_usable_makes_no_folder(convert, clickme_file, clickme_features,
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_missing_maps_are_taken_only_when_allowed(damaged, convert, read_shards, tmp_path):
+def test_missing_maps_are_accepted_with_allow_missing_map(damaged, convert, read_shards, tmp_path):
     path = damaged(change(heatmap=None))
     assert convert(path, "--out", tmp_path / "out", "--allow-missing-map") == (0, "")
     have_map = ["heatmap.png" in sample for sample in read_shards(tmp_path / "out").values()]
@@ -200,14 +200,14 @@ def test_missing_maps_are_taken_only_when_allowed(damaged, convert, read_shards,
         ("nomap.npz", lambda path: np.savez(path, image=PIXELS, label=0), "heatmap is missing"),
     ],
 )
-def test_damaged_array_files(name, write, reason, convert, tmp_path):
+def test_damaged_array_files_are_refused(name, write, reason, convert, tmp_path):
     write(tmp_path / name)
     status, message = convert(tmp_path / name, "--out", tmp_path / "out")
     assert (status, name in message, reason in message) == (1, True, True), message
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_damaged_images_and_maps_of_folders_and_tables(convert, encode, tmp_path):
+def test_damaged_images_and_maps_of_a_table_are_reported(convert, encode, tmp_path):
     (tmp_path / "x").mkdir()
     table = tmp_path / "table.csv"
     (tmp_path / "good.jpg").write_bytes(encode())

@@ -1,4 +1,4 @@
-"""What lies in folders besides images: links, pipes, archives, hidden files, and files that are not what they seem."""
+"""Folders that hold more than images: links, pipes, archives, hidden files, and files of a misleading kind or size."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ def images(encode, tmp_path):
 
 @pytest.fixture
 def skipped(images, tmp_path, capsys, read_shards):
-    """Return a function that converts the images: keys, what is left out (file -> reason), and what was said."""
+    """Return a function that converts the images and returns keys, skipped files (file -> reason) and output."""
 
     def run(*options):
         arguments = [str(option) for option in ("--workers", 1, "--out", tmp_path / "out", *options)]
@@ -44,7 +44,7 @@ def skipped(images, tmp_path, capsys, read_shards):
             assert (failed, status, "Traceback" in message) == (1, 3, False), again.err
             with (tmp_path / "out" / "skipped.csv").open() as file:
                 listed = {row["file"]: row["reason"] for row in csv.DictReader(file)}
-            assert next(iter(listed)) in message  # the error names it, too
+            assert next(iter(listed)) in message  # the error message names it, too
         return list(read_shards(tmp_path / "out")), listed, said + again.out
 
     return run
@@ -60,32 +60,32 @@ TWO = ["cat-0", "cat-1"]
 
 
 @pytest.mark.parametrize("target", [".", "..", "../cat"])
-def test_a_loop_is_named_and_multiplies_nothing(target, images, skipped):
+def test_a_link_loop_is_reported_and_duplicates_no_sample(target, images, skipped):
     place = link(images / "cat" / "self", target)
     keys, listed, _ = skipped()
     assert (keys, list(listed)) == (TWO, [place])
     assert "a loop; remove the link" in listed[place]
 
 
-def test_links_that_lead_nowhere_are_named(images, skipped):
+def test_broken_links_are_reported(images, skipped):
     places = [link(images / "cat" / "a", "b"), link(images / "cat" / "b", "a"), link(images / "cat" / "c.jpg", "no")]
     keys, listed, _ = skipped()
     assert (keys, list(listed)) == (TWO, places)
     assert all("is a broken symbolic link" in reason for reason in listed.values())
 
 
-def test_nothing_outside_of_a_source_is_taken(images, skipped, encode, tmp_path):
+def test_links_that_leave_the_source_are_not_followed(images, skipped, encode, tmp_path):
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "x.jpg").write_bytes(encode())
     (tmp_path / "secret" / "x.txt").touch()
-    link(images / "cat" / "readme.txt", tmp_path / "secret" / "x.txt")  # nothing that is read
+    link(images / "cat" / "readme.txt", tmp_path / "secret" / "x.txt")  # not a kind of file that is read
     places = {link(images / "cat" / "x.jpg", tmp_path / "secret" / "x.jpg"), link(images / "dog", "../secret")}
     keys, listed, _ = skipped()
     assert (keys, set(listed)) == (TWO, places)
     assert all(f"outside {images}; copy it (cp -rL)" in reason for reason in listed.values())
 
 
-def test_links_to_what_is_there_already_are_named(images, skipped):
+def test_links_to_files_used_already_are_reported(images, skipped):
     places = {link(images / "cat" / "2.jpg", "1.jpg"), link(images / "dog", "cat")}
     keys, listed, _ = skipped()
     assert (keys, set(listed)) == (TWO, places)
@@ -105,7 +105,7 @@ def test_links_into_a_hidden_folder_are_followed_once(images, skipped, encode):
     assert "1 hidden files or folders, which are skipped; first" in said
 
 
-def test_a_source_may_be_a_link_itself(images, convert, read_shards, tmp_path):
+def test_a_source_may_be_a_symbolic_link(images, convert, read_shards, tmp_path):
     (tmp_path / "link").symlink_to(images)
     assert convert(tmp_path / "link", "--out", tmp_path / "out") == (0, "")
     assert list(read_shards(tmp_path / "out")) == TWO
@@ -131,7 +131,7 @@ def test_pipes_and_devices_are_not_opened(images, skipped, convert, tmp_path):
 @pytest.mark.parametrize(
     "name", ["{outside}", "../outside.png", "sub/../../outside.png", "link.png", "linked/outside.png"]
 )
-def test_a_table_names_files_of_its_folder_only(column, name, convert, encode, tmp_path):
+def test_a_table_may_only_name_files_in_its_folder(column, name, convert, encode, tmp_path):
     (tmp_path / "own/sub").mkdir(parents=True)
     for file in (tmp_path / "outside.png", tmp_path / "own/a.png"):
         file.write_bytes(encode(mode="L", kind="PNG"))
@@ -144,7 +144,7 @@ def test_a_table_names_files_of_its_folder_only(column, name, convert, encode, t
     assert "table.csv: record 2: " in message and message.count("\n") == 1
 
 
-def test_a_table_may_name_its_files_in_full(convert, encode, read_shards, tmp_path):
+def test_a_table_may_use_absolute_paths_in_its_folder(convert, encode, read_shards, tmp_path):
     (tmp_path / "own/sub").mkdir(parents=True)
     (tmp_path / "own/a.jpg").write_bytes(encode())
     (tmp_path / "own/table.csv").write_text(f"image,label\n{tmp_path}/own/a.jpg,cat\nsub/../a.jpg,cat\n")
@@ -153,13 +153,13 @@ def test_a_table_may_name_its_files_in_full(convert, encode, read_shards, tmp_pa
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00\x01", b"image,label\n" + b"x" * 200_000])
-def test_a_table_that_is_no_table_is_one_line(content, convert, tmp_path):
+def test_a_file_that_is_not_a_csv_table_is_refused(content, convert, tmp_path):
     (tmp_path / "table.csv").write_bytes(content)
     status, message = convert(tmp_path / "table.csv", "--out", tmp_path / "out")
     assert (status, "expected a CSV table in UTF-8" in message) == (1, True), message
 
 
-def test_hidden_files_archives_and_other_kinds_are_named(images, skipped):
+def test_hidden_files_archives_and_other_files_are_reported(images, skipped):
     for name in ("._0.jpg", ".x.jpg", ".DS_Store", "n1.tar", "n2.tar.gz", "a.jfif", "b.jfif", "notes"):
         (images / "cat" / name).touch()
     keys, listed, said = skipped()
@@ -173,7 +173,7 @@ def test_hidden_files_archives_and_other_kinds_are_named(images, skipped):
 
 
 @pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.tgz", "x.zip", "train.tfrecords.gz"])
-def test_archives_as_sources_are_named(name, convert, tmp_path):
+def test_an_archive_as_a_source_is_refused(name, convert, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / name).write_bytes(bytes(9))
     for source in (tmp_path / "folder" / name, tmp_path / "folder"):
@@ -181,7 +181,7 @@ def test_archives_as_sources_are_named(name, convert, tmp_path):
         assert (status, f"{tmp_path / 'folder' / name}" in message, "unpack it" in message) == (1, True, True), message
 
 
-def test_sources_that_hold_each_other_are_refused(images, convert, tmp_path):
+def test_overlapping_sources_are_refused(images, convert, tmp_path):
     (tmp_path / "again").symlink_to(images)
     for other in (images, tmp_path / "again"):
         status, message = convert(images, other, "--out", tmp_path / "out")
@@ -190,7 +190,7 @@ def test_sources_that_hold_each_other_are_refused(images, convert, tmp_path):
     assert (status, f"{images / 'cat'} is inside {images}, which is also a source" in message) == (1, True)
 
 
-def test_keys_of_two_sources_get_numbers_and_this_is_said(images, convert, read_shards, encode, capsys, tmp_path):
+def test_repeated_keys_of_two_sources_are_numbered(images, convert, read_shards, encode, capsys, tmp_path):
     (tmp_path / "other" / "cat").mkdir(parents=True)
     (tmp_path / "other" / "cat" / "1.jpg").write_bytes(encode(seed=9))
     assert main([str(images), str(tmp_path / "other"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
@@ -200,7 +200,7 @@ def test_keys_of_two_sources_get_numbers_and_this_is_said(images, convert, read_
     assert samples["cat-1_2"]["jpg"] == encode(seed=9)
 
 
-def test_two_maps_of_one_image_and_maps_of_none(images, skipped, convert, tmp_path):
+def test_an_image_has_one_map_and_unmatched_maps_are_reported(images, skipped, convert, tmp_path):
     (tmp_path / "maps" / "cat").mkdir(parents=True)
     for name in ("0.npy", "1.npy", "2.npy"):
         np.save(tmp_path / "maps" / "cat" / name, np.ones((256, 256)))
@@ -213,7 +213,7 @@ def test_two_maps_of_one_image_and_maps_of_none(images, skipped, convert, tmp_pa
     assert (status, "0.npz are maps of one image; remove one of them" in message) == (1, True)
 
 
-def test_a_link_among_maps_is_named(images, skipped, tmp_path):
+def test_a_link_out_of_the_maps_folder_is_reported(images, skipped, tmp_path):
     (tmp_path / "maps" / "cat").mkdir(parents=True)
     np.save(tmp_path / "1.npy", np.ones((256, 256)))
     for name in ("0.npy", "1.npy"):
@@ -224,7 +224,7 @@ def test_a_link_among_maps_is_named(images, skipped, tmp_path):
     assert (keys, list(listed)) == (["cat-0"], [place, str(images / "cat" / "1.jpg")])
 
 
-def test_an_image_starts_no_program(images, skipped, monkeypatch):
+def test_decoding_an_image_starts_no_program(images, skipped, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("started Ghostscript"))
     (images / "cat" / "x.jpg").write_bytes(EPS)
     keys, listed, _ = skipped()
@@ -269,7 +269,7 @@ def grow(path, content, size):
 
 
 @pytest.mark.parametrize("name", HUGE)
-def test_maps_of_absurd_size_are_not_loaded(name, images, skipped, monkeypatch, tmp_path):
+def test_oversized_maps_are_not_loaded(name, images, skipped, monkeypatch, tmp_path):
     (tmp_path / "maps" / "cat").mkdir(parents=True)
     np.save(tmp_path / "maps" / "cat" / "0.npy", np.ones((256, 256)))
     HUGE[name](tmp_path / "maps" / "cat" / f"1{Path(name).suffix}")
@@ -279,7 +279,7 @@ def test_maps_of_absurd_size_are_not_loaded(name, images, skipped, monkeypatch, 
     assert "expected at most" in reason or f"more than {MOST_BYTES} bytes" in reason
 
 
-def test_images_in_arrays_have_the_same_bound(convert, tmp_path):
+def test_oversized_images_in_arrays_are_refused(convert, tmp_path):
     assert MOST_PIXELS < 1 << 27
     image = torch.zeros(1, 1, 3, dtype=torch.uint8).expand(1 << 14, 1 << 13, 3)
     torch.save({"image": image, "label": 0}, tmp_path / "x.pth")
@@ -287,7 +287,7 @@ def test_images_in_arrays_have_the_same_bound(convert, tmp_path):
     assert (status, "expected at most 89478485 pixels" in message) == (1, True), message
 
 
-def test_records_of_absurd_size_are_not_read(convert, clickme_features, tmp_path):
+def test_oversized_records_are_not_read(convert, clickme_features, tmp_path):
     path = tmp_path / "a.tfrecords"
     write_records(path, [build_example(clickme_features() | {"boxes": [1 << 20] * (3 << 20)})])
     status, message = convert(path, "--out", tmp_path / "out")

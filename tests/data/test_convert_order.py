@@ -1,4 +1,4 @@
-"""Which label a class gets, and what is said where another order could have been meant."""
+"""The label of each class, and the messages when another order may have been meant."""
 
 import random
 
@@ -16,7 +16,7 @@ WORDS = [name.split(" ", 1)[1] for name in imagenet_classes()]
 
 @pytest.fixture
 def label_of(encode, tmp_path, capsys, read_shards):
-    """Return a function that converts folders of these names: label by folder, and what was said."""
+    """Return a function that converts folders of the given names and returns folder -> label and output."""
 
     def run(names, *options):
         for name in names:
@@ -34,21 +34,21 @@ def label_of(encode, tmp_path, capsys, read_shards):
     return run
 
 
-def test_a_thousand_numbers_are_the_labels(label_of):
+def test_a_thousand_numbered_folders_keep_their_numbers(label_of):
     names = [str(number) for number in range(1000)]
     labels, said = label_of(random.Random(0).sample(names, 1000))
     assert labels == {name: int(name) for name in names}
     assert "in the order of their numbers, which are the labels; --classes imagenet names them" in said
 
 
-def test_numbers_with_gaps_say_which_label_they_get(label_of):
+def test_numbers_with_gaps_become_labels_without_gaps(label_of):
     labels, said = label_of(["1", "10", "9"])
     assert labels == {"1": 0, "9": 1, "10": 2}
     assert "labels count from 0 without gaps, so 1 is label 0; --classes FILE gives another order" in said
 
 
 @pytest.mark.parametrize("names", [["0", "7", "999"], ["000", "007", "999"]])
-def test_numbers_can_be_those_of_imagenet(names, label_of, tmp_path):
+def test_numbered_folders_can_be_imagenet_labels(names, label_of, tmp_path):
     labels, said = label_of(names, "--classes", "imagenet")
     assert labels == {name: int(name) for name in names}
     assert "1000 classes in ImageNet's order" in said
@@ -64,13 +64,13 @@ def test_numbers_can_be_those_of_imagenet(names, label_of, tmp_path):
         (IDENTIFIERS[5:8], "3 of ImageNet's classes, labels from 0; --classes imagenet gives them ImageNet's labels"),
     ],
 )
-def test_text_is_sorted_as_text_and_the_doubt_said(names, message, label_of):
+def test_names_sort_alphabetically_and_doubts_are_reported(names, message, label_of):
     labels, said = label_of(names)
     assert labels == {name: label for label, name in enumerate(sorted(names))}
     assert message in said
 
 
-def test_a_folder_without_images_is_named(label_of, tmp_path):
+def test_a_folder_without_images_is_not_a_class(label_of, tmp_path):
     (tmp_path / "images" / "1").mkdir(parents=True)
     labels, said = label_of(["0", "2"])
     assert labels == {"0": 0, "2": 1}
@@ -79,7 +79,7 @@ def test_a_folder_without_images_is_named(label_of, tmp_path):
 
 
 @pytest.mark.parametrize("names", [["0", "1000"], ["0", "00"], ["0", "cat"]])
-def test_a_number_that_is_no_class_is_refused(names, convert, encode, tmp_path):
+def test_a_folder_outside_the_given_classes_is_refused(names, convert, encode, tmp_path):
     for name in names:
         (tmp_path / "images" / name).mkdir(parents=True)
         (tmp_path / "images" / name / "x.jpg").write_bytes(encode())
@@ -87,7 +87,7 @@ def test_a_number_that_is_no_class_is_refused(names, convert, encode, tmp_path):
     assert (status, "is not one of the 1000 classes of --classes" in message) == (1, True)
 
 
-def test_a_label_that_is_name_and_number_is_refused(convert, encode, tmp_path):
+def test_an_ambiguous_label_is_refused(convert, encode, tmp_path):
     (tmp_path / "x.jpg").write_bytes(encode())
     (tmp_path / "table.csv").write_text("image,label\nx.jpg,10\n")
     (tmp_path / "names").write_text("\n".join(sorted(str(number) for number in range(11))))
@@ -108,7 +108,7 @@ def test_a_label_that_is_name_and_number_is_refused(convert, encode, tmp_path):
         ([f"thing {number}" for number in range(1000)], "only 0 of the data's 1000 class names are known"),
     ],
 )
-def test_what_is_known_of_imagenets_order(classes, doubt):
+def test_doubts_about_imagenets_order_are_reported(classes, doubt):
     found = check_imagenet_order(classes)
     assert found is None if doubt is None else doubt in found
 
@@ -122,12 +122,12 @@ def test_what_is_known_of_imagenets_order(classes, doubt):
         [IDENTIFIERS[1], IDENTIFIERS[0], *imagenet_classes()[2:]],
     ],
 )
-def test_another_order_is_not_measured(classes):
+def test_classes_in_another_order_are_refused(classes):
     with pytest.raises(ValueError, match=r"not in .*order.*convert the data again with --classes imagenet"):
         resolve_model(model="resnet18", pretrained=True).build(classes)
 
 
-def test_what_is_not_known_is_said(monkeypatch, capsys):
+def test_an_assumed_class_order_is_reported(monkeypatch, capsys):
     built = build_model("test_resnet", num_classes=1000, image_size=32)
     monkeypatch.setattr("harmonizer.training.module.build_model", lambda *_, **__: built)  # no download
     spec = resolve_model(model="resnet18", pretrained=True)

@@ -1,4 +1,4 @@
-"""Random class folders with random faults: each sample is there once, with its label and upright, or is named."""
+"""Random class folders with random faults: each sample is converted once, upright and labelled, or reported."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ sample = st.tuples(st.integers(0, 3), st.sampled_from(sorted(KINDS)), st.sampled
 
 
 def draw(number: int, kind: str, orientation: int) -> bytes:
-    """Encode an image whose stored upper left quarter has a grey level of its own."""
+    """Encode an image whose upper left quarter, as stored, has a unique grey level."""
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
     pixels[: SIDE // 2, : SIDE // 2] = level(number)
     exif = Image.Exif()
@@ -48,7 +48,7 @@ def level(number: int) -> int:
 
 
 def add_fault(kind: str, number: int, folder: Path, outside: Path) -> Path | None:
-    """Put something in a class folder that is no sample of its own; return what must be named, if anything must."""
+    """Add a faulty or hidden entry to a class folder; return the path that must be reported, or None."""
     place = folder / f"t{number}.jpg"
     others = sorted(path for path in folder.glob("s*") if path.suffix)
     if kind in ("loop", "parent"):
@@ -79,7 +79,7 @@ def add_fault(kind: str, number: int, folder: Path, outside: Path) -> Path | Non
     faults=st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 3)), max_size=4),
     encode=st.sampled_from(["keep", "png"]),
 )
-def test_each_sample_is_there_once_or_named(names, samples, faults, encode):
+def test_each_sample_is_converted_once_or_reported(names, samples, faults, encode):
     with tempfile.TemporaryDirectory() as root:
         source, folders, expected = Path(root, "images"), sorted(names), {}
         (Path(root) / "outside.jpg").write_bytes(draw(0, "JPEG", 1))
@@ -88,7 +88,7 @@ def test_each_sample_is_there_once_or_named(names, samples, faults, encode):
             place = source / name / f"s{number}.{suffix}"
             place.parent.mkdir(parents=True, exist_ok=True)
             content = draw(number, kind, orientation)
-            if pooled:  # in a hidden folder, and a link to it
+            if pooled:  # in a hidden folder, with a link to it
                 pool = source / ".pool" / f"{number}.bin"
                 pool.parent.mkdir(exist_ok=True)
                 pool.write_bytes(content)
@@ -110,7 +110,7 @@ def test_each_sample_is_there_once_or_named(names, samples, faults, encode):
         }
         turned = sum(kind != "bmp" and orientation > 1 for _, kind, orientation, _ in samples)
         assert (f"{turned} images are turned upright" in said) == (turned > 0)
-        if wrong:  # the default names one of them, and makes nothing
+        if wrong:  # by default, the error names one of them and nothing is written
             status, said = convert(source, Path(root, "none"), on_error="fail")
             assert status == 1
             assert any(str(path) in said for path in wrong), said
@@ -118,7 +118,7 @@ def test_each_sample_is_there_once_or_named(names, samples, faults, encode):
 
 
 def convert(source: Path, out: Path, *options: str, on_error: str = "skip") -> tuple[int, str]:
-    """Run the converter; return its exit status and what it wrote."""
+    """Run the converter; return its exit status and its output."""
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(said):
         status = main([str(source), "--out", str(out), "--workers", "1", "--on-error", on_error, *options])
@@ -127,7 +127,7 @@ def convert(source: Path, out: Path, *options: str, on_error: str = "skip") -> t
 
 
 def skipped(folder: Path) -> set[str]:
-    """Return the files that a conversion listed as left out."""
+    """Return the files that a conversion listed as skipped."""
     if not (folder / "skipped.csv").exists():
         return set()
     with (folder / "skipped.csv").open() as file:
@@ -137,7 +137,7 @@ def skipped(folder: Path) -> set[str]:
 
 
 def shown(folder: Path) -> dict[int, tuple[int, tuple[int, int]]]:
-    """Return label and bright quarter (lower, right) of each sample as the loader gives it, by its grey level."""
+    """Load each sample; return grey level -> (label, bright quarter as (lower, right))."""
     dataset = ShardDataset(folder, JointTransform(SIDE))
     found = {}
     for number in range(len(dataset)):

@@ -1,4 +1,4 @@
-"""Interruptions and parallel work: the same bytes whatever happens."""
+"""Interrupted and parallel conversions write the same bytes as an undisturbed one."""
 
 import os
 import random
@@ -20,7 +20,7 @@ def contents(folder):
 
 @pytest.fixture
 def source(clickme_file, clickme_features):
-    """Two files of 12 records, one of them unusable."""
+    """Two files of 12 records each; one record of the second is unusable."""
     first, second = clickme_file(12, "a.tfrecords"), clickme_file(12, "b.tfrecords", first=50)
     payloads = list(read_records(second))
     payloads[5] = build_example(clickme_features(5) | {"label": []})
@@ -40,7 +40,7 @@ def undisturbed(source, convert, tmp_path):
 
 
 def run(arguments, **keywords):
-    """Start the converter as a process group of its own."""
+    """Start the converter as a subprocess."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "harmonizer.data.convert", *arguments],
@@ -62,7 +62,7 @@ def test_any_number_of_workers_gives_the_same_bytes(workers, source, undisturbed
 
 
 def kill_and_resume(source, out, workers, shards):
-    """Kill the converter, and only it, when so many shards are done; then run it to the end."""
+    """Kill the converter's main process once this many shards are done; then run it to the end."""
     process = run(command(source, out, workers))
     while process.poll() is None and reports(out) < shards:
         time.sleep(0.002)
@@ -79,7 +79,7 @@ def kill_and_resume(source, out, workers, shards):
 
 
 @pytest.mark.parametrize(("workers", "shards"), [(1, 4), (2, 3)])
-def test_kill_and_resume(workers, shards, source, undisturbed, tmp_path):
+def test_a_killed_conversion_resumes_to_the_same_bytes(workers, shards, source, undisturbed, tmp_path):
     killed_at = kill_and_resume(source, tmp_path / "out", workers, shards)
     assert shards <= killed_at < 12
     assert contents(tmp_path / "out") == undisturbed
@@ -87,7 +87,7 @@ def test_kill_and_resume(workers, shards, source, undisturbed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
-def test_kill_at_a_random_moment_and_resume(seed, source, undisturbed, tmp_path):
+def test_a_kill_at_a_random_moment_changes_no_bytes(seed, source, undisturbed, tmp_path):
     generator = random.Random(seed)
     workers, out = generator.choice((1, 2)), tmp_path / "out"
     process = run(command(source, out, workers))
@@ -97,7 +97,7 @@ def test_kill_at_a_random_moment_and_resume(seed, source, undisturbed, tmp_path)
     process.kill()
     process.wait()
     process.stderr.close()
-    complete = out.exists()  # what was left beside it is removed by the next run
+    complete = out.exists()  # the next run removes what was left next to it
     process = run(command(source, out, workers))
     message = process.communicate()[1].decode()
     assert process.returncode == (1 if complete else 3), message
@@ -106,7 +106,7 @@ def test_kill_at_a_random_moment_and_resume(seed, source, undisturbed, tmp_path)
     assert not out.with_name(".out.partial").exists()
 
 
-def test_killed_when_complete_but_not_cleared_up(source, undisturbed, convert, tmp_path, monkeypatch):
+def test_a_kill_before_cleanup_leaves_a_complete_result(source, undisturbed, convert, tmp_path, monkeypatch):
     out, partial = tmp_path / "out", tmp_path / ".out.partial"
     monkeypatch.setattr(Staging, "drop", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     assert convert(*command(source, out, 1))[0] == 130
@@ -119,7 +119,7 @@ def test_killed_when_complete_but_not_cleared_up(source, undisturbed, convert, t
     assert contents(out) == undisturbed
 
 
-def test_damaged_leftovers_are_made_again(source, undisturbed, convert, tmp_path, monkeypatch):
+def test_damaged_partial_shards_are_written_again(source, undisturbed, convert, tmp_path, monkeypatch):
     out, kept = tmp_path / "out", []
 
     def stop(staging, number, report):
@@ -141,7 +141,7 @@ def test_damaged_leftovers_are_made_again(source, undisturbed, convert, tmp_path
     assert contents(out) == undisturbed
 
 
-def test_other_sources_or_options_do_not_mix(source, convert, tmp_path, monkeypatch):
+def test_resuming_with_other_sources_or_options_is_refused(source, convert, tmp_path, monkeypatch):
     monkeypatch.setattr(Staging, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     convert(*command(source, tmp_path / "out", 1))
     monkeypatch.undo()
@@ -154,28 +154,28 @@ def test_other_sources_or_options_do_not_mix(source, convert, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("more", [(), ("--restart",)])
-def test_one_conversion_at_a_time(more, source, convert, tmp_path):
+def test_a_second_conversion_into_a_folder_is_refused(more, source, convert, tmp_path):
     with Staging(tmp_path / "out", {}) as staging:
         status, message = convert(*command(source, tmp_path / "out", 1), *more)
         assert (status, "another conversion into" in message) == (1, True)
         assert staging.data.exists()
 
 
-def test_what_was_not_cleared_up_is_left_to_the_next_run(source, convert, tmp_path):
+def test_the_next_run_removes_leftover_files(source, convert, tmp_path):
     partial = tmp_path / ".out.partial"
     with Staging(tmp_path / "out", {}) as staging:
         (staging.data / "a").touch()
         staging.data.rename(tmp_path / "out")
         staging.data.mkdir()
-        (staging.data / "late").touch()  # of a worker that was killed, and is not dead yet
+        (staging.data / "late").touch()  # written by a killed worker that has not exited yet
         staging.drop()
-    partial.mkdir(exist_ok=True)  # as if killed just before its end
+    partial.mkdir(exist_ok=True)  # as if killed just before the end
     assert convert(*command(source, tmp_path / "out", 1))[0] == 1
     assert not partial.exists()
 
 
-def test_a_lock_that_is_gone_holds_nobody(tmp_path, monkeypatch):
-    """A conversion opens the lock; before it holds it, the one before clears up and the next one starts."""
+def test_a_stale_lock_file_does_not_admit_two_conversions(tmp_path, monkeypatch):
+    """Between opening and locking the lock file, the previous conversion removes it and another one starts."""
     first, second = Staging(tmp_path / "out", {}), []
     original = Staging._hold
 
@@ -194,7 +194,7 @@ def test_a_lock_that_is_gone_holds_nobody(tmp_path, monkeypatch):
         assert going_on.data.exists()
 
 
-def test_files_of_others_beside_a_folder_are_left_alone(source, convert, tmp_path):
+def test_foreign_files_in_the_partial_folder_are_kept(source, convert, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / ".out.partial").mkdir()
     for name in ("lock", "mine.txt"):
@@ -203,7 +203,7 @@ def test_files_of_others_beside_a_folder_are_left_alone(source, convert, tmp_pat
     assert (tmp_path / ".out.partial" / "mine.txt").exists()
 
 
-def test_an_interrupted_conversion_survives_a_folder_in_its_way(source, convert, tmp_path, monkeypatch):
+def test_partial_work_survives_an_existing_output_folder(source, convert, tmp_path, monkeypatch):
     monkeypatch.setattr(Staging, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     convert(*command(source, tmp_path / "out", 1))
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""What the loader makes of damaged shards and samples: an error that names them, or a count; never silence."""
+"""Damaged shards and samples: an error names them, or they are skipped and counted; never silently."""
 
 import io
 import pickle
@@ -38,7 +38,7 @@ def member(shard, number):
 
 
 def edit(function):
-    """Change the bytes of a shard."""
+    """Return a function that changes the bytes of a shard."""
 
     def damage(shard):
         shard.write_bytes(function(bytearray(shard.read_bytes()), shard))
@@ -54,7 +54,7 @@ def flip(position):
     return edit(change)
 
 
-# Of whole shards: what is done, and the reason in the message. None of it is ever skipped.
+# Whole shards: the damage and the reason in the message. A damaged shard is never skipped.
 SHARDS = {
     "missing": (lambda shard: shard.unlink(), "is missing"),
     "empty": (edit(lambda content, shard: b""), "not a readable tar file"),
@@ -69,7 +69,7 @@ SHARDS = {
     "one sample more": (lambda shard: rewrite(shard, KEY, **{"x.cls": b"1"}) or add(shard), "holds 9 samples"),
 }
 
-# Of one sample: other members, and the reason in the message.
+# One sample: its changed members and the reason in the message.
 SAMPLES = {
     "label too large": ({"cls": b"3"}, "label 3 is out of range; the manifest names 3 classes"),
     "label negative": ({"cls": b"-1"}, "label -1 is out of range"),
@@ -104,7 +104,7 @@ def test_a_damaged_shard_is_an_error_not_a_shorter_epoch(name, on_error, folder)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_damaged_sample_is_named_or_left_out_and_counted(name, folder, caplog):
+def test_a_damaged_sample_is_an_error_or_skipped_and_counted(name, folder, caplog):
     changes, reason = SAMPLES[name]
     rewrite(folder / "000001.tar", KEY, **changes)
     with pytest.raises(ValueError, match=reason) as error:
@@ -129,7 +129,7 @@ def test_a_damaged_sample_is_named_or_left_out_and_counted(name, folder, caplog)
     assert training.skipped == 1
 
 
-def test_changed_bytes_are_found_when_asked(folder):
+def test_changed_bytes_are_found_with_verify(folder):
     ShardFolder(folder, verify=True)
     flip(lambda shard: member(shard, 2).offset_data + 50)(folder / "000001.tar")
     ShardFolder(folder)
@@ -158,7 +158,7 @@ def test_nothing_is_unpickled(folder, tmp_path):
     assert not mark.exists()
 
 
-def test_names_of_every_tar_dialect(tmp_path):
+def test_member_names_of_every_tar_dialect_are_read(tmp_path):
     long = "d" * 90 + "/" + "e" * 60 + "/" + "k" * 120
     for dialect in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         names = ["a/b.jpg", "a/b.cls", "ü.jpg", "d" * 80 + "/" + "e" * 60 + ".jpg"]
@@ -182,7 +182,7 @@ def test_names_of_every_tar_dialect(tmp_path):
             assert found == {info.name: (info.offset_data, info.size) for info in archive if info.isfile()}
 
 
-def test_mixed_up_settings_are_named(folder):
+def test_wrong_dataset_settings_are_refused(folder):
     with pytest.raises(ValueError, match="on_error fail or skip"):
         ShardDataset(folder, PLAIN, on_error="ignore")
     with pytest.raises(ValueError, match="mixup >= 0"):

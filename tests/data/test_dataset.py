@@ -1,4 +1,4 @@
-"""Shards in, samples out: exactly those, moved jointly, with a named error for each kind of damage."""
+"""Samples are read from shards unchanged, image and map are transformed together, and damage is an error."""
 
 import io
 import tarfile
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def rewrite(shard, change):
-    """Write a shard again with its members changed: ``change`` maps {name: bytes} to the same."""
+    """Rewrite a shard; ``change`` maps its members {name: bytes} to the new ones."""
     with tarfile.open(shard) as archive:
         members = {info.name: archive.extractfile(info).read() for info in archive}
     with tarfile.open(shard, "w") as archive:
@@ -32,7 +32,7 @@ def rewrite(shard, change):
             archive.addfile(info, io.BytesIO(content))
 
 
-def test_samples_come_back_as_they_were_written(folder):
+def test_samples_are_read_as_they_were_written(folder):
     dataset = ShardDataset(folder, PLAIN)
     assert len(dataset) == 20
     for index in (0, 7, 8, 19):
@@ -59,7 +59,7 @@ def test_sixteen_bit_maps_keep_their_depth(tmp_path):
 
 
 def test_a_map_of_another_size_covers_the_same_image(tmp_path):
-    # As ClickMe has it: images of 256, prepared maps of 224 pixels.
+    # As in ClickMe: images of 256 pixels, prepared maps of 224.
     rows, columns = np.mgrid[:224, :224]
     stored = sample(1, 256) | {"heatmap.png": png((rows // 2 + columns // 4).astype(np.uint8))}
     write_shards([stored], tmp_path / "s", classes=CLASSES, maps="")
@@ -69,7 +69,7 @@ def test_a_map_of_another_size_covers_the_same_image(tmp_path):
     np.testing.assert_allclose(human[4:-4, 4:-4], expected[4:-4, 4:-4], atol=1.5 / 255)
 
 
-def test_image_and_map_move_together_without_global_draws():
+def test_image_and_map_move_together_without_the_global_rng():
     values = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
     grey, colour = Image.fromarray(values), Image.fromarray(np.stack([values] * 3, 2))
     transform = JointTransform(24, scale=(0.2, 0.9), flip=0.5)
@@ -107,7 +107,7 @@ def test_rotation_turns_image_and_map_about_the_centre():
 @pytest.mark.parametrize("ratio", [0.875, 1.0, 1.15])
 @pytest.mark.parametrize("interpolation", ["bicubic", "lanczos"])
 @pytest.mark.parametrize("shape", [(180, 131), (60, 201), (96, 96)])
-def test_evaluation_geometry_is_timms(mode, ratio, interpolation, shape):
+def test_evaluation_geometry_equals_timms(mode, ratio, interpolation, shape):
     from timm.data import create_transform
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
@@ -119,32 +119,32 @@ def test_evaluation_geometry_is_timms(mode, ratio, interpolation, shape):
     torch.testing.assert_close(ours, theirs + torch.tensor(mean)[:, None, None])
 
 
-def test_a_stretched_image_is_the_published_codes():
+def test_a_stretched_image_equals_the_published_codes():
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
     array = np.random.default_rng(0).integers(40, 200, (256, 256, 3), dtype=np.uint8)  # ClickMe's size
     settings = {"crop_ratio": 0.875, "interpolation": "bicubic", "stretch": True}  # of attack=feng2025
     ours, _ = JointTransform(224, **settings)(Image.fromarray(array), None, seed=0)
-    pixels = torch.from_numpy(array).permute(2, 0, 1).float() / 255  # their order: a float tensor, resize, crop
+    pixels = torch.from_numpy(array).permute(2, 0, 1).float() / 255  # the published order: float tensor, resize, crop
     cropped = CenterCrop(224)(Resize(256, InterpolationMode.BICUBIC)(pixels))
     assert torch.equal(ours, (cropped - cropped.min()) / (cropped.max() - cropped.min()))
     assert (float(ours.min()), float(ours.max())) == (0.0, 1.0)
     even, _ = JointTransform(8, stretch=True)(Image.new("RGB", (8, 8), (51, 51, 51)), None, seed=0)
-    assert torch.equal(even, torch.full((3, 8, 8), 0.2))  # theirs is NaN
+    assert torch.equal(even, torch.full((3, 8, 8), 0.2))  # the published code gives NaN
 
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
-def test_the_human_map_takes_the_images_geometry(mode):
+def test_the_human_map_gets_the_images_geometry(mode):
     grey = np.random.default_rng(0).integers(100, 256, (180, 131), dtype=np.uint8)
     settings = {"crop_ratio": 0.9, "interpolation": "bilinear", "crop_mode": mode}
     image, human = JointTransform(96, **settings)(
         Image.fromarray(np.stack([grey] * 3, 2)), Image.fromarray(grey), seed=0
     )
     torch.testing.assert_close(image[0], human, atol=1.01 / 255, rtol=0)
-    assert bool((human == 0).any()) == (mode == "border")  # what the map has no value for is unimportant
+    assert bool((human == 0).any()) == (mode == "border")  # outside the map, importance is 0
 
 
-def test_squash_models_of_the_sweep_are_squashed():
+def test_a_models_own_crop_mode_is_used():
     from harmonizer.models import resolve
 
     assert resolve("eva_large_patch14_336.in22k_ft_in1k").geometry["crop_mode"] == "squash"
@@ -163,12 +163,12 @@ def test_squash_models_of_the_sweep_are_squashed():
         ({"crop_mode": "fit"}, "crop_mode center or squash or border, got 'fit'"),
     ],
 )
-def test_wrong_transforms_are_named(settings, message):
+def test_wrong_transform_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         JointTransform(**{"size": 32} | settings)
 
 
-def test_a_cut_missing_or_foreign_shard_is_an_error(folder):
+def test_a_cut_missing_or_unreadable_shard_is_an_error(folder):
     shard = folder / "000001.tar"
     whole = shard.read_bytes()
     with tarfile.open(shard) as archive:
@@ -200,7 +200,7 @@ def test_a_cut_missing_or_foreign_shard_is_an_error(folder):
         ("s00009.heatmap.png", png(np.zeros((4, 8), np.uint8)), r"human map \(8, 4\) pixels"),
     ],
 )
-def test_a_damaged_sample_is_named(folder, name, content, message):
+def test_a_damaged_sample_is_named_in_the_error(folder, name, content, message):
     def change(members):
         if content is None:
             return {key: value for key, value in members.items() if key != name}
@@ -215,7 +215,7 @@ def test_a_damaged_sample_is_named(folder, name, content, message):
     assert dataset[SampleIndex(8, 0)].key == "s00008"
 
 
-def test_a_truncated_image_is_named(folder):
+def test_a_truncated_image_is_named_in_the_error(folder):
     def change(members):
         return members | {"s00009.png": members["s00009.png"][:-200]}
 
@@ -224,7 +224,7 @@ def test_a_truncated_image_is_named(folder):
         ShardDataset(folder, PLAIN)[SampleIndex(9, 0)]
 
 
-def test_a_folder_without_shards_is_named(tmp_path):
+def test_a_folder_without_shards_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no data folder at"):
         ShardDataset(tmp_path / "nowhere", PLAIN)
     with pytest.raises(FileNotFoundError, match="tar"):

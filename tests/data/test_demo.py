@@ -1,3 +1,5 @@
+"""The demo data: the same bytes on every run, balanced classes, and a shortcut in training only."""
+
 import io
 import json
 import tarfile
@@ -57,7 +59,7 @@ def test_every_run_draws_the_same_bytes(folder, tmp_path):
     assert all(whole[name] == content for name, content in members(again / "train").items())
 
 
-def test_samples_are_read_back(folder):
+def test_splits_are_read_back_with_unique_keys(folder):
     keys = []
     for split, size in SMALL.items():
         dataset = ShardDataset(folder / split, JointTransform(SIZE))
@@ -97,7 +99,7 @@ def test_people_click_on_the_object(shape):
     for seed in range(5):
         painting = paint(shape, "checks", np.random.default_rng(seed))
         inside = painting.coverage > 0.5
-        near = binary_dilation(inside, iterations=8)  # two deviations of the clicks' blur
+        near = binary_dilation(inside, iterations=8)  # two standard deviations of the click blur
         human = painting.human.astype(float)
         assert human.max() == 255
         assert human[near].sum() > 0.9 * human.sum()
@@ -128,12 +130,12 @@ def test_textures_differ():
         assert all(abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.8 for other in drawn[:index])
 
 
-def test_known_colours():
+def test_oklch_gives_known_srgb_colours():
     np.testing.assert_allclose(oklch(1, 0, 0), 1, atol=1e-3)
     np.testing.assert_allclose(oklch(0.627955, 0.257683, 29.2339 / 360), [1, 0, 0], atol=1e-3)  # sRGB red
 
 
-def test_whole_data_are_used_again(tiny, tmp_path, caplog):
+def test_undamaged_data_are_reused(tiny, tmp_path, caplog):
     folder = demo.ensure_demo(tmp_path)
     assert "once" in caplog.text
     inode = folder.stat().st_ino
@@ -173,10 +175,10 @@ def test_damaged_data_are_drawn_again(tiny, tmp_path, caplog, damage):
     assert demo.ensure_demo(tmp_path) == folder
     assert "damaged" in caplog.text
     assert files(folder) == whole
-    assert not list(tmp_path.glob(".*"))  # nothing is left over
+    assert not list(tmp_path.glob(".*"))  # no temporary files remain
 
 
-def test_several_at_once(tiny, tmp_path):
+def test_concurrent_calls_draw_one_dataset(tiny, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda _: demo.ensure_demo(tmp_path), range(4)))
     assert set(made) == {tmp_path / f"demo-{demo.VERSION}"}
@@ -184,7 +186,7 @@ def test_several_at_once(tiny, tmp_path):
     assert demo._damage(made[0], TINY) is None
 
 
-def test_an_interruption_leaves_nothing(tiny, tmp_path, monkeypatch):
+def test_an_interruption_leaves_no_files(tiny, tmp_path, monkeypatch):
     def interrupted(split, size):
         for index, sample in enumerate(whole(split, size)):
             if index == 5:
@@ -198,12 +200,12 @@ def test_an_interruption_leaves_nothing(tiny, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_cache_follows_the_environment(tiny, tmp_path, monkeypatch):
+def test_the_cache_folder_comes_from_the_environment(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("HARMONIZER_CACHE", str(tmp_path))
     assert demo.ensure_demo().parent == tmp_path
 
 
-def test_images_are_plain_files(folder):
+def test_images_are_rgb_and_maps_grey_of_one_size(folder):
     for name, content in members(folder / "val").items():
         if name.endswith("png"):
             picture = Image.open(io.BytesIO(content))

@@ -1,4 +1,4 @@
-"""Images read as they are give what the converted shards of the same images give, and are checked beforehand."""
+"""Images that are read directly give the same samples as their converted shards, and are checked beforehand."""
 
 import shutil
 
@@ -27,7 +27,7 @@ def draw(index, size, channels=3):
 
 
 def write_images(root, count=9, classes=CLASSES, sizes=SIZES):
-    """Write images/CLASS/NAME, JPEG and PNG, one of them turned by its EXIF orientation."""
+    """Write images/CLASS/NAME as JPEG and PNG; one has an EXIF orientation."""
     for index in range(count):
         folder = root / "images" / classes[index % len(classes)]
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def shards(own, tmp_path):
     return convert
 
 
-def test_class_folders_give_what_their_shards_give(own, shards, capsys):
+def test_class_folders_give_the_samples_of_their_shards(own, shards, capsys):
     place = shards("--prepare", "none")
     capsys.readouterr()
     found, expected = samples(own), samples(place)
@@ -96,7 +96,7 @@ def test_class_folders_give_what_their_shards_give(own, shards, capsys):
 
 
 @pytest.mark.parametrize("kind", ["png", "float"])
-def test_maps_of_other_kinds_are_the_same_maps(kind, own, tmp_path):
+def test_png_and_float_maps_give_the_same_values(kind, own, tmp_path):
     expected = samples(own)
     shutil.rmtree(own / "maps")
     found = samples(write_maps(own, kind))
@@ -106,7 +106,7 @@ def test_maps_of_other_kinds_are_the_same_maps(kind, own, tmp_path):
     torch.testing.assert_close(found[2], expected[2], atol=1e-4, rtol=0)
 
 
-def test_a_table_gives_what_the_folders_give(own):
+def test_a_table_gives_the_samples_of_its_folders(own):
     expected = samples(own)
     lines = ["label,map,image"]
     for path in sorted((own / "images").rglob("i*"), key=lambda path: (path.parent, path.name)):
@@ -123,7 +123,7 @@ def test_a_table_gives_what_the_folders_give(own):
         samples(own / "table.csv")
 
 
-def test_maps_may_be_named_or_lie_next_to_the_split(own, tmp_path):
+def test_maps_are_found_by_setting_or_next_to_the_split(own, tmp_path):
     expected = samples(own)
     (own / "maps").rename(tmp_path / "elsewhere")
     assert_same(samples(own / "images", maps=str(tmp_path / "elsewhere")), expected)
@@ -134,7 +134,7 @@ def test_maps_may_be_named_or_lie_next_to_the_split(own, tmp_path):
     assert_same(samples(tmp_path / "split"), expected)
 
 
-def test_classes_are_ordered_as_the_converter_orders_them(tmp_path, capsys):
+def test_classes_have_the_converters_order(tmp_path, capsys):
     numbered = samples(write_images(tmp_path / "numbers", classes=["10", "2", "9"]) / "images")
     assert numbered[4].classes == ("2", "9", "10")
     assert "3 classes in the order of their numbers; labels count from 0 without gaps, so 2 is label 0" in (
@@ -161,7 +161,7 @@ def test_maps_of_clickmes_sizes_are_prepared_as_converted(size, tmp_path):
         assert_same(samples(own, prepare=method), expected[method or "fel2022"])  # from the cache
 
 
-def test_maps_of_several_sizes_need_a_word(tmp_path):
+def test_maps_of_unsupported_sizes_need_prepare_none(tmp_path):
     sizes = [(256, 256), (300, 200)]
     own = write_maps(write_images(tmp_path / "own", sizes=sizes), "png", sizes=sizes)
     message = (
@@ -175,7 +175,7 @@ def test_maps_of_several_sizes_need_a_word(tmp_path):
     assert samples(own, prepare="none")[4].manifest.maps == "none: as in the source"
 
 
-def test_stacks_give_ceilings_as_converted(tmp_path):
+def test_stacks_give_the_converters_ceilings(tmp_path):
     own, rng = write_images(tmp_path / "own"), np.random.default_rng(0)
     for index in range(9):
         folder = own / "maps" / CLASSES[index % 3]
@@ -200,7 +200,7 @@ def test_every_process_reads_its_share(own, monkeypatch):
     assert shares == [whole[3][0::2], whole[3][1::2]]
 
 
-def test_what_was_checked_is_not_checked_again(own, monkeypatch):
+def test_unchanged_files_are_checked_once(own, monkeypatch):
     digest = samples(own)[4].manifest.digest()
     monkeypatch.setattr(check, "measure_ceilings", lambda folder: pytest.fail("checked again"))
     assert samples(own)[4].manifest.digest() == digest
@@ -211,7 +211,7 @@ def test_what_was_checked_is_not_checked_again(own, monkeypatch):
     assert samples(own)[4].manifest.digest() != digest
 
 
-def test_training_takes_folders_and_tables(tmp_path):
+def test_training_accepts_folders_and_tables(tmp_path):
     for split in ("train", "val"):
         write_maps(write_images(tmp_path / split), "npy")
     data = ShardData(tmp_path, **SETTINGS, flip=0.5, crop_scale=(0.5, 1))
@@ -230,7 +230,7 @@ def test_training_takes_folders_and_tables(tmp_path):
         tables.require_maps()
 
 
-def test_shards_and_own_images_are_mixed(own, shards, tmp_path):
+def test_shards_and_image_folders_can_be_mixed(own, shards, tmp_path):
     place = shards("--prepare", "none")
     shutil.copytree(place / "val", place / "train")
     (tmp_path / "direct").mkdir()
@@ -241,7 +241,7 @@ def test_shards_and_own_images_are_mixed(own, shards, tmp_path):
     assert {key.rpartition("/")[0].startswith(str(place)) for key in keys} == {True, False}
 
 
-def test_shards_next_to_images_win(own, shards, capsys):
+def test_shards_take_precedence_over_images(own, shards, capsys):
     place = shards("--prepare", "none")
     shutil.copytree(own / "images/ant", place / "val/ant")
     assert samples(place)[4].manifest.samples == 9

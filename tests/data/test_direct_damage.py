@@ -1,4 +1,4 @@
-"""Bad images, maps and tables that are read as they are: one line each, before anything is measured."""
+"""Bad images, maps and tables that are read directly: a one-line error each, before anything is measured."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ SETTINGS = {"model": "test_resnet", "batch_size": 4, "image_size": 32}
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """Two classes with two images of 40x30 each, maps, and a table of them."""
+    """Two classes of two 40x30 images each, their maps, and the lines of a table of them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root, lines = tmp_path / "own", ["image,label,map"]
     for index, name in enumerate(("cat/a", "cat/b", "dog/a", "dog/b")):
@@ -41,7 +41,7 @@ def save_array(values, name):
 
 
 def table(change):
-    """Return what writes a changed table, which is then read."""
+    """Return a function that writes a changed table."""
 
     def write(root):
         (root / "table.csv").write_text(change((root.parent / "lines").read_text()))
@@ -135,26 +135,26 @@ def fails(message, place, **settings):
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_bad_folders_are_one_line(name, own):
+def test_a_bad_folder_gives_a_one_line_error(name, own):
     write, message = FOLDERS[name]
     write(own)
     fails(message, own)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_bad_tables_are_one_line(name, own):
+def test_a_bad_table_gives_a_one_line_error(name, own):
     change, message = TABLES[name]
     table(change)(own)
     fails(message, own / "table.csv")
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_bad_settings_are_one_line(name, own):
+def test_a_bad_setting_gives_a_one_line_error(name, own):
     settings, message = OPTIONS[name]
     fails(message, own, **settings)
 
 
-def test_labels_outside_of_the_classes_are_one_line(own, tmp_path):
+def test_a_label_outside_the_classes_gives_a_one_line_error(own, tmp_path):
     table(lambda text: text.replace(",dog,", ",7,").replace(",cat,", ",0,"))(own)
     fails("record 4: label 7 is out of range; there are 2 classes", own / "table.csv", classes=2)
     (tmp_path / "names").write_text("cat\nfox\n")
@@ -162,17 +162,17 @@ def test_labels_outside_of_the_classes_are_one_line(own, tmp_path):
     fails("record 4: label 'dog' is not one of the 2 classes", own / "table.csv", classes=str(tmp_path / "names"))
 
 
-def test_a_table_that_is_missing_is_named(own):
+def test_a_missing_table_is_an_error(own):
     fails(f"no data folder at {own}/nowhere.csv", own / "nowhere.csv")
 
 
-def test_maps_without_an_image_are_named(own, capsys):
+def test_maps_without_an_image_are_reported(own, capsys):
     (own / "images/dog/b.png").unlink()
     assert ShardData(own, **SETTINGS).manifest.samples == 3
     assert f"1 maps belong to no image; first {own}/maps/dog/b.png" in capsys.readouterr().out
 
 
-def test_training_names_what_is_missing(own, tmp_path):
+def test_training_without_a_train_split_is_an_error(own, tmp_path):
     (tmp_path / "lines").rename(own / "table.csv")
     for place in (own / "table.csv", own / "images"):
         data = ShardData(place, **SETTINGS)
@@ -181,7 +181,7 @@ def test_training_names_what_is_missing(own, tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_splits_must_name_the_same_classes(own):
+def test_splits_must_have_the_same_classes(own):
     for split in ("train", "val"):
         shutil.copytree(own / "images", own / split)
     shutil.rmtree(own / "val/dog")

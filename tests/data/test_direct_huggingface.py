@@ -1,4 +1,4 @@
-"""Datasets of Hugging Face's package, read as they are."""
+"""Datasets of the Hugging Face datasets package, read directly."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ def own(tmp_path):
 
 @pytest.fixture
 def dataset(own):
-    """The same images, encoded as they are."""
+    """The same images as a dataset, with their bytes unchanged."""
     paths = sorted((own / "images").rglob("*.png"))
     maps = [own / "maps" / path.relative_to(own / "images") for path in paths]
     columns = {
@@ -67,7 +67,7 @@ def assert_same(place, expected, **settings):
     return data
 
 
-def test_a_dataset_gives_what_the_folders_give(own, dataset, tmp_path, capsys):
+def test_a_dataset_gives_the_samples_of_its_folders(own, dataset, tmp_path, capsys):
     expected = samples(own)
     data = assert_same(dataset, expected)
     assert "note: dataset: 2 classes as the dataset names them" in capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_labels_may_be_names_and_images_arrays(own, dataset):
     assert_same(datasets.Dataset.from_dict(arrays), expected)
 
 
-def test_evaluate_takes_a_dataset(own, dataset):
+def test_evaluate_accepts_a_dataset(own, dataset):
     model = harmonizer.load("test_resnet", num_classes=2, image_size=32)
     settings = {"attack": "pgd", "steps": 2, "rounds": 2, "progress": False}
     found, expected = (harmonizer.evaluate(model, place, **settings) for place in (dataset, own))
@@ -132,19 +132,19 @@ def broken(dataset, change):
         (lambda d: broken(d, None), ValueError, "record 1: image is None, expected an image or an array"),
     ],
 )
-def test_bad_datasets_are_one_line(make, error, message, dataset):
+def test_a_bad_dataset_gives_a_one_line_error(make, error, message, dataset):
     with pytest.raises(error) as found:
         samples(make(dataset))
     assert message in str(found.value) and "\n" not in str(found.value), str(found.value)
 
 
-def test_labels_outside_of_the_classes_are_one_line(dataset):
+def test_a_label_outside_the_classes_is_refused(dataset):
     named = dataset.cast_column("label", datasets.Value("int64"))
     with pytest.raises(ValueError, match="record 3: label 1 is out of range; there are 1 classes"):
         samples(named, classes=1)
 
 
-def test_a_saved_dataset_names_no_other_files(dataset, own, tmp_path):
+def test_a_saved_dataset_may_not_name_other_files(dataset, own, tmp_path):
     path = str(own / "images/ant/0.png")
     broken(dataset, {"bytes": None, "path": path}).save_to_disk(str(tmp_path / "saved"))
     assert samples(tmp_path / "saved")[1].manifest.samples == 5  # saving embeds the file
@@ -156,7 +156,7 @@ def test_a_saved_dataset_names_no_other_files(dataset, own, tmp_path):
         samples(tmp_path / "saved")
 
 
-def test_without_the_package_it_is_named(dataset, tmp_path, monkeypatch):
+def test_a_missing_datasets_package_is_named_in_the_error(dataset, tmp_path, monkeypatch):
     dataset.save_to_disk(str(tmp_path / "saved"))
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r"pip install 'neural-harmonizer\[datasets\]'"):

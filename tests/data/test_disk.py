@@ -1,4 +1,4 @@
-"""The flat disk, twice: ClickMe v2's blur."""
+"""ClickMe v2's blur: a flat disk applied twice."""
 
 import gc
 
@@ -13,14 +13,14 @@ from harmonizer.data.disk import disk_area, disk_blur, disk_diameter, disk_sum
 
 
 def published_kernel(size):
-    """circle_kernel of the published code, from its description."""
+    """Compute circle_kernel of the published code, following its description."""
     y, x = np.mgrid[:size, :size]
     centre = (size - 1) / 2
     kernel = ((x - centre) ** 2 + (y - centre) ** 2 <= centre**2).astype(np.float64)
     return kernel / kernel.sum()
 
 
-def test_sums_leave_nothing_to_the_garbage_collector():
+def test_disk_sums_create_no_reference_cycles():
     gc.collect()
     gc.disable()
     try:
@@ -68,7 +68,7 @@ def test_the_diameter_follows_the_shorter_side_up_to_51(size, diameter):
     assert diameter == min(expected + (not expected % 2), 51)
 
 
-def test_settings_of_the_disk_are_checked():
+def test_wrong_disk_settings_are_refused():
     assert disk_diameter(512, 512, diameter=11, most=9) == 9
     for wrong in ({"diameter": 0}, {"most": 50}, {"most": -1}):
         with pytest.raises(ValueError, match="odd bound"):
@@ -76,19 +76,19 @@ def test_settings_of_the_disk_are_checked():
 
 
 def people(rng, height, width, count=9):
-    """Clicks of several people, some of them outside and some on the border."""
+    """Draw clicks of several people, some of them on the border or outside the image."""
     return [rng.integers(-4, max(height, width) + 4, (rng.integers(2, 25), 2)).astype(np.int32) for _ in range(count)]
 
 
 @pytest.mark.parametrize(("height", "width", "diameter"), [(48, 61, 21), (20, 22, 51), (90, 120, 7), (3, 9, 1)])
-def test_clicks_become_what_blurring_their_counts_gives(height, width, diameter):
+def test_blurred_clicks_equal_their_blurred_counts(height, width, diameter):
     clicks = Clicks.on_image(people(np.random.default_rng(height), height, width), height, width)
     expected = disk_blur(torch.from_numpy(clicks.counts()).double(), diameter).numpy()
     np.testing.assert_array_equal(clicks.disk_sums(diameter) / disk_area(diameter) ** 2, expected)
     np.testing.assert_allclose(clicks.mean_blurred(diameter), expected.mean(axis=0), rtol=1e-12)
 
 
-def test_counts_of_clicks_on_and_off_the_image():
+def test_counts_saturate_and_ignore_clicks_off_the_image():
     trials = [np.array([(1, 0), (1, 0), (2, 1), (-1, 0), (3, 0)]), np.array([(9, 9), (0, 2)]), np.array([(3, 1)] * 300)]
     clicks = Clicks.on_image(trials, 2, 4)
     np.testing.assert_array_equal(clicks.counts(), [[[0, 2, 0, 1], [0, 0, 1, 0]], [[0, 0, 0, 0], [0, 0, 0, 255]]])
@@ -104,7 +104,7 @@ def test_levels_are_the_first_clicks_of_each_person():
     np.testing.assert_array_equal(clicks.first(3, 10).points[0], trial[: lengths[3]])
 
 
-def test_kept_clicks_are_read_as_written_and_data(tmp_path):
+def test_kept_clicks_round_trip_and_damage_is_refused(tmp_path):
     clicks = Clicks.on_image(people(np.random.default_rng(3), 30, 40), 30, 40)
     path = tmp_path / f"a{SUFFIX}"
     write_clicks(path, KeptClicks(clicks, "disk", 3))

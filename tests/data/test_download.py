@@ -1,4 +1,4 @@
-"""Downloads against a server that misbehaves."""
+"""Downloads from a server that misbehaves."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serve CONTENT, as the server's attributes say."""
+    """Serve the server's content, with the faults set in its attributes."""
 
     def do_GET(self):
         server, start = self.server, 0
@@ -71,13 +71,13 @@ def test_a_file_is_downloaded_once(server, tmp_path):
     assert {file.name for file in path.parent.iterdir()} - {".lock"} == {"train-0.tfrecords"}
 
 
-def test_broken_transfers_go_on_where_they_broke(server, tmp_path):
+def test_a_broken_transfer_resumes_where_it_broke(server, tmp_path):
     server.breaks, server.errors = [100_000, 250_000], [503]
     assert fetch(server.url, tmp_path).read_bytes() == CONTENT
     assert ranges(server) == [None, None, "bytes=100000-", "bytes=250000-"]
 
 
-def test_a_later_run_goes_on(server, tmp_path, monkeypatch):
+def test_a_later_run_resumes_the_download(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     server.breaks = [100_000]
     with pytest.raises(OSError, match=r"broke off after 100000 of 300000 bytes; rerun the same command to resume"):
@@ -87,7 +87,7 @@ def test_a_later_run_goes_on(server, tmp_path, monkeypatch):
     assert ranges(server) == [None, "bytes=100000-"]
 
 
-def test_a_file_that_changed_is_started_again(server, tmp_path, monkeypatch):
+def test_a_changed_file_is_downloaded_from_the_start(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     server.breaks = [100_000]
     with pytest.raises(OSError, match="broke off"):
@@ -97,13 +97,13 @@ def test_a_file_that_changed_is_started_again(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("lack", ["ranges", "tag"])
-def test_servers_that_cannot_resume(server, tmp_path, lack):
+def test_without_resume_support_the_download_restarts(server, tmp_path, lack):
     setattr(server, lack, None)
     server.breaks = [100_000]
     assert fetch(server.url, tmp_path).read_bytes() == CONTENT
 
 
-def test_checksums(server, tmp_path):
+def test_a_download_with_a_wrong_checksum_is_refused(server, tmp_path):
     right = hashlib.sha256(CONTENT).hexdigest()
     server.hash = "crc32c=AAAAAA==, md5=" + base64.b64encode(hashlib.md5(CONTENT).digest()).decode()
     assert fetch(f"{server.url}#sha256={right}", tmp_path).read_bytes() == CONTENT
@@ -115,14 +115,14 @@ def test_checksums(server, tmp_path):
     assert not [path for path in tmp_path.rglob("*train*") if path.stat().st_size]
 
 
-def test_refusals_are_not_repeated(server, tmp_path):
+def test_a_404_is_not_retried(server, tmp_path):
     server.errors = [404]
     with pytest.raises(OSError, match=r"train-0\.tfrecords: the server answered 404"):
         fetch(server.url, tmp_path)
     assert len(server.requests) == 1
 
 
-def test_the_converter_takes_addresses(server, convert, read_shards, golden_tfrecord, tmp_path):
+def test_the_converter_accepts_addresses(server, convert, read_shards, golden_tfrecord, tmp_path):
     server.content, server.breaks = golden_tfrecord.read_bytes(), [50_000]
     assert convert(server.url, "--out", tmp_path / "remote", "--cache", tmp_path / "cache") == (0, "")
     assert list(read_shards(tmp_path / "remote")) == [f"train-0-{number:05d}" for number in range(5)]
@@ -134,13 +134,13 @@ def test_the_converter_takes_addresses(server, convert, read_shards, golden_tfre
 @pytest.mark.parametrize(
     "sends", ["bytes 0-299999/300000", "bytes 100001-299999/300000", "bytes */300000", "100000", ""], ids=repr
 )
-def test_a_server_that_sends_another_part_is_started_again(server, tmp_path, sends):
+def test_a_wrong_content_range_restarts_the_download(server, tmp_path, sends):
     server.breaks, server.sends = [100_000], sends
     assert fetch(server.url, tmp_path).read_bytes() == CONTENT
     assert ranges(server) == [None, "bytes=100000-", None]
 
 
-def test_a_part_that_ends_before_the_file_is_not_the_file(server, tmp_path):
+def test_a_short_part_does_not_complete_the_file(server, tmp_path):
     server.breaks, server.stops = [100_000], [300_000, 150_000]
     assert fetch(server.url, tmp_path).read_bytes() == CONTENT
     assert ranges(server) == [None, "bytes=100000-", "bytes=150000-"]
@@ -150,7 +150,7 @@ KEPT = ["[]", "not JSON", "[" * 100_000, '{"etag": 3}', '{"etag": "a\\r\\nX: y"}
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=range(5))
-def test_what_is_kept_of_a_server_is_data(server, tmp_path, monkeypatch, kept):
+def test_damaged_download_state_restarts_the_download(server, tmp_path, monkeypatch, kept):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     server.breaks = [100_000]
     with pytest.raises(OSError, match="broke off"):

@@ -10,7 +10,7 @@ from harmonizer.data.human_map import GAUSSIAN_SIGMA
 
 
 def reference(raw: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Two dimensions at once: mean of the central 2x2 of each 4x4 block, the recorded window, torch's resize."""
+    """Average the central 2x2 of each 4x4 block, apply the recorded window in 2-D, resize with torch."""
     small = raw.reshape(64, 4, 64, 4)[:, 1:3, :, 1:3].mean(axis=(1, 3))
     padded = np.pad(small, ((4, 5), (4, 5)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (10, 10))
@@ -24,7 +24,7 @@ def test_fel2022_uses_the_recorded_window(golden_clickme):
     np.testing.assert_allclose(prepare_human_map(raw), reference(raw, kernel), rtol=1e-6)
 
 
-def test_fel2022_moves_a_map_as_published():
+def test_fel2022_shifts_a_map_as_published():
     raw = np.zeros((256, 256))
     raw[128:132, 128:132] = 1  # pixel (32,32) of 64
     prepared = prepare_human_map(raw)
@@ -63,7 +63,7 @@ def test_none_only_resizes():
 
 
 @pytest.mark.parametrize("method", ["fel2022", "gaussian", "none"])
-def test_kinds_and_batches_agree(method):
+def test_dtypes_and_batches_agree(method):
     raw = np.random.default_rng(2).integers(0, 256, (3, 256, 256), dtype=np.uint8)
     one_by_one = np.stack([prepare_human_map(one.astype(np.float64), method=method) for one in raw])
     assert one_by_one.dtype == np.float64

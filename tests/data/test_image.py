@@ -1,4 +1,4 @@
-"""What an image file may do: be turned, be something else, or be far larger than it looks."""
+"""Image files with an EXIF orientation, of another format, or far larger than they look."""
 
 import io
 import struct
@@ -36,7 +36,7 @@ def use(library, monkeypatch):
 
 
 def png(width, height, rows=b""):
-    """Encode a grey PNG that announces a size, whatever it holds."""
+    """Encode a grey PNG whose header states the given size, whatever its rows hold."""
 
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -50,14 +50,14 @@ def folder_of(path, *samples):
     return path
 
 
-# Where the white quarter stands when a viewer shows the image: (lower, right).
+# EXIF orientation -> position (lower, right) of the white quarter when a viewer shows the image.
 SHOWN = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
 
 
 @LOADS
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", SHOWN)
-def test_an_image_is_shown_upright(orientation, kind, library, monkeypatch):
+def test_an_image_is_decoded_upright(orientation, kind, library, monkeypatch):
     use(library, monkeypatch)
     pixels = decode_rgb(corner(kind, orientation=orientation, height=32, width=64))
     assert pixels.shape == ((32, 64, 3) if orientation < 5 else (64, 32, 3))
@@ -67,7 +67,7 @@ def test_an_image_is_shown_upright(orientation, kind, library, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_turned_images_have_pillows_pixels_and_are_marked(kind):
+def test_turned_images_equal_pillows_and_are_marked(kind):
     for orientation in SHOWN:
         encoded = corner(kind, orientation=orientation, height=32, width=64)
         found = decode_image(encoded, formats=SOURCE_FORMATS)
@@ -81,7 +81,7 @@ def test_turned_images_have_pillows_pixels_and_are_marked(kind):
 
 @LOADS
 @pytest.mark.parametrize("block", [b"Exif\0\0" + bytes(30), b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 20])
-def test_damaged_exif_leaves_an_image_as_it_is(block, library, monkeypatch):
+def test_damaged_exif_is_ignored(block, library, monkeypatch):
     use(library, monkeypatch)
     plain = corner()
     tagged = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:]
@@ -90,7 +90,7 @@ def test_damaged_exif_leaves_an_image_as_it_is(block, library, monkeypatch):
 
 @LOADS
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_image_and_map_stay_together(orientation, library, monkeypatch, tmp_path, capsys):
+def test_a_turned_image_stays_aligned_with_its_map(orientation, library, monkeypatch, tmp_path, capsys):
     use(library, monkeypatch)
     lower, right = SHOWN[orientation]
     human = np.zeros((2, 2), np.uint8)
@@ -107,7 +107,7 @@ def test_image_and_map_stay_together(orientation, library, monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("member", ["jpg", "heatmap.png"])
-def test_no_other_format_is_tried(member, tmp_path, monkeypatch, capsys):
+def test_no_other_image_format_is_tried(member, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("started Ghostscript"))
     sample = {"__key__": "s", "jpg": corner(), "cls": 0, "heatmap.png": png(64, 64, bytes(65 * 64))} | {member: EPS}
     folder = folder_of(tmp_path / "shards", sample)
@@ -118,7 +118,7 @@ def test_no_other_format_is_tried(member, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("member", ["jpg", "heatmap.png"])
-def test_images_and_maps_have_a_largest_size(member, tmp_path):
+def test_oversized_images_and_maps_are_refused(member, tmp_path):
     huge = png(1 << 14, 1 << 13)
     assert MOST_PIXELS < (1 << 14) * (1 << 13)
     sample = {"__key__": "s", "jpg": corner(), "cls": 0, "heatmap.png": png(64, 64, bytes(65 * 64))} | {member: huge}
@@ -128,8 +128,8 @@ def test_images_and_maps_have_a_largest_size(member, tmp_path):
 
 
 @pytest.mark.parametrize("filler", [b"\xff\xff\xe0\x00", b"\xff\xd0\xff\xe0"])
-def test_a_second_reading_of_jpeg_headers_does_not_hide_the_size(filler, monkeypatch):
-    """Behind fill bytes and markers without content libjpeg reads on at another place than lengths say."""
+def test_fill_bytes_cannot_hide_the_size_of_a_jpeg(filler, monkeypatch):
+    """After fill bytes and markers without content, libjpeg continues at another offset than the lengths state."""
     huge = corner().replace(b"\x08\x00\x40\x00\x40\x03", b"\x08\xff\x00\xff\x00\x03")
     assert huge != corner()
     gap = int.from_bytes(filler[2:], "big") - 2
@@ -140,7 +140,7 @@ def test_a_second_reading_of_jpeg_headers_does_not_hide_the_size(filler, monkeyp
             decode_rgb(encoded)
 
 
-def test_a_narrow_image_is_not_enlarged_without_bound(tmp_path):
+def test_enlarging_a_narrow_image_is_bounded(tmp_path):
     narrow = png(1, 60_000, bytes(2 * 60_000))
     folder = folder_of(tmp_path / "shards", {"__key__": "s", "png": narrow, "cls": 0})
     with pytest.raises(DamagedSample, match=r"'s'.*1x60000 pixels is too narrow"):

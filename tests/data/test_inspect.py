@@ -35,7 +35,7 @@ def run(capsys, *arguments):
     return status, captured.out, captured.err
 
 
-def test_a_sound_folder(folder, capsys, tmp_path):
+def test_an_undamaged_folder_is_described_without_problems(folder, capsys, tmp_path):
     status, out, _ = run(capsys, folder, "--sheet", tmp_path / "sheet.png")
     assert status == 0
     lines = {line[:12].strip(): line[12:] for line in out.splitlines()}
@@ -53,7 +53,7 @@ def test_one_shard_is_compared_with_its_manifest(folder, capsys, tmp_path):
 
 
 def damage(folder, name, **changes):
-    """Write a shard again, with other members in its first sample; None removes one."""
+    """Replace a shard by one that holds a single sample; a member that is None is missing."""
     path = folder / name
     path.unlink()
     sample = {"__key__": "s0", "jpg": changes.pop("jpg"), "cls": 0} | {
@@ -79,7 +79,7 @@ def damage(folder, name, **changes):
         ({"heatmap_png": "RGB"}, "map of mode RGB"),
     ],
 )
-def test_problems_of_samples_are_found(folder, capsys, encode, tmp_path, changes, message):
+def test_damaged_samples_are_reported(folder, capsys, encode, tmp_path, changes, message):
     if changes.get("heatmap_png") == "RGB":
         changes = {"heatmap_png": encode(32, 48, kind="PNG")}
     damage(folder, "000000.tar", **({"jpg": encode(64, 96)} | changes))
@@ -89,7 +89,7 @@ def test_problems_of_samples_are_found(folder, capsys, encode, tmp_path, changes
     assert "holds 1 samples" in out
 
 
-def test_problems_of_files_are_found(folder, tmp_path):
+def test_damaged_or_missing_shards_are_reported(folder, tmp_path):
     whole = (folder / "000001.tar").read_bytes()
     (folder / "000000.tar").unlink()
     (folder / "000001.tar").write_bytes(whole[: len(whole.rstrip(b"\0")) // 512 * 512 - 512])
@@ -105,7 +105,7 @@ def test_problems_of_files_are_found(folder, tmp_path):
         assert message in problems
 
 
-def test_a_copy_of_a_shard_is_found(folder):
+def test_a_copy_of_a_shard_is_reported(folder):
     (folder / "manifest.json").unlink()
     (folder / "000003.tar").write_bytes((folder / "000000.tar").read_bytes())
     manifest, reports, problems = inspect(folder)
@@ -113,7 +113,7 @@ def test_a_copy_of_a_shard_is_found(folder):
     assert ("keys", "2 in more than one shard, such as s0: samples are named SHARD/KEY") in describe(manifest, reports)
 
 
-def test_what_does_not_exist_is_an_error(capsys, tmp_path):
+def test_a_missing_or_empty_folder_is_an_error(capsys, tmp_path):
     assert run(capsys, tmp_path / "absent")[::2] == (1, f"inspect: no folder or shard {tmp_path / 'absent'}\n")
     assert run(capsys, tmp_path)[0] == 1
 

@@ -1,4 +1,4 @@
-"""Loading processes: whose signals they obey."""
+"""Loading processes end with their parent and ignore SIGTERM from other processes."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ STRANGER = """import multiprocessing, os, subprocess, time
 @pytest.mark.parametrize(
     "method", ["fork", *(pytest.param(method, marks=pytest.mark.slow) for method in ("spawn", "forkserver"))]
 )
-def test_leaving_an_epoch_halfway_ends_the_workers(tmp_path, method):
+def test_workers_end_when_an_epoch_is_left_halfway(tmp_path, method):
     folder = write_folder(tmp_path / "shards", train=20, val=6, samples_per_shard=8)
     script = tmp_path / "leaves.py"
     script.write_text(LEAVES.replace("{action}", STRANGER if method == "fork" else "pass"))
@@ -46,8 +46,8 @@ def test_leaving_an_epoch_halfway_ends_the_workers(tmp_path, method):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 1
     assert "left in the middle" in error
-    assert method != "fork" or "2 alive; " in error  # a stranger's signal ended none
-    for _ in range(50):  # none is left behind
+    assert method != "fork" or "2 alive; " in error  # a signal from another process ended none
+    for _ in range(50):  # no process remains
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:

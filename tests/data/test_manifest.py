@@ -1,4 +1,4 @@
-"""Manifests: written and read, refused when damaged, and made for shards from elsewhere."""
+"""Manifests: written and read, refused when damaged, and made for shards of other tools."""
 
 import io
 import json
@@ -16,7 +16,7 @@ CEILINGS = Ceilings(20, 0.5, None, {"x": 0.5, "y": None})
 
 
 @pytest.mark.parametrize("ceilings", [None, CEILINGS])
-def test_round_trip(tmp_path, ceilings):
+def test_a_manifest_is_read_as_it_was_written(tmp_path, ceilings):
     manifest = Manifest(("a", "b"), "fel2022", SHARDS, ceilings=ceilings)
     write_manifest(tmp_path, manifest)
     assert read_manifest(tmp_path) == manifest
@@ -24,7 +24,7 @@ def test_round_trip(tmp_path, ceilings):
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
-def test_digest_names_the_content():
+def test_the_digest_depends_on_the_content_only():
     manifest = Manifest(("a", "b"), "fel2022", SHARDS)
     others = [
         Manifest(("a", "c"), "fel2022", SHARDS),
@@ -60,7 +60,7 @@ def test_damaged_manifests_are_refused(tmp_path, change, message):
     assert str(tmp_path) in str(error.value)
 
 
-def test_cut_and_absent_manifests_are_refused(tmp_path):
+def test_cut_and_missing_manifests_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no manifest\.json"):
         read_manifest(tmp_path)
     with pytest.raises(FileNotFoundError, match="no data folder"):
@@ -82,7 +82,7 @@ def write_tar(path, samples):
 
 @pytest.fixture
 def foreign(tmp_path, encode):
-    """ImageNet as it is often found: jpg, cls and json; a folder that must not be written to."""
+    """ImageNet in its usual layout (jpg, cls, json), in a folder that must not be written to."""
     folder = tmp_path / "imagenet"
     folder.mkdir()
     for shard, count in ((10, 2), (2, 3)):
@@ -95,7 +95,7 @@ def foreign(tmp_path, encode):
 
 
 def written(folder):
-    """What a write to any file of a folder changes; reading changes the time of access alone."""
+    """Return what writing to any file of a folder would change; reading changes only the access time."""
     stats = {path: path.stat() for path in folder.iterdir()}
     return {path: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
 
@@ -124,7 +124,7 @@ def test_the_cache_is_used_until_the_folder_changes(foreign, tmp_path):
     assert load_manifest(foreign, cache=tmp_path / "cache").samples == 3
 
 
-def test_a_manifest_beside_the_shards_comes_first(foreign, tmp_path):
+def test_a_manifest_next_to_the_shards_takes_precedence(foreign, tmp_path):
     manifest = Manifest(("a", "b"), "fel2022", SHARDS)
     write_manifest(foreign, manifest)
     assert load_manifest(foreign, cache=tmp_path / "cache") == manifest
@@ -160,7 +160,7 @@ def test_damaged_foreign_shards_are_refused(foreign, tmp_path, encode):
         load_manifest(tmp_path)
 
 
-def test_command(foreign, tmp_path, capsys, monkeypatch):
+def test_the_command_writes_a_manifest_or_reports_damage(foreign, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert main([str(foreign), "--classes", "imagenet"]) == 0
     assert "5 samples, 0 with maps, in 2 shards, 1000 classes" in capsys.readouterr().out

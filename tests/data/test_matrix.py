@@ -1,4 +1,4 @@
-"""Every sample is counted: ranks x workers x shards, with whole shards empty, under every way to start workers."""
+"""Each sample is read once for every combination of ranks, workers, shards (some empty) and start methods."""
 
 import multiprocessing
 
@@ -27,7 +27,7 @@ WORLDS = (1, 2, 3, 8)
 
 
 def uneven(folder, shards):
-    """Write so many shards, of 0 to 7 samples each."""
+    """Write the given number of shards, of 0 to 7 samples each."""
     folder.mkdir()
     entries, first = [], 0
     for number in range(shards):
@@ -40,7 +40,7 @@ def uneven(folder, shards):
 
 
 def check(folder, length, world, workers, *, start_method=None):
-    """Check one cell of the matrix, on simulated ranks."""
+    """Check one combination on simulated ranks."""
     source = ShardFolder(folder)
     dataset = ShardDataset([source], JointTransform(SIZE, scale=(0.5, 1), flip=0.5))
     settings = {"num_workers": workers, "start_method": start_method}
@@ -71,13 +71,13 @@ def check(folder, length, world, workers, *, start_method=None):
         return ranks
 
     first = epoch(0)
-    assert epoch(0, **settings) == first  # again, and whatever the workers
+    assert epoch(0, **settings) == first  # repeatable, with any number of workers
     if length // world > 1:
         assert epoch(1) != first
 
 
 @pytest.mark.parametrize(("shards", "world", "workers"), [(1, 1, 0), (2, 8, 0), (4, 2, 1), (7, 3, 2), (12, 1, 3)])
-def test_a_part_of_the_matrix(shards, world, workers, tmp_path):
+def test_each_sample_is_read_once_in_some_combinations(shards, world, workers, tmp_path):
     folder, length = uneven(tmp_path / "shards", shards)
     check(folder, length, world, workers)
 
@@ -85,7 +85,7 @@ def test_a_part_of_the_matrix(shards, world, workers, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", range(4))
 @pytest.mark.parametrize("shards", range(1, 13))
-def test_the_whole_matrix(shards, workers, tmp_path):
+def test_each_sample_is_read_once_in_all_combinations(shards, workers, tmp_path):
     folder, length = uneven(tmp_path / "shards", shards)
     for world in WORLDS:
         check(folder, length, world, workers)
@@ -93,13 +93,13 @@ def test_the_whole_matrix(shards, workers, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start_method", multiprocessing.get_all_start_methods())
-def test_every_way_to_start_workers(start_method, tmp_path):
+def test_each_sample_is_read_once_by_every_start_method(start_method, tmp_path):
     folder, length = uneven(tmp_path / "shards", 5)
     check(folder, length, 2, 2, start_method=start_method)
 
 
 class Place:
-    """What a data module asks its trainer for."""
+    """The attributes of a trainer that a data module reads."""
 
     def __init__(self, rank, world):
         self.global_rank, self.world_size, self.max_epochs = rank, world, None
@@ -126,17 +126,17 @@ def work(rank, folder, workers):
     assert len(set(trained)) == len(trained) == 40 == len(parts[0][0]) + len(parts[1][0])
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; the children are short
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; short-lived children
 @pytest.mark.parametrize("workers", [0, 2])
-def test_two_real_processes(workers, tmp_path):
+def test_two_processes_share_the_samples_without_overlap(workers, tmp_path):
     write_folder(tmp_path / "a", train=13, val=7, size=SIZE, samples_per_shard=4)
     write_folder(tmp_path / "b", train=32, val=1, size=SIZE, samples_per_shard=5, first=500)
     in_two_processes(work, tmp_path, tmp_path, workers)
 
 
 @pytest.mark.slow
-def test_two_processes_of_a_trainer(tmp_path):
-    """Through Lightning, which starts the second process and asks the data module in each."""
+def test_a_two_process_trainer_sees_each_sample_once(tmp_path):
+    """Lightning starts the second process and calls the data module in each."""
     write_folder(tmp_path / "a", train=13, val=7, size=SIZE, samples_per_shard=4)
     data = ShardData(tmp_path / "a", model="test_resnet", image_size=SIZE, crop_ratio=1.0, batch_size=3)
     module = Keys()
@@ -145,7 +145,7 @@ def test_two_processes_of_a_trainer(tmp_path):
 
 
 class Keys(L.LightningModule):
-    """Collect keys, and check them over the processes."""
+    """Collect keys and check them across processes."""
 
     def __init__(self):
         super().__init__()

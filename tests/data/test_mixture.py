@@ -1,4 +1,4 @@
-"""The order of an epoch: exact shares, nothing twice, few shards at a time where that is asked for."""
+"""The order of an epoch: exact shares, no repeated sample, and few open shards when asked for."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def numbers(batches):
     return [index.sample for batch in batches for index in batch]
 
 
-def test_one_source_is_one_permutation_dealt_out_to_the_ranks():
+def test_one_source_is_one_permutation_split_over_the_ranks():
     for rank in range(3):
         batches = TrainBatches(50, 4, seed=9, rank=rank, world=3)
         batches.set_epoch(2)
@@ -21,7 +21,7 @@ def test_one_source_is_one_permutation_dealt_out_to_the_ranks():
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
-def test_sources_have_their_share_and_no_sample_comes_twice(world):
+def test_sources_keep_their_shares_and_no_sample_repeats(world):
     parts = [Part([30, 0, 30], 0.2), Part([100, 140], 0.8)]  # 60 and 240 samples
     epochs = []
     for epoch in range(2):
@@ -75,7 +75,7 @@ def test_a_small_source_is_repeated_only_when_asked():
     batches = list(TrainBatches(mixture, 4, seed=0, steps=15))
     small = [index for batch in batches for index in batch if index.sample < 10]
     assert sorted(index.sample for index in small) == sorted([*range(10)] * 3)
-    assert len({index.seed for index in small}) == 30  # each time augmented anew
+    assert len({index.seed for index in small}) == 30  # a new augmentation each time
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -88,7 +88,7 @@ def test_a_window_keeps_few_shards_open(world):
         )
         mine = numbers(batches)
         open_at_once = [len({number // 7 for number in mine[at : at + 14]}) for at in range(0, len(mine) - 14)]
-        assert max(open_at_once) <= 4  # two windows of two, at a border
+        assert max(open_at_once) <= 4  # two windows of two shards, where they meet
         assert len({number // 7 for number in mine}) <= 12 // world + 4
         seen += mine
         orders.append(mine)
@@ -96,7 +96,7 @@ def test_a_window_keeps_few_shards_open(world):
     assert len(set(seen)) == len(seen) == 84 // (3 * world) * 3 * world
 
 
-def test_wrong_mixtures_are_named():
+def test_wrong_mixtures_are_refused():
     for parts in ([], [Part([])], [Part([0])], [Part([3], 0.0)], [Part([3], -1.0)]):
         with pytest.raises(ValueError, match="samples and weights above 0"):
             Mixture(parts, seed=0)

@@ -1,4 +1,4 @@
-"""Raw clicks to maps and ceilings: counts, the published blur, and what is kept of people."""
+"""Raw clicks become maps and ceilings: counts, the published blur, and the stored clicks of each person."""
 
 import ast
 import csv
@@ -30,7 +30,7 @@ def raw(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def converted(raw):
-    """The folder of shards that they are converted to."""
+    """The folder of shards converted from the raw clicks."""
     out = raw.parent / "out"
     assert main([str(raw), "--images", str(raw.parent / "images"), "--out", str(out), "--workers", "1"]) == 0
     return out
@@ -53,7 +53,7 @@ def trials_of(table):
 
 
 def size_of(path):
-    """Width and height of an image."""
+    """Return width and height of an image."""
     with Image.open(path) as picture:
         return picture.size
 
@@ -69,7 +69,7 @@ def counts_of(trials, height, width):
 
 
 def blur(counts, height, width):
-    """Average over the flat disk twice, by convolution; integers stay integers up to a last division."""
+    """Average over the flat disk twice, by convolution; values stay integers until the final division."""
     size = round(21 * min(height, width) / 256)
     size = min(size + (size % 2 == 0), 51)
     y, x = np.mgrid[:size, :size] - size // 2
@@ -80,7 +80,7 @@ def blur(counts, height, width):
 
 
 def crop(values):
-    """Take the shorter side to 256 by nearest pixels, and the central 224."""
+    """Resize the shorter side to 256 by nearest neighbour and crop the central 224."""
     height, width = values.shape
     out = [int(256 * length / min(height, width)) for length in (height, width)]
     rows, columns = (
@@ -91,13 +91,13 @@ def crop(values):
 
 
 def stored_map(sample):
-    """The map of a shard's sample, in the units of its source."""
+    """Return a sample's map in the units of its source, and the value stored as white."""
     white = json.loads(sample["json"])["heatmap_white"]
     return np.asarray(Image.open(io.BytesIO(sample["heatmap.png"]))) / 65535 * white, white
 
 
 def test_maps_and_ceilings_of_40_people_equal_numpy(raw, converted, read_shards):
-    """Maps and split halves, from the table on, by another computation."""
+    """Maps and split halves are computed independently, starting from the table."""
     trials, samples = trials_of(raw), read_shards(converted)
     manifest = read_manifest(converted)
     assert manifest.samples == len(trials) == 30
@@ -125,7 +125,7 @@ def test_maps_and_ceilings_of_40_people_equal_numpy(raw, converted, read_shards)
     assert 0.2 < manifest.ceilings.floor < 0.5 < manifest.ceilings.overall < 1
 
 
-def test_v2_ceilings_of_the_conversion_equal_numpy(raw, converted):
+def test_v2_ceilings_of_converted_clicks_equal_numpy(raw, converted):
     measured = measure_agreement(converted, score="spearman", iterations=2, seed=7)
     for name, of_image in list(trials_of(raw).items())[:4]:
         key = name.removesuffix(".png").replace("/", "-")
@@ -141,7 +141,7 @@ def test_v2_ceilings_of_the_conversion_equal_numpy(raw, converted):
     assert measured.floor < measured.ceiling
 
 
-def test_clicks_in_a_square_take_every_preparation(convert, read_shards, tmp_path):
+def test_clicks_of_size_256_support_every_preparation(convert, read_shards, tmp_path):
     (tmp_path / "images" / "cat").mkdir(parents=True)
     Image.new("RGB", (100, 100)).save(tmp_path / "images" / "cat" / "a.png")
     lines = [f'cat/a.png,"[({40 + 20 * n}, 50), (200, {90 + n})]",{n}' for n in range(5)]
@@ -164,8 +164,8 @@ def test_clicks_in_a_square_take_every_preparation(convert, read_shards, tmp_pat
         np.testing.assert_allclose(stored, values, atol=white / 65535)
 
 
-def test_clicks_follow_the_image_as_it_is_shown(convert, read_shards, tmp_path):
-    """An image that viewers turn is clicked on as they show it."""
+def test_clicks_follow_the_exif_orientation_of_an_image(convert, read_shards, tmp_path):
+    """People click on an image as a viewer shows it, so clicks refer to the turned image."""
     (tmp_path / "images" / "cat").mkdir(parents=True)
     picture = Image.new("RGB", (60, 40))
     exif = picture.getexif()

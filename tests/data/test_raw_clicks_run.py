@@ -1,4 +1,4 @@
-"""Conversions of raw clicks as processes: killed and resumed, and of a million clicks."""
+"""Conversions of raw clicks in subprocesses: killed and resumed, and of a million clicks."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def start(*arguments):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_clicks_killed_and_resumed_give_the_same_bytes(workers, convert, tmp_path):
+def test_a_killed_click_conversion_resumes_to_the_same_bytes(workers, convert, tmp_path):
     table = write_raw_clicks(tmp_path / "raw", images=12, people=6)
     options = ("--images", tmp_path / "raw" / "images", "--shard-size", 2)
     assert convert(table, "--out", tmp_path / "whole", *options) == (0, "")
@@ -54,8 +54,8 @@ def test_clicks_killed_and_resumed_give_the_same_bytes(workers, convert, tmp_pat
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_a_table_that_changes_is_noticed(convert, tmp_path, monkeypatch):
-    """Lines are found by where they begin: a table with other bytes is refused, not misread."""
+def test_a_table_changed_during_conversion_is_refused(convert, tmp_path, monkeypatch):
+    """Lines are found by byte offset, so a changed table would otherwise be misread."""
     from harmonizer.data.convert.readers import discover
 
     table = write_raw_clicks(tmp_path / "raw", images=2, people=3)
@@ -73,7 +73,7 @@ def test_a_table_that_changes_is_noticed(convert, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_million_clicks_take_less_than_2_gb(tmp_path):
-    """100,000 trials of 10 clicks, by 2,000 people on 1,000 images of 188 x 250 pixels, in mixed order."""
+    """100,000 trials of 10 clicks, by 1,997 people on 1,000 images of 250x188 pixels, in shuffled order."""
     rng = np.random.default_rng(0)
     (tmp_path / "images" / "cat").mkdir(parents=True)
     Image.fromarray(rng.integers(0, 255, (188, 250, 3), dtype=np.uint8)).save(tmp_path / "one.jpg")

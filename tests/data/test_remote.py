@@ -1,4 +1,4 @@
-"""Shards at an address: fetched once, checked, kept within bounds, by several processes at once."""
+"""Remote shards: fetched once, verified, and kept in a bounded cache that several processes share."""
 
 import functools
 import hashlib
@@ -69,7 +69,7 @@ def shards(cache):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_shards_over_http_are_those_on_disk_and_are_fetched_once(folder, server, workers, tmp_path):
+def test_http_shards_equal_local_ones_and_are_fetched_once(folder, server, workers, tmp_path):
     cache = RemoteCache(tmp_path / "cache")
     expected = read_all(folder / "val", cache)
     assert read_all(f"{server.url}/val", cache, workers) == expected
@@ -79,7 +79,7 @@ def test_shards_over_http_are_those_on_disk_and_are_fetched_once(folder, server,
     assert len(shards(cache)) == 3
 
 
-def test_other_protocols(folder, tmp_path):
+def test_fsspec_protocols_are_read_and_others_refused(folder, tmp_path):
     cache = RemoteCache(tmp_path / "cache")
     expected = read_all(folder / "val", cache)
     assert read_all(f"file://{folder}/val", cache) == expected
@@ -97,7 +97,7 @@ def test_other_protocols(folder, tmp_path):
         ShardFolder("reference://x", cache=cache)
 
 
-def test_a_data_module_of_addresses(folder, server, tmp_path):
+def test_a_data_module_reads_addresses_like_local_folders(folder, server, tmp_path):
     settings = SETTINGS | {"cache": tmp_path / "cache", "shuffle_window_shards": 2, "seed": 4}
     data = ShardData(server.url, **settings)
     local = ShardData(folder, **settings)
@@ -111,31 +111,31 @@ def test_a_data_module_of_addresses(folder, server, tmp_path):
     assert len(mixed.val_dataloader().dataset) == 10
 
 
-def test_the_cache_stays_bounded_and_keeps_the_last_used(folder, server, tmp_path):
+def test_the_cache_is_bounded_and_keeps_the_last_used(folder, server, tmp_path):
     manifest = read_manifest(folder / "train")
     sizes = [(folder / "train" / shard.file).stat().st_size for shard in manifest.shards]
     cache = RemoteCache(tmp_path / "cache", max_bytes=sum(sorted(sizes)[-3:]))
 
     def fetch(number):
         shard = manifest.shards[number]
-        time.sleep(0.01)  # later than the last by the file system's clock
+        time.sleep(0.01)  # so that the file times differ
         return cache.fetch(f"{server.url}/train", shard.file, shard.sha256)
 
     kept = [fetch(0), fetch(1), fetch(2)]
     assert fetch(0) == kept[0]
-    fetch(3)  # 1 was used longest ago
+    fetch(3)  # shard 1 is the least recently used
     assert [path.exists() for path in kept] == [True, False, True]
     assert sum(path.stat().st_size for path in shards(cache)) <= cache.max_bytes
     with kept[2].open("rb") as file:
         fetch(0), fetch(4), fetch(1)
         assert not kept[2].exists()
-        assert len(file.read()) == sizes[2]  # who reads it goes on
+        assert len(file.read()) == sizes[2]  # an open file can still be read
     tiny = RemoteCache(tmp_path / "tiny", max_bytes=1)
     assert read_all(f"{server.url}/train", tiny) == read_all(folder / "train", tiny)
     assert len(shards(tiny)) == 1
 
 
-def test_a_shard_with_another_checksum_is_refused_and_not_kept(folder, server, tmp_path):
+def test_a_shard_with_a_wrong_checksum_is_not_kept(folder, server, tmp_path):
     cache = RemoteCache(tmp_path / "cache")
     shard = folder / "val/000001.tar"
     content = bytearray(shard.read_bytes())
@@ -149,10 +149,10 @@ def test_a_shard_with_another_checksum_is_refused_and_not_kept(folder, server, t
         read_all(f"{server.url}/val", cache)
     with pytest.raises(OSError, match=r"nowhere/val/manifest\.json: the server answered 404"):
         ShardFolder(f"{server.url}/nowhere/val", cache=cache)
-    assert not list(cache.folder.glob("*/*"))  # nothing half-received
+    assert not list(cache.folder.glob("*/*"))  # no partial download remains
 
 
-def test_what_a_killed_process_left_is_cleared(folder, server, tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(folder, server, tmp_path):
     cache = RemoteCache(tmp_path / "cache")
     read_all(f"{server.url}/val", cache)
     first = shards(cache)[0]
@@ -172,7 +172,7 @@ def fetch_all(rank, url, cache, expected):
         assert read_all(url, cache) == expected
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; the children are short
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; short-lived children
 def test_processes_share_the_cache(folder, server, tmp_path):
     server.delay = 0.05
     roomy = RemoteCache(tmp_path / "cache")
@@ -194,7 +194,7 @@ def test_threads_share_the_cache(folder, server, tmp_path):
     assert file_sha256(paths[0]) == shard.sha256
 
 
-def test_commands_run_only_when_asked_for(folder, tmp_path):
+def test_commands_run_only_with_allow_pipe(folder, tmp_path):
     place = f"pipe:cat {folder}/{{}}"
     assert subfolder(place, "val") == f"pipe:cat {folder}/val/{{}}"
     with pytest.raises(ValueError, match=r"would run a command; set data\.allow_pipe=true"):
@@ -217,8 +217,8 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("kind", ["http", "file", "disk"])
-def test_a_manifest_writes_and_reads_in_its_folder_only(folder, server, tmp_path, kind):
-    """A percent sign is taken as it stands: there is no such file, and nothing is written."""
+def test_a_manifest_cannot_name_files_outside_its_folder(folder, server, tmp_path, kind):
+    """A percent sign is taken literally: no such file exists, and nothing is written."""
     path = folder / "val/manifest.json"
     content = json.loads(path.read_text())
     cache = RemoteCache(tmp_path / "deep" / "er" / "cache")
@@ -234,7 +234,7 @@ def test_a_manifest_writes_and_reads_in_its_folder_only(folder, server, tmp_path
 
 
 def test_names_are_decoded_before_they_are_checked(server, folder, tmp_path):
-    """The address of a download names the file that is written, after decoding."""
+    """The name of the downloaded file comes from the decoded address."""
     with pytest.raises(ValueError, match=r"%2fescaped\.txt: expected a file name"):
         download.fetch(f"{server.url}/..%2f..%2f..%2fescaped.txt", tmp_path / "cache")
     assert not list(tmp_path.rglob("*escaped*"))
@@ -244,13 +244,13 @@ def test_names_are_decoded_before_they_are_checked(server, folder, tmp_path):
     assert cache.fetch(f"{server.url}/val", "a b%.tar", hashlib.sha256(b"abc").hexdigest()).read_bytes() == b"abc"
 
 
-def test_a_name_is_no_second_address(tmp_path):
+def test_a_shard_name_cannot_add_a_second_address(tmp_path):
     with pytest.raises(ValueError, match="without '::'"):
         RemoteCache(tmp_path).fetch("memory://x", "a.tar::memory:", "0" * 64)
 
 
 @pytest.mark.parametrize("command", ["cat {}", "sh -c 'cat {}' -", 'sh -c "cat {}"', "cat '{}'"])
-def test_a_shards_name_is_never_run(tmp_path, monkeypatch, command):
+def test_a_shard_name_is_never_run_as_a_command(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     cache = RemoteCache(tmp_path / "cache", allow_pipe=True)
     for name in ("x; touch INJECTED #", "$(touch INJECTED)", "`touch INJECTED`", "a b", "'", "-n", "a|b"):
@@ -259,7 +259,7 @@ def test_a_shards_name_is_never_run(tmp_path, monkeypatch, command):
     assert not (tmp_path / "INJECTED").exists()
 
 
-def test_no_shell_runs_a_command(folder, tmp_path, monkeypatch):
+def test_commands_run_without_a_shell(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cache = RemoteCache(tmp_path / "cache", allow_pipe=True)
     for command in ("cat {}; touch INJECTED", "cat {} | cat", "cat < {}", "cat {} && touch INJECTED", "cat '{}"):

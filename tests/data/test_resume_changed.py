@@ -1,4 +1,4 @@
-"""A run that goes on with other processes, batches or workers than it had."""
+"""Resuming a run with another number of processes, batch size or number of workers."""
 
 import logging
 
@@ -34,7 +34,7 @@ def state_after(dataset, done, **settings):
 
 
 @pytest.mark.parametrize("settings", [{"world": 3}, {"batch_size": 4}, {"steps": 5}])
-def test_other_processes_or_batches_go_on_with_the_next_epoch(settings, dataset, caplog):
+def test_other_processes_or_batches_resume_at_the_next_epoch(settings, dataset, caplog):
     state = state_after(dataset, 4, world=2)
     settings = {"world": 2, "batch_size": 2} | settings
     loader = TrainLoader(dataset, TrainBatches(24, settings.pop("batch_size"), seed=7, **settings))
@@ -48,7 +48,7 @@ def test_other_processes_or_batches_go_on_with_the_next_epoch(settings, dataset,
     assert len(list(loader)) == len(loader)
 
 
-def test_the_last_epoch_is_not_left_out(dataset, caplog):
+def test_the_last_epoch_is_not_skipped(dataset, caplog):
     state = state_after(dataset, 4, world=2)
     with pytest.raises(
         ValueError, match=r"processes \(2 -> 1\).*, and that epoch is the last; finish it with the old settings"
@@ -56,10 +56,10 @@ def test_the_last_epoch_is_not_left_out(dataset, caplog):
         TrainLoader(dataset, TrainBatches(24, 2, seed=7), epochs=1).load_state_dict(state)
     TrainLoader(dataset, TrainBatches(24, 2, seed=7, world=2), epochs=1).load_state_dict(state)
     TrainLoader(dataset, TrainBatches(24, 2, seed=7, world=3, rank=1), epochs=2).load_state_dict(state)
-    assert not caplog.records  # the first process speaks for all
+    assert not caplog.records  # only the first process warns
 
 
-def test_at_the_end_of_an_epoch_nothing_is_left_out(dataset, caplog):
+def test_resuming_at_the_end_of_an_epoch_skips_nothing(dataset, caplog):
     state = state_after(dataset, 6, world=2)
     assert (state["epoch"], state["batch"], state["processes"]) == (1, 0, 2)
     loader = TrainLoader(dataset, TrainBatches(24, 3, seed=7))
@@ -70,7 +70,7 @@ def test_at_the_end_of_an_epoch_nothing_is_left_out(dataset, caplog):
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores, on purpose
-def test_other_workers_change_nothing(workers, dataset):
+def test_another_number_of_workers_changes_no_batch(workers, dataset):
     whole = list(TrainLoader(dataset, TrainBatches(24, 2, seed=7)))
     loader = TrainLoader(dataset, TrainBatches(24, 2, seed=7), num_workers=workers)
     loader.load_state_dict(state_after(dataset, 5))
@@ -80,7 +80,7 @@ def test_other_workers_change_nothing(workers, dataset):
 
 
 class Net(L.LightningModule):
-    """Count the batches of each epoch; save in the middle of one."""
+    """Collect the keys of each epoch; save in the middle of one."""
 
     def __init__(self, save=None):
         super().__init__()
@@ -105,7 +105,7 @@ class Net(L.LightningModule):
 
 
 @pytest.mark.parametrize("batch_size", [2, 8])
-def test_a_trainer_goes_on_with_the_next_epoch(batch_size, folder, tmp_path, caplog):
+def test_a_trainer_resumes_at_the_next_epoch(batch_size, folder, tmp_path, caplog):
     def run(module, batch_size, **settings):
         data = ShardData(folder, model="test_vit", image_size=32, crop_ratio=1.0, batch_size=batch_size)
         trainer = L.Trainer(max_epochs=4, default_root_dir=tmp_path, **QUIET)
@@ -113,7 +113,7 @@ def test_a_trainer_goes_on_with_the_next_epoch(batch_size, folder, tmp_path, cap
         return trainer
 
     path = tmp_path / "middle.ckpt"
-    run(Net(path), 4)  # six batches an epoch: saved after two of epoch 1
+    run(Net(path), 4)  # six batches per epoch: saved after two of epoch 1
     resumed = Net()
     trainer = run(resumed, batch_size, ckpt_path=path, weights_only=True)
     assert "batch size (4 -> " in caplog.text

@@ -1,4 +1,4 @@
-"""Every sample is counted, on any number of processes and workers."""
+"""Every sample is used, with any number of processes and workers."""
 
 import os
 from itertools import chain
@@ -43,7 +43,7 @@ def test_training_ranks_take_equal_steps_and_share_no_sample(world):
     assert len(set(seeds)) == len(seeds)
 
 
-def test_an_epoch_can_have_fewer_steps_than_the_samples_give():
+def test_an_epoch_can_have_fewer_steps_than_the_samples_allow():
     batches = TrainBatches(100, 5, seed=1, world=2, steps=3)
     assert len(batches) == len(list(batches)) == 3
     for steps in (0, 11):
@@ -57,7 +57,7 @@ def test_too_few_samples_are_refused():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_loading_goes_on_in_the_middle_of_an_epoch(tmp_path, workers):
+def test_loading_resumes_in_the_middle_of_an_epoch(tmp_path, workers):
     folder = write_folder(tmp_path / "shards", train=24, val=5, samples_per_shard=5)
     dataset = ShardDataset(folder / "train", JointTransform(32, scale=(0.5, 1), flip=0.5))
 
@@ -90,7 +90,7 @@ def test_loading_goes_on_in_the_middle_of_an_epoch(tmp_path, workers):
     assert keys == [f"s{10_000 + i}" for i in range(5)]
 
 
-def test_workers_are_as_many_as_there_are_cores(tmp_path, monkeypatch):
+def test_there_is_one_worker_per_core_up_to_eight(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "shards", train=8, val=4)
     for cores, expected in ((3, 3), (64, 8)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, cores=cores: range(cores), raising=False)

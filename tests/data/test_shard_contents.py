@@ -22,7 +22,7 @@ SHARDS = st.lists(st.lists(st.tuples(KEYS, st.booleans(), st.sampled_from([None,
 
 
 @given(SHARDS.filter(any))
-def test_each_sample_is_found_exactly_once_or_named(tmp_path_factory, shards):
+def test_each_sample_is_found_once_or_named_in_an_error(tmp_path_factory, shards):
     folder = tmp_path_factory.mktemp("shards")
     expected, twice = {}, None
     for number, keys in enumerate(shards):
@@ -54,13 +54,13 @@ def test_each_sample_is_found_exactly_once_or_named(tmp_path_factory, shards):
     assert inspect(folder)[2] == []
 
 
-def test_two_images_in_lower_and_upper_case_are_one_name(tmp_path):
+def test_extensions_that_differ_only_in_case_are_duplicates(tmp_path):
     write_tar(tmp_path / "x.tar", [*members("a", 0), entry("a.PNG", IMAGE)])
     with pytest.raises(ValueError, match=r"x\.tar holds 'a\.PNG' twice"):
         read_contents(tmp_path / "x.tar")
 
 
-def test_a_sample_twice_ends_the_loader_despite_the_manifest(tmp_path):
+def test_a_repeated_sample_is_an_error_despite_the_manifest(tmp_path):
     for entries in ([*members("x", 0), *members("x", 1)], [*members("x", 0), *members("y", 0), *members("x", 1)]):
         path = write_tar(tmp_path / "0.tar", entries)
         write_manifest(tmp_path, Manifest(("a", "b"), "", (Shard("0.tar", len(entries) // 2, 0, ""),)))
@@ -70,7 +70,7 @@ def test_a_sample_twice_ends_the_loader_despite_the_manifest(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["a", "a.b", "", "d/", "a\nb", "a\udcff"])
-def test_our_own_writers_refuse_what_they_could_not_read_back(tmp_path, key):
+def test_the_writers_refuse_keys_that_cannot_be_read_back(tmp_path, key):
     samples = [sample(0), sample(1) | {"__key__": key if key != "a" else "s00000"}]
     with pytest.raises(ValueError, match=r"expected (every key once|a key without dots)"):
         write_shard(tmp_path / "x.tar", samples)
@@ -98,7 +98,7 @@ def test_repeated_keys_are_in_the_manifest_not_its_digest(tmp_path):
         read_manifest(tmp_path)
 
 
-def test_names_in_a_mixture_say_the_folder(tmp_path):
+def test_keys_in_a_mixture_name_their_folder(tmp_path):
     one, two = (write_folder(tmp_path / name, train=4, val=1, size=8) / "train" for name in "ab")
     dataset = ShardDataset([ShardFolder(one), ShardFolder(two)], PLAIN)
     assert dataset[SampleIndex(0, 0)].key == f"{one}/000000.tar/s00000"

@@ -1,4 +1,4 @@
-"""Headers, members and labels of a shard that lie, or are no sample's."""
+"""Shards with false headers, unusable labels, or members that belong to no sample."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from harmonizer.data.shards.tar_index import read_contents
 
 
 def broken(size=None, *, name=b"a.png", kind=b"0", content=b""):
-    """Return a tar file of one member, with a size field of one's own and a right checksum."""
+    """Return a tar file of one member, with the given size field and a valid checksum."""
     info = tarfile.TarInfo(name.decode())
     info.size = len(content)
     header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
@@ -65,7 +65,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_headers_that_lie_are_errors_that_name_the_shard(name, tmp_path):
+def test_a_false_header_is_an_error_that_names_the_shard(name, tmp_path):
     content, message = HEADERS[name]
     path = tmp_path / "x.tar"
     path.write_bytes(content)
@@ -76,7 +76,7 @@ def test_headers_that_lie_are_errors_that_name_the_shard(name, tmp_path):
 
 
 @pytest.mark.parametrize("text", [b"1_0", "\u0663".encode(), b"9" * 5000, b"", b"1.0", b"0x1", b"1" + bytes(1)])
-def test_what_is_no_label_is_named(text, tmp_path, capsys):
+def test_an_unusable_label_is_reported(text, tmp_path, capsys):
     write_tar(tmp_path / "x.tar", [entry("a.png", IMAGE), entry("a.cls", text)])
     assert main([str(tmp_path), "--cache", str(tmp_path / "cache")]) == 1
     assert re.search(r"x\.tar: sample 'a' has (an empty )?\.cls", capsys.readouterr().err)
@@ -84,14 +84,14 @@ def test_what_is_no_label_is_named(text, tmp_path, capsys):
     assert (tmp_path / "sheet.png").is_file()
 
 
-def test_a_label_may_end_its_line(tmp_path, capsys):
+def test_a_label_may_have_surrounding_whitespace(tmp_path, capsys):
     write_tar(tmp_path / "x.tar", [entry("a.png", IMAGE), entry("a.cls", b" 1\n")])
     loader = BatchLoader(ShardDataset([adopted(tmp_path)], PLAIN), EvaluationBatches(1, 1))
     assert [batch.labels.tolist() for batch in loader] == [[1]]
     assert look([str(tmp_path), "--sheet", str(tmp_path / "sheet.png")]) == 0
 
 
-def test_a_long_name_before_a_long_link_stays(tmp_path):
+def test_a_long_name_survives_a_following_long_link(tmp_path):
     path = tmp_path / "x.tar"
     parts = (broken(kind=b"L", content=b"name.png")[:-1024], broken(kind=b"K", content=b"target")[:-1024], broken())
     path.write_bytes(b"".join(parts))
@@ -107,7 +107,7 @@ def test_global_headers_change_no_member(tmp_path):
     assert not contents.passed_over
 
 
-def test_what_is_no_file_is_refused_and_not_opened(tmp_path):
+def test_only_regular_files_are_opened_as_shards(tmp_path):
     os.mkfifo(tmp_path / "x.tar")
     for use in (read_contents, lambda path: inspect(path), lambda path: adopted(path.parent)):
         with pytest.raises(OSError, match=r"x\.tar is a FIFO; expected a regular file"):
@@ -121,7 +121,7 @@ def test_what_is_no_file_is_refused_and_not_opened(tmp_path):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("absent.json")], ids=["pipe", "link"])
-def test_a_manifest_that_cannot_be_read_is_not_passed_over(tmp_path, make, capsys):
+def test_an_unreadable_manifest_is_an_error(tmp_path, make, capsys):
     write_tar(tmp_path / "x.tar", members("a", 0))
     make(tmp_path / NAME)
     for command in (main, look):
@@ -131,7 +131,7 @@ def test_a_manifest_that_cannot_be_read_is_not_passed_over(tmp_path, make, capsy
         ShardFolder(tmp_path)
 
 
-def test_names_not_in_utf8_are_told_before_the_first_batch(tmp_path):
+def test_unprintable_names_are_refused_at_adoption(tmp_path):
     write_tar(tmp_path / "x.tar", members("a\udcff", 0), format=tarfile.GNU_FORMAT, errors="surrogateescape")
     with pytest.raises(ValueError, match=r"x\.tar holds 'a\\udcff\.png', expected a name in UTF-8"):
         adopted(tmp_path)
@@ -140,7 +140,7 @@ def test_names_not_in_utf8_are_told_before_the_first_batch(tmp_path):
         adopted(tmp_path)
 
 
-def test_what_belongs_to_no_sample_is_counted_and_named(tmp_path, caplog):
+def test_members_of_no_sample_are_counted_and_reported(tmp_path, caplog):
     folder = tmp_path / "shards"
     folder.mkdir()
     write_tar(folder / "x.tar", [*members("a", 0), *JUNK])
@@ -150,7 +150,7 @@ def test_what_belongs_to_no_sample_is_counted_and_named(tmp_path, caplog):
     assert ("skipped", "7 (./d/, old/, ._a.png, ...)") in describe(*inspect(folder)[:2])
 
 
-def test_names_with_dots_are_named(tmp_path, caplog):
+def test_sample_names_with_dots_are_reported(tmp_path, caplog):
     folder = tmp_path / "shards"
     folder.mkdir()
     write_tar(folder / "x.tar", [*members("a", 0), *members("a.v2", 0)])
@@ -164,7 +164,7 @@ def test_names_with_dots_are_named(tmp_path, caplog):
         adopted(folder)
 
 
-def test_what_a_sample_has_is_listed(tmp_path):
+def test_an_incomplete_sample_lists_its_members(tmp_path):
     folder = write_folder(tmp_path / "shards", train=4, val=1, size=8) / "train"
     rewrite(folder / "000000.tar", "s00001", cls=None)
     with pytest.raises(ValueError, match=r"'s00001' .* has no \.cls, it has \.png, \.heatmap\.png;"):
@@ -184,7 +184,7 @@ def test_empty_members_are_found_at_adoption(tmp_path, extension):
 
 
 @pytest.mark.parametrize("name", ["b.tar.gz", "b.tgz", "B.TAR.ZST", "b.tbz", "b.tar.Z", "b.tar.7z"])
-def test_compressed_shards_are_named_not_left_out(tmp_path, name, capsys):
+def test_compressed_shards_are_an_error_not_skipped(tmp_path, name, capsys):
     folder = tmp_path / "shards"
     folder.mkdir()
     write_tar(folder / "a.tar", members("a", 0))

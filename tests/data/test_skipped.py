@@ -1,4 +1,4 @@
-"""Damaged samples that are left out: named, counted, and told to the user."""
+"""Skipped damaged samples are named, counted and reported to the user."""
 
 import logging
 import os
@@ -38,17 +38,17 @@ def folder(tmp_path):
     return write_folder(tmp_path / "shards", train=20, val=6, samples_per_shard=8) / "train"
 
 
-def test_batches_of_damaged_samples_only(folder, caplog):
+def test_a_fully_damaged_batch_stops_training_not_evaluation(folder, caplog):
     rewrite(folder / "000001.tar", KEY, cls=b"cat")
     dataset = ShardDataset(folder, PLAIN, on_error="skip")
     loader = BatchLoader(dataset, EvaluationBatches(20, 1))
-    assert len(list(loader)) == 19  # evaluation goes on without the batch
+    assert len(list(loader)) == 19  # evaluation continues without the batch
     assert loader.skipped == 1
     with pytest.raises(ValueError, match="no sample of a batch can be used"):
         list(TrainLoader(dataset, TrainBatches(20, 1, seed=0)))
 
 
-def test_the_log_names_a_few(folder, caplog):
+def test_the_log_names_only_the_first_skipped_samples(folder, caplog):
     with tarfile.open(folder / "000001.tar", "w") as archive:
         for number in range(8):
             archive.addfile(tarfile.TarInfo(f"{number}.cls"))
@@ -61,7 +61,7 @@ def test_the_log_names_a_few(folder, caplog):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_count_is_logged_over_training_and_validation(folder, workers, tmp_path):
+def test_skipped_samples_are_logged_for_train_and_val(folder, workers, tmp_path):
     rewrite(folder / "000001.tar", KEY, cls=b"cat")
     for key in ("s10001", "s10005"):
         rewrite(folder.parent / "val/000000.tar", key, cls=b"cat")
@@ -78,7 +78,7 @@ def test_the_count_is_logged_over_training_and_validation(folder, workers, tmp_p
         trainer.validate(module, ShardData(folder.parent, **settings | {"num_workers": 0}), verbose=False)
 
 
-def test_results_say_how_many_were_left_out(folder, tmp_path):
+def test_the_results_count_skipped_samples(folder, tmp_path):
     val = folder.parent / "val/000000.tar"
     with tarfile.open(val, "a") as archive:
         archive.addfile(tarfile.TarInfo("lost.cls"))
@@ -107,7 +107,7 @@ LINES = [
 
 
 def run(line, folder, place, **settings):
-    """Run a program of ours on the damaged shards; return its exit status and its standard error."""
+    """Run train.py or evaluate.py on damaged shards; return its exit status and standard error."""
     rewrite(folder / "000001.tar", KEY, cls=b"cat")
     rewrite(folder.parent / "val/000000.tar", "s10001", cls=b"cat")
     data = [f"data.{name}={value}" for name, value in ({"folder": folder.parent, "image_size": 32} | settings).items()]
@@ -118,14 +118,14 @@ def run(line, folder, place, **settings):
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_the_commands_say_what_they_left_out(line, folder, tmp_path):
+def test_the_commands_report_skipped_samples(line, folder, tmp_path):
     status, error = run(line, folder, tmp_path, num_workers=0, on_error="skip")
     assert status == 0, error
     assert "skipped: sample" in error
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_damaged_sample_ends_commands_with_one_line(line, folder, tmp_path):
+def test_a_damaged_sample_ends_a_command_with_one_line(line, folder, tmp_path):
     status, error = run(line, folder, tmp_path, num_workers=1, on_error="fail")
     assert status == 2
     (message,) = [text for text in error.splitlines() if "error" in text.lower()]

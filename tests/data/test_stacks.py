@@ -1,4 +1,4 @@
-"""Stacks of maps (N,H,W): what they are of is told, never guessed."""
+"""Stacks of maps (N,H,W): their meaning is stated, never guessed."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from harmonizer.data.shards.manifest import read_manifest
 
 
 def thresholds(rng, levels=10):
-    """Mean maps of the first clicks of the same people, more of them from level to level."""
+    """Return mean maps of the same people's first clicks, with more clicks at each level."""
     y, x = np.indices((256, 256))
     clicks = rng.normal(rng.uniform(80, 176, 2), 30, (levels * 40, 2))
     return np.stack(
@@ -23,7 +23,7 @@ def thresholds(rng, levels=10):
 
 @pytest.fixture
 def source(encode, tmp_path):
-    """A table of one image whose map is a stack of ten thresholds, and these."""
+    """A table of one image whose map is a stack of ten thresholds, and the stack."""
     stack = thresholds(np.random.default_rng(0))
     np.save(tmp_path / "a.npy", stack)
     (tmp_path / "a.jpg").write_bytes(encode())
@@ -60,7 +60,7 @@ def test_thresholds_read_as_people_are_an_error(source, convert, tmp_path):
 
 
 @pytest.mark.parametrize("meaning", ["participants", "thresholds", "mean"])
-def test_the_name_of_an_array_says_what_it_is(meaning, source, convert, tmp_path):
+def test_the_name_of_an_array_gives_the_meaning_of_a_stack(meaning, source, convert, tmp_path):
     people = np.random.default_rng(1).random((4, 256, 256))
     np.savez(tmp_path / "a.npz", **{meaning: people})
     source[0].write_text("image,label,map\na.jpg,0,a.npz\n")
@@ -72,14 +72,14 @@ def test_the_name_of_an_array_says_what_it_is(meaning, source, convert, tmp_path
     assert f"expected a stack of {meaning}, as the file says, got --stack {other}" in message
 
 
-def test_one_map_with_a_leading_axis_is_no_stack(source, convert, tmp_path):
+def test_one_map_with_a_leading_axis_is_not_a_stack(source, convert, tmp_path):
     np.save(tmp_path / "a.npy", source[1][:1])
     assert convert(source[0], "--out", tmp_path / "out", "--classes", "1") == (0, "")
 
 
 @pytest.mark.parametrize("people", [2, 4, 10])
-def test_a_ceiling_above_what_people_allow_is_an_error(people, tmp_path):
-    """The bound is Spearman-Brown's for people who agree pairwise at 0.9."""
+def test_an_implausibly_high_ceiling_is_an_error(people, tmp_path):
+    """The bound is the Spearman-Brown value for a pairwise correlation of 0.9."""
     r = 0.9
     assert most_ceiling(people) == pytest.approx(people * r / (1 + (people - 1) * r))
     rng = np.random.default_rng(people)

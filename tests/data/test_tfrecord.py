@@ -20,7 +20,7 @@ FEATURES = st.dictionaries(st.text(max_size=8), st.lists(st.binary()) | st.lists
 
 
 def crc32c(data: bytes) -> int:
-    """Return CRC-32C bit by bit, as its definition has it."""
+    """Compute CRC-32C bit by bit, by its definition."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -45,7 +45,7 @@ def example(name: bytes, feature: bytes) -> bytes:
     return field(1, field(1, field(1, name) + field(2, feature)))
 
 
-def test_golden_file(golden_tfrecord, golden_clickme):
+def test_the_golden_file_is_read_with_its_labels(golden_tfrecord, golden_clickme):
     examples = [parse_example(payload) for payload in read_records(golden_tfrecord)]
     assert [e["label"] for e in examples] == [(label,) for label in golden_clickme["label"].tolist()]
     assert all(e["image"][0].startswith(b"\xff\xd8\xff") and e["heatmap"][0].startswith(b"\xff\xd8") for e in examples)
@@ -95,11 +95,11 @@ def test_cut_examples_never_gain_values(features, data):
         found = parse_example(cut)
     except ValueError:
         return
-    assert found == {}  # only the empty message is whole when cut
+    assert found == {}  # a cut message can only be complete when it is empty
 
 
 @given(st.lists(INT64), st.lists(FLOAT32), st.integers(0, 5))
-def test_packed_and_unpacked_numbers(integers, floats, split):
+def test_packed_and_unpacked_numbers_are_read(integers, floats, split):
     bits = [varint(number % 2**64) for number in integers]
     mixed = b"".join(b"\x08" + b for b in bits[:split]) + field(1, b"".join(bits[split:]))
     assert parse_example(example(b"x", field(3, mixed))) == {"x": tuple(integers)}
@@ -108,7 +108,7 @@ def test_packed_and_unpacked_numbers(integers, floats, split):
     assert parse_example(example(b"x", field(2, mixed))) == {"x": tuple(floats)}
 
 
-def test_unknown_fields_are_passed_over():
+def test_unknown_fields_are_ignored():
     extra = field(9, b"?") + b"\x40\x05" + b"\x51" + bytes(8) + b"\x5d" + bytes(4)  # bytes, varint, 64 and 32 bits
     assert parse_example(extra + example(b"x", extra + field(3, b"\x08\x07" + extra)) + extra) == {"x": (7,)}
 
@@ -154,9 +154,9 @@ def three_records(folder: Path) -> Path:
     return folder / "three"
 
 
-def test_every_cut_is_noticed(tmp_path):
+def test_every_cut_within_a_record_is_detected(tmp_path):
     content = three_records(tmp_path).read_bytes()
-    whole = {0, 56, 122, 198}  # bytes after which a file of 0, 1, 2 or 3 records ends
+    whole = {0, 56, 122, 198}  # lengths in bytes of a file of 0, 1, 2 or 3 records
     for length in range(len(content)):
         (tmp_path / "cut").write_bytes(content[:length])
         if length in whole:
@@ -168,7 +168,7 @@ def test_every_cut_is_noticed(tmp_path):
         assert error.value.path == str(tmp_path / "cut")
 
 
-def test_every_flipped_bit_is_noticed(tmp_path):
+def test_flipped_bits_are_detected(tmp_path):
     content = np.frombuffer(three_records(tmp_path).read_bytes(), dtype=np.uint8)
     for bit in range(0, 8 * len(content), 3):
         flipped = content.copy()
@@ -179,7 +179,7 @@ def test_every_flipped_bit_is_noticed(tmp_path):
         assert error.value.record == np.searchsorted([56, 122], bit // 8, side="right")
 
 
-def test_compressed_files_get_a_hint(tmp_path):
+def test_a_compressed_file_gets_a_hint_to_gunzip(tmp_path):
     (tmp_path / "file.gz").write_bytes(b"\x1f\x8b" + bytes(30))
     with pytest.raises(RecordError, match=r"file\.gz: record 0: .*gunzip"):
         list(read_records(tmp_path / "file.gz"))

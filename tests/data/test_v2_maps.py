@@ -20,7 +20,7 @@ SIZES = ((120, 160), (96, 64))  # rows and columns
 
 @pytest.fixture
 def images(tmp_path):
-    """Two images of different native sizes, and a map of each whose values the image shows."""
+    """Two images of different native sizes, each showing the values of its map."""
     maps = {}
     for number, (name, size) in enumerate(zip(NAMES, SIZES, strict=True)):
         values = gaussian_filter(np.random.default_rng(number).random(size), 6)
@@ -51,7 +51,7 @@ def stored(sample):
 
 
 @pytest.mark.parametrize("form", ["named HDF5", "HDF5", "folder of HDF5", "flat npy", "nested npy"])
-def test_maps_of_v2_join_their_images(form, images, convert, read_shards, tmp_path):
+def test_v2_maps_are_matched_to_their_images(form, images, convert, read_shards, tmp_path):
     folder, maps = images
     place = tmp_path / "maps"
     place.mkdir()
@@ -70,8 +70,8 @@ def test_maps_of_v2_join_their_images(form, images, convert, read_shards, tmp_pa
         np.testing.assert_allclose(found, values, atol=white / 65535)
 
 
-def test_image_and_native_map_get_one_geometry(images, convert, tmp_path):
-    """Shorter side 256 and central 224, as a model with timm's crop of 0.875 evaluates."""
+def test_image_and_native_map_get_the_same_geometry(images, convert, tmp_path):
+    """Shorter side 256 and central 224: the evaluation geometry of timm's crop_pct 0.875."""
     folder, maps = images
     write_hdf5(tmp_path / "maps.h5", maps)
     arguments = (folder, "--maps", tmp_path / "maps.h5", "--prepare", "none", "--out", tmp_path / "out")
@@ -83,7 +83,7 @@ def test_image_and_native_map_get_one_geometry(images, convert, tmp_path):
         assert spearmanr(item.image[0].ravel(), item.human_map.ravel()).statistic > 0.999
 
 
-def test_raw_counts_are_blurred_at_their_own_size(images, convert, read_shards, tmp_path):
+def test_raw_counts_are_blurred_at_their_native_size(images, convert, read_shards, tmp_path):
     folder, maps = images
     counts = {name: np.random.default_rng(0).poisson(0.01, values.shape).astype(float) for name, values in maps.items()}
     write_hdf5(tmp_path / "maps.h5", counts)
@@ -113,7 +113,7 @@ def test_levels_of_a_v2_file_are_a_stack(images, convert, tmp_path):
 
 
 def damage(path, kind):
-    """Write a file that is not what it should be."""
+    """Damage a file of maps."""
     with h5py.File(path, "r+") as file:
         group = file["clickmaps"][NAMES[0].replace("/", "_")]
         values = group["clickmap"][()]
@@ -148,7 +148,7 @@ def damage(path, kind):
         ("announced", "announces 8589934592 bytes"),
     ],
 )
-def test_a_damaged_file_of_maps_is_data(kind, message, images, convert, tmp_path):
+def test_a_damaged_hdf5_file_gives_a_one_line_error(kind, message, images, convert, tmp_path):
     folder, maps = images
     write_hdf5(tmp_path / "maps.h5", maps)
     damage(tmp_path / "maps.h5", kind)
@@ -159,7 +159,7 @@ def test_a_damaged_file_of_maps_is_data(kind, message, images, convert, tmp_path
     assert said.count("\n") == 1
 
 
-def test_other_files_and_other_images_are_named(images, convert, capsys, tmp_path):
+def test_damaged_files_and_mismatched_maps_are_reported(images, convert, capsys, tmp_path):
     folder, maps = images
     (tmp_path / "maps.h5").write_bytes(b"no HDF5")
     arguments = (folder, "--maps", tmp_path / "maps.h5", "--prepare", "none", "--out", tmp_path / "out")
@@ -172,7 +172,7 @@ def test_other_files_and_other_images_are_named(images, convert, capsys, tmp_pat
     assert (status, "expected the shape of the image" in said) == (1, True)
 
 
-def test_a_flat_name_of_two_images_is_refused(convert, encode, tmp_path):
+def test_an_ambiguous_flat_name_is_refused(convert, encode, tmp_path):
     for name in ("a_b/c.jpg", "a/b_c.jpg"):
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True)
@@ -183,7 +183,7 @@ def test_a_flat_name_of_two_images_is_refused(convert, encode, tmp_path):
     assert (status, "could be the map of" in said) == (1, True)
 
 
-def test_without_h5py_it_is_said_what_to_install(images, convert, monkeypatch, tmp_path):
+def test_a_missing_h5py_is_named_in_the_error(images, convert, monkeypatch, tmp_path):
     import sys
 
     folder, maps = images

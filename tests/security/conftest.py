@@ -1,4 +1,4 @@
-"""Fixtures of the tests of security."""
+"""Fixtures of the security tests."""
 
 import pytest
 from shard_data import CLASSES

@@ -1,4 +1,4 @@
-"""A checkpoint is data: kinds and limits are checked before anything is built."""
+"""A checkpoint is data: types and limits are checked before anything is built."""
 
 import os
 import time
@@ -32,7 +32,7 @@ def changed(content, path, state=None, **settings):
     return path
 
 
-def test_the_checkpoint_that_is_changed_below_is_a_good_one(content, tmp_path):
+def test_the_unchanged_checkpoint_is_valid(content, tmp_path):
     restore(changed(content, tmp_path / "good.ckpt"))
     assert resolve_model(ckpt=str(tmp_path / "good.ckpt")).label == "test_resnet-control-seed-5"
 
@@ -95,7 +95,7 @@ def test_a_checkpoint_is_checked_before_anything_is_built(content, tmp_path, cas
         ({}, {"zzz": torch.ones(3)}, r'Unexpected key\(s\) in state_dict: "zzz"'),
     ],
 )
-def test_a_model_that_the_weights_do_not_fill_takes_no_memory(content, tmp_path, monkeypatch, settings, state, message):
+def test_a_model_without_matching_weights_takes_no_memory(content, tmp_path, monkeypatch, settings, state, message):
     path = changed(content, tmp_path / "last.ckpt", state, **settings)
     if "zzz" not in state:
         monkeypatch.setattr("harmonizer.evaluation.checkpoint.HarmonizerModule", None)
@@ -120,12 +120,12 @@ def test_a_model_that_the_weights_do_not_fill_takes_no_memory(content, tmp_path,
         ("x", torch.tensor([1.0, float("inf")]), "expected finite real numbers in x"),
     ],
 )
-def test_weights_are_finite_floats(content, tmp_path, name, value, message):
+def test_weights_must_be_finite_floats(content, tmp_path, name, value, message):
     path = changed(content, tmp_path / "last.ckpt", state={name: value})
     with pytest.raises(ValueError, match=message):
         restore(path)
     if name == 3:
-        return  # other programs' files may have such
+        return  # weight files of other programs may have such keys
     torch.save({"conv.weight": torch.ones(2), name: value}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=f"{message}|holds no weights"):
         read_weights(tmp_path / "weights.pth")
@@ -137,8 +137,8 @@ def test_int8_weights_are_refused_from_safetensors_too(tmp_path):
         read_weights(tmp_path / "w.safetensors")
 
 
-def test_a_counter_is_no_weight(content, tmp_path):
-    """A whole number where the model has a float would be copied without a word."""
+def test_an_integer_in_place_of_a_float_weight_is_refused(content, tmp_path):
+    """load_state_dict would silently copy an integer tensor into a float one."""
     name = next(name for name in content["state_dict"] if name.endswith("running_mean"))
     whole = content["state_dict"][name].to(torch.int64)
     with pytest.raises(ValueError, match=f"{name} is torch.int64, expected torch.float32"):
@@ -146,7 +146,7 @@ def test_a_counter_is_no_weight(content, tmp_path):
 
 
 @pytest.mark.parametrize("read", [read_checkpoint, read_weights])
-def test_a_file_that_would_grow_is_refused(content, tmp_path, read):
+def test_a_compressed_or_oversized_file_is_refused(content, tmp_path, read):
     plain, deflated, long = (
         changed(content, tmp_path / "plain.ckpt"),
         tmp_path / "deflated.ckpt",
@@ -166,8 +166,8 @@ def test_a_file_that_would_grow_is_refused(content, tmp_path, read):
         read(long)
 
 
-def test_a_checkpoint_names_no_files_outside_its_run(tmp_path):
-    """Lightning removes the best checkpoint that a file names when it has a better one."""
+def test_a_checkpoint_cannot_name_files_outside_its_run(tmp_path):
+    """Lightning deletes the best checkpoint named in the file once there is a better one."""
     run, other = tmp_path / "run", tmp_path / "precious"
     best = BestCheckpoint(dirpath=run, filename="best", monitor="val/accuracy", mode="max")
     hostile = f"{run}/../precious"

@@ -1,4 +1,4 @@
-"""Names, texts, JSON and archives from outside are data: checked before they are used."""
+"""Names, text, JSON and archives from untrusted files are checked before use."""
 
 import json
 import zipfile
@@ -16,7 +16,7 @@ UNSAFE = [
 
 
 @pytest.mark.parametrize("name", UNSAFE)
-def test_names_that_lead_elsewhere_are_refused(name, tmp_path):
+def test_names_that_leave_the_folder_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match="expected a file name"):
         inside(tmp_path, name)
 
@@ -24,13 +24,13 @@ def test_names_that_lead_elsewhere_are_refused(name, tmp_path):
 @pytest.mark.parametrize(
     "name", ["000000.tar", "a b;c$(d)'.tar", "%2e%2e%2fx", "é.tar", "x" * LONGEST_NAME, "a..b", "\udcff"]
 )
-def test_other_names_are_taken_as_they_are(name, tmp_path):
+def test_safe_names_are_kept_unchanged(name, tmp_path):
     assert safe_name(name) == name
     assert inside(tmp_path, name) == tmp_path / name
 
 
 @given(st.text())
-def test_a_name_is_refused_or_lies_in_its_folder(tmp_path_factory, name):
+def test_any_name_is_refused_or_stays_in_its_folder(tmp_path_factory, name):
     folder = tmp_path_factory.getbasetemp()
     try:
         path = inside(folder, name)
@@ -41,25 +41,25 @@ def test_a_name_is_refused_or_lies_in_its_folder(tmp_path_factory, name):
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
-def test_a_made_name_is_safe_and_no_two_texts_share_one(tmp_path_factory, text, other):
+def test_file_names_made_from_text_are_safe_and_unique(tmp_path_factory, text, other):
     inside(tmp_path_factory.getbasetemp(), file_name(text))
     assert file_name(text).isascii()
     assert len(file_name(text)) <= 109
     assert (file_name(text) == file_name(other)) == (text == other)
 
 
-def test_a_label_does_not_take_the_folder_of_the_failures():
+def test_a_label_cannot_take_the_folder_of_failures():
     assert file_name("failed") != "failed"
 
 
 @pytest.mark.parametrize("value", [None, 3, ["a"], "", "a\nb", "\x1b[2J", "x" * 100_000])
-def test_texts_are_short_and_plain(value):
+def test_long_or_unprintable_text_is_refused(value):
     with pytest.raises(ValueError, match="label: expected a text of 1 to 500 characters") as error:
         plain_text(value, "label")
     assert len(str(error.value)) < 250
 
 
-def test_nested_json_is_refused_at_any_depth():
+def test_deeply_nested_json_is_refused():
     assert parse_json("[" * 30 + "]" * 30)
     for depth in (33, 200, 5_000, 200_000):
         for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
@@ -70,7 +70,7 @@ def test_nested_json_is_refused_at_any_depth():
         parse_json("[NaN]", strict=True)
 
 
-def test_archives_that_would_grow_are_refused(tmp_path):
+def test_compressed_or_oversized_archives_are_refused(tmp_path):
     path = tmp_path / "a.zip"
     for kind, refused in ((zipfile.ZIP_STORED, False), (zipfile.ZIP_DEFLATED, True)):
         with zipfile.ZipFile(path, "w", kind) as archive:
@@ -86,7 +86,7 @@ def test_archives_that_would_grow_are_refused(tmp_path):
     check_zip(tmp_path / "text")
 
 
-def test_archives_whose_members_overlap_are_refused(tmp_path):
+def test_archives_with_overlapping_members_are_refused(tmp_path):
     """As in Fifield's "A better zip bomb": many entries of the directory share one piece of the file."""
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:

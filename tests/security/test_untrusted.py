@@ -1,4 +1,4 @@
-"""Lists, manifests and results are data: nothing in them is resolved, made or run."""
+"""Lists, manifests and results are data: nothing in them is resolved, instantiated or run."""
 
 import ast
 import os
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """A folder to work in, an environment with a secret."""
+    """A working folder, with a secret in the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", "the-secret")
     return tmp_path
@@ -44,7 +44,7 @@ def compose(program, *overrides):
 
 
 def test_only_configs_are_instantiated():
-    """``instantiate(config, **values)`` would put values from files into the config; ``build`` alone calls it."""
+    """``instantiate(config, **values)`` would put values from files into the config; only ``build`` calls it."""
     for path in [*ROOT.glob("*.py"), *(ROOT / "harmonizer").rglob("*.py"), *(ROOT / "callbacks").rglob("*.py")]:
         names = {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(ast.parse(path.read_text()))}
         assert not names & {"instantiate", "get_method", "get_class", "from_dotlist", "create"}, path
@@ -82,7 +82,7 @@ def test_only_configs_are_instantiated():
     ],
     ids=range(17),
 )
-def test_entries_of_a_list_are_checked_by_their_kind(outside, content):
+def test_entries_of_a_list_are_checked_by_type(outside, content):
     (outside / "list.yaml").write_text(content)
     with pytest.raises(ValueError, match=r"list\.yaml.*expected|each model once") as error:
         read_models([], outside / "list.yaml")
@@ -90,15 +90,15 @@ def test_entries_of_a_list_are_checked_by_their_kind(outside, content):
     assert not (outside / "made").exists()
 
 
-def test_a_list_on_the_command_line_is_not_made_either(outside):
+def test_a_list_on_the_command_line_is_not_instantiated(outside):
     config = compose("evaluate", "sweep.models=[{model:{_target_:os.mkdir,path:made}}]")
     with pytest.raises(Exception, match="expected a text of 1 to 500 characters"):
         build(config.sweeper, resolve_model=None, measure=None)
     assert not (outside / "made").exists()
 
 
-def test_texts_from_files_reach_no_resolver(outside):
-    """Class names of manifests, labels and models of lists and checkpoints, and families."""
+def test_text_from_files_reaches_no_resolver(outside):
+    """Covers class names of manifests, labels and models of lists and checkpoints, and families."""
     folder = write_folder(outside / "shards", train=8, val=4)
     config = compose("train", "data=folder", f"data.folder={folder}", "data.image_size=32", "model=test_resnet")
     module = build(config.module, classes=[SECRET, "b"], image_size=32)
@@ -116,7 +116,7 @@ def test_texts_from_files_reach_no_resolver(outside):
     assert not (outside / "made").exists()
 
 
-def test_a_sweep_takes_a_label_as_it_is(outside):
+def test_a_sweep_does_not_resolve_a_label(outside):
     folder = write_folder(outside / "shards", train=8, val=4)
     (outside / "list.yaml").write_text(f"- {{model: test_resnet, image_size: 32, label: '{SECRET}'}}\n")
     overrides = ["data=folder", f"data.folder={folder}", "sweep.file=list.yaml", "attack=pgd", "images=2", "health=0"]
@@ -134,7 +134,7 @@ def test_json_from_files_is_read_in_one_place():
 
 
 @pytest.mark.parametrize("name", ["x" * 100_000, "a\nb", "\x1b[2J", "\ud800", 3])
-def test_texts_of_a_summary_are_short_and_plain(name):
+def test_long_or_unprintable_summary_text_is_refused(name):
     with pytest.raises(ValueError, match=r"model\.label: expected text( of at most 4096|, got 3)") as error:
         check("label", name)
     assert len(str(error.value)) < 500
@@ -143,7 +143,7 @@ def test_texts_of_a_summary_are_short_and_plain(name):
 
 @pytest.mark.parametrize("made", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), os.mkdir], ids=range(3))
 def test_a_path_that_is_not_a_file_is_not_opened(tmp_path, made):
-    """A FIFO would wait for ever, a device give without an end."""
+    """Reading a FIFO would block forever, and reading a device would never end."""
     (tmp_path / "failed").mkdir()
     for name in ("manifest.json", "summary.json", "images.csv", "last.ckpt", "w.pth", "list.yaml", "failed/a.json"):
         made(tmp_path / name)
@@ -165,7 +165,7 @@ def check(field, value):
     schema.check_fields({field: value}, {field: str}, "summary", "model")
 
 
-def test_a_results_archive_that_would_grow_is_refused(tmp_path, monkeypatch):
+def test_an_oversized_results_archive_is_refused(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "examples.npz", image=np.zeros(1_000_000, np.uint8))
     assert schema.load_arrays(tmp_path / "examples.npz")["image"].shape == (1_000_000,)
     monkeypatch.setattr(schema, "MOST_BYTES", 999_999)
@@ -174,7 +174,7 @@ def test_a_results_archive_that_would_grow_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("state", ["[]", "[" * 100_000, '{"eps_max": "x"}', '{"seconds": [1]}'], ids=range(4))
-def test_the_state_of_unfinished_work_is_data(tmp_path, state):
+def test_a_damaged_state_of_unfinished_work_is_refused(tmp_path, state):
     Work(tmp_path / "model", {"a": 1})
     (tmp_path / ".model.part/state.json").write_text(state)
     with pytest.raises(ValueError, match=r"state\.json: expected"):
@@ -182,7 +182,7 @@ def test_the_state_of_unfinished_work_is_data(tmp_path, state):
 
 
 @pytest.mark.parametrize("key", ["../../escaped", "a/b", "x" * 300, "$\\frac{$", ".hidden"])
-def test_a_key_names_an_example_image_in_its_folder(tmp_path, key, monkeypatch):
+def test_a_key_cannot_place_an_image_outside_its_folder(tmp_path, key, monkeypatch):
     image = torch.rand(3, 8, 8)
     progress = Progress(Protocol("pgd", {}), 1)
     progress.examples[key] = {"image": image, "adversarial": image, "human": image[0], "label": 0}
