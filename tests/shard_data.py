@@ -42,6 +42,11 @@ def write_folder(folder: Path, *, train=48, val=24, size=32, samples_per_shard=1
     return folder
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return all files of a folder: relative name -> bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def rewrite(shard: Path, key: str, **changes: bytes | None) -> None:
     """Write a shard again with other members of one sample, or more; None leaves one out."""
     with tarfile.open(shard) as archive:

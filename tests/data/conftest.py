@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+from shard_data import write_folder
 from tf_records import build_example, write_records
 
 from harmonizer.data.convert.cli import main
@@ -15,6 +16,12 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Training shards of 8, 8 and 4 small images; the validation shards lie next to them."""
+    return write_folder(tmp_path / "shards", train=20, val=6, samples_per_shard=8) / "train"
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,10 @@ import sys
 import time
 
 import pytest
+from shard_data import contents
 from tf_records import build_example, read_records, write_records
 
 from harmonizer.data.convert.staging import Staging
-
-
-def contents(folder):
-    """Return all files of a folder: relative name -> bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture
@@ -39,14 +35,13 @@ def undisturbed(source, convert, tmp_path):
     return contents(tmp_path / "undisturbed")
 
 
-def run(arguments, **keywords):
+def run(arguments):
     """Start the converter as a subprocess."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "harmonizer.data.convert", *arguments],
         env=environment,
         stderr=subprocess.PIPE,
-        **keywords,
     )
 
 

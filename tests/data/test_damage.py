@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 from PIL import Image
-from shard_data import png, rewrite, write_folder
+from shard_data import png, rewrite
 
 from harmonizer.data.dataset import SampleIndex, ShardDataset
 from harmonizer.data.loader import BatchLoader, TrainLoader
@@ -18,11 +18,6 @@ from harmonizer.data.transforms import JointTransform
 
 KEY = "s00009"  # the damaged sample, the second of shard 000001.tar
 PLAIN = JointTransform(32)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "shards", train=20, val=6, samples_per_shard=8) / "train"
 
 
 def jpeg(mode="RGB", cut=None):
@@ -79,6 +74,7 @@ SAMPLES = {
     "no image": ({"png": None}, "has no image"),
     "image empty": ({"png": b""}, "cannot decode .png"),
     "image of noise": ({"png": b"\x89PNG\r\n\x1a\nbroken"}, "cannot decode .png"),
+    "PNG cut": ({"png": png(np.eye(32, dtype=np.uint8))[:-20]}, "cannot decode .png"),
     "JPEG cut": ({"png": None, "jpg": jpeg(cut=-40)}, "cannot decode .jpg"),
     "JPEG without its header": ({"png": None, "jpg": jpeg()[30:]}, "cannot decode .jpg"),
     "image of 16 bits": ({"png": png(np.zeros((32, 32), np.uint16))}, "it has mode I;16, expected 8 bits"),

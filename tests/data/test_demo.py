@@ -173,7 +173,7 @@ def test_damaged_data_are_drawn_again(tiny, tmp_path, caplog, damage):
     damage(folder)
     caplog.clear()
     assert demo.ensure_demo(tmp_path) == folder
-    assert "damaged" in caplog.text
+    assert "the demo data are damaged" in caplog.text
     assert files(folder) == whole
     assert not list(tmp_path.glob(".*"))  # no temporary files remain
 

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from shard_data import contents
 
 from harmonizer.data.demo.raw_clicks import write_raw_clicks
 from harmonizer.data.shards.manifest import read_manifest
@@ -21,11 +22,6 @@ used = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, r
 print("KILOBYTES", used)
 sys.exit(status)
 """
-
-
-def contents(folder):
-    """Return all files of a folder: relative name -> bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def start(*arguments):

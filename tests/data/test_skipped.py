@@ -12,7 +12,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from shard_data import CLASSES, rewrite, write_folder
+from shard_data import CLASSES, rewrite
 from trainings import QUIET
 
 from callbacks.evaluation import Evaluation
@@ -31,11 +31,6 @@ from harmonizer.training.module import HarmonizerModule
 
 KEY = "s00009"  # the damaged sample, the second of shard 000001.tar
 PLAIN = JointTransform(32)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "shards", train=20, val=6, samples_per_shard=8) / "train"
 
 
 def test_a_fully_damaged_batch_stops_training_not_evaluation(folder, caplog):

@@ -35,7 +35,10 @@ def test_a_stack_of_unknown_meaning_is_refused(source, convert, tmp_path):
     status, message = convert(source[0], "--out", tmp_path / "out", "--classes", "1")
     assert status == 1
     assert "(10, 256, 256)" in message
-    assert all(word in message for word in ("--stack", "participants", "thresholds", "mean"))
+    assert (
+        "try --stack participants (one per person), thresholds (click-count levels of the same people) or mean"
+        in message
+    )
 
 
 @pytest.mark.parametrize("meaning", ["thresholds", "mean"])

@@ -74,7 +74,7 @@ class HumanMap:
             return None
         if self.meaning is None and said is None:
             raise item.error(
-                f"the heatmap has shape {self.stack.shape}, expected to know what its {len(self.stack)} maps are; try "
+                f"the heatmap has shape {self.stack.shape}, and the file does not say what its {len(self.stack)} maps are; try "
                 "--stack participants (one per person), thresholds (click-count levels of the same people) or mean"
             )
         if None not in (self.meaning, said) and self.meaning != said:
