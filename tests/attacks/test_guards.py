@@ -150,7 +150,7 @@ def test_the_model_never_gets_an_empty_batch(golden, golden_net, attack):
     labels = (golden_net(golden["images"]).argmax(1) + 1) % 10
     sizes = []
     golden_net.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    result = minimal_radius(golden_net, golden["images"], labels, attack=attack)  # transformers cannot take an empty batch
+    result = minimal_radius(golden_net, golden["images"], labels, attack=attack)  # transformers fail on an empty batch
     assert (result.status == Status.WRONG).all()
     assert min(sizes) > 0
 

@@ -122,7 +122,7 @@ def test_a_batch_without_maps_gives_a_plain_step(folder):
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_rate_warms_up_then_follows_a_cosine_losses_logged(folder, tmp_path):
+def test_rate_follows_warmup_and_cosine_and_losses_are_logged(folder, tmp_path):
     rates = []
 
     class Watch(L.Callback):
