@@ -29,7 +29,7 @@ def golden():
 
 @pytest.fixture
 def seen(golden_net):
-    """Numbers of images in forward and backward passes of the small network, counted by hooks."""
+    """Image counts of the small network's forward and backward passes, from hooks."""
     seen = {"forward": 0, "backward": 0}
 
     def count(module, inputs, output):

@@ -1,4 +1,4 @@
-"""Outputs of models: non-finite logits, logits plus a constant, other float types and other containers."""
+"""Model outputs: non-finite logits, logits plus a constant, other float types and other containers."""
 
 import dataclasses
 import logging

@@ -59,7 +59,7 @@ def test_a_two_way_radius_equals_the_closed_form(attack):
     assert bool((result.prediction >= 3).all())
 
 
-def test_another_class_of_the_same_superclass_is_not_fooled(net):
+def test_another_class_of_the_superclass_does_not_fool(net):
     model, images, labels = net
     plain = minimal_radius(model, images, labels)
     decided = minimal_radius(model, images, labels, decision=DECISION)
@@ -76,7 +76,7 @@ def test_no_radius_is_below_the_nearest_opposite_class(net):
     model, images, labels = net
 
     class Against(nn.Module):
-        """The true class against every class of the other superclass, without the other classes of its own."""
+        """The true class against every class of the other superclass; the rest of its own is dropped."""
 
         def __init__(self, label):
             super().__init__()

@@ -10,7 +10,7 @@ from harmonizer.attacks.diagnostics import PASSES, SIGNS, _report
 
 
 class Planted(nn.Module):
-    """A linear model whose gradient is masked by a disguise, or not."""
+    """A linear model with a disguise, which may mask its gradient."""
 
     def __init__(self, disguise):
         super().__init__()

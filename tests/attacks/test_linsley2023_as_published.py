@@ -47,7 +47,7 @@ def loop(answer, image, label, bounds=(0.0, 1.0)):
 
 @pytest.fixture
 def batch(golden, golden_net):
-    """The golden network after a normalisation, and a mini-batch that does not span [0,1]."""
+    """The golden network with an input normalisation, and a mini-batch that does not span [0,1]."""
     images = golden["images"].double() * 0.7 + 0.1
     model = PixelModel(golden_net.double(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).double()
     return model, images
@@ -84,14 +84,14 @@ def test_standardized_equals_the_loop_in_units_of_mean_and_std(batch):
 
 
 class Stubborn(nn.Module):
-    """Fooled only at large radii: the true logit is the larger until the mean falls by 0.2, an L2 norm of 22 at 64 px."""
+    """Fooled only at large radii: the true logit is larger until the mean falls by 0.2, an L2 norm of 22 at 64 px."""
 
     def forward(self, images):
         mean = images.mean((1, 2, 3))
         return torch.stack([torch.zeros_like(mean), 20 * (mean - 0.7)], 1)
 
 
-def test_the_published_step_exceeds_eps_unlike_the_corrected(golden, golden_net):
+def test_published_steps_exceed_eps_corrected_ones_do_not(golden, golden_net):
     images, labels = torch.full((2, 3, 64, 64), 0.9).double(), torch.ones(2, dtype=torch.int64)
     images[0, 0, 0, 0], images[1, 0, 0, 1] = 0.0, 1.0  # the mini-batch spans [0,1]
     published = minimal_radius(Stubborn(), images, labels, attack=NAME)

@@ -35,7 +35,7 @@ def closed_form(model, images, labels):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("attack", "classes"), [("ddn", 4), ("ddn", 9), ("ddn_full", 9), ("pgd", 2)])
-def test_linear_model_gives_the_closed_form(attack, classes, dtype):
+def test_radii_of_a_linear_model_equal_the_closed_form(attack, classes, dtype):
     model, images = Linear(classes=classes, dtype=dtype), grey_images(16, dtype=dtype)
     labels = model(images).argmax(1)
     result = minimal_radius(model, images, labels, attack=attack)
@@ -142,7 +142,7 @@ class NotANumber(nn.Module):
 
 
 @pytest.mark.parametrize("model", [Silent(), NotANumber()])
-def test_linsley2023_finds_nothing_by_an_unusable_gradient(model):
+def test_linsley2023_finds_nothing_with_an_unusable_gradient(model):
     images = torch.full((3, 3, 4, 4), 0.2)
     result = minimal_radius(model, images, torch.tensor([0, 0, 1]), attack="linsley2023")
     assert result.status.tolist()[2] == Status.WRONG

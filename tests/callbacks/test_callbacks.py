@@ -1,4 +1,4 @@
-"""Callbacks of training: the guard against non-finite values, the weight average and the log."""
+"""Training callbacks: the guard against non-finite values, the weight average and the log."""
 
 import lightning as L
 import pytest

@@ -140,7 +140,7 @@ def test_mean_of_ratios_is_given_besides_the_ratio_of_means():
     assert "mean_of_ratios" not in found["fel2022"] and found["fel2022"]["ceiling"] == 0.9
 
 
-def test_scores_are_columns_of_the_saved_folder(batch, tmp_path):
+def test_requested_scores_are_saved_as_columns(batch, tmp_path):
     model = harmonizer.wrap(Counting(), size=24)
     results = harmonizer.evaluate(
         model, tuple(batch[:3]), attack="pgd", scores=["onevision2026", "fel2022"], progress=False

@@ -80,7 +80,7 @@ def test_the_command_compares_a_model_with_people(tmp_path, capsys):
         module = HarmonizerModule("test_resnet", [str(i) for i in range(1000)], 160)
     assert weights_digest(module.model) != found["weights_sha256"]
     module.model.load_state_dict(load("test_resnet").state_dict())
-    assert weights_digest(module.model) == found["weights_sha256"]  # the digest by evaluate.py of the same weights
+    assert weights_digest(module.model) == found["weights_sha256"]  # evaluate.py gives the same weights this digest
     answers = list(csv.DictReader((tmp_path / "out" / "answers.csv").read_text().splitlines()))
     own = [line["object_response"] == line["category"] for line in answers]
     assert found["accuracy"] == pytest.approx(np.mean(own))

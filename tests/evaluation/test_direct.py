@@ -57,7 +57,7 @@ def test_the_documented_commands_give_the_rows_of_python(photos):
             np.testing.assert_array_equal(*by_key, name)
 
 
-def test_other_classes_than_the_models_are_refused(photos):
+def test_classes_that_differ_from_the_models_are_refused(photos):
     model = harmonizer.load("test_resnet", num_classes=4, image_size=32)
     message = r"as the model has, 4, got 3 in .*images \(n01440764, .*try classes=FILE"
     with pytest.raises(ValueError, match=message) as error:

@@ -1,4 +1,4 @@
-"""Heads made for the data: by evaluate.py, in lists of sweeps, and how the results describe them."""
+"""Heads made for the data: by evaluate.py, in sweep lists, and how the results describe them."""
 
 import json
 import subprocess

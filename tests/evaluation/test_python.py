@@ -148,7 +148,7 @@ def test_images_without_maps_have_no_alignment(model, data):
     assert "alignment" not in repr(found)
 
 
-def test_results_are_saved_read_shown_and_compared(results, model, data, tmp_path):
+def test_results_can_be_saved_read_shown_and_compared(results, model, data, tmp_path):
     assert repr(results).startswith("own: 40 images, attack pgd (")
     assert "tolerance, mean of min(L2, 10)" in repr(results)
     assert "<td>accuracy</td>" in results._repr_html_()

@@ -1,4 +1,4 @@
-"""Blocks of a summary that are computed from an evaluation's rows."""
+"""Summary blocks that are computed from an evaluation's rows."""
 
 import math
 

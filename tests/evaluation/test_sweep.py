@@ -198,7 +198,7 @@ def test_a_lost_device_ends_the_sweep(tmp_path):
         (MemoryError(), "out of memory: MemoryError"),
     ],
 )
-def test_reasons_of_failures_begin_with_their_kind(error, beginning):
+def test_failure_reasons_begin_with_their_kind(error, beginning):
     assert reason_of(error).startswith(beginning)
 
 

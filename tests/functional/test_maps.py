@@ -52,7 +52,7 @@ def test_saliency_keeps_cross_sample_terms_of_batchnorm():
     assert not torch.allclose(together[0], own.mean(1)[0])
 
 
-def test_errors_of_saliency_name_the_invalid_argument():
+def test_saliency_errors_name_the_invalid_argument():
     images, logits, labels = torch.rand(2, 3, 4, 4), torch.rand(2, 5), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="require grad"):
         input_saliency(logits, images, labels)

@@ -62,7 +62,7 @@ def test_paired_p_is_exact_for_few_differences_even_with_ties():
     assert paired_difference(np.zeros(8), tied)["p"] == pytest.approx(signs.pvalue)
 
 
-def test_paired_tolerance_caps_radii_skips_wrong_and_failed():
+def test_paired_tolerance_is_capped_and_nan_if_wrong_or_failed():
     values = paired_tolerance(
         [Status.WRONG, Status.CENSORED, Status.FOUND, Status.FOUND, Status.FAILED], [NAN, NAN, 3, 12, NAN], eps_max=10
     )

@@ -149,7 +149,7 @@ def test_intervals_cover_the_truth_from_fewest_values_on():
         drawn = [
             tolerance_summary([Status.FOUND] * n, rng.exponential(1, n), eps_max=99, resamples=400) for _ in range(200)
         ]
-        if n < FEWEST:  # what an interval would be
+        if n < FEWEST:  # an interval from so few values would undercover
             values = rng.exponential(1, (200, n))
             resampled = np.array([v[rng.integers(n, size=(400, n))].mean(1) for v in values])
             low, high = np.quantile(resampled, [0.025, 0.975], axis=1)

@@ -80,7 +80,7 @@ def test_pgd_loss_of_a_linear_model_equals_the_closed_form():
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
-def test_trades_on_a_linear_model_moves_eps_along_gradient():
+def test_trades_on_a_linear_model_moves_eps_along_its_gradient():
     model, samples = linear(), batch()
     sizes = {"adversarial_steps": 10, "adversarial_step_size": 1.0}  # each step halves the remaining random start
     losses = batch_losses(

@@ -77,7 +77,7 @@ def test_a_flipped_bit_is_detected_or_harmless(pair):
     assert refused > 200  # most of the file is content; the rest is padding and dates
 
 
-def test_only_damaged_checkpoints_are_an_error_not_a_new_run(pair):
+def test_damaged_checkpoints_without_a_good_one_are_an_error(pair):
     for name in (LAST, PREVIOUS):
         (pair / name).write_bytes(b"")
     with pytest.raises(ValueError, match=r"no usable checkpoint: .*overwrite=true"):

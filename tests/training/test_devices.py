@@ -1,4 +1,4 @@
-"""Choice of the device, and that training and evaluation keep all tensors on it."""
+"""Which device is chosen, and that training and evaluation keep all tensors on their device."""
 
 import copy
 import logging

@@ -1,4 +1,4 @@
-"""Options of training: when to harmonize, precision, initial weights, learning rates."""
+"""Training options: when to harmonize, precision, initial weights, learning rates."""
 
 import lightning as L
 import pytest
@@ -104,7 +104,7 @@ def test_under_autocast_the_loss_is_computed_in_float32(folder, model):
     assert torch.isfinite(rounded).all()
 
 
-def test_bf16_mixed_trains(folder, tmp_path):
+def test_training_in_bf16_mixed_does_not_diverge(folder, tmp_path):
     losses = Losses()
     fit(built("test_vit"), shards(folder), tmp_path, losses, precision="bf16-mixed")
     assert losses.seen[-1]["cross_entropy"] < losses.seen[0]["cross_entropy"] + 0.5
@@ -222,7 +222,7 @@ def test_checkpoints_and_exports_restore_model_args(folder, tmp_path):
     assert loaded.blocks[-1].drop_path1.drop_prob == pytest.approx(0.3)
 
 
-def test_drop_path_second_derivatives_equal_torchs(folder):
+def test_drop_path_second_derivatives_equal_those_of_torch(folder):
     batch = batch_of(folder)
     model = built("test_vit", model_args={"drop_path_rate": 0.5}).model
     found = []

@@ -142,7 +142,7 @@ def test_aligned_gradients_equal_a_second_computation_to_1e_9():
     check(settings_of("pag"), second)
 
 
-def test_activation_map_loss_equals_a_second_computation_to_1e_9():
+def test_activation_maps_equal_a_second_computation_to_1e_9():
     def unit(single):
         return (single - single.min()) / (single.max() - single.min())
 
