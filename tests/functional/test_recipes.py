@@ -1,7 +1,7 @@
 """Each recipe's loss and parameter gradients, against a second computation written from its table row.
 
-The second computation shares no code with the first: one sample at a time, each saliency a Jacobian of
-its own, the pyramid by dense matrices, the parameters' gradients by ``torch.func``.
+The second computation shares no code with the first. It takes one sample at a time, computes each saliency as a
+Jacobian of its own, the pyramid by dense matrices, and the gradients of the parameters by ``torch.func``.
 """
 
 from dataclasses import fields

@@ -120,7 +120,7 @@ def test_p_of_tied_scores_is_over_all_permutations():
     assert rank_correlation(x, y)["p"] == pytest.approx(np.mean(np.abs(rho) >= abs(rho[0]) - 1e-12))
 
 
-def test_a_perfect_order_has_an_exact_p_above_zero():
+def test_a_perfect_order_has_an_exact_p_and_no_interval():
     for n in (9, 10, 12):
         summary = rank_correlation(range(n), range(n))
         assert summary["rho"] == pytest.approx(1)

@@ -149,7 +149,7 @@ def test_intervals_cover_the_truth_from_fewest_values_on():
         drawn = [
             tolerance_summary([Status.FOUND] * n, rng.exponential(1, n), eps_max=99, resamples=400) for _ in range(200)
         ]
-        if n < FEWEST:  # an interval from so few values would undercover
+        if n < FEWEST:  # so few values would give an interval that covers too rarely
             values = rng.exponential(1, (200, n))
             resampled = np.array([v[rng.integers(n, size=(400, n))].mean(1) for v in values])
             low, high = np.quantile(resampled, [0.025, 0.975], axis=1)
@@ -161,7 +161,7 @@ def test_intervals_cover_the_truth_from_fewest_values_on():
     assert covered["restricted_mean"] > 0.8 and covered["median"] > 0.88
 
 
-def test_a_share_of_0_or_1_has_an_interval_but_no_error():
+def test_a_share_of_0_or_1_has_an_interval_but_no_se():
     for successes, n in ((3, 3), (0, 1)):
         share = proportion(successes, n)
         assert np.isnan(share["se"])

@@ -1,7 +1,7 @@
 """Explanation-supervision baselines: losses and parameter gradients against a second computation.
 
-The second computation shares no code with the first: one image at a time, the network written out, each gradient a
-Jacobian of its own, the parameters' gradients by ``torch.func``.
+The second computation shares no code with the first. It takes one image at a time, writes out the network, computes
+each gradient as a Jacobian of its own, and the gradients of the parameters by ``torch.func``.
 """
 
 from dataclasses import fields
