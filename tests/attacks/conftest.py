@@ -9,7 +9,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "attack.npz"
 
 
 class GoldenNet(nn.Module):
-    """The small network whose attack was recorded from the published protocol."""
+    """The small network for which results of the published protocol were recorded."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +29,7 @@ def golden():
 
 @pytest.fixture
 def seen(golden_net):
-    """The images that pass through the small network, as hooks count them."""
+    """Image counts of the small network's forward and backward passes, from hooks."""
     seen = {"forward": 0, "backward": 0}
 
     def count(module, inputs, output):

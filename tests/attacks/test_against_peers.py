@@ -1,4 +1,4 @@
-"""Slow checks: float32 against float64, radii against long runs of a peer, one call against several."""
+"""Slow checks: float32 against float64, radii against long runs of Adversarial Library, one call against several."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ pytestmark = [
 
 
 def many(golden, net, count):
-    """Mix pairs of the recorded images; label them by the net, every tenth wrongly."""
+    """Mix pairs of the recorded images; label them by the network's prediction, every tenth incorrectly."""
     generator = torch.Generator().manual_seed(0)
     pairs = torch.randint(len(golden["images"]), (2, count), generator=generator)
     share = torch.rand(count, 1, 1, 1, generator=generator)
@@ -36,7 +36,7 @@ def test_linsley2023_in_float32_gives_the_eps_of_float64(golden, golden_net):
     assert ((single.eps - double.eps).abs() <= 1.001 * notch)[both].all()
 
 
-def test_ddn_and_ddn_full_are_below_a_thousand_steps_of_ddn(golden, golden_net):
+def test_mean_radii_are_not_above_1000_steps_of_adv_libs_ddn(golden, golden_net):
     pytest.importorskip("adv_lib")
     images, labels = many(golden, golden_net, 40)
     peer = minimal_radius(golden_net, images, labels, attack="advlib:ddn", steps=1000, levels=None)
@@ -63,7 +63,7 @@ def test_float32_results_do_not_depend_on_the_batch(golden, golden_net, attack, 
     whole = attacked(torch.arange(count))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(3))
     runs = [(order, 1), (order, 7), (order, 64), (order[: count // 3], None), (order[count // 3 :], None)]
-    for rows, batch_size in runs:  # the last two are what two processes would do
+    for rows, batch_size in runs:  # the last two are the shares of two processes
         result = attacked(rows, batch_size)
         assert torch.equal(result.status, whole.status[rows])
         close = torch.isclose(result.l2, whole.l2[rows], rtol=1e-3, equal_nan=True)

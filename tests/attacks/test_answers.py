@@ -1,4 +1,4 @@
-"""Answers that are not finite, logits with a constant added, other float types, and other forms of output."""
+"""Model outputs: non-finite logits, logits plus a constant, other float types and other containers."""
 
 import dataclasses
 import logging
@@ -19,12 +19,12 @@ ATTACKS = [
     *("feng2025", "foolbox:DDNAttack", "foolbox:L2DeepFoolAttack"),
 ]
 SETTINGS = {"feng2025": {"steps": 30}, "foolbox:DDNAttack": {"steps": 30}}
-# foolbox's own code warns; ours must not.
+# Foolbox's code raises these warnings; ours must not.
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}Warning") for kind in ("Deprecation", "Syntax", "User")]
 
 
 class Linear(nn.Module):
-    """A linear model; ``answer`` changes its logits, given the images."""
+    """A linear model; ``answer`` makes the output from its logits and the images."""
 
     def __init__(self, answer=lambda logits, images: logits):
         super().__init__()
@@ -54,7 +54,7 @@ def attacked(model, images, labels, attack, **settings):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_nonfinite_answers_never_fool_and_are_never_robust(images, labels, attack, value):
+def test_nonfinite_logits_are_neither_fooled_nor_robust(images, labels, attack, value):
     def away(logits, inputs):
         moved = torch.cdist(inputs.flatten(1), images.flatten(1)).amin(1) > 1e-3
         return logits + torch.where(moved, value, 0.0)[:, None] * torch.tensor([0.0, 1.0, 0.0, 0.0])[None].nan_to_num()
@@ -62,11 +62,11 @@ def test_nonfinite_answers_never_fool_and_are_never_robust(images, labels, attac
     def clean(logits, inputs):
         return torch.where((inputs == images[:1]).flatten(1).all(1)[:, None], value, logits)
 
-    if attack != "linsley2023_as_published":  # it attacks rescaled images: all are away from these
+    if attack != "linsley2023_as_published":  # it rescales the images, so that all of them are away
         result = attacked(Linear(away), images, labels, attack)
         assert (result.status == Status.FAILED).all()
         assert result.l2.isnan().all()
-    # An image that is itself answered by such values is neither wrong nor correct, whatever its label.
+    # A clean image with such logits is neither wrong nor correct, whatever its label.
     for label in (0, 3):
         labels[0] = label
         status = attacked(Linear(clean), images, labels, attack).status
@@ -77,13 +77,13 @@ def test_nonfinite_answers_never_fool_and_are_never_robust(images, labels, attac
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn", "ddn_full"])
 @pytest.mark.parametrize("constant", [1e5, -1e5, 1e6])
-def test_a_constant_on_all_logits_changes_only_rounding(golden, golden_net, attack, constant):
+def test_a_constant_added_to_all_logits_changes_only_rounding(golden, golden_net, attack, constant):
     images, labels = golden["images"], golden["labels"]
     before = minimal_radius(golden_net, images, labels, attack=attack)
     golden_net.fc.bias.data += constant
     after = minimal_radius(golden_net, images, labels, attack=attack)
     assert torch.equal(after.status, before.status)
-    steps = 0.02 if abs(constant) < 1e6 else 0.15  # a step of the logits is 0.008 or 0.06, their margin about 1
+    steps = 0.02 if abs(constant) < 1e6 else 0.15  # the spacing of the logits is 0.008 or 0.06, their margin about 1
     torch.testing.assert_close(after.l2, before.l2, rtol=2 * steps, atol=0, equal_nan=True)
     found = after.status == Status.FOUND
     alone = torch.cat([golden_net(image[None]).argmax(1) for image in after.adversarial])
@@ -92,7 +92,7 @@ def test_a_constant_on_all_logits_changes_only_rounding(golden, golden_net, atta
 
 @pytest.mark.parametrize(("count", "value"), [(1, -1e9), (300, -1e9), (300, torch.finfo(torch.float32).min)])
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn", "foolbox:DDNAttack"])
-def test_classes_that_are_ruled_out_by_a_constant_do_not_matter(images, labels, attack, count, value):
+def test_masked_out_classes_do_not_change_the_radius(images, labels, attack, count, value):
     def ruled_out(logits, inputs):
         return torch.cat([logits, logits.new_full((len(logits), count), value)], 1)
 
@@ -103,7 +103,7 @@ def test_classes_that_are_ruled_out_by_a_constant_do_not_matter(images, labels, 
 
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn"])
-def test_a_constant_changes_nothing_given_enough_digits(golden, golden_net, attack):
+def test_in_float64_a_constant_added_to_logits_has_no_effect(golden, golden_net, attack):
     images, labels = golden["images"].double(), golden["labels"]
     golden_net.double()
     before = minimal_radius(golden_net, images, labels, attack=attack)
@@ -113,7 +113,7 @@ def test_a_constant_changes_nothing_given_enough_digits(golden, golden_net, atta
     torch.testing.assert_close(after.l2, before.l2, rtol=1e-4, atol=0, equal_nan=True)
 
 
-def test_a_tie_of_clean_logits_does_not_stop_the_search(images):
+def test_tied_clean_logits_do_not_stop_the_search(images):
     coarse = Linear(lambda logits, inputs: logits + (logits.round() - logits).detach())
     clean = coarse(images)
     tied = (clean == clean.amax(1, keepdim=True)).sum(1) > 1
@@ -123,7 +123,7 @@ def test_a_tie_of_clean_logits_does_not_stop_the_search(images):
 
 
 @pytest.mark.parametrize(("constant", "flagged"), [(0.0, False), (1e5, True)])
-def test_the_health_report_looks_at_the_resolution_of_the_logits(images, constant, flagged):
+def test_the_masking_report_checks_the_resolution_of_logits(images, constant, flagged):
     model = Linear(lambda logits, inputs: logits + constant)
     report = gradient_masking_report(model, images, model(images).argmax(1), limit=4)
     assert report.masked == flagged, report.reasons
@@ -134,7 +134,7 @@ def test_the_health_report_looks_at_the_resolution_of_the_logits(images, constan
     assert report.resolution == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_the_masking_report_sees_noise_and_failing_attacks(images, labels):
+def test_the_masking_report_flags_noise_and_failed_attacks(images, labels):
     noisy = Linear(lambda logits, inputs: logits + 0.2 * torch.randn_like(logits) + 1000)
     report = gradient_masking_report(noisy, images, labels, limit=4)
     assert any("same input twice" in reason for reason in report.reasons)
@@ -151,7 +151,7 @@ def test_the_masking_report_sees_noise_and_failing_attacks(images, labels):
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn", "foolbox:DDNAttack"])
 @pytest.mark.parametrize(("own", "given"), [(torch.float64, torch.float32), (torch.float32, torch.float64)])
-def test_a_model_in_another_exact_type_is_served_and_it_is_said(golden, golden_net, caplog, attack, own, given):
+def test_images_are_converted_to_the_models_type_and_logged(golden, golden_net, caplog, attack, own, given):
     images, labels = golden["images"][:6], golden["labels"][:6]
     expected = attacked(golden_net, images, labels, attack)
     with caplog.at_level(logging.WARNING):
@@ -165,7 +165,7 @@ def test_a_model_in_another_exact_type_is_served_and_it_is_said(golden, golden_n
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_model_in_a_half_precision_is_refused_in_one_line(golden, golden_net, dtype):
+def test_half_precision_models_are_refused_in_one_line(golden, golden_net, dtype):
     with pytest.raises(ValueError, match=rf"expected a model in float32 or float64, got {dtype}.*try model.float\(\)"):
         minimal_radius(golden_net.to(dtype), golden["images"], golden["labels"])
     golden_net.float().register_forward_hook(lambda module, inputs, output: output.to(dtype))
@@ -205,7 +205,7 @@ def test_logits_are_found_in_what_a_model_returns(images, labels, attack, form):
         (lambda logits: None, r"got NoneType; try a wrapper"),
     ],
 )
-def test_other_outputs_are_named_in_one_line(images, labels, output, message):
+def test_other_outputs_are_refused_in_one_line(images, labels, output, message):
     model = Linear(lambda logits, inputs: output(logits))
     with pytest.raises(TypeError, match=message):
         minimal_radius(model, images[:2], labels[:2])
@@ -213,7 +213,7 @@ def test_other_outputs_are_named_in_one_line(images, labels, output, message):
         evaluation_saliency(model, images[:2], labels[:2])
 
 
-def test_channels_last_and_non_modules_are_named_in_one_line(images, labels):
+def test_channels_last_and_non_modules_are_refused(images, labels):
     class Last(nn.Module):
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""Decisions between superclasses: a function of logits, which any attack can be put to."""
+"""Decisions between superclasses: a function of the logits that any attack can target."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ ATTACKS = {"ddn": 2e-3, "pgd": 6e-2, "linsley2023": 0.5}  # relative excess over
 
 
 class Linear(nn.Module):
-    """Class 1 copies class 0 with a lower bias, so that the animate side's largest logit is linear."""
+    """Classes 1 and 2 copy class 0 with lower biases, so that the largest animate logit is linear."""
 
     def __init__(self):
         super().__init__()
@@ -38,13 +38,13 @@ def net():
     images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
         model[-1].weight *= 40
-        model[-1].bias -= model(images).mean(0)  # all classes occur
+        model[-1].bias -= model(images).mean(0)  # so that all classes occur
         labels = model(images).argmax(1)
     return model, images, labels
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_two_way_radius_has_the_closed_form(attack):
+def test_a_two_way_radius_equals_the_closed_form(attack):
     model, images = Linear(), torch.full((2, 3, 4, 4), 0.5)
     images[1] += 0.01
     labels = torch.tensor([2, 1])  # wrong classes of the right superclass
@@ -59,12 +59,12 @@ def test_a_two_way_radius_has_the_closed_form(attack):
     assert bool((result.prediction >= 3).all())
 
 
-def test_another_class_of_the_superclass_fools_nothing(net):
+def test_another_class_of_the_superclass_does_not_fool(net):
     model, images, labels = net
     plain = minimal_radius(model, images, labels)
     decided = minimal_radius(model, images, labels, decision=DECISION)
     within = torch.tensor([GROUPS[i] for i in plain.prediction]) == torch.tensor([GROUPS[i] for i in labels])
-    assert bool(within.any())  # else nothing is tested
+    assert bool(within.any())  # otherwise the test is empty
     assert bool((decided.l2 >= plain.l2 * 0.99).all())
     assert bool((decided.l2[within] > plain.l2[within] * 1.01).all())
     with torch.no_grad():
@@ -72,11 +72,11 @@ def test_another_class_of_the_superclass_fools_nothing(net):
     assert bool((superclass != torch.tensor(GROUPS)[labels]).all())
 
 
-def test_no_radius_is_below_the_nearest_class_of_the_other_side(net):
+def test_no_radius_is_below_the_nearest_opposite_class(net):
     model, images, labels = net
 
     class Against(nn.Module):
-        """The true class against every class of the other superclass; its own superclass's other classes are gone."""
+        """The true class against every class of the other superclass; the rest of its own is dropped."""
 
         def __init__(self, label):
             super().__init__()
@@ -120,7 +120,7 @@ def test_feng2025_equals_foolbox_called_directly(net):
     torch.testing.assert_close(ours.l2, (attacked - images).double().flatten(1).norm(dim=1), atol=1e-5, rtol=1e-5)
 
 
-def test_logits_that_are_not_finite_decide_nothing():
+def test_nonfinite_logits_give_the_status_failed():
     class Broken(nn.Module):
         def forward(self, images):
             return images.flatten(1)[:, :7] * torch.tensor([1.0, 1, -torch.inf, 1, 1, 1, 1])
@@ -129,7 +129,7 @@ def test_logits_that_are_not_finite_decide_nothing():
     assert result.status.tolist() == [Status.FAILED] * 2
 
 
-def test_wrong_decisions_are_named(net):
+def test_errors_name_the_invalid_decision(net):
     model, images, labels = net
     with pytest.raises(ValueError, match="two superclasses or more, got 1 in animate"):
         Decision("animate", (0, 0))

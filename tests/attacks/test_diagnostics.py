@@ -10,7 +10,7 @@ from harmonizer.attacks.diagnostics import PASSES, SIGNS, _report
 
 
 class Planted(nn.Module):
-    """A healthy linear model behind something that hides, or does not hide, its gradient."""
+    """A linear model with a disguise, which may mask its gradient."""
 
     def __init__(self, disguise):
         super().__init__()
@@ -54,7 +54,7 @@ def test_planted_masks_are_flagged(images, disguise, reason):
 
 
 @pytest.mark.parametrize("disguise", [None, "confident"])
-def test_an_honest_linear_model_is_not_flagged(images, disguise):
+def test_an_unmasked_linear_model_is_not_flagged(images, disguise):
     model = Planted(disguise)
     labels = model(images).argmax(1)
     report = gradient_masking_report(model, images, labels, limit=8)
@@ -78,14 +78,14 @@ def test_only_an_exaggerated_radius_is_flagged(golden, golden_net):
     assert json.loads(json.dumps(report.as_dict()))["masked"] is False
 
 
-def test_without_a_correct_image_nothing_is_claimed(images):
+def test_without_a_correct_image_nothing_is_flagged(images):
     model = Planted(None)
     report = gradient_masking_report(model, images, (model(images).argmax(1) + 1) % 3)
     assert report.n == 0 and not report.masked
 
 
 @pytest.mark.parametrize("eps_max", [10.0, 1e-4])
-def test_the_report_costs_at_most_what_it_says(images, eps_max):
+def test_the_report_costs_at_most_its_stated_passes(images, eps_max):
     model, passes = Planted(None), []
     model.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0]) * (1 + inputs[0].requires_grad)))
     labels = Planted(None)(images).argmax(1)
@@ -96,10 +96,10 @@ def test_the_report_costs_at_most_what_it_says(images, eps_max):
     assert not report.masked, report.reasons
 
 
-def test_radii_that_need_effort_are_not_called_shrunk():
+def test_ratios_to_infinite_radii_are_reported_without_a_number():
     names = [name for name, _, _ in SIGNS] + ["silent_cross_entropy", "random_ratio"]
     healthy = dict.fromkeys(names, 0.0) | {"bf16_cosine": 1.0}
-    report = _report(n=4, **healthy)  # of radii: the cross-entropy's and more effort's over infinite ones
+    report = _report(n=4, **healthy)  # radii by the cross-entropy and by more effort, over infinite ones
     assert "more steps and restarts find perturbations where fewer find none" in report.reasons
     assert "the cross-entropy finds perturbations where the margin finds none" in report.reasons
     assert "0.00" not in " ".join(report.reasons)

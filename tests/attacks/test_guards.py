@@ -41,7 +41,7 @@ def test_mode_and_weights_are_restored_after_an_error():
             self.layer = nn.Conv2d(3, 4, 3)
 
         def forward(self, images):
-            assert self.layer.weight.is_contiguous(memory_format=torch.channels_last)  # as the images are, on a CPU
+            assert self.layer.weight.is_contiguous(memory_format=torch.channels_last)  # like the images, on a CPU
             raise RuntimeError("broken")
 
     model = Broken().train()
@@ -68,7 +68,7 @@ def test_a_convolution_that_views_its_weight_is_attacked():
 @pytest.mark.parametrize(
     "context", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)]
 )
-def test_works_inside_any_context_with_the_same_result(golden, golden_net, attack, context):
+def test_results_are_the_same_inside_any_context(golden, golden_net, attack, context):
     plain = minimal_radius(golden_net, golden["images"], golden["labels"], attack=attack)
     with context():
         images = golden["images"] * 1  # an inference tensor, in inference mode
@@ -86,13 +86,13 @@ def test_dropout_is_off_and_batch_statistics_are_fixed(golden):
     assert (result.status != Status.WRONG).all()
 
 
-def test_a_model_that_draws_noise_repeats_itself(golden, golden_net):
+def test_a_noisy_model_gives_reproducible_radii(golden, golden_net):
     golden_net.register_forward_hook(lambda module, inputs, output: output + 1e-3 * torch.randn_like(output))
     first, second = (minimal_radius(golden_net, golden["images"], golden["labels"], attack="pgd") for _ in range(2))
     torch.testing.assert_close(first.l2, second.l2, rtol=0, atol=0, equal_nan=True)
 
 
-def test_running_out_of_memory_halves_the_batch_and_says_so(golden, golden_net, caplog):
+def test_running_out_of_memory_halves_the_batch_and_warns(golden, golden_net, caplog):
     def small_memory(module, inputs):
         if len(inputs[0]) > 4:
             raise torch.OutOfMemoryError("out of memory")
@@ -106,7 +106,7 @@ def test_running_out_of_memory_halves_the_batch_and_says_so(golden, golden_net, 
     assert torch.equal(result.forwards, expected.forwards)  # a pass that failed is not counted
 
 
-def test_an_image_that_does_not_fit_alone_is_an_error(golden, golden_net):
+def test_running_out_of_memory_on_one_image_is_an_error(golden, golden_net):
     def no_memory(module, inputs):
         raise torch.OutOfMemoryError("out of memory")
 
@@ -146,11 +146,11 @@ def test_an_empty_batch_gives_an_empty_result(golden_net):
 
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn", "linsley2023_as_published"])
-def test_no_pass_is_empty(golden, golden_net, attack):
+def test_the_model_never_gets_an_empty_batch(golden, golden_net, attack):
     labels = (golden_net(golden["images"]).argmax(1) + 1) % 10
     sizes = []
     golden_net.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    result = minimal_radius(golden_net, golden["images"], labels, attack=attack)  # transformers cannot take one
+    result = minimal_radius(golden_net, golden["images"], labels, attack=attack)  # transformers fail on an empty batch
     assert (result.status == Status.WRONG).all()
     assert min(sizes) > 0
 
@@ -175,7 +175,7 @@ def test_no_pass_is_empty(golden, golden_net, attack):
         ({"eps_max": -1.0}, "eps_max"),
     ],
 )
-def test_wrong_use_is_explained(change, message):
+def test_errors_name_the_invalid_argument(change, message):
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
     given = {"images": torch.rand(2, 3, 4, 4), "labels": torch.tensor([0, 1]), **change}
     with pytest.raises(ValueError, match=message):
@@ -206,7 +206,7 @@ def test_a_model_may_change_its_input_in_place(attack, dtype):
 
 
 @pytest.mark.parametrize("attack", ["ddn", "ddn_full"])
-def test_without_an_image_to_attack_a_million_steps_are_none(attack):
+def test_without_an_image_to_attack_no_step_is_run(attack):
     model, steps = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), 10**9
     images = torch.rand(2, 3, 4, 4)
     labels = (model(images).argmax(1) + 1) % 3

@@ -1,4 +1,4 @@
-"""Geometry of rows, however they lie in memory."""
+"""Norms and projections per image, in each memory layout."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def vectors(layout=torch.contiguous_format):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_rows_are_no_copies_and_have_the_same_lengths(layout):
+def test_rows_are_views_with_the_norms_of_the_images(layout):
     images = vectors(layout)
     flat = vectors().flatten(1)
     assert rows_of(images).data_ptr() == images.data_ptr()
@@ -26,12 +26,12 @@ def test_rows_are_no_copies_and_have_the_same_lengths(layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_unit_rows_and_those_that_cannot_be_one(layout):
+def test_unit_normalises_usable_rows_and_zeroes_the_others(layout):
     values = vectors(layout)
     values[1] = 0.0
     values[2, 0, 1, 1] = torch.nan
     values[3, 2, 0, 0] = -torch.inf
-    values[4] *= 1e-200  # whose squares underflow
+    values[4] *= 1e-200  # its squares underflow
     before = values.clone()
     found, usable = unit(values)
     torch.testing.assert_close(values, before, rtol=0, atol=0, equal_nan=True)
@@ -43,7 +43,7 @@ def test_unit_rows_and_those_that_cannot_be_one(layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_sphere(layout):
+def test_to_sphere_moves_each_image_to_its_radius(layout):
     images = torch.full((6, 3, 5, 4), 0.5, dtype=torch.float64).contiguous(memory_format=layout)
     radius = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], dtype=torch.float64)
     moved = to_sphere(images, images + vectors(layout), radius)

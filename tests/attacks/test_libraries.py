@@ -5,7 +5,7 @@ import torch
 
 from harmonizer.attacks import Status, minimal_radius
 
-# The libraries' own code warns; ours must not.
+# The libraries' code raises these warnings; ours must not.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::SyntaxWarning"),
@@ -21,7 +21,7 @@ pytestmark = [
         ("advlib:ddn", "adv_lib", {"steps": 30, "levels": None}),
     ],
 )
-def test_a_librarys_attack_gets_our_statuses_and_verdict(golden, golden_net, attack, module, settings):
+def test_external_attacks_get_our_statuses_and_final_check(golden, golden_net, attack, module, settings):
     pytest.importorskip(module)
     images, labels = golden["images"], golden["labels"]
     golden_net.train()
@@ -39,13 +39,13 @@ def test_a_librarys_attack_gets_our_statuses_and_verdict(golden, golden_net, att
     assert all(p.grad is None and p.requires_grad for p in golden_net.parameters())
 
 
-def test_a_missing_library_is_explained(golden, golden_net, monkeypatch):
+def test_the_error_of_a_missing_library_says_how_to_install(golden, golden_net, monkeypatch):
     monkeypatch.setitem(sys.modules, "foolbox", None)
     with pytest.raises(ImportError, match=r"needs foolbox.*pip install foolbox"):
         minimal_radius(golden_net, golden["images"], golden["labels"], attack="feng2025")
 
 
-def test_unknown_names_and_settings_are_explained(golden, golden_net):
+def test_errors_name_unknown_attacks_and_settings(golden, golden_net):
     pytest.importorskip("foolbox")
     with pytest.raises(ValueError, match=r"among .*L2FMNAttack.*got 'L2FNMAttack'; did you mean L2FMNAttack"):
         minimal_radius(golden_net, golden["images"], golden["labels"], attack="foolbox:L2FNMAttack")

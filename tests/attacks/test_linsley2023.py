@@ -20,7 +20,7 @@ def test_equals_the_published_protocol_in_float64(golden, golden_net, batch_size
     torch.testing.assert_close(score[found], golden["pt64.spearman"][found], rtol=1e-9, atol=1e-12)
 
 
-def test_passes_equal_the_protocols_floor_and_the_hooks_count(golden, golden_net, seen):
+def test_passes_equal_the_protocols_minimum_and_hook_counts(golden, golden_net, seen):
     result = minimal_radius(golden_net, golden["images"], golden["labels"], attack="linsley2023", batch_size=4)
     passes = {Status.WRONG: (1, 1), Status.CENSORED: (4, 3), Status.FOUND: (28, 19)}
     for status, (forwards, backwards) in passes.items():
@@ -31,7 +31,7 @@ def test_passes_equal_the_protocols_floor_and_the_hooks_count(golden, golden_net
     assert seen == {"forward": result.forwards.sum(), "backward": result.backwards.sum()}
 
 
-def test_finished_images_give_their_places_to_waiting_ones(golden, golden_net):
+def test_waiting_images_replace_finished_ones_in_the_batch(golden, golden_net):
     sizes = []
     golden_net.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     result = minimal_radius(golden_net, golden["images"], golden["labels"], attack="linsley2023", batch_size=4)

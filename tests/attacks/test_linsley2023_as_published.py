@@ -1,4 +1,4 @@
-"""The replayed defects, each against a computation of its own."""
+"""The replayed defects of the published code, each against a separate computation."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ LONGEST = 3 * (0.5 + EPS)
 
 
 def loop(answer, image, label, bounds=(0.0, 1.0)):
-    """The published search of one image, batch 1, with the additive step; returns (status, eps, perturbation)."""
+    """Run the published search with the additive step on one image; return (status, eps, perturbation)."""
 
     def attack(eps):
         moved = image
@@ -47,7 +47,7 @@ def loop(answer, image, label, bounds=(0.0, 1.0)):
 
 @pytest.fixture
 def batch(golden, golden_net):
-    """The golden network behind a normalisation, and a mini-batch that does not fill [0,1]."""
+    """The golden network with an input normalisation, and a mini-batch that does not span [0,1]."""
     images = golden["images"].double() * 0.7 + 0.1
     model = PixelModel(golden_net.double(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).double()
     return model, images
@@ -84,16 +84,16 @@ def test_standardized_equals_the_loop_in_units_of_mean_and_std(batch):
 
 
 class Stubborn(nn.Module):
-    """Fooled only far away: the true logit leads until the mean falls by 0.2, an L2 norm of 22 at 64 pixels."""
+    """Fooled only at large radii: the true logit is larger until the mean falls by 0.2, an L2 norm of 22 at 64 px."""
 
     def forward(self, images):
         mean = images.mean((1, 2, 3))
         return torch.stack([torch.zeros_like(mean), 20 * (mean - 0.7)], 1)
 
 
-def test_the_published_step_exceeds_eps_the_corrected_never(golden, golden_net):
+def test_published_steps_exceed_eps_corrected_ones_do_not(golden, golden_net):
     images, labels = torch.full((2, 3, 64, 64), 0.9).double(), torch.ones(2, dtype=torch.int64)
-    images[0, 0, 0, 0], images[1, 0, 0, 1] = 0.0, 1.0  # the mini-batch fills [0,1]
+    images[0, 0, 0, 0], images[1, 0, 0, 1] = 0.0, 1.0  # the mini-batch spans [0,1]
     published = minimal_radius(Stubborn(), images, labels, attack=NAME)
     assert (published.status == Status.FOUND).all()
     assert (published.l2 > 1.5 * published.eps).all()
@@ -112,21 +112,21 @@ def test_the_published_step_exceeds_eps_the_corrected_never(golden, golden_net):
 
 
 class Blind(nn.Module):
-    """A masked model: it tells dark from bright by a step function, which has no gradient."""
+    """A masked model: it separates dark from bright images by a step function, which has no gradient."""
 
     def forward(self, images):
         bright = (images.mean((1, 2, 3)) > 0.5).to(images) + 0 * images.mean((1, 2, 3))
         return torch.stack([1 - bright, bright], 1)
 
 
-def test_nan_images_fail_next_to_the_published_count():
+def test_nan_images_fail_but_the_replay_counts_them_as_fooled():
     images, labels = torch.stack([torch.full((3, 8, 8), v) for v in (0.1, 0.2, 0.8, 0.9)]), torch.tensor([0, 0, 1, 1])
     for attack in (NAME, "linsley2023"):
         result = minimal_radius(Blind(), images, labels, attack=attack)
         assert (result.status == Status.FAILED).all()
         assert result.adversarial.isfinite().all()
         assert result.l2.isnan().all()
-    # What the published code did with them: NaN in, argmax 0 out, "fooled" unless the label is 0.
+    # The published code takes the argmax of NaN logits, which is 0: "fooled" unless the label is 0.
     assert torch.full((2,), torch.nan).argmax() == 0
     dropped = as_published_summary(result.status, result.l2, labels, never_fooled="dropped")
     assert (dropped["n"], dropped["n_nan_fooled"], dropped["n_never_fooled"]) == (2, 2, 2)
@@ -155,10 +155,10 @@ def test_swapped_loss_arguments_keep_the_direction(golden, golden_net):
 
 
 @pytest.mark.parametrize("settings", [{"scaling": "none"}, {"never_fooled": "ten"}, {"eps_max": 5.0}])
-def test_unknown_settings_are_named(settings, golden, golden_net):
+def test_unknown_settings_are_refused(settings, golden, golden_net):
     with pytest.raises(ValueError, match="expected"):
         minimal_radius(golden_net, golden["images"], golden["labels"], attack=NAME, **settings)
 
 
-def test_an_empty_batch_is_fine(golden, golden_net):
+def test_an_empty_batch_gives_an_empty_result(golden, golden_net):
     assert len(minimal_radius(golden_net, golden["images"][:0], golden["labels"][:0], attack=NAME).status) == 0

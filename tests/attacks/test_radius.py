@@ -22,7 +22,7 @@ class Linear(nn.Module):
 
 
 def grey_images(count, size=6, spread=0.05, dtype=torch.float32):
-    """Far from 0 and 1, so that the box stays inactive."""
+    """Return images far from 0 and 1, so that the box constraint is inactive."""
     return 0.5 + spread * torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=dtype)
 
 
@@ -35,7 +35,7 @@ def closed_form(model, images, labels):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("attack", "classes"), [("ddn", 4), ("ddn", 9), ("ddn_full", 9), ("pgd", 2)])
-def test_linear_model_gives_the_closed_form(attack, classes, dtype):
+def test_radii_of_a_linear_model_equal_the_closed_form(attack, classes, dtype):
     model, images = Linear(classes=classes, dtype=dtype), grey_images(16, dtype=dtype)
     labels = model(images).argmax(1)
     result = minimal_radius(model, images, labels, attack=attack)
@@ -43,7 +43,7 @@ def test_linear_model_gives_the_closed_form(attack, classes, dtype):
     torch.testing.assert_close(result.l2, closed_form(model, images, labels), rtol=2e-3, atol=0)
 
 
-def test_the_box_lengthens_radii_as_the_quadratic_program_does():
+def test_radii_in_the_box_equal_those_of_a_quadratic_program():
     scipy_optimize = pytest.importorskip("scipy.optimize")
     model = Linear(classes=2, size=2, scale=1.0, dtype=torch.float64)
     images = torch.rand(4, 3, 2, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_the_box_lengthens_radii_as_the_quadratic_program_does():
 
 
 @pytest.mark.parametrize("attack", ALL)
-def test_every_adversarial_fools_in_a_batch_and_alone(golden, golden_net, attack):
+def test_adversarial_images_fool_in_a_batch_and_alone(golden, golden_net, attack):
     images, labels = golden["images"], golden["labels"]
     result = minimal_radius(golden_net, images, labels, attack=attack)
     found = result.status == Status.FOUND
@@ -102,7 +102,7 @@ def test_ddn_is_never_above_the_cheaper_attacks(golden, golden_net):
 
 
 @pytest.mark.parametrize("attack", SEARCHES)
-def test_eps_max_censors(golden, golden_net, attack):
+def test_radii_above_eps_max_are_censored(golden, golden_net, attack):
     result = minimal_radius(golden_net, golden["images"], golden["labels"], attack=attack, eps_max=1.0)
     assert result.eps_max == 1.0
     assert set(result.status.tolist()) == {Status.WRONG, Status.CENSORED, Status.FOUND}
@@ -126,7 +126,7 @@ def test_confident_logits_do_not_mask_the_radius(golden, golden_net, attack, sca
 
 
 class Silent(nn.Module):
-    """Answers by the mean intensity, through a step whose gradient is zero everywhere."""
+    """Classifies by the mean intensity through a step function, whose gradient is zero everywhere."""
 
     def forward(self, images):
         bright = (images.mean((1, 2, 3)) > 0.5).to(images.dtype)
@@ -134,7 +134,7 @@ class Silent(nn.Module):
 
 
 class NotANumber(nn.Module):
-    """Answers correctly, with a gradient that is not a number."""
+    """Predicts class 0, with a NaN gradient."""
 
     def forward(self, images):
         zero = (images.sum((1, 2, 3)) * 0).sqrt()
@@ -142,11 +142,11 @@ class NotANumber(nn.Module):
 
 
 @pytest.mark.parametrize("model", [Silent(), NotANumber()])
-def test_linsley2023_reports_an_unusable_gradient_as_failed(model):
+def test_linsley2023_finds_nothing_with_an_unusable_gradient(model):
     images = torch.full((3, 3, 4, 4), 0.2)
     result = minimal_radius(model, images, torch.tensor([0, 0, 1]), attack="linsley2023")
     assert result.status.tolist()[2] == Status.WRONG
-    expected = Status.FAILED if isinstance(model, Silent) else Status.CENSORED  # the second ignores its input
+    expected = Status.FAILED if isinstance(model, Silent) else Status.CENSORED  # NotANumber ignores its input
     assert result.status.tolist()[:2] == [expected] * 2
     assert result.eps.isnan().all()
 
@@ -162,7 +162,7 @@ def test_a_constant_model_is_wrong_or_censored(attack, attached):
     assert result.status.tolist() == [Status.WRONG, Status.CENSORED, Status.CENSORED, Status.WRONG]
 
 
-def test_a_model_detached_from_its_input_has_no_gradient():
+def test_a_model_detached_from_its_input_gives_failed():
     class Detached(nn.Module):
         def __init__(self):
             super().__init__()
@@ -207,7 +207,7 @@ def test_counters_equal_what_hooks_count(golden, golden_net, seen, attack):
 
 
 @pytest.mark.parametrize(("attack", "most"), [("ddn", 150), ("ddn_full", 600), ("pgd", 64)])
-def test_the_budget_of_passes_holds(golden, golden_net, attack, most):
+def test_passes_stay_within_the_budget(golden, golden_net, attack, most):
     result = minimal_radius(golden_net, golden["images"][:6], golden["labels"][:6], attack=attack)
     assert result.forwards.max() <= most
     assert result.backwards.max() <= most
@@ -221,7 +221,7 @@ def test_one_round_of_pgd_is_one_attack_at_eps_max(golden, golden_net):
 
 
 class Small(nn.Module):
-    """A random convolutional network with many classes, so that the two searches choose different ones."""
+    """A random convolutional network with many classes, so that the two searches choose different targets."""
 
     def __init__(self, seed, activation, classes=24):
         super().__init__()
@@ -250,7 +250,7 @@ def test_ddn_full_is_never_above_ddn(activation, seed):
     assert (fewer.l2.nan_to_num(torch.inf) <= ddn.l2.nan_to_num(torch.inf)).all()
 
 
-def test_ddn_full_finds_what_ddn_does_not(golden, golden_net):
+def test_ddn_full_finds_smaller_mean_radii_than_ddn(golden, golden_net):
     images, labels = golden["images"], golden["labels"]
     ddn, full = (minimal_radius(golden_net, images, labels, attack=attack) for attack in ("ddn", "ddn_full"))
     found = ddn.status == Status.FOUND

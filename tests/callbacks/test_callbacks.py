@@ -1,4 +1,4 @@
-"""Guards, averages and the log of a training."""
+"""Training callbacks: the guard against non-finite values, the weight average and the log."""
 
 import lightning as L
 import pytest
@@ -27,7 +27,7 @@ def built(model="test_resnet", **settings):
 
 
 class Break(L.Callback):
-    """Put a NaN into one batch, or into the gradients of one step; keep the weights around that step."""
+    """Put a NaN into one batch, or inf into the gradients of one step; keep the weights before and after that step."""
 
     def __init__(self, step, where):
         self.step, self.where, self.states = step, where, []
@@ -48,7 +48,7 @@ class Break(L.Callback):
 
 
 @pytest.mark.parametrize(("where", "what"), [("loss", "the loss is nan"), ("gradient", "the gradient norm is inf")])
-def test_nonfinite_values_stop_with_step_and_checkpoint(folder, tmp_path, where, what):
+def test_nonfinite_values_stop_and_name_step_and_checkpoint(folder, tmp_path, where, what):
     with pytest.raises(ArithmeticError) as error:
         fit(built(), shards(folder), tmp_path, Break(8, where))
     message = str(error.value)
@@ -77,8 +77,8 @@ def test_a_skipped_step_changes_nothing_and_is_counted(folder, tmp_path, where):
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
-def test_the_average_is_one_of_the_weights_after_each_step(folder, tmp_path):
-    # Computed apart: decay 0.8, of parameters and running statistics alike.
+def test_the_average_is_over_the_weights_after_each_step(folder, tmp_path):
+    # Computed separately: decay 0.8, for parameters and running statistics alike.
     class Follow(L.Callback):
         def __init__(self):
             self.average = None
@@ -108,13 +108,13 @@ def test_the_average_is_one_of_the_weights_after_each_step(folder, tmp_path):
     assert float(trainer.callback_metrics["val/accuracy_ema"]) == pytest.approx(right / 12)
 
 
-def test_a_checkpoint_without_an_average_says_so(folder, tmp_path):
+def test_ema_of_a_checkpoint_without_an_average_is_refused(folder, tmp_path):
     fit(built(), shards(folder), tmp_path, max_epochs=1)
     with pytest.raises(ValueError, match="holds no averaged weights"):
         resolve_model(ckpt=str(tmp_path / LAST), ema=True)
 
 
-def test_the_epoch_means_are_over_samples(folder, tmp_path):
+def test_epoch_means_are_over_samples(folder, tmp_path):
     fit(built(), shards(folder), tmp_path, max_epochs=1)
     rows = MetricsFile(tmp_path / "metrics.csv").rows()
     for name in ("loss", "cross_entropy", "harmonizer_loss"):
@@ -144,7 +144,7 @@ def test_gradients_are_clipped_after_they_are_logged(folder, tmp_path):
     assert all(float(row["train/gradient_norm"]) > 0.2 for row in rows if row["train/gradient_norm"])
 
 
-def test_the_log_forgets_what_a_resumed_run_does_again(tmp_path):
+def test_the_log_drops_rows_that_a_resumed_run_repeats(tmp_path):
     log = MetricsFile(tmp_path / "log.csv")
     for step in range(5):
         log.log_metrics({"a": step} | ({"b": 1.0} if step > 2 else {}), step=step)
@@ -166,6 +166,6 @@ def test_the_log_forgets_what_a_resumed_run_does_again(tmp_path):
         ("ddn", {"eps_mx": 1.0}, "expected settings of ddn"),
     ],
 )
-def test_an_unknown_attack_is_refused_before_the_training(attack, settings, message):
+def test_an_unknown_attack_is_refused_before_training(attack, settings, message):
     with pytest.raises(ValueError, match=message):
         Evaluation(attack, settings)

@@ -1,4 +1,4 @@
-"""The gradient-masking report of an evaluation: when it is made, on what, and what it costs."""
+"""The gradient-masking report of an evaluation: when it is made, on which images, and at what cost."""
 
 import lightning as L
 import pytest
@@ -17,7 +17,7 @@ from harmonizer.training.module import HarmonizerModule
 
 
 class Counted(nn.Module):
-    """A linear model that counts the images of its forward passes, and those that are differentiated."""
+    """A linear model that counts the images of its passes; those that are differentiated count twice."""
 
     def __init__(self):
         super().__init__()
@@ -45,14 +45,14 @@ def test_the_report_costs_a_tenth_of_the_passes_or_one_image(correct, examined):
     model.passes, seen = 0, []
     found = report.make(model, rows, lambda done, total: seen.append((done, total)))
     assert found["n"] == examined
-    assert model.passes <= max(SHARE * spent, PASSES) + 8  # and the clean images
+    assert model.passes <= max(SHARE * spent, PASSES) + 8  # plus the clean images
     if correct:
         assert seen[0][0] == 0 and seen[-1][0] == seen[-1][1]
         assert seen == sorted(seen)
 
 
 class Listener(L.Callback, EvaluationHooks):
-    """Keep rows; break the report, or bring one that an interrupted evaluation has kept."""
+    """Keep rows; fail during the report, or supply one that an interrupted evaluation has kept."""
 
     def __init__(self, kept=None):
         self.kept, self.rows, self.health = kept, [], None

@@ -69,7 +69,7 @@ def test_onevision_equals_numpy_and_scipy(topk):
             kept[kept < threshold] = 0
         expected.append(stats.spearmanr(blurred(kept).ravel(), people.ravel()).statistic)
     ours = onevision2026(torch.from_numpy(saliency), torch.from_numpy(human), topk=topk)
-    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6)  # SciPy's convolution rounds ties apart
+    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6)  # rounding in SciPy's convolution breaks ties
 
 
 def test_one_pass_gives_both_saliencies(batch):
@@ -83,10 +83,10 @@ def test_one_pass_gives_both_saliencies(batch):
     torch.testing.assert_close(shown, evaluation_saliency(model, batch.images, predicted))
     model.backwards = 0
     true, shown = evaluation_saliencies(model, batch.images, predicted)
-    assert model.backwards == 1 and true is shown  # where every prediction is right
+    assert model.backwards == 1 and true is shown  # every prediction is correct
 
 
-def test_scores_asked_for_change_no_other_column(batch):
+def test_requested_scores_change_no_other_column(batch):
     model = Counting()
     plain = measure_batch(model, batch, "pgd")
     asked = measure_batch(model, batch, "pgd", scores=ALL)
@@ -115,12 +115,12 @@ def test_the_null_takes_a_map_of_another_class():
     drawn = others.draw(keys, torch.zeros(40, dtype=torch.int64), torch.zeros(40, 5, 5))[:, 0, 0]
     assert set(drawn.tolist()) == {2.0, 3.0}
     again = others.draw(keys[7:8], torch.zeros(1, dtype=torch.int64), torch.zeros(1, 5, 5))
-    assert again[0, 0, 0] == drawn[7]  # by the image's key, in any batch
+    assert again[0, 0, 0] == drawn[7]  # drawn by the image's key, in any batch
     alone = OtherMaps(maps[:1], torch.tensor([0])).draw(["a"], torch.tensor([0]), torch.zeros(1, 5, 5))
     assert bool(alone.isnan().all())
 
 
-def test_mean_of_ratios_stands_beside_the_ratio_of_means():
+def test_mean_of_ratios_is_given_besides_the_ratio_of_means():
     row = {
         "label": 0,
         "prediction": 0,
@@ -136,11 +136,11 @@ def test_mean_of_ratios_stands_beside_the_ratio_of_means():
     assert found["onevision2026"]["mean_of_ratios"]["mean"] == pytest.approx((0.2 / 0.5 + 0.6 / 0.8) / 2)
     assert found["onevision2026"]["ceiling"] == pytest.approx(0.65)
     assert "v2" in found["onevision2026"]["ceiling_source"]
-    assert found["feng2025"]["ceiling"] == 0.65753  # the paper's own, whatever the data have
+    assert found["feng2025"]["ceiling"] == 0.65753  # the paper's ceiling, whatever ceilings the data have
     assert "mean_of_ratios" not in found["fel2022"] and found["fel2022"]["ceiling"] == 0.9
 
 
-def test_scores_are_columns_of_the_saved_folder(batch, tmp_path):
+def test_requested_scores_are_saved_as_columns(batch, tmp_path):
     model = harmonizer.wrap(Counting(), size=24)
     results = harmonizer.evaluate(
         model, tuple(batch[:3]), attack="pgd", scores=["onevision2026", "fel2022"], progress=False

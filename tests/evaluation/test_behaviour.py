@@ -66,7 +66,7 @@ def test_the_command_compares_a_model_with_people(tmp_path, capsys):
             answer = "knife" if person == "s2" and number == 4 else answer
             category = name.split("-")[0].rstrip("0123456789")
             lines.append(f"{person},1,{number},0.5,{answer},{category},0,{number}_cl_{person}_0_{name}.png\n")
-    lines.append("s1,1,9,0.5,cat,cat,0,9_cl_s1_0_cat9-dog9.png\n")  # whose image is not there
+    lines.append("s1,1,9,0.5,cat,cat,0,9_cl_s1_0_cat9-dog9.png\n")  # its image is missing
     people = tmp_path / "people.csv"
     people.write_text(HEADER + "".join(lines))
     words = ["test_resnet", "--images", str(tmp_path), "--humans", str(people), "--out", str(tmp_path / "out")]
@@ -80,7 +80,7 @@ def test_the_command_compares_a_model_with_people(tmp_path, capsys):
         module = HarmonizerModule("test_resnet", [str(i) for i in range(1000)], 160)
     assert weights_digest(module.model) != found["weights_sha256"]
     module.model.load_state_dict(load("test_resnet").state_dict())
-    assert weights_digest(module.model) == found["weights_sha256"]  # as evaluate.py names the same weights
+    assert weights_digest(module.model) == found["weights_sha256"]  # evaluate.py gives the same weights this digest
     answers = list(csv.DictReader((tmp_path / "out" / "answers.csv").read_text().splitlines()))
     own = [line["object_response"] == line["category"] for line in answers]
     assert found["accuracy"] == pytest.approx(np.mean(own))
@@ -94,10 +94,10 @@ def test_the_command_compares_a_model_with_people(tmp_path, capsys):
         theirs = [said[line["imagename"].split("_")[-1]] for line in answers]
         kappas.append(error_consistency(own, [one["object_response"] == one["category"] for one in theirs])["kappa"])
     assert found["error_consistency"] == pytest.approx(np.mean(kappas))
-    assert found["people_shape_bias"]["n"] == 10  # a bear with a bear's texture is no conflict
+    assert found["people_shape_bias"]["n"] == 10  # a bear with a bear's texture is not a cue conflict
 
 
-def test_other_images_or_answers_have_another_digest(tmp_path):
+def test_the_digest_depends_on_images_and_answers(tmp_path):
     trial = behaviour.Trial("s1", ("0", "cat1"), "cat", "dog")
     image = tmp_path / "cat1.png"
     image.write_bytes(b"one")
@@ -110,7 +110,7 @@ def test_other_images_or_answers_have_another_digest(tmp_path):
     assert behaviour.data_digest(files, [trial]) != first
 
 
-def test_wrong_answers_and_images_are_named(tmp_path):
+def test_errors_name_invalid_answers_and_missing_images(tmp_path):
     table = tmp_path / "a.csv"
     table.write_text(HEADER + "s1,1,1,0.5,cat,tiger,0,x_cat.png\n")
     with pytest.raises(ValueError, match=r"a\.csv, line 2: expected a category of airplane, .* got 'tiger'"):

@@ -1,4 +1,4 @@
-"""Alignment as a share of what people reach: the data's own ceilings where there are any, else the published one."""
+"""Alignment as a share of the noise ceiling: the data's own ceilings if there are any, else the published one."""
 
 import math
 from dataclasses import replace
@@ -22,12 +22,12 @@ from harmonizer.training.module import HarmonizerModule
 
 IMAGES = 6
 OWN = {"s10000": 0.5, "s10001": 0.75, "s10002": None, "s10004": -0.125}
-CEILINGS = Ceilings(20, 0.25, 0.0, OWN)  # the others take 0.25
+CEILINGS = Ceilings(20, 0.25, 0.0, OWN)  # the other images take 0.25
 EXPECTED = [0.5, 0.75, 0.25, 0.25, -0.125, 0.25]
 
 
 def measure(folder, ceilings, capsys):
-    """Evaluate an untrained network; return what its results folder says, the log, and what was printed."""
+    """Evaluate an untrained network; return its results, the logged metrics and the printed text."""
     write_folder(folder / "shards", val=IMAGES)
     manifest = read_manifest(folder / "shards/val")
     write_manifest(folder / "shards/val", replace(manifest, ceilings=ceilings))
@@ -84,7 +84,7 @@ def test_undefined_ceilings_give_an_undefined_share(tmp_path, capsys):
     assert math.isnan(float(logged["val/feature_alignment_of_ceiling"]))
 
 
-def test_the_ceiling_is_averaged_over_the_images_that_count():
+def test_the_ceiling_is_averaged_over_the_scored_images():
     summary = alignment_summary([0.2, np.nan, 0.4], ceilings=[0.5, 0.1, np.nan], resamples=0)
     assert (summary["ceiling"], summary["share_of_ceiling"]) == (0.5, pytest.approx(0.6))
     assert math.isnan(alignment_summary([0.2], ceilings=[-0.1], resamples=0)["share_of_ceiling"])

@@ -1,4 +1,4 @@
-"""decision=animate in an evaluation: categories of classes, names of protocols, feng2025's geometry."""
+"""decision=animate in an evaluation: class categories, protocol names, feng2025's geometry."""
 
 import json
 import subprocess
@@ -79,7 +79,7 @@ def test_feng2025_stretches_each_image_and_equals_foolbox(tmp_path):
     foolbox = pytest.importorskip("foolbox")
     torch.manual_seed(3)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 7 * 7, 4)).eval()
-    images = 0.3 + 0.2 * torch.rand(8, 3, 16, 16)  # grey: stretched, the radius grows about five times
+    images = 0.3 + 0.2 * torch.rand(8, 3, 16, 16)  # low contrast: stretching makes radii about five times larger
     images[3:] *= torch.linspace(0.5, 1.5, 5)[:, None, None, None]
     maps = torch.rand(8, 16, 16)
     table = tmp_path / "mine.csv"
@@ -107,7 +107,7 @@ def test_feng2025_stretches_each_image_and_equals_foolbox(tmp_path):
         assert row.l2 == pytest.approx(np.linalg.norm(change), rel=1e-4)
         assert row.feng2025 == pytest.approx(spearmanr(np.abs(change.max(0)).ravel(), maps[i].ravel())[0], abs=1e-3)
     plain = harmonizer.evaluate(net, (images, labels, maps), attack="pgd", progress=False)
-    assert "stretch" not in plain.summary["protocol"]  # of this attack only
+    assert "stretch" not in plain.summary["protocol"]  # only feng2025 stretches
     np.testing.assert_array_equal(plain.examples["image"][0], images[int(plain.examples["keys"][0])])
 
 

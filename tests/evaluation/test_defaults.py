@@ -1,4 +1,4 @@
-"""Defaults that decide a number: each equals its source, is a row of methods.md, and names its source in the code."""
+"""Defaults that affect scores: each equals its source, has a row in methods.md, and names its source in the code."""
 
 import inspect
 import re
@@ -74,7 +74,7 @@ DEFAULTS = {
     ),
     "CATEGORIES": ((len(CATEGORIES), IMAGENET), (16, 1000), "16 of 1000 classes"),
 }
-CONSTANTS = {  # file -> constants, whose source stands in a comment or a docstring next to them
+CONSTANTS = {  # file -> constants whose source is given in a comment or docstring next to them
     "data/disk.py": ("DIAMETER", "REFERENCE_SIDE", "LARGEST_DIAMETER"),
     "data/clicks.py": ("MOST_COUNT",),
     "data/convert/arguments.py": ("PREPARE_CLICKS",),
@@ -104,10 +104,10 @@ def test_a_default_equals_its_source_and_is_documented(name):
 
 
 @pytest.mark.parametrize(("file", "name"), [(file, name) for file, names in CONSTANTS.items() for name in names])
-def test_a_constant_says_where_it_is_from(file, name):
+def test_a_constant_names_its_source(file, name):
     lines = (ROOT / "harmonizer" / file).read_text().splitlines()
     (at,) = [i for i, line in enumerate(lines) if re.match(rf"{name}\b.* = ", line)]
-    first = next(i for i in range(at - 1, -1, -1) if not lines[i].strip())  # the paragraph that it stands in
+    first = next(i for i in range(at - 1, -1, -1) if not lines[i].strip())  # where its paragraph starts
     assert SOURCE.search("\n".join(lines[first : at + 1])), f"{file}: {name}"
 
 

@@ -1,4 +1,4 @@
-"""A model is measured on images as they are, by a command and in Python, with equal numbers."""
+"""A model is evaluated on plain image folders, by command and in Python, with equal results."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ COMMAND = "image_size=32 --attack pgd attack.settings.steps=3 attack.settings.ro
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Twelve images of two sizes in class folders of ImageNet, their maps, and a table of them."""
+    """Twelve images of two sizes in folders of ImageNet classes, their maps, and a table that lists them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     lines = ["image,label,map"]
@@ -36,7 +36,7 @@ def photos(tmp_path, monkeypatch):
     return tmp_path / "photos"
 
 
-def test_the_commands_of_the_document_give_the_rows_of_python(photos):
+def test_the_documented_commands_give_the_rows_of_python(photos):
     text = (ROOT / "docs/data.md").read_text()
     commands = re.findall(r"^python evaluate.py --model resnet50 --pretrained (.*folder=photos\S* .*)$", text, re.M)
     assert len(commands) == 2
@@ -57,7 +57,7 @@ def test_the_commands_of_the_document_give_the_rows_of_python(photos):
             np.testing.assert_array_equal(*by_key, name)
 
 
-def test_classes_that_are_not_the_models_are_refused(photos):
+def test_classes_that_differ_from_the_models_are_refused(photos):
     model = harmonizer.load("test_resnet", num_classes=4, image_size=32)
     message = r"as the model has, 4, got 3 in .*images \(n01440764, .*try classes=FILE"
     with pytest.raises(ValueError, match=message) as error:
@@ -68,7 +68,7 @@ def test_classes_that_are_not_the_models_are_refused(photos):
     assert set(found.columns["label"]) == {0, 2, 3}
 
 
-def test_settings_of_images_do_not_go_with_tensors(photos):
+def test_settings_of_image_files_are_refused_with_tensors(photos):
     model = harmonizer.load("test_resnet", num_classes=3, image_size=32)
     arrays = np.zeros((1, 3, 32, 32), np.float32), np.zeros(1, int)
     with pytest.raises(ValueError, match=r"expected data.prepare=none with images from files only, got tuple"):

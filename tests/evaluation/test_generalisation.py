@@ -23,7 +23,7 @@ LABELS = generalisation.LABELS
 
 
 class Answers(nn.Module):
-    """Gives known answers to 500 images in their order, again and again."""
+    """Returns known answers to 500 images in order, starting over after the last."""
 
     image_size = 64
 
@@ -42,7 +42,7 @@ def images() -> dict[str, Tensor]:
     return {name: generalisation.drawn(name) for name in generalisation.SETS}
 
 
-def test_the_validation_set_is_the_demo_datas(images: dict[str, Tensor]) -> None:
+def test_the_validation_set_equals_that_of_the_demo_data(images: dict[str, Tensor]) -> None:
     for index in range(0, 500, 83):
         stored = Image.open(io.BytesIO(dataset._sample("val", index)["png"]))
         np.testing.assert_array_equal(images["validation"][index].permute(1, 2, 0), np.asarray(stored))
@@ -63,12 +63,12 @@ def test_a_plain_background_has_no_texture(images: dict[str, Tensor]) -> None:
     assert roughness("plain") < roughness("validation") / 2
 
 
-def test_swapped_backgrounds_are_of_every_other_class() -> None:
+def test_backgrounds_are_swapped_with_every_other_class() -> None:
     pairs = set(zip(LABELS.tolist(), generalisation.SWAPPED.tolist(), strict=True))
     assert pairs == {(label, texture) for label in range(10) for texture in range(10) if label != texture}
 
 
-def test_scores_of_known_answers(images: dict[str, Tensor]) -> None:
+def test_known_answers_give_the_expected_scores(images: dict[str, Tensor]) -> None:
     people = {"person 1": LABELS, "person 2": LABELS}
     by_shape = generalisation.measure(Answers(LABELS), images, {"noise 1": images["plain"]}, people)
     assert {by_shape[name] for name in (*generalisation.SETS, "by shape", "corruptions")} == {100.0}
@@ -77,7 +77,7 @@ def test_scores_of_known_answers(images: dict[str, Tensor]) -> None:
     assert by_texture["by shape"] == by_texture["swapped"] == 0.0
 
 
-def test_a_network_of_another_size_or_other_classes_is_refused(images: dict[str, Tensor]) -> None:
+def test_a_network_of_another_size_or_classes_is_refused(images: dict[str, Tensor]) -> None:
     network = Answers(LABELS)
     network.image_size = 32
     with pytest.raises(ValueError, match=r"64 pixels, got 32; try image_size=64"):
@@ -86,7 +86,7 @@ def test_a_network_of_another_size_or_other_classes_is_refused(images: dict[str,
         generalisation.classify(nn.Sequential(nn.Flatten(2), nn.AdaptiveAvgPool1d(1)), images["plain"][:, :, :, :1])
 
 
-# kornia 0.8.0 calls torch.meshgrid without `indexing`, which torch 2.5 warns of.
+# kornia 0.8.0 calls torch.meshgrid without `indexing`, which torch 2.5 warns about.
 @pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
 def test_stronger_corruptions_change_images_more(images: dict[str, Tensor]) -> None:
     clean = images["validation"][:40]
@@ -105,7 +105,7 @@ def test_simulated_people_err_on_the_same_images() -> None:
     assert min(kappas) > 0.3
 
 
-def test_all_points_of_the_front_have_the_same_passes() -> None:
+def test_all_points_of_the_front_cost_the_same_passes() -> None:
     passes = {"control": 3, "modern": 0.8 * 6 + 0.2 * 3, "pgd-0.5": 9, "modern-pgd-0.5": 0.8 * 12 + 0.2 * 9}
     passes["modern-late-pgd-0.5"] = 0.7 * passes["modern"] + 0.3 * passes["modern-pgd-0.5"]
     for name, cost in passes.items():
@@ -121,7 +121,7 @@ def test_differences_are_paired_within_seed_and_protocol() -> None:
     joint.columns = other.columns | {"feature_alignment": other.columns["feature_alignment"] + 0.1}
     points = {"control-seed-0": other, "joint-seed-0": joint, "modern-seed-1": other}
     _, _, *rows = front.differences(points, "joint").splitlines()
-    assert len(rows) == 1  # seed 1 has no joint
+    assert len(rows) == 1  # seed 1 has no joint run
     assert rows[0].startswith("| `control` | 0 |") and rows[0].count("| +0.000 [") == 2
     assert rows[0].endswith("| +0.100 [+0.100, +0.100] |")
     joint.summary["protocol"]["hash"] = "another"

@@ -1,4 +1,4 @@
-"""A head that is made for the data: by evaluate.py, in lists of sweeps, and what the results say of it."""
+"""Heads made for the data: by evaluate.py, in sweep lists, and how the results describe them."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("shards"), train=60, val=24)
 
 
-def test_the_command_fits_a_probe_and_python_the_same(folder, tmp_path):
+def test_command_and_python_fit_the_same_probe(folder, tmp_path):
     attack = ["--attack", "pgd", "attack.settings.steps=3", "attack.settings.rounds=4", "--images", "10"]
     words = ["--model", "test_vit", "image_size=32", "--probe", "--data", "folder", f"data.folder={folder}", *attack]
     command = [sys.executable, ROOT / "evaluate.py", *words, "data.num_workers=0", "health=0", "--label", "it"]
@@ -42,17 +42,17 @@ def test_the_command_fits_a_probe_and_python_the_same(folder, tmp_path):
     assert {name: said[name] for name in python.summary["model"]} == python.summary["model"] | {"name": "test_vit"}
 
 
-def test_a_probe_takes_so_many_training_images_drawn_once(folder):
+def test_a_probe_draws_a_fixed_sample_of_training_images(folder):
     data = ShardData(folder, model="test_vit", batch_size=8, image_size=32)
     drawn = [[key for batch in data.probe_dataloader(20) for key in batch.keys] for _ in range(2)]
     assert drawn[0] == drawn[1] == sorted(drawn[0]) and len(set(drawn[0])) == 20
     everything = [key for batch in data.probe_dataloader(1000) for key in batch.keys]
     assert len(everything) == 60 and set(drawn[0]) < set(everything)
     labels = [int(label) for batch in data.probe_dataloader(20) for label in batch.labels]
-    assert len(set(labels)) == len(CLASSES)  # every third of them would be of one class
+    assert len(set(labels)) == len(CLASSES)  # every third image would give one class only
 
 
-def test_a_zero_shot_classifier_is_told_the_datas_classes(folder):
+def test_a_zero_shot_classifier_uses_the_datas_classes(folder):
     data = ShardData(folder, model="test_vit", batch_size=8, image_size=32)
     spec = resolve_model(model="clip:ViT-S-32", image_size=32, prompts="a {} square")
     assert spec.label == "clip-ViT-S-32-untrained"
@@ -64,7 +64,7 @@ def test_a_zero_shot_classifier_is_told_the_datas_classes(folder):
     assert module.model.backbone.texts.shape[0] == 3
 
 
-def test_a_model_of_other_classes_is_told_of_the_probe():
+def test_the_error_about_other_classes_suggests_a_probe():
     spec = resolve_model(model="test_vit", pretrained=True)
     with pytest.raises(
         ValueError, match=r"expected data with the 1000 classes of .*, got 3; .* fit a head with probe=true"
@@ -76,7 +76,7 @@ def test_a_model_of_other_classes_is_told_of_the_probe():
         resolve_model(model="test_vit", probe=True, probe_images=0)
 
 
-def test_a_list_takes_heads_but_no_files_of_texts(tmp_path):
+def test_a_sweep_list_accepts_heads_but_no_text_files(tmp_path):
     path = tmp_path / "list.yaml"
     path.write_text(
         json.dumps(
@@ -90,7 +90,7 @@ def test_a_list_takes_heads_but_no_files_of_texts(tmp_path):
     probed, zero_shot, own = (entry.all_settings for entry in read_models([], path))
     assert probed["probe"] is True and probed["prompts"] is None
     assert zero_shot["prompts"] == ["a {}"] and zero_shot["probe"] is False
-    assert "probe" not in own  # probe=true of the whole sweep holds for it
+    assert "probe" not in own  # the sweep's own probe=true applies to it
     for damaged in ({"prompts": "/etc/passwd"}, {"class_names": "names.txt"}, {"prompts": [3]}, {"probe": "demo"}):
         with pytest.raises(ValueError, match=f"{next(iter(damaged))}: expected"):
             read_models([{"model": "clip:ViT-B-32", **damaged}])

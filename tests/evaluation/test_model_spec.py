@@ -1,4 +1,4 @@
-"""Only a whole checkpoint of ours is loaded; the rest is refused by name, and nothing in it runs."""
+"""Only complete checkpoints of train.py are loaded; others are refused by name, and no code in them runs."""
 
 import os
 import pickle
@@ -34,7 +34,7 @@ def test_a_checkpoint_alone_rebuilds_the_model(checkpoint):
     assert resolve_model(ckpt=str(checkpoint)).label == "test_vit-harmonized-seed-5"
 
 
-def test_a_run_folder_stands_for_its_best_checkpoint_and_says_so(checkpoint, tmp_path, capsys):
+def test_a_run_folder_resolves_to_its_best_checkpoint(checkpoint, tmp_path, capsys):
     run = tmp_path / "runs/a"
     run.mkdir(parents=True)
     shutil.copy(checkpoint, run / "last.ckpt")
@@ -53,7 +53,7 @@ class Payload:
         return os.mkdir, ("payload_ran",)
 
 
-def test_what_is_no_checkpoint_is_refused(checkpoint, tmp_path, monkeypatch):
+def test_files_that_are_not_checkpoints_are_refused(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     whole = checkpoint.read_bytes()
     files = {
@@ -80,7 +80,7 @@ def test_what_is_no_checkpoint_is_refused(checkpoint, tmp_path, monkeypatch):
         restore(tmp_path / "missing.ckpt")
 
 
-def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
+def test_a_checkpoint_of_other_classes_or_size_is_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="was trained on the classes red, green, blue"):
         restore(checkpoint, ("cat", "dog"))
     content = torch.load(checkpoint, weights_only=True)
@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
         restore(tmp_path / "changed")
 
 
-def test_choosing_a_subject():
+def test_resolve_model_takes_either_a_checkpoint_or_a_name():
     with pytest.raises(ValueError, match="either ckpt=FILE or model=NAME"):
         resolve_model()
     with pytest.raises(ValueError, match="either ckpt=FILE or model=NAME"):
@@ -104,7 +104,7 @@ def test_choosing_a_subject():
     assert resolve_model(model="test_resnet", image_size=32).build(CLASSES).hparams["classes"] == list(CLASSES)
 
 
-def test_the_seed_belongs_to_an_untrained_model():
+def test_only_an_untrained_model_has_a_seed():
     specs = [resolve_model(model="test_resnet", seed=seed) for seed in (0, 1)]
     assert [spec.label for spec in specs] == ["test_resnet-untrained", "test_resnet-untrained-seed-1"]
     assert [spec.seed for spec in specs] == [0, 1]
@@ -158,7 +158,7 @@ def test_a_model_may_be_named_by_its_checkpoint(checkpoint):
     assert resolve_model(model=str(checkpoint)) == resolve_model(ckpt=str(checkpoint))
 
 
-def test_weights_take_a_file_and_the_old_spelling_says_so(checkpoint, tmp_path):
+def test_weights_takes_a_file_and_old_values_are_refused(checkpoint, tmp_path):
     for old, new in (("raw", "false"), ("ema", "true")):
         with pytest.raises(ValueError, match=f"expected a file in weights=FILE, got {old}; try ema={new}"):
             resolve_model(ckpt=str(checkpoint), weights=old)
@@ -175,7 +175,7 @@ def test_weights_take_a_file_and_the_old_spelling_says_so(checkpoint, tmp_path):
         spec.build(CLASSES)
 
 
-def test_a_folders_checkpoint_needs_no_folder_and_no_network(tmp_path):
+def test_a_checkpoint_of_a_folder_model_needs_no_folder(tmp_path):
     backbone = build_model("test_resnet", num_classes=3).backbone
     backbone.pretrained_cfg.update(mean=(0.1, 0.2, 0.3), crop_pct=0.5)
     save_for_hf(backbone, tmp_path / "saved", safe_serialization=True)
@@ -204,7 +204,7 @@ def test_a_folders_checkpoint_needs_no_folder_and_no_network(tmp_path):
         ({"architecture": {"name": "test_vit"}}, "expected the description of an architecture"),
     ],
 )
-def test_a_checkpoint_names_no_folder_no_address_and_no_code(checkpoint, tmp_path, settings, message):
+def test_a_checkpoint_cannot_name_folders_addresses_or_code(checkpoint, tmp_path, settings, message):
     (tmp_path / "config.json").write_text('{"architecture": "test_vit"}')
     content = torch.load(checkpoint, weights_only=True)
     settings = {name: str(tmp_path) if value == "FOLDER" else value for name, value in settings.items()}

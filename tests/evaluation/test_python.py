@@ -48,7 +48,7 @@ def assert_same(found, expected, images=None):
         np.testing.assert_array_equal(found.columns[name], column[:images], name)
 
 
-def test_importing_it_loads_the_standard_library_only():
+def test_import_loads_only_the_standard_library():
     code = (
         "import sys; before = set(sys.modules); import harmonizer; "
         "loaded = {name.partition('.')[0] for name in sys.modules.keys() - before}; "
@@ -58,20 +58,20 @@ def test_importing_it_loads_the_standard_library_only():
     assert done.stdout == "['harmonizer'] []\n"
 
 
-def test_every_public_name_is_there_and_documented():
+def test_every_public_name_exists_and_is_documented():
     for name in harmonizer.__all__:
         assert getattr(harmonizer, name).__doc__, name
     with pytest.raises(AttributeError, match=r"no attribute 'evalute'; it has .*evaluate"):
         harmonizer.evalute  # noqa: B018
 
 
-def test_a_name_gives_the_weights_of_its_seed():
+def test_the_seed_determines_a_new_models_weights():
     first, again, other = (harmonizer.load(NET, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["backbone.head.weight"], other["backbone.head.weight"])
 
 
-def test_wrapping_puts_the_normalisation_inside():
+def test_a_wrapped_model_includes_the_normalisation():
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
     images = torch.rand(2, 3, 4, 4)
     wrapped = harmonizer.wrap(net, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), size=4)
@@ -97,14 +97,14 @@ class Normalised(nn.Module):
         return self.head((images.mean((2, 3)) - self.pixel_mean) / self.pixel_std)
 
 
-def test_a_model_that_normalises_itself_is_noticed(capsys):
+def test_normalising_twice_gives_a_warning(capsys):
     harmonizer.wrap(Normalised(), size=4)
     assert capsys.readouterr().err == ""
     harmonizer.wrap(Normalised(), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), size=4)
     assert "Normalised seems to normalise images itself" in capsys.readouterr().err
 
 
-def test_probabilities_are_warned_of(data, capsys):
+def test_probabilities_instead_of_logits_give_a_warning(data, capsys):
     net = nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))
     for model, said in ((nn.Sequential(net, nn.Softmax(1)), True), (net, False)):
         harmonizer.evaluate(model, data, images=2, **CHEAP)
@@ -127,7 +127,7 @@ def test_tensors_arrays_batches_and_shards_give_the_same_rows(model, data, folde
         assert found.columns["key"][0] != results.columns["key"][0]
 
 
-def test_the_first_images_are_attacked_and_all_classified(model, data, results):
+def test_images_limits_what_is_attacked_not_classified(model, data, results):
     some = harmonizer.evaluate(model, data, images=5, **CHEAP)
     assert_same(some, results, 5)
     assert some.summary["accuracy"]["n"] == 40
@@ -148,7 +148,7 @@ def test_images_without_maps_have_no_alignment(model, data):
     assert "alignment" not in repr(found)
 
 
-def test_results_are_saved_read_shown_and_compared(results, model, data, tmp_path):
+def test_results_can_be_saved_read_shown_and_compared(results, model, data, tmp_path):
     assert repr(results).startswith("own: 40 images, attack pgd (")
     assert "tolerance, mean of min(L2, 10)" in repr(results)
     assert "<td>accuracy</td>" in results._repr_html_()
@@ -189,7 +189,7 @@ def test_results_are_saved_read_shown_and_compared(results, model, data, tmp_pat
         (lambda x, y, m: [], "at least one image"),
     ],
 )
-def test_unusable_data_are_one_line(change, message, model, data):
+def test_errors_about_unusable_data_are_one_line(change, message, model, data):
     with pytest.raises((TypeError, ValueError), match=message) as error:
         harmonizer.evaluate(model, change(*data), **CHEAP)
     assert "\n" not in str(error.value)
@@ -206,13 +206,13 @@ def test_classes_in_another_order_are_refused(folder, tmp_path):
         harmonizer.evaluate(other, folder, **CHEAP)
 
 
-def test_a_checkpoint_knows_its_classes():
+def test_a_loaded_checkpoint_has_its_classes():
     path = Path(__file__).parents[1] / "golden/version_0_1/run/last.ckpt"
     names = torch.load(path, weights_only=True)["hyper_parameters"]["classes"]
     assert harmonizer.load(path).architecture.classes == tuple(names)
 
 
-def test_a_gradient_masking_report_is_made_when_asked(model, data, results):
+def test_a_gradient_masking_report_is_made_on_request(model, data, results):
     assert results.summary["health"] is None
     found = harmonizer.evaluate(model, data, images=8, health=1, **CHEAP)
     assert found.summary["health"]["n"] <= 1 and {"masked", "reasons"} <= found.summary["health"].keys()

@@ -1,4 +1,4 @@
-"""Two samples of one key in two shards are two samples: measured, kept, resumed and compared as two."""
+"""Two samples with the same key in two shards count as two: measured, saved, resumed and compared separately."""
 
 import json
 from types import SimpleNamespace
@@ -25,12 +25,12 @@ from harmonizer.results import Row, load_results
 from harmonizer.statistics import Status, pair_keys
 from harmonizer.training.module import HarmonizerModule
 
-EACH = 4  # samples of a shard
+EACH = 4  # samples per shard
 SPEC = ModelSpec("test_vit", 32, "it")
 
 
 def write(folder, *, repeated, marked=False):
-    """Write the same images in two shards, numbered in each, or through both."""
+    """Write the same images to two shards, numbered per shard (repeated keys) or across both."""
     (folder / "val").mkdir(parents=True)
     shards = []
     for number in range(2):
@@ -78,12 +78,12 @@ def results(folders, tmp_path_factory):
     return [measure(folder, root / folder.name) for folder in folders]
 
 
-def test_repeated_keys_are_measured_as_under_unique_ones(results):
+def test_repeated_keys_give_the_results_of_unique_ones(results):
     unique, repeated = results
     assert unique.columns["key"].tolist() == [f"{i:06d}" for i in range(2 * EACH)]
     names = [f"{shard_name(number)}/{i:06d}" for number in range(2) for i in range(EACH)]
     assert repeated.columns["key"].tolist() == names
-    for column in ("label", "feature_alignment"):  # of the attack, seeds depend on the names
+    for column in ("label", "feature_alignment"):  # not those of the attack, whose seeds depend on the names
         np.testing.assert_allclose(repeated.columns[column], unique.columns[column], rtol=1e-4)
     wrong = [found.columns["status"] == 0 for found in results]
     assert wrong[0].tolist() == wrong[1].tolist()
@@ -92,16 +92,16 @@ def test_repeated_keys_are_measured_as_under_unique_ones(results):
         assert counted == [2 * EACH] * 3
 
 
-def test_names_change_the_protocol_only_where_keys_are_repeated(results, folders):
+def test_names_change_the_protocol_only_for_repeated_keys(results, folders):
     protocols = [found.summary["protocol"] for found in results]
-    assert "sample_names" not in protocols[0]  # as before: old results stay comparable and old work is resumed
+    assert "sample_names" not in protocols[0]  # so that old results stay comparable and old evaluations resume
     assert protocols[1]["sample_names"] == "SHARD/KEY"
     data = data_of(folders[1])
     old = results[1].folder.parent / "old"
     summary = json.loads((results[1].folder / "summary.json").read_text())
     del summary["protocol"]["sample_names"]
     (old / "it").mkdir(parents=True)
-    (old / "it/summary.json").write_text(json.dumps(summary))  # of half of the images
+    (old / "it/summary.json").write_text(json.dumps(summary))  # with half of the images
     writer = ResultsWriter(old, spec=SPEC, data_name="squares")
     protocol = Protocol("pgd", {"eps_max": 5.0, "steps": 4, "rounds": 1})
     with pytest.raises(FileExistsError, match=r"protocol\.sample_names \(None, wanted SHARD/KEY\)"):
@@ -109,10 +109,10 @@ def test_names_change_the_protocol_only_where_keys_are_repeated(results, folders
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_an_interrupted_evaluation_goes_on_at_the_image(folders, results, which, tmp_path):
+def test_an_interrupted_evaluation_resumes_at_the_image(folders, results, which, tmp_path):
     def stop(done, total):
         assert total == 2 * EACH
-        if done > EACH + 2:  # in the second shard, within an attack; the rows before it are kept
+        if done > EACH + 2:  # in the second shard, during an attack; the rows before it are kept
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
@@ -137,7 +137,7 @@ def remote(folder):
     return f"file://{folder}"
 
 
-def test_a_remote_folder_says_it_in_its_manifest(folders, tmp_path):
+def test_a_remote_manifest_must_declare_repeated_keys(folders, tmp_path):
     marked = write(tmp_path / "marked", repeated=True, marked=True)
     data = ShardData(remote(marked), model="test_vit", batch_size=4, cache=tmp_path / "cache")
     names = [name for batch in data.val_dataloader() for name in batch.keys]
@@ -153,7 +153,7 @@ def row(key):
     return Row(key=key, label=0, prediction=1, status=Status.FOUND, l2=1.0)
 
 
-def test_images_of_similar_names_get_files_of_their_own(tmp_path):
+def test_images_with_similar_names_get_separate_files(tmp_path):
     protocol, outcome = Protocol("pgd", {}), Outcome([], 0.0, 10.0)
     progress = Progress(protocol, 4)
     for key in ("a", "d/a", "d_a", "x" * 400):
@@ -172,6 +172,6 @@ def gather(rank):
         _gathered({key: row(key) for key in ("a", f"{rank}")}, 0)
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; the children are short
-def test_one_name_on_two_processes_is_an_error(tmp_path):
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; short-lived children
+def test_the_same_name_on_two_processes_is_an_error(tmp_path):
     in_two_processes(gather, tmp_path)

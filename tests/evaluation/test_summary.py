@@ -1,4 +1,4 @@
-"""The blocks of a summary that are made of an evaluation's rows."""
+"""Summary blocks that are computed from an evaluation's rows."""
 
 import math
 
@@ -23,7 +23,7 @@ ROWS = [
 ]
 
 
-def test_alignment_by_mask_is_over_found_images_with_a_map():
+def test_alignment_by_mask_averages_found_images_with_a_map():
     blocks = _by_mask(ROWS)
     assert set(blocks) == {"mean_of_abs", "max_of_abs", "l2"}
     assert blocks["mean_of_abs"]["mean"] == pytest.approx(0.3)
@@ -38,7 +38,7 @@ def test_a_replay_is_marked_and_averaged_as_published(never, mean):
     assert block["tolerance"]["n_nan_fooled"] == 1
 
 
-def test_a_measurement_is_not_marked():
+def test_a_measurement_is_not_marked_as_a_replay():
     assert _replay({"attack": "linsley2023", "settings": {}}, []) is None
 
 

@@ -1,4 +1,4 @@
-"""A sweep: interrupted, shared between processes and with failing models, it measures each model once and the same."""
+"""A sweep measures each model once, with equal results when interrupted, shared by processes or hit by failures."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def place(tmp_path_factory):
 
 
 def drive(place, *steps):
-    """Run evaluate.py as the steps say; return how each ended."""
+    """Run evaluate.py once per step; return the exit status of each."""
     plan = place / "plan.json"
     plan.write_text(json.dumps([{"log": "log.txt", **step, "argv": step["argv"].split()} for step in steps]))
     command = [sys.executable, str(ROOT / "tests/sweep_driver.py"), str(plan)]
@@ -61,13 +61,13 @@ def sweep(results, log, health=0, **step):
 
 
 def measured(log):
-    """Return the models that a log says were measured, each time."""
+    """Return the models that a log reports as measured, with repetitions."""
     return re.findall(r"\] (\S+): done - ", log.read_text())
 
 
 @pytest.fixture(scope="module")
 def swept(place):
-    """Sweep the list undisturbed, killed twice, and with two processes of which one is killed."""
+    """Sweep the list without interruption, with two kills, and with two processes of which one is killed."""
     return drive(
         place,
         sweep("whole", "whole.txt"),
@@ -80,7 +80,7 @@ def swept(place):
 
 
 def assert_same(one, two, tmp_path, monkeypatch, *, report=True):
-    """Expect two results folders to give the same numbers, and the same report byte for byte."""
+    """Assert that two results folders give the same numbers, and the same report byte for byte."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     names = sorted(path.name for path in one.iterdir() if (path / "summary.json").exists())
     assert names == sorted(path.name for path in two.iterdir() if (path / "summary.json").exists())
@@ -106,7 +106,7 @@ def assert_same(one, two, tmp_path, monkeypatch, *, report=True):
 
 
 def assert_whole(place, results, *logs):
-    """Expect all five models, none measured twice, no failure and nothing left over."""
+    """Assert that all five models are measured, none twice, without failures or leftover files."""
     names = [name for log in logs for name in measured(place / log)]
     assert len(names) == len(set(names))
     assert not list((place / results / "failed").glob("*"))
@@ -154,7 +154,7 @@ def resolve_model(model, **_):
     return Stub(model)
 
 
-def test_failures_are_recorded_and_the_sweep_goes_on(tmp_path, capsys):
+def test_failures_are_recorded_and_the_sweep_continues(tmp_path, capsys):
     seen = []
 
     def measure(spec, *, family, report):
@@ -172,8 +172,8 @@ def test_failures_are_recorded_and_the_sweep_goes_on(tmp_path, capsys):
     assert reasons["large"].startswith("out of memory: CUDA out of memory")
     out = capsys.readouterr().out
     assert re.search(r"large +│ failed +│ out of memory", out)
-    assert out.rindex(" new ") < out.rindex(" large ")  # failed ones last, where they are seen
-    # A later sweep tries them again, and forgets what went well after all.
+    assert out.rindex(" new ") < out.rindex(" large ")  # failed models come last, where they are visible
+    # A later sweep retries them and removes the record of those that succeed.
     entries = read_models({"CNN": ["large"]})
     assert run_sweep(entries, tmp_path, resolve_model=resolve_model, measure=lambda spec, **_: tmp_path) == 0
     assert [path.stem for path in (tmp_path / "failed").iterdir()] == ["unknown"]
@@ -198,7 +198,7 @@ def test_a_lost_device_ends_the_sweep(tmp_path):
         (MemoryError(), "out of memory: MemoryError"),
     ],
 )
-def test_reasons_begin_with_their_kind(error, beginning):
+def test_failure_reasons_begin_with_their_kind(error, beginning):
     assert reason_of(error).startswith(beginning)
 
 
@@ -212,7 +212,7 @@ with lock_results(Path(sys.argv[1]), "a"):
 """
 
 
-def test_another_processs_model_is_taken_over_only_if_it_dies(tmp_path):
+def test_a_model_is_taken_over_only_if_its_process_dies(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
@@ -239,7 +239,7 @@ def test_another_processs_model_is_taken_over_only_if_it_dies(tmp_path):
         holder.communicate()
 
 
-def test_a_model_that_failed_elsewhere_is_not_tried_again(tmp_path):
+def test_a_model_that_failed_in_another_process_is_skipped(tmp_path):
     def measure(spec, **_):  # while this one is measured, another process fails on the next
         run_sweep(read_models(["b"]), tmp_path, resolve_model=resolve_model, measure=fail)
 

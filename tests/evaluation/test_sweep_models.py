@@ -23,16 +23,16 @@ def test_each_timm_name_has_weights_and_a_family():
         assert entry.settings["pretrained"]
         assert entry.name in known
         assert timm.get_pretrained_cfg(entry.name).num_classes == 1000
-        assert entry.family == guess_family(entry.name)  # one that is guessed wrong would be named here
+        assert entry.family == guess_family(entry.name)  # a wrong guess would need an exception here
 
 
-def test_folder_names_and_families_of_a_sweep_are_usable():
+def test_a_sweep_has_unique_folder_names_and_known_families():
     entries = read_models(yaml.safe_load((ROOT / "configs/sweep/timm.yaml").read_text())["models"])
     assert len({folder_name(entry.name) for entry in entries}) == len(entries)
     assert {entry.family for entry in entries} <= set(FAMILIES)
 
 
-def test_the_lists_of_a_user(tmp_path):
+def test_a_users_list_is_appended_with_its_own_settings(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("pretrained: true\nmodels:\n  hybrid: [test_vit]\n  control: [{ckpt: a.ckpt, label: mine}]\n")
     assert read_models(["test_resnet"], file) == [
@@ -53,12 +53,12 @@ def test_the_lists_of_a_user(tmp_path):
         ([{"model": "a", "ckpt": "b"}], "either model or ckpt"),
     ],
 )
-def test_a_malformed_list_is_named(listed, message):
+def test_errors_explain_a_malformed_list(listed, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         read_models(listed)
 
 
-def test_missing_and_damaged_lists(tmp_path):
+def test_missing_and_damaged_lists_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no list of models at"):
         read_models([], tmp_path / "nowhere.yaml")
     (tmp_path / "bad.yaml").write_text("a: [b")
@@ -74,4 +74,4 @@ def test_code_that_a_file_names_runs_only_when_trusted(tmp_path):
     ):
         read_models([], path)
     assert [entry.name for entry in read_models([], path, trust=True)] == ["nets.py:make", "resnet50"]
-    assert read_models(["nets.py:make"])[0].settings["model"] == "nets.py:make"  # typed
+    assert read_models(["nets.py:make"])[0].settings["model"] == "nets.py:make"  # typed on the command line

@@ -1,4 +1,4 @@
-"""Checkpoints, run folders and results folders of version 0.1 stay readable; golden/version_0_1 says how they arose."""
+"""Checkpoints, run folders and results of version 0.1 stay readable; golden/version_0_1 says how they were made."""
 
 import csv
 import shutil
@@ -36,7 +36,7 @@ def old(tmp_path):
     return tmp_path
 
 
-def test_old_checkpoint_gives_its_scores(old):
+def test_an_old_checkpoint_gives_the_scores_of_version_0_1(old):
     run("evaluate.py", "ckpt=run/last.ckpt images=24 attack=pgd results=new", old)
     before, after = (rows(old / folder / LABEL / "images.csv") for folder in ("results", "new"))
     assert [(row["key"], row["status"]) for row in after] == [(row["key"], row["status"]) for row in before]
@@ -46,15 +46,15 @@ def test_old_checkpoint_gives_its_scores(old):
         assert [float(now[name]) for name in columns if now[name]] == pytest.approx(numbers, rel=1e-2, abs=1e-3)
 
 
-def test_old_run_resumes(old):
+def test_an_old_run_resumes_and_ends_with_the_same_loss(old):
     run("train.py", RUN, old)
     metrics = rows(next((old / "run" / "logs").rglob("metrics.csv")))
-    assert [row["epoch"] for row in metrics if row["train/cross_entropy_epoch"]] == ["1.0"]  # only what was left to do
+    assert [row["epoch"] for row in metrics if row["train/cross_entropy_epoch"]] == ["1.0"]  # only the remaining epoch
     last = [row["train/cross_entropy_epoch"] for row in metrics if row["train/cross_entropy_epoch"]]
-    assert float(last[-1]) == pytest.approx(3.139298737049103, rel=1e-3)  # of the run that was not stopped
+    assert float(last[-1]) == pytest.approx(3.139298737049103, rel=1e-3)  # the loss of an uninterrupted run
 
 
-def test_old_results_are_read_and_drawn(old):
+def test_old_results_are_read_and_reported(old):
     results = load_results(old / "results" / LABEL)
     assert results.summary["tolerance"]["n"] == len(results.columns["status"]) == 24
     build_report([old / "results"], old / "page")

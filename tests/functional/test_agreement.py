@@ -43,14 +43,14 @@ def test_spearman_equals_scipy(kind_a, kind_b):
 
 
 @pytest.mark.parametrize("levels", [1500, 2047, 2049, 20_000])
-def test_many_distinct_values_with_ties_equal_scipy(levels):
+def test_spearman_of_many_tied_values_equals_scipy(levels):
     generator = torch.Generator().manual_seed(levels)
     a = torch.randint(levels, (2, 30_000), generator=generator).float() / levels
     b = a + torch.randint(levels, (2, 30_000), generator=generator) / levels
     torch.testing.assert_close(spearman(a, b), oracle(a, b), rtol=0, atol=1e-12)
 
 
-def test_spearman_of_constant_or_not_finite_maps_is_undefined():
+def test_spearman_of_constant_or_nonfinite_maps_is_undefined():
     a = maps("no ties", count=5)
     a[0] = 3.0
     a[1, 7] = torch.nan
@@ -60,13 +60,13 @@ def test_spearman_of_constant_or_not_finite_maps_is_undefined():
     assert spearman(a[:0], a[:0]).shape == (0,)
 
 
-def test_spearman_sees_only_the_order_and_flips_sign():
+def test_spearman_depends_only_on_the_order_and_flips_sign():
     a, b = maps("half zero").reshape(6, 20, 20), maps("levels", seed=1).reshape(6, 20, 20)
     torch.testing.assert_close(spearman(a.exp(), b), spearman(a, b), rtol=0, atol=1e-12)
     torch.testing.assert_close(spearman(-a, b), -spearman(a, b), rtol=0, atol=1e-12)
 
 
-def test_threads_do_not_change_the_result():
+def test_spearman_does_not_depend_on_the_number_of_threads():
     a, b = maps("half zero", pixels=5000), maps("levels", pixels=5000, seed=1)
     before = torch.get_num_threads()
     results = []
@@ -90,7 +90,7 @@ def test_dice_and_iou_of_the_top_equal_numpy():
 
 @pytest.mark.parametrize("score", [dice, iou])
 def test_overlap_of_a_map_without_a_top_is_undefined(score):
-    """Constant, not finite, or with the largest value on more pixels than the top has: never 0, in either argument."""
+    """Undefined, never 0, if either map is constant, non-finite or has its maximum on more pixels than the top."""
     a, b = maps("no ties", count=5, pixels=100), maps("no ties", count=5, pixels=100, seed=1)
     b[0], b[1, 7] = 0.5, torch.nan
     b[2] = (torch.arange(100) < 30).float()
@@ -102,7 +102,7 @@ def test_overlap_of_a_map_without_a_top_is_undefined(score):
 
 
 @pytest.mark.parametrize("score", [spearman, dice, iou])
-def test_shapes_that_differ_are_refused(score):
+def test_different_shapes_are_refused(score):
     with pytest.raises(ValueError, match="one shape"):
         score(torch.zeros(2, 9), torch.zeros(2, 3, 3))
 

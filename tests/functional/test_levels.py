@@ -1,4 +1,4 @@
-"""Level metrics, top-k masking and channel reductions against NumPy, and where they degenerate."""
+"""Level metrics, top-k masking and channel reductions against NumPy, and on degenerate maps."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ FLAT = {"zero": 0.0, "constant": 0.3, "tiny": 1e-30}
 
 
 def level_pair(samples=4, seed=0):
-    """Two levels (B,6,5) float64 >= 0, the first with a graph, both with zeros; sample 1 has no map."""
+    """Return two levels (B,6,5) float64 >= 0, both with zeros; the first requires grad, sample 1 has no map."""
     rng = np.random.default_rng(seed)
     level, target = (np.maximum(rng.normal(size=(samples, 6, 5)), 0) for _ in range(2))
     target[1] = 0
@@ -33,7 +33,7 @@ def entropy(u, v):
 
 
 def oracle(metric, level, target):
-    """Errors of the samples that have a map, by NumPy, one sample at a time."""
+    """Return the errors of the samples that have a map, by NumPy, one sample at a time."""
     level, target = (x.detach().numpy() for x in (level, target))
     mapped = [i for i in range(len(level)) if target[i].any()]
     if metric == "mse":
@@ -61,9 +61,9 @@ def test_each_level_metric_equals_numpy(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_level_metrics_have_gradients_of_finite_differences(metric):
+def test_level_metric_gradients_equal_finite_differences(metric):
     level, target = level_pair()
-    inside = (level.detach() + 0.1).requires_grad_()  # away from the kink of equal maxima and of zeros
+    inside = (level.detach() + 0.1).requires_grad_()  # away from the kinks at equal maxima and at zero
 
     def errors(leaf):
         return LEVEL_METRICS[metric](leaf, target)[[0, 2, 3]]
@@ -90,7 +90,7 @@ def test_the_relative_error_does_not_grow_with_a_peak():
     losses = {}
     for size in (16, 64):
         saliency, human = torch.zeros(1, size, size), torch.zeros(1, size, size)
-        saliency[0, size // 4, size // 4] = 1.0  # standardised, its largest value is about the size
+        saliency[0, size // 4, size // 4] = 1.0  # after standardisation, its maximum is about the size
         human[0, size // 2 :, size // 2 :] = 1.0
         for metric in ("mse", "relative_mse"):
             losses[metric, size] = harmonizer_loss(saliency, human, torch.tensor([True]), levels=1, metric=metric)
@@ -127,7 +127,7 @@ def test_degenerate_maps_give_finite_losses_and_derivatives(metric, scale_match,
                 assert second is None or second.isfinite().all()
 
 
-def test_without_a_gradient_parameter_gradients_are_finite():
+def test_zero_saliency_gives_finite_parameter_gradients():
     for reduction in ("mean", "absmean", "absmax", "l2"):
         weight = torch.zeros(2, 3, requires_grad=True)
         images = torch.rand(2, 3, 8, 8).requires_grad_()
@@ -173,7 +173,7 @@ def test_channel_reductions_equal_numpy_with_finite_derivatives(reduction, scale
         assert torch.autograd.grad(first.square().sum(), leaf)[0].isfinite().all()
 
 
-def test_attack_masks_are_these_reductions():
+def test_attack_masks_equal_the_channel_reductions():
     images, noise = torch.rand(2, 3, 4, 5).double(), torch.randn(2, 3, 4, 5).double()
     moved = (images + noise).numpy() - images.numpy()
     masks = {"abs_of_mean": np.abs(moved.mean(1)), "mean_of_abs": REDUCTIONS["absmean"](moved)}
@@ -191,7 +191,7 @@ def test_attack_masks_are_these_reductions():
         ({"top_k": 0.0}, r"\(0,1\]"),
     ],
 )
-def test_unknown_settings_are_named(settings, message):
+def test_errors_name_unknown_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         harmonizer_loss(torch.rand(1, 8, 8), torch.rand(1, 8, 8), torch.tensor([True]), **settings)
     with pytest.raises(ValueError, match="mask"):
@@ -215,11 +215,11 @@ def work(rank, folder):
     torch.save([x.detach() for x in loss_and_gradient(slice(3 * rank, 3 * rank + 3))], folder / f"{rank}.pt")
 
 
-def test_contrastive_loss_of_two_processes_is_that_of_one(tmp_path):
+def test_contrastive_loss_of_two_processes_equals_that_of_one(tmp_path):
     in_two_processes(work, tmp_path, tmp_path)
     loss, gradient = loss_and_gradient(slice(None))
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    # DDP averages over the processes: so must their losses and gradients.
+    # DDP averages over processes, so that the mean over processes must equal one process.
     torch.testing.assert_close(sum(part[0] for part in parts) / 2, loss.detach(), rtol=1e-12, atol=0)
     torch.testing.assert_close(torch.cat([part[1] for part in parts]) / 2, gradient, rtol=1e-10, atol=1e-15)
     assert gradient[[0, 2, 5]].flatten(1).any(1).all()

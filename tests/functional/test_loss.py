@@ -1,4 +1,4 @@
-"""The harmonizer loss against the values recorded from the published code, and where it degenerates."""
+"""The harmonizer loss against values recorded from the published code, and on degenerate maps."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def golden():
 
 
 def weights(golden):
-    """Weights in PyTorch's layout, float64, requiring gradients."""
+    """Return the weights in PyTorch's layout, in float64, requiring gradients."""
     found = {}
     for layer in LAYERS:
         kernel = golden[f"weights.plain.{layer}.kernel"].double()
@@ -84,15 +84,15 @@ def test_degenerate_maps_give_finite_losses_and_gradients(saliency, human):
         assert not gradient.any()
 
 
-def test_a_constant_human_map_is_no_map_in_float32_either():
-    # 0.1 is no float32: rounding makes its mean differ from it.
+def test_a_constant_human_map_counts_as_none_in_float32_too():
+    # 0.1 is not a float32: by rounding, the mean differs from the values.
     human = torch.full((1, 224, 224), 0.1)
     assert not standardize_cut(human).any()
     resampled = F.interpolate(torch.full((1, 1, 50, 50), 0.3), (224, 224), mode="bilinear")[0]
     assert not standardize_cut(resampled).any()
 
 
-def test_without_a_map_even_nan_changes_no_loss_and_no_gradient():
+def test_nan_in_samples_without_a_map_changes_nothing():
     torch.manual_seed(0)
     saliency, human = torch.randn(3, 33, 17).double(), torch.rand(3, 33, 17).double()
     has_map = torch.tensor([True, False, True])
@@ -106,7 +106,7 @@ def test_without_a_map_even_nan_changes_no_loss_and_no_gradient():
     assert gradient[0].any()
 
 
-def test_no_maps_at_all_is_exactly_zero():
+def test_the_loss_without_any_map_is_exactly_zero():
     leaf = torch.randn(2, 8, 8, requires_grad=True)
     loss = harmonizer_loss(leaf, torch.rand(2, 8, 8), torch.zeros(2, dtype=torch.bool))
     assert loss == 0
@@ -114,7 +114,7 @@ def test_no_maps_at_all_is_exactly_zero():
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (2, 33, 17), (1, 1, 1), (3, 2, 5)])
-def test_any_size_and_scale_of_the_human_map(shape):
+def test_the_loss_takes_any_size_and_ignores_the_map_scale(shape):
     torch.manual_seed(0)
     saliency, human, has_map = torch.randn(shape), torch.rand(shape), torch.ones(shape[0], dtype=torch.bool)
     loss = harmonizer_loss(saliency, human, has_map)
@@ -122,12 +122,12 @@ def test_any_size_and_scale_of_the_human_map(shape):
     torch.testing.assert_close(loss, harmonizer_loss(saliency, human * 255, has_map), rtol=1e-3, atol=1e-4)
 
 
-def test_the_gradient_is_that_of_finite_differences():
+def test_the_gradient_equals_finite_differences():
     torch.manual_seed(0)
     saliency = torch.randn(2, 9, 8).double().requires_grad_()
     human, has_map = torch.rand(2, 9, 8).double(), torch.tensor([True, False])
 
-    # The target's scale carries no gradient: hold it while differentiating numerically.
+    # The target's scale carries no gradient: hold it fixed in the finite differences.
     factor = (standardize_cut(saliency).amax((1, 2), keepdim=True) + 1e-6).detach().clone()
     target = standardize_cut(human)
     target = target / (target.amax((1, 2), keepdim=True) + 1e-6) * factor
@@ -142,7 +142,7 @@ def test_the_gradient_is_that_of_finite_differences():
     torch.testing.assert_close(actual, expected)
 
 
-def test_the_level_metric_can_be_replaced():
+def test_the_level_metric_can_be_any_function():
     saliency, human, has_map = torch.randn(2, 16, 16), torch.rand(2, 16, 16), torch.tensor([True, True])
     absolute = harmonizer_loss(saliency, human, has_map, metric=lambda a, b: (a - b).abs())
     assert absolute > 0
@@ -155,7 +155,7 @@ def test_half_precision_maps_are_computed_in_float32():
     assert loss.dtype == torch.float32
 
 
-def test_wrong_shapes_are_named():
+def test_errors_name_invalid_shapes_and_levels():
     with pytest.raises(ValueError, match=r"expected saliency and human \(B,H,W\)"):
         harmonizer_loss(torch.rand(2, 8, 8), torch.rand(2, 8, 9), torch.ones(2, dtype=torch.bool))
     with pytest.raises(ValueError, match="at least 1 pyramid level"):

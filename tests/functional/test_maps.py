@@ -22,7 +22,7 @@ def test_pyramid_equals_the_published_one(size):
             np.testing.assert_allclose(level, expected, rtol=1e-9, atol=1e-15)
 
 
-def test_pyramid_needs_a_level_and_three_dimensions():
+def test_pyramid_requires_a_level_and_three_dimensions():
     with pytest.raises(ValueError, match="at least 1"):
         gaussian_pyramid(torch.rand(1, 8, 8), 0)
     with pytest.raises(ValueError, match=r"\(B,H,W\)"):
@@ -42,7 +42,7 @@ def test_a_linear_models_saliency_is_its_weight(reduction):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_cross_sample_terms_of_batch_normalisation_stay_in():
+def test_saliency_keeps_cross_sample_terms_of_batchnorm():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     images, labels = torch.rand(2, 3, 8, 8).requires_grad_(), torch.tensor([0, 1])
@@ -52,7 +52,7 @@ def test_cross_sample_terms_of_batch_normalisation_stay_in():
     assert not torch.allclose(together[0], own.mean(1)[0])
 
 
-def test_saliency_names_what_is_wrong():
+def test_saliency_errors_name_the_invalid_argument():
     images, logits, labels = torch.rand(2, 3, 4, 4), torch.rand(2, 5), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="require grad"):
         input_saliency(logits, images, labels)
@@ -63,7 +63,7 @@ def test_saliency_names_what_is_wrong():
         input_saliency(images.sum((2, 3)), images, labels, reduction="median")
 
 
-def test_reductions_name_what_is_wrong_with_them():
+def test_errors_name_unknown_or_missing_reductions():
     with pytest.raises(ValueError, match="'median'"):
         reductions(["mean", "median"])
     with pytest.raises(ValueError, match="at least one"):

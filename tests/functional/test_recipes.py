@@ -1,7 +1,7 @@
 """Each recipe's loss and parameter gradients, against a second computation written from its table row.
 
-The second computation shares no code with the first: one sample at a time, each saliency a Jacobian of
-its own, the pyramid by dense matrices, the parameters' gradients by ``torch.func``.
+The second computation shares no code with the first. It takes one sample at a time, computes each saliency as a
+Jacobian of its own, the pyramid by dense matrices, and the gradients of the parameters by ``torch.func``.
 """
 
 from dataclasses import fields
@@ -32,7 +32,7 @@ SIZES = {"even": (3, 40, 24), "odd": (2, 33, 17)}
 
 
 def settings_of(recipe):
-    """The settings of a recipe's loss and optimiser, with a learning rate of 0.5."""
+    """Return the settings of a recipe's loss and optimiser, with a learning rate of 0.5."""
     values = OmegaConf.merge(OmegaConf.load(RECIPES / f"{recipe}.yaml"), {"lr": 0.5})
     names = {field.name for kind in (LossSettings, OptimSettings) for field in fields(kind)}
     return split_settings({name: value for name, value in OmegaConf.to_container(values).items() if name in names})
@@ -52,7 +52,7 @@ def batch(count, height, width):
 
 
 def shrink(length):
-    """The matrix (ceil(n/2), n) that blurs with [1,4,6,4,1]/16 and takes every other value; zeros outside."""
+    """Return the matrix (ceil(n/2), n) that blurs with [1,4,6,4,1]/16 and takes every other value; zeros outside."""
     out = (length + 1) // 2
     before = max((out - 1) * 2 + 5 - length, 0) // 2
     matrix = torch.zeros(out, length, dtype=torch.float64)
@@ -64,7 +64,7 @@ def shrink(length):
 
 
 def distance(saliency, human, row):
-    """The loss (sum over the levels' means) of one sample, from its maps (H,W)."""
+    """Return the loss (sum over the levels' means) of one sample from its maps (H,W)."""
     terms, correction, std_epsilon, scale_epsilon, saliency_epsilon, attached, _ = row
     cut = []
     for single in (saliency, human):
@@ -81,7 +81,7 @@ def distance(saliency, human, row):
 
 
 def second_computation(model, images, labels, human, has_map, row):
-    """The harmonizer loss and its gradients, by name of the parameter."""
+    """Return the harmonizer loss and its gradients by parameter name."""
 
     def loss(parameters):
         total = 0.0
@@ -149,7 +149,7 @@ def test_modern_loss_equals_a_second_computation_to_1e_9():
         torch.testing.assert_close(found, expected[name], rtol=1e-9, atol=1e-12, msg=name)
 
 
-def test_the_three_recipes_differ():
+def test_the_three_recipes_have_different_losses():
     model, (images, labels, human, has_map) = network(), batch(*SIZES["even"])
     results = [second_computation(model, images, labels, human, has_map, row) for row in ROWS.values()]
     values = [float(value) for value, _ in results]
@@ -159,7 +159,7 @@ def test_the_three_recipes_differ():
 
 
 def rates(recipe, epochs):
-    """The learning rate at the start of each epoch, as a share of the recipe's own."""
+    """Return the learning rate at the start of each epoch, relative to the recipe's base rate."""
     _, settings = settings_of(recipe)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
     schedule = build_schedule(optimizer, settings, epochs=epochs, updates_per_epoch=4)
@@ -170,7 +170,7 @@ def rates(recipe, epochs):
     return found
 
 
-def test_the_published_schedules_fall_where_they_should():
+def test_published_schedules_decay_at_the_published_epochs():
     original = rates("fel2022_original", 200)
     assert original[:5] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])  # warm-up
     for epochs, rate in ((range(5, 30), 1), (range(30, 60), 0.1), (range(60, 80), 0.01), (range(80, 200), 0.001)):
@@ -179,14 +179,14 @@ def test_the_published_schedules_fall_where_they_should():
     assert later == pytest.approx([1.0] * 30 + [0.1] * 30 + [0.01] * 30)
 
 
-def test_the_original_trains_as_its_table_row_says():
+def test_fel2022_original_has_the_settings_of_its_table_row():
     settings = OmegaConf.load(RECIPES / "fel2022_original.yaml")
     assert (settings.optimizer, settings.momentum, settings.schedule) == ("sgd", 0.9, "multistep")
     assert (settings.warmup_epochs, list(settings.milestones), settings.decay_rate) == (5, [30, 60, 80], 0.1)
     assert (settings.epochs, settings.batch_size, list(settings.crop_scale)) == (200, 1024, [0.08, 1.0])
 
 
-def test_2023_trains_as_its_table_row_says():
+def test_pseudo2023_has_the_settings_of_its_table_row():
     settings = OmegaConf.load(RECIPES / "pseudo2023.yaml")
     assert (settings.schedule, settings.decay_epochs, settings.decay_rate) == ("step", 30, 0.1)
     assert (list(settings.crop_scale), settings.flip, settings.rotation) == ([0.9, 1.0], 0.5, 15)

@@ -1,4 +1,4 @@
-"""The reduction over processes is exact: unequal and empty ranks, and images that two ranks measured."""
+"""The reduction over processes is exact: with unequal or empty ranks, and with images that two ranks measured."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ SHARES = {
 
 
 def scores(indices):
-    """Feed the chosen images and compute; in a process group, over all processes."""
+    """Update with the given images and compute; in a process group, over all processes."""
     generator = torch.Generator().manual_seed(0)
     images, human = torch.rand(IMAGES, 3, 8, 8, generator=generator), torch.rand(IMAGES, 8, 8, generator=generator)
     adversarial = images + torch.randn(images.shape, generator=generator)
@@ -35,9 +35,9 @@ def work(rank, shares, folder):
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")  # an empty rank has no update
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; the children are short
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 on fork; short-lived children
 @pytest.mark.parametrize("name", SHARES)
-def test_two_processes_give_what_one_gives(name, tmp_path):
+def test_scores_of_two_processes_equal_those_of_one(name, tmp_path):
     in_two_processes(work, tmp_path, SHARES[name], tmp_path)
     expected = scores(range(IMAGES))
     for rank in range(2):

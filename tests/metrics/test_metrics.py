@@ -1,4 +1,4 @@
-"""The accumulators against direct computation, whatever the batches."""
+"""Metrics against direct computation, however the images are batched."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from scipy import stats
 from harmonizer.metrics import AdversarialAlignment, FeatureAlignment, PerturbationTolerance
 
 
-def test_tolerance_over_any_batches_and_each_image_once():
+def test_tolerance_counts_each_image_once_in_any_batches():
     status = torch.tensor([2, 1, 0, 2, 3, 2])
     radius = torch.tensor([1.0, torch.nan, torch.nan, 3.0, torch.nan, 2.0])
     keys = [f"k{i}" for i in range(6)]
@@ -54,7 +54,7 @@ def test_constant_human_maps_are_counted_but_not_averaged():
     human = torch.rand(3, 16, 16)
     saliency = human.exp()
     human[1] = 0.5
-    human[2] = (torch.arange(256).reshape(16, 16) < 128).float()  # ranks, but no top tenth
+    human[2] = (torch.arange(256).reshape(16, 16) < 128).float()  # has ranks, but no top tenth
     metric = FeatureAlignment()
     metric.update(saliency, human)
     scores = metric.compute()
@@ -62,6 +62,6 @@ def test_constant_human_maps_are_counted_but_not_averaged():
     assert [int(scores[name]) for name in ("n", "n_undefined", "n_undefined_overlap")] == [2, 1, 2]
 
 
-def test_keys_must_fit():
+def test_updates_require_one_key_per_image():
     with pytest.raises(ValueError, match="one key per image"):
         PerturbationTolerance().update(torch.tensor([2]), torch.tensor([1.0]), ["a", "b"])

@@ -31,7 +31,7 @@ def test_paired_difference_uses_the_shared_images_only():
     assert summary["p"] == stats.wilcoxon([1, 2, 1.5]).pvalue
 
 
-def test_paired_difference_sees_what_unpaired_intervals_hide():
+def test_paired_difference_detects_what_unpaired_tests_miss():
     rng = np.random.default_rng(0)
     a = rng.normal(5, 3, 200)
     b = a + rng.normal(0.2, 0.3, 200)
@@ -40,13 +40,13 @@ def test_paired_difference_sees_what_unpaired_intervals_hide():
     assert stats.ttest_ind(a, b).pvalue > 0.05
 
 
-def test_paired_difference_of_nothing_and_of_equals():
+def test_paired_difference_is_nan_if_empty_and_0_if_equal():
     assert np.isnan(paired_difference([], [])["p"])
     values = np.arange(10.0)
     assert paired_difference(values, values) == {"mean": 0, "se": 0, "low": 0, "high": 0, "n": 10, "p": 1}
 
 
-def test_paired_p_is_exact_for_few_differences_also_tied_ones():
+def test_paired_p_is_exact_for_few_differences_even_with_ties():
     assert paired_difference(np.zeros(5), np.ones(5))["p"] == 2 / 2**5  # never below 0.05
     assert paired_difference(np.zeros(6), np.ones(6))["p"] == 2 / 2**6
     assert paired_difference([0], [1])["p"] == 1
@@ -62,7 +62,7 @@ def test_paired_p_is_exact_for_few_differences_also_tied_ones():
     assert paired_difference(np.zeros(8), tied)["p"] == pytest.approx(signs.pvalue)
 
 
-def test_paired_tolerance_limits_and_leaves_out():
+def test_paired_tolerance_is_capped_and_nan_if_wrong_or_failed():
     values = paired_tolerance(
         [Status.WRONG, Status.CENSORED, Status.FOUND, Status.FOUND, Status.FAILED], [NAN, NAN, 3, 12, NAN], eps_max=10
     )
@@ -77,7 +77,7 @@ def test_pair_keys_finds_shared_images_in_any_order():
     ]
 
 
-def test_rank_correlation_is_scipys_with_ties_and_gaps():
+def test_rank_correlation_equals_scipy_with_ties_and_gaps():
     rng = np.random.default_rng(0)
     x = rng.integers(0, 8, 60).astype(float)
     y = x + rng.integers(0, 8, 60)
@@ -89,7 +89,7 @@ def test_rank_correlation_is_scipys_with_ties_and_gaps():
     assert summary["low"] < summary["rho"] < summary["high"]
 
 
-def test_rank_correlation_interval_is_that_of_resampling():
+def test_rank_correlation_interval_agrees_with_resampling():
     rng = np.random.default_rng(0)
     x = rng.normal(size=40)
     y = x + rng.normal(size=40)
@@ -114,13 +114,13 @@ def test_few_models_have_an_exact_p_and_no_interval(n):
     assert summary["p"] == pytest.approx(2 / math.factorial(n))
 
 
-def test_tied_scores_are_compared_with_every_order():
+def test_p_of_tied_scores_is_over_all_permutations():
     x, y = [1, 1, 2, 3, 3], [1, 2, 2, 2, 5]
     rho = [stats.spearmanr(x, order).statistic for order in itertools.permutations(y)]
     assert rank_correlation(x, y)["p"] == pytest.approx(np.mean(np.abs(rho) >= abs(rho[0]) - 1e-12))
 
 
-def test_a_perfect_order_is_not_certain():
+def test_a_perfect_order_has_an_exact_p_and_no_interval():
     for n in (9, 10, 12):
         summary = rank_correlation(range(n), range(n))
         assert summary["rho"] == pytest.approx(1)
@@ -129,12 +129,12 @@ def test_a_perfect_order_is_not_certain():
 
 
 @pytest.mark.parametrize(("x", "y"), [([], []), ([1, 2], [1, 2]), ([1, 2, 3], [1, 2, 3]), ([1, 1, 1, 1], [1, 2, 3, 4])])
-def test_rank_correlation_of_too_little_is_undefined(x, y):
+def test_rank_correlation_of_too_few_values_is_undefined(x, y):
     assert all(np.isnan(value) for key, value in rank_correlation(x, y).items() if key != "n")
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published tables are not here")
-def test_published_correlations_of_2025():
+def test_correlations_of_feng2025_equal_the_published_ones():
     with (PUBLISHED / "feng2025_l2fmn.csv").open() as file:
         models = {row["model"]: row for row in csv.DictReader(file)}
     with (PUBLISHED / "timm_results_imagenet.csv").open() as file:
@@ -154,7 +154,7 @@ def test_published_correlations_of_2025():
 
 
 @pytest.mark.parametrize("digits", [9, 1, 0])  # without ties, with some, with many
-def test_resampled_rank_correlations_are_scipys_to_the_bit(digits):
+def test_resampled_rank_correlations_equal_scipy_to_the_bit(digits):
     rng = np.random.default_rng(digits)
     x, y = np.round(rng.normal(size=(2, 30)), digits)
     x[:2] = np.inf

@@ -23,7 +23,7 @@ from harmonizer.statistics import (
 NAN = float("nan")
 
 
-def test_tolerance_of_a_hand_counted_set():
+def test_tolerance_equals_values_computed_by_hand():
     status = [Status.WRONG, Status.CENSORED, Status.FOUND, Status.FOUND, Status.FOUND, Status.FAILED]
     summary = tolerance_summary(status, [NAN, NAN, 1.0, 2.0, 12.0, NAN], eps_max=10)
     assert [summary[f"n_{name}"] for name in ("wrong", "censored", "found", "failed")] == [1, 1, 3, 1]
@@ -36,7 +36,7 @@ def test_tolerance_of_a_hand_counted_set():
     assert summary["paper_mean"]["n"] == 3
 
 
-def test_mostly_censored_median_is_infinite_and_json_is_plain():
+def test_mostly_censored_median_is_infinite_and_serialisable():
     summary = tolerance_summary([Status.CENSORED] * 9 + [Status.FOUND], [NAN] * 9 + [1.0], eps_max=10)
     assert summary["median"]["value"] == np.inf
     assert summary["median"]["high"] == np.inf
@@ -59,7 +59,7 @@ def test_constant_model_reaches_eps_max():
 
 
 @pytest.mark.parametrize("n", [10, 11, 51])
-def test_median_interval_is_that_of_resampling(n):
+def test_median_interval_agrees_with_resampling(n):
     radius = np.random.default_rng(n).exponential(1, n)
     summary = tolerance_summary([Status.FOUND] * n, radius, eps_max=100, resamples=40_000)
     drawn = np.median(np.random.default_rng(1).choice(radius, (40_000, n)), axis=1)
@@ -69,14 +69,14 @@ def test_median_interval_is_that_of_resampling(n):
     assert abs(summary["median"]["high"] - high) < 0.05 * spread
 
 
-def test_mean_interval_covers_the_truth_as_often_as_it_says():
+def test_mean_interval_has_its_nominal_coverage():
     rng = np.random.default_rng(0)
     summaries = [mean_summary(rng.exponential(1, 60), resamples=500, seed=i) for i in range(300)]
     covered = np.mean([s["low"] <= 1 <= s["high"] for s in summaries])
     assert 0.89 < covered < 0.98
 
 
-def test_large_sets_use_chunks_and_a_normal_interval():
+def test_the_interval_of_a_large_set_agrees_with_the_normal_one():
     values = np.random.default_rng(0).normal(3, 2, 50_000)
     summary = mean_summary(values, resamples=400)
     assert summary["high"] - summary["low"] == pytest.approx(2 * 1.96 * summary["se"], rel=0.15)
@@ -89,14 +89,14 @@ def test_undefined_values_are_counted_not_averaged():
     assert alignment_summary([0.5, NAN])["share_of_ceiling"] == 0.5 / NOISE_CEILING
 
 
-def test_one_seed_gives_one_interval_and_no_global_draws():
+def test_a_seed_fixes_the_interval_without_global_draws():
     values = np.arange(20.0)
     before = np.random.get_state()[1].copy()  # noqa: NPY002 - this is the state to protect
     assert mean_summary(values, seed=1) == mean_summary(values, seed=1) != mean_summary(values, seed=2)
     assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
 
 
-def test_survival_counts_wrong_images_and_leaves_failed_ones_out():
+def test_survival_counts_wrong_images_and_skips_failed_ones():
     curve = survival(
         [Status.WRONG, Status.CENSORED, Status.FOUND, Status.FOUND, Status.FAILED],
         [NAN, NAN, 1, 3, NAN],
@@ -115,7 +115,7 @@ def test_survival_area_is_the_restricted_mean_if_never_wrong():
     assert area == pytest.approx(tolerance_summary(status, radius, eps_max=5)["restricted_mean"]["mean"], rel=1e-3)
 
 
-def test_wilson_interval_against_its_formula():
+def test_wilson_interval_equals_its_formula_and_scipy():
     share = proportion(45, 50)
     z, n, p = stats.norm.ppf(0.975), 50, 0.9
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
@@ -142,14 +142,14 @@ def test_few_values_have_a_mean_but_no_interval(n):
     assert mean_summary([*values, *range(10 - n)])["low"] < mean_summary([*values, *range(10 - n)])["high"]
 
 
-def test_intervals_cover_from_the_fewest_values_on():
-    """The reason for FEWEST: coverage of the 95 % interval of a mean and of a median, of skewed radii."""
+def test_intervals_cover_the_truth_from_fewest_values_on():
+    """The reason for FEWEST: coverage of the 95 % intervals of mean and median for skewed radii."""
     rng, covered = np.random.default_rng(0), {}
     for n in (3, FEWEST):
         drawn = [
             tolerance_summary([Status.FOUND] * n, rng.exponential(1, n), eps_max=99, resamples=400) for _ in range(200)
         ]
-        if n < FEWEST:  # what such an interval would be
+        if n < FEWEST:  # so few values would give an interval that covers too rarely
             values = rng.exponential(1, (200, n))
             resampled = np.array([v[rng.integers(n, size=(400, n))].mean(1) for v in values])
             low, high = np.quantile(resampled, [0.025, 0.975], axis=1)
@@ -161,7 +161,7 @@ def test_intervals_cover_from_the_fewest_values_on():
     assert covered["restricted_mean"] > 0.8 and covered["median"] > 0.88
 
 
-def test_a_share_always_has_an_interval_never_zero_error():
+def test_a_share_of_0_or_1_has_an_interval_but_no_se():
     for successes, n in ((3, 3), (0, 1)):
         share = proportion(successes, n)
         assert np.isnan(share["se"])
@@ -180,7 +180,7 @@ def test_a_share_always_has_an_interval_never_zero_error():
         (lambda: mean_summary([[1.0]]), "shape"),
     ],
 )
-def test_wrong_arguments_are_named(call, message):
+def test_errors_name_the_invalid_argument(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -194,7 +194,7 @@ def test_robust_accuracy_is_the_survival_curve_at_the_budgets():
     assert [share["value"] for share in shares] == pytest.approx(curve["share"], rel=1e-12)
     assert {share["n"] for share in shares} == {curve["n"]}
     assert {share["n_failed"] for share in shares} == {(status == Status.FAILED).sum()}
-    for share in shares:  # an interval that holds the share, and the count by hand
+    for share in shares:  # the share equals a count by hand and lies in its interval
         correct = sum(
             s == Status.CENSORED or (s == Status.FOUND and r > share["eps"])
             for s, r in zip(status, radius, strict=True)
@@ -203,7 +203,7 @@ def test_robust_accuracy_is_the_survival_curve_at_the_budgets():
         assert share["low"] < share["value"] < share["high"]
 
 
-def test_robust_accuracy_says_nothing_beyond_what_was_searched():
+def test_robust_accuracy_stops_at_the_largest_searched_radius():
     assert [share["eps"] for share in robust_accuracy([Status.CENSORED], [np.nan], eps_max=0.6)] == [
         0.05,
         0.1,

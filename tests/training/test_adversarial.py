@@ -1,4 +1,4 @@
-"""Adversarial training against closed forms; with the harmonizer, the passes that are shared and what they cost."""
+"""Adversarial training against closed forms; with the harmonizer, which passes are shared and how many run."""
 
 from functools import partial
 
@@ -24,7 +24,7 @@ PLAIN = {"label_smoothing": 0.0, "levels": 2}
 
 
 def batch(count=6, mapped=6, classes=2):
-    """Images far from the box's sides, in double precision."""
+    """Return a batch in double precision, its pixels far from 0 and 1."""
     draw = torch.Generator().manual_seed(0)
     images = 0.3 + 0.4 * torch.rand(count, *PIXELS, generator=draw, dtype=torch.float64)
     labels = torch.randint(classes, (count,), generator=draw)
@@ -51,13 +51,13 @@ GROUP, BATCH = partial(nn.GroupNorm, 2), nn.BatchNorm2d
 
 
 def direction(model):
-    """The gradient (3,H,W) of logit 1 minus logit 0 of a linear model, in pixel space."""
+    """Return the pixel-space gradient (3,H,W) of logit 1 minus logit 0 of a linear model."""
     weight = model.backbone[1].weight.detach()
     return ((weight[1] - weight[0]) / 0.25).reshape(PIXELS)
 
 
 @pytest.mark.parametrize("settings", [{"adversarial": "pgd"}, {"adversarial": "pgd", "adversarial_steps": 1}])
-def test_pgd_of_a_linear_model_goes_eps_along_its_gradient(settings):
+def test_pgd_on_a_linear_model_moves_eps_along_its_gradient(settings):
     model, samples, chosen = linear(), batch(), LossSettings(**settings)
     sizes = {"eps": EPS, "steps": chosen.attack_steps, "step_size": chosen.attack_step_size}
     moved = perturb(model, samples.images, lambda z: -class_score(z, samples.labels, "log_odds"), **sizes)
@@ -66,7 +66,7 @@ def test_pgd_of_a_linear_model_goes_eps_along_its_gradient(settings):
     torch.testing.assert_close(moved - samples.images, EPS * sign * uphill, rtol=0, atol=1e-12)
 
 
-def test_pgd_on_a_linear_model_has_its_closed_form():
+def test_pgd_loss_of_a_linear_model_equals_the_closed_form():
     model, samples = linear(), batch()
     found = batch_losses(model, samples, LossSettings(adversarial="pgd", **PLAIN), eps=EPS)["loss"]
     weights = list(model.parameters())
@@ -80,9 +80,9 @@ def test_pgd_on_a_linear_model_has_its_closed_form():
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
-def test_trades_of_a_linear_model_ends_eps_along_its_gradient():
+def test_trades_on_a_linear_model_moves_eps_along_its_gradient():
     model, samples = linear(), batch()
-    sizes = {"adversarial_steps": 10, "adversarial_step_size": 1.0}  # each step halves what is left of the start
+    sizes = {"adversarial_steps": 10, "adversarial_step_size": 1.0}  # each step halves the remaining random start
     losses = batch_losses(
         model, samples, LossSettings(adversarial="trades", trades_beta=2.0, **sizes, **PLAIN), eps=EPS
     )
@@ -90,13 +90,13 @@ def test_trades_of_a_linear_model_ends_eps_along_its_gradient():
     ends = torch.stack([model(samples.images + sign * EPS * uphill) for sign in (-1, 1)])  # (2,B,K)
     divergence = F.kl_div(ends.log_softmax(2), logits.softmax(1).expand_as(ends), reduction="none").sum(2)
     nearest = (losses["trades_loss"] * 6 - torch.cartesian_prod(*divergence.T).sum(1)).abs().min()
-    assert nearest < 1e-6  # each image ends on one of the two sides
+    assert nearest < 1e-6  # each image ends at one of the two points
     torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(logits, samples.labels))
     torch.testing.assert_close(losses["loss"], losses["cross_entropy"] + 2 * losses["trades_loss"])
 
 
 def attacked_images(model, samples, monkeypatch, seed=0, **settings):
-    """The adversarial images of a step."""
+    """Return the adversarial images of a training step."""
     seen = []
 
     def spy(*args, **kwargs):
@@ -110,9 +110,9 @@ def attacked_images(model, samples, monkeypatch, seed=0, **settings):
 
 
 @pytest.mark.parametrize("kind", ["pgd", "fast", "trades"])
-def test_attacked_images_stay_in_ball_and_box(kind, monkeypatch):
+def test_adversarial_images_stay_in_ball_and_box(kind, monkeypatch):
     model, samples = network(GROUP), batch(classes=4)
-    samples = samples._replace(images=samples.images.round())  # on the box's sides
+    samples = samples._replace(images=samples.images.round())  # at the bounds 0 and 1
     moved = attacked_images(model, samples, monkeypatch, adversarial=kind, adversarial_eps=3.0)
     length = (moved - samples.images.detach()).flatten(1).norm(dim=1)
     assert moved.min() >= 0
@@ -123,7 +123,7 @@ def test_attacked_images_stay_in_ball_and_box(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["fast", "trades"])
-def test_a_random_start_belongs_to_seed_and_sample(kind, monkeypatch):
+def test_a_random_start_depends_only_on_seed_and_sample(kind, monkeypatch):
     model, samples = network(GROUP), batch(classes=4)
     whole = attacked_images(model, samples, monkeypatch, adversarial=kind)
     order = [4, 1, 5]
@@ -135,7 +135,7 @@ def test_a_random_start_belongs_to_seed_and_sample(kind, monkeypatch):
 
 @pytest.mark.parametrize("harmonize", [False, True])
 @pytest.mark.parametrize("kind", ["none", "pgd", "trades"])
-def test_running_statistics_move_by_the_losss_passes_alone(kind, harmonize):
+def test_only_passes_of_the_loss_update_running_statistics(kind, harmonize):
     model, samples = network(BATCH), batch(classes=4)
     layer = model.backbone[1]
     batch_losses(
@@ -152,17 +152,17 @@ def test_running_statistics_move_by_the_losss_passes_alone(kind, harmonize):
 
 
 @pytest.mark.parametrize("mapped", [1, 4, 5])
-def test_a_split_batch_moves_no_statistics_to_attack(mapped):
+def test_the_attack_on_a_split_batch_updates_no_statistics(mapped):
     model, samples = network(BATCH), batch(mapped=mapped, classes=4)
     settings = LossSettings(adversarial="pgd", adversarial_saliency="clean", **PLAIN)
     seen = []
     model.backbone[1].register_forward_hook(lambda layer, inputs, _: seen.append(len(inputs[0])))
     batch_losses(model, samples, settings, eps=EPS, factor=1.0, joint=False)
-    assert int(model.backbone[1].num_batches_tracked) == 2  # of the saliency and of the loss
+    assert int(model.backbone[1].num_batches_tracked) == 2  # the passes of the saliency and of the loss
     assert 1 not in seen
 
 
-def test_statistics_come_back_after_an_error():
+def test_statistics_are_tracked_again_after_an_error():
     model = network(BATCH)
     with pytest.raises(RuntimeError, match="lost"), running_statistics_kept(model):
         raise RuntimeError("lost")
@@ -171,7 +171,7 @@ def test_statistics_come_back_after_an_error():
 
 @pytest.mark.parametrize("score", ["logit", "log_odds"])
 @pytest.mark.parametrize(("norm", "mapped"), [(GROUP, 6), (GROUP, 4), (BATCH, 6), (BATCH, 4)])
-def test_the_shared_first_step_is_the_attacks_own(norm, mapped, score, monkeypatch):
+def test_the_shared_first_step_equals_the_attacks_own(norm, mapped, score, monkeypatch):
     model, samples = network(norm), batch(mapped=mapped, classes=4)
     settings = LossSettings(adversarial="pgd", adversarial_saliency="clean", saliency_of=score, **PLAIN)
     firsts = []
@@ -189,7 +189,7 @@ def test_the_shared_first_step_is_the_attacks_own(norm, mapped, score, monkeypat
 
 @pytest.mark.parametrize("where", ["clean", "adversarial"])
 @pytest.mark.parametrize("kind", ["pgd", "trades", "fast"])
-def test_a_split_batch_changes_nothing(kind, where):
+def test_split_and_joint_batches_give_equal_gradients(kind, where):
     found = {}
     for joint in (False, True):
         model, samples = network(GROUP), batch(mapped=3, classes=4)
@@ -210,7 +210,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "where", "score"), CASES)
-def test_a_step_runs_the_passes_that_are_counted(kind, where, score, monkeypatch):
+def test_a_step_runs_as_many_passes_as_step_passes_returns(kind, where, score, monkeypatch):
     counts = {"forward": 0, "gradient": 0}
     differentiate = double_backward.input_gradient
 
@@ -226,7 +226,7 @@ def test_a_step_runs_the_passes_that_are_counted(kind, where, score, monkeypatch
     settings = LossSettings(adversarial=kind, saliency_of=score, **where, **PLAIN)
     loss = batch_losses(model, samples, settings, eps=EPS, factor=1.0)["loss"]
     loss.backward()
-    in_loss = 1 + (kind == "trades" or settings.saliency_at == "clean")  # forward passes that the loss is made of
+    in_loss = 1 + (kind == "trades" or settings.saliency_at == "clean")  # forward passes in the graph of the loss
     last = 2 * (in_loss - 1) + 4 if kind == "trades" or settings.saliency_at == "adversarial" else 2 + 4
     assert counts["forward"] + counts["gradient"] + last == step_passes(settings, harmonize=True)
     alone = step_passes(settings, harmonize=False)
@@ -243,7 +243,7 @@ def test_fast_with_several_steps_is_refused():
         LossSettings(adversarial="fast", adversarial_steps=3)
 
 
-def test_the_command_reaches_the_module_and_names_the_folder():
+def test_adversarial_settings_reach_module_and_run_folder():
     with hydra.initialize_config_module("configs", version_base="1.3"):
         config = hydra.compose("train", ["adversarial=trades", "adversarial_eps=1", "+recipe.trades_beta=3"])
     settings = build(config.module, classes=["a", "b"], image_size=32).loss_settings

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or not there; damage is noticed, named and survived; nothing in a file is run."""
+"""Checkpoints are written atomically; damaged ones are detected, reported and skipped; reading one runs no code."""
 
 import errno
 import os
@@ -26,20 +26,20 @@ def content(value, size=1000):
 
 @pytest.fixture
 def pair(tmp_path):
-    """A folder with the checkpoints of step 2 and, before it, step 1."""
+    """A folder with the checkpoint of step 2 and the previous one, of step 1."""
     for step in (1, 2):
         write_checkpoint(content(step), tmp_path / LAST, previous=tmp_path / PREVIOUS)
     return tmp_path
 
 
-def test_the_one_before_is_kept(pair):
+def test_the_previous_checkpoint_is_kept(pair):
     assert [read_checkpoint(pair / name)["global_step"] for name in (LAST, PREVIOUS)] == [2, 1]
     assert newest_checkpoint(pair) == pair / LAST
     assert sorted(path.name for path in pair.iterdir()) == [PREVIOUS, LAST]
 
 
-def test_a_cut_between_the_renames_loses_nothing(pair, capsys):
-    (pair / LAST).rename(pair / PREVIOUS)  # what a kill leaves before the second rename
+def test_a_kill_between_the_two_renames_loses_nothing(pair, capsys):
+    (pair / LAST).rename(pair / PREVIOUS)  # the state after a kill before the second rename
     assert newest_checkpoint(pair) == pair / PREVIOUS
     write_checkpoint(content(3), pair / LAST, previous=pair / PREVIOUS)
     assert newest_checkpoint(pair) == pair / LAST
@@ -47,7 +47,7 @@ def test_a_cut_between_the_renames_loses_nothing(pair, capsys):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
-def test_a_truncated_one_is_skipped_and_named(pair, share, capsys):
+def test_a_truncated_checkpoint_is_skipped_and_reported(pair, share, capsys):
     whole = (pair / LAST).read_bytes()
     (pair / LAST).write_bytes(whole[: int(len(whole) * share)])
     assert newest_checkpoint(pair) == pair / PREVIOUS
@@ -58,7 +58,7 @@ def test_a_truncated_one_is_skipped_and_named(pair, share, capsys):
     assert [read_checkpoint(pair / name)["global_step"] for name in (LAST, PREVIOUS)] == [3, 1]
 
 
-def test_every_flipped_bit_is_noticed_or_harmless(pair):
+def test_a_flipped_bit_is_detected_or_harmless(pair):
     whole, expected = (pair / LAST).read_bytes(), read_checkpoint(pair / LAST)
     rng, refused = random.Random(0), 0
     for _ in range(400):
@@ -74,10 +74,10 @@ def test_every_flipped_bit_is_noticed_or_harmless(pair):
             continue
         assert found["global_step"] == 2, place
         assert all(torch.equal(found["state_dict"][name], value) for name, value in expected["state_dict"].items())
-    assert refused > 200  # most of the file is contents; the rest is padding and dates
+    assert refused > 200  # most of the file is content; the rest is padding and dates
 
 
-def test_without_a_usable_checkpoint_no_run_starts_unasked(pair):
+def test_damaged_checkpoints_without_a_good_one_are_an_error(pair):
     for name in (LAST, PREVIOUS):
         (pair / name).write_bytes(b"")
     with pytest.raises(ValueError, match=r"no usable checkpoint: .*overwrite=true"):
@@ -127,13 +127,13 @@ def check_full(folder, *limit):
     return done.stderr
 
 
-def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path):
+def test_a_full_disk_is_reported_and_keeps_the_checkpoint(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], capture_output=True, check=False
     )
-    if mounted.returncode:  # no right to mount: the limit of a file's size stands in
+    if mounted.returncode:  # not allowed to mount: limit the file size instead
         assert os.strerror(errno.EFBIG) in check_full(folder, "1000000")
         return
     try:
@@ -142,7 +142,7 @@ def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_training_goes_on_from_the_one_before(tmp_path, capsys):
+def test_training_resumes_from_the_previous_checkpoint(tmp_path, capsys):
     write_folder(tmp_path / "shards", train=40, val=6)
 
     def train(folder):
@@ -159,6 +159,6 @@ def test_a_training_goes_on_from_the_one_before(tmp_path, capsys):
             (tmp_path / "run" / LAST).write_bytes(whole[:-1000])
         else:
             torch.save({"state_dict": {}, "hyper_parameters": {}, "extra": Payload()}, tmp_path / "run" / LAST)
-        state = train("run")  # one epoch again, from last-previous.ckpt
+        state = train("run")  # repeats one epoch, from last-previous.ckpt
         assert "resuming from" in capsys.readouterr().err
         assert all(torch.equal(value, state[name]) for name, value in expected.items())

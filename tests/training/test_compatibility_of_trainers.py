@@ -1,4 +1,4 @@
-"""What cannot be trained rightly is refused before the first step, with the reason."""
+"""Settings that would train incorrectly are refused before the first step, with the reason."""
 
 import lightning as L
 import pytest
@@ -26,19 +26,19 @@ def refused(message, run, model, *, harmonize=True):
         check_compatible(run, model, harmonize=harmonize)
 
 
-def test_what_works_is_let_through():
+def test_supported_settings_are_accepted():
     for settings in ({}, {"precision": "bf16-mixed"}, {"strategy": "ddp", "devices": 2, "accumulate_grad_batches": 2}):
         check_compatible(trainer(**settings), module(), harmonize=True)
 
 
-def test_sync_batchnorm():
+def test_sync_batchnorm_is_refused_with_harmonize():
     model = module()
     model.model = nn.SyncBatchNorm.convert_sync_batchnorm(model.model)
     refused("SyncBatchNorm has no second derivative", trainer(), model)
     check_compatible(trainer(), model, harmonize=False)
 
 
-def test_compiled_code():
+def test_compiled_models_are_refused_with_harmonize():
     model = module()
     model.model = torch.compile(model.model)
     refused("compiled code has no second derivative", trainer(), model)
@@ -48,7 +48,7 @@ def test_compiled_code():
     refused("compiled code has no second derivative", trainer(), model)
 
 
-def test_a_static_graph():
+def test_static_graph_is_refused_except_for_plain_steps():
     strategy = DDPStrategy(static_graph=True)
     accumulating = trainer(strategy=strategy, devices=2, accumulate_grad_batches=2)
     for harmonize in (False, True):
@@ -61,12 +61,12 @@ def test_a_static_graph():
 
 
 @pytest.mark.parametrize("precision", ["bf16-true"])
-def test_half_precision_weights(precision):
+def test_half_precision_weights_are_refused(precision):
     for harmonize in (False, True):
         refused("use bf16-mixed", trainer(precision=precision), module(), harmonize=harmonize)
 
 
-def test_sharded_weights(monkeypatch):
+def test_fsdp_is_refused_with_harmonize_and_adversarial(monkeypatch):
     run = trainer()
     monkeypatch.setattr(type(run), "strategy", FSDPStrategy())
     refused("FSDPStrategy does not work with harmonize: the second derivatives need weights", run, module())
@@ -75,7 +75,7 @@ def test_sharded_weights(monkeypatch):
 
 
 def shard_and_differentiate_twice(rank, folder):
-    """Try FSDP2, as Lightning would use it."""
+    """Differentiate twice under FSDP2, set up as Lightning does."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -92,8 +92,8 @@ def shard_and_differentiate_twice(rank, folder):
 
 
 @pytest.mark.slow
-def test_sharding_frees_weights_of_the_second_derivative(tmp_path):
-    # The day this fails, the refusal can go.
+def test_fsdp_frees_weights_before_the_second_derivative(tmp_path):
+    # When this fails, FSDP supports second derivatives and the refusal can be removed.
     mp.start_processes(shard_and_differentiate_twice, (tmp_path,), nprocs=2, start_method="spawn")
     for rank in range(2):
         assert "storage of size 0" in (tmp_path / str(rank)).read_text()

@@ -1,4 +1,4 @@
-"""Two gloo processes train what one process trains on the joined batch, however the maps are spread."""
+"""Two gloo processes train as one process does on the joined batch, however the maps are distributed."""
 
 import os
 import subprocess
@@ -17,12 +17,12 @@ from harmonizer.training.module import HarmonizerModule
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 
-SIZE, BATCH = 32, 4  # pixels; samples of one process
+SIZE, BATCH = 32, 4  # pixels; samples per process
 WORLD = 2
 
 
 class Whole(L.LightningDataModule):
-    """Random images in float64; process r of n takes every n-th, so that together they are one process's batches."""
+    """Random images in float64; rank r of n takes every n-th, so that all ranks together see one process's batches."""
 
     def __init__(self, steps, mapped):
         super().__init__()
@@ -39,12 +39,12 @@ class Whole(L.LightningDataModule):
             labels = torch.randint(3, (count,), generator=draw)
             has_map = {
                 "all": torch.ones(count, dtype=torch.bool),
-                "one process": torch.arange(count) % WORLD == 1,  # the first process never has one
+                "one process": torch.arange(count) % WORLD == 1,  # rank 0 never has a map
                 "broken": torch.ones(count, dtype=torch.bool),
                 "uneven": torch.rand(count, generator=draw) < 0.3,
             }[self.mapped]
             if self.mapped == "broken" and step == 1:
-                images[1] = torch.nan  # a sample of the second process
+                images[1] = torch.nan  # a sample of rank 1
             keys = [f"{step}-{i}" for i in range(count)]
             mine = slice(rank, None, WORLD) if world == WORLD else slice(None)
             batches.append(Batch(images[mine], labels[mine], human[mine], has_map[mine], keys[mine]))
@@ -68,7 +68,7 @@ class Gradients(L.Callback):
 
 
 def train(model, mapped, accumulate, steps, folder, **settings):
-    """Train in double precision; return the first gradients and the last weights."""
+    """Train in double precision; return the first gradients and the final weights."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     options = {"optimizer": "sgd", "lr": 0.01, "schedule": "constant", "levels": 3, "harmonizer_weight": 5.0}
@@ -108,7 +108,7 @@ def main(folder):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What two processes computed for all cases."""
+    """Train all cases in two processes; return the folder of their gradients and weights."""
     folder = tmp_path_factory.mktemp("ddp")
     environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(WORLD)}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
@@ -131,7 +131,7 @@ def results(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[" ".join(map(str, case)) for case in CASES])
-def test_gradients_and_weights_equal_one_process(results, tmp_path, number):
+def test_gradients_and_weights_equal_those_of_one_process(results, tmp_path, number):
     model, mapped, accumulate, attack = CASES[number]
     steps = STEPS if accumulate == 1 and mapped == "one process" else 3
     gradients, weights = torch.load(results / f"{number}.pt", weights_only=True)
@@ -144,7 +144,7 @@ def test_gradients_and_weights_equal_one_process(results, tmp_path, number):
 
 
 @pytest.mark.parametrize("model", ["test_efficientnet_gn", "test_vit"])
-def test_split_batches_and_recomputed_activations_change_nothing(tmp_path, model):
+def test_joint_and_checkpointed_gradients_equal_split_ones(tmp_path, model):
     found = {
         name: train(model, "uneven", 1, 2, tmp_path / name, module=settings)[0] for name, settings in MODULES.items()
     }

@@ -1,4 +1,4 @@
-"""Validation with fewer samples than processes: each rank takes part in every collective, whatever it has."""
+"""Validation with fewer samples than processes: ranks without samples join every collective too."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def measure(place, samples, results, **settings):
 
 
 def train(place, samples, folder, world):
-    """Train two steps with a validation after them."""
+    """Train two steps, then validate."""
     torch.manual_seed(0)
     module = HarmonizerModule("test_resnet", CLASSES, 32, schedule="constant")
     data = shards(place / f"{samples}", steps_per_epoch=2)
@@ -53,7 +53,7 @@ def main(place, world):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Shards with one, two and three validation samples, and what one process measures on them."""
+    """Shards with one, two and three validation samples, and the results of one process on each."""
     place = tmp_path_factory.mktemp("few")
     for samples in SAMPLES:
         write_folder(place / f"{samples}", train=48, val=samples)
@@ -62,7 +62,7 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_each_rank_takes_part_whatever_it_has(place, world):
+def test_ranks_without_samples_join_every_collective(place, world):
     path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
     shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "LOCAL_WORLD_SIZE": str(world), "GROUP_RANK": "0"}
@@ -78,7 +78,7 @@ def test_each_rank_takes_part_whatever_it_has(place, world):
     ]
     try:
         for process in processes:
-            out, _ = process.communicate(timeout=400)  # a rank that waits for another one would do so for 30 min
+            out, _ = process.communicate(timeout=400)  # a rank stuck in a collective would wait 30 min
             assert process.returncode == 0, out[-4000:]
     finally:
         for process in processes:

@@ -1,4 +1,4 @@
-"""Where training and evaluation run, and whether they could run elsewhere."""
+"""Which device is chosen, and that training and evaluation keep all tensors on their device."""
 
 import copy
 import logging
@@ -20,7 +20,7 @@ from harmonizer.training.trainer import build_trainer
 QUIET = {"logger": False, "enable_checkpointing": False}
 
 
-def test_an_apple_gpu_is_not_taken_by_itself(monkeypatch, caplog):
+def test_an_apple_gpu_is_not_chosen_automatically(monkeypatch, caplog):
     monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
     with caplog.at_level(logging.WARNING):
         trainer = build_trainer(**QUIET)
@@ -29,13 +29,13 @@ def test_an_apple_gpu_is_not_taken_by_itself(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("accelerator", ["mps", "gpu"])
-def test_an_apple_gpu_asked_for_is_refused_with_what_to_do(accelerator, monkeypatch):
+def test_a_requested_apple_gpu_is_refused_with_a_remedy(accelerator, monkeypatch):
     monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
     with pytest.raises(ValueError, match=f"accelerator={accelerator}.*use trainer.accelerator=cpu"):
         build_trainer(accelerator=accelerator, **QUIET)
 
 
-def test_elsewhere_nothing_is_said(monkeypatch, caplog):
+def test_without_an_apple_gpu_nothing_is_logged(monkeypatch, caplog):
     monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: False))
     assert build_trainer(max_epochs=3, **QUIET).max_epochs == 3
     assert "float64" not in caplog.text
@@ -55,7 +55,7 @@ HAS_MAP = torch.tensor([True, False, True, True, False, True])
 
 
 def samples(size):
-    """Return six images (6,3,size,size), labels and human maps, one of them flat and one with ties."""
+    """Return six images (6,3,size,size), labels and human maps; one map is constant, one has ties."""
     generator = torch.Generator().manual_seed(0)
     human = torch.rand(6, size, size, generator=generator)
     human[0], human[1] = 0.5, (8 * human[1]).round()
@@ -63,7 +63,7 @@ def samples(size):
 
 
 def step(module, put):
-    """Return the loss of a training step, and all gradients."""
+    """Return the loss and all gradients of a training step."""
     images, labels, human = samples(64)
     batch = Batch(put(images), put(labels), put(human), put(HAS_MAP), list("abcdef"))
     module.train()
@@ -101,7 +101,7 @@ def test_an_attack_and_the_metrics_stay_on_their_device(attack):
 def measured(model, attack, put):
     """Attack a model and return radii, maps and scores."""
     images, _, human = samples(32)
-    images, human, has_map = put(images.double()), put(human), put(HAS_MAP)  # rounding decides nothing
+    images, human, has_map = put(images.double()), put(human), put(HAS_MAP)  # in float64, rounding changes no decision
     labels = model(images).argmax(1).detach()
     result = minimal_radius(model, images, labels, attack=attack)
     saliency = evaluation_saliency(model, images, labels)
@@ -127,7 +127,7 @@ def test_the_gradient_masking_report_stays_on_its_device():
     assert found == {name: pytest.approx(value, rel=1e-3, nan_ok=True) for name, value in expected.items()}
 
 
-def test_what_mixes_devices_is_noticed():
+def test_the_fake_device_detects_mixed_devices():
     with pretended():
         there = to(torch.rand(3, 3))
         with pytest.raises(RuntimeError, match="two devices"):

@@ -1,4 +1,4 @@
-"""Runs that are killed and started again by the same command leave what an undisturbed run leaves, bit for bit."""
+"""A run that is killed and resumed by the same command equals an uninterrupted one, bit for bit."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from harmonizer.run import BEST, LAST, PREVIOUS
 from harmonizer.training.checkpoint_io import read_checkpoint
 
 RUN = "runs/test_resnet/harmonized/seed-0"
-# A validation with an attack in each fifth epoch; the average and its accuracy too; checkpoints every 0.3 s.
+# Validation with an attack in every fifth epoch; averaged weights and their accuracy; a checkpoint every 0.3 s.
 WORDS = [
     "--model",
     "test_resnet",
@@ -39,13 +39,13 @@ WORDS = [
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder to work in, with shards."""
+    """A working folder with shards."""
     write_folder(tmp_path / "shards", train=120, val=12)
     return tmp_path
 
 
 def check_equal(whole, cut):
-    """Compare two finished runs: last and best checkpoint, and the log."""
+    """Compare the last and best checkpoints and the logs of two finished runs."""
     for name in (LAST, BEST):
         found = differences(read_checkpoint(whole / name), read_checkpoint(cut / name))
         assert not found, f"{name}: {found[:10]}"
@@ -53,7 +53,7 @@ def check_equal(whole, cut):
 
 
 def cut_into_pieces(place, epochs, signals, longest, *, seed, fork):
-    """Train once undisturbed, and once with a signal after a random while, again and again."""
+    """Train once without interruption, and once with each signal sent after a random delay."""
     words = [*WORDS, f"recipe.epochs={epochs}"]
     code, out = Run(place, words, fork=fork).wait()
     assert code == 0, out
@@ -73,20 +73,20 @@ def cut_into_pieces(place, epochs, signals, longest, *, seed, fork):
             read_checkpoint(run / LAST)
         for path in (run / LAST, run / PREVIOUS):
             if path.exists():
-                read_checkpoint(path)  # every file under its name is whole at every moment
+                read_checkpoint(path)  # a file under its final name is always complete
     code, out = Run(place, words, fork=fork).wait()
     assert code == 0, out
     assert "warning" not in out
     check_equal(whole, run)
 
 
-def test_a_killed_and_a_stopped_run_equal_an_undisturbed_one(place):
+def test_killed_and_stopped_runs_equal_an_uninterrupted_one(place):
     cut_into_pieces(place, 4, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], 0.5, seed=3, fork=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_evaluation_stops_within_an_attack_and_keeps_its_rows(place, number):
-    """Images that are classified wrongly, two of three, are done at once; each other one is attacked for long."""
+def test_evaluation_stops_during_an_attack_and_keeps_rows(place, number):
+    """Two of three images are misclassified and finish at once; the attack on each of the others takes long."""
     words = ["--model", "test_resnet", "--data", "folder", "data.folder=shards", "data.image_size=32", "health=0"]
     words += ["seed=1", "data.num_workers=2", "+callbacks.evaluation.at_once=1"]
     words += ["attack=pgd", "attack.settings.steps=2000", "attack.settings.rounds=3"]
@@ -108,7 +108,7 @@ def test_an_evaluation_stops_within_an_attack_and_keeps_its_rows(place, number):
 
 
 @pytest.mark.slow
-def test_twenty_kills_and_five_stops_leave_no_trace(place):
+def test_twenty_kills_and_five_stops_change_nothing(place):
     signals = [signal.SIGKILL] * 20 + [signal.SIGTERM] * 4 + [signal.SIGUSR1]
     random.Random(1).shuffle(signals)
     cut_into_pieces(place, 60, signals, 1.0, seed=2, fork=False)

@@ -1,4 +1,4 @@
-"""The LightningModule: the control is a plain training, harmonizing adds the loss and nothing else."""
+"""The LightningModule: the control is plain training; harmonizing adds its loss and nothing else."""
 
 import math
 
@@ -44,7 +44,7 @@ def built(model, **settings):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_control_is_a_plain_training_bit_for_bit(folder, tmp_path, model):
+def test_the_control_equals_plain_training_bit_for_bit(folder, tmp_path, model):
     control = built(model, lr=1e-3, schedule="constant", weight_decay=0.01)
     run(control, data_of(folder), tmp_path)
 
@@ -110,7 +110,7 @@ def test_double_backprop_agrees_with_finite_differences():
     assert slope.item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5)
 
 
-def test_a_batch_without_maps_is_a_plain_step(folder):
+def test_a_batch_without_maps_gives_a_plain_step(folder):
     batch = next(iter(data_of(folder).train_dataloader()))
     batch = batch._replace(has_map=torch.zeros_like(batch.has_map))
     gradients = []
@@ -122,7 +122,7 @@ def test_a_batch_without_maps_is_a_plain_step(folder):
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_schedule_warms_up_and_ends_at_zero_losses_are_logged(folder, tmp_path):
+def test_rate_follows_warmup_and_cosine_and_losses_are_logged(folder, tmp_path):
     rates = []
 
     class Watch(L.Callback):
@@ -140,7 +140,7 @@ def test_schedule_warms_up_and_ends_at_zero_losses_are_logged(folder, tmp_path):
     )
 
 
-def test_each_epoch_has_an_order_of_its_own(folder, tmp_path):
+def test_each_epoch_has_a_different_order(folder, tmp_path):
     seen = []
 
     class Watch(L.Callback):
@@ -169,7 +169,7 @@ def test_each_epoch_has_an_order_of_its_own(folder, tmp_path):
         ({"label_smoothing": 1.0}, "label_smoothing"),
     ],
 )
-def test_wrong_settings_are_named(settings, message):
+def test_errors_name_the_invalid_setting(settings, message):
     arguments = {"model": "test_resnet", "classes": CLASSES, "image_size": 32} | settings
     with pytest.raises(ValueError, match=message):
         HarmonizerModule(**arguments)
@@ -186,7 +186,7 @@ def test_weight_decay_spares_norms_and_tokens_but_not_biases():
     assert len(spared) + len(decayed["params"]) == len(names)
 
 
-def test_attention_is_fused_wherever_one_derivative_is_enough():
+def test_attention_is_fused_unless_activations_are_recomputed():
     def fused(model, images):
         model(images)
         return {block.attn.fused_attn for block in model.backbone.blocks}
@@ -194,7 +194,7 @@ def test_attention_is_fused_wherever_one_derivative_is_enough():
     images = torch.rand(2, 3, 32, 32)
     options = {"num_classes": 3, "image_size": 32, "second_order": True}
     recomputing = build_model("test_vit", checkpoint_gradients=True, **options)
-    assert fused(recomputing, images) == {False}  # the backward pass runs it again and must find the same
+    assert fused(recomputing, images) == {False}  # the backward pass recomputes it and must get the same values
     assert fused(recomputing.eval(), images) == {True}  # attacks
     assert fused(build_model("test_vit", **options), images.requires_grad_()) == {True}
     assert use_fused_attn()
@@ -205,7 +205,7 @@ def test_attention_is_fused_wherever_one_derivative_is_enough():
     ("reductions", "metric"), [("l2", "mse"), (["mean", "l2"], "mse"), (["mean", "l2"], "contrastive")]
 )
 def test_a_step_of_the_modern_recipe_is_the_sum_of_its_parts(folder, saliency_batch, reductions, metric):
-    # Log-odds, their gradient and its norm, written out; the penalty counts samples with a map, over all samples.
+    # Log-odds, their gradient and its norm, written out; the penalty sums over mapped samples, divided by all samples.
     settings = {
         "saliency_of": "log_odds",
         "saliency_reduction": reductions,
@@ -238,14 +238,14 @@ def test_a_step_of_the_modern_recipe_is_the_sum_of_its_parts(folder, saliency_ba
         torch.testing.assert_close(a.grad, b.grad, rtol=2e-4, atol=1e-6, msg=name)
 
 
-def test_a_batch_of_one_is_refused_by_batch_normalisation(folder):
+def test_a_batch_of_one_is_refused_with_batch_normalisation(folder):
     batch = next(iter(data_of(folder).train_dataloader()))
     single = Batch(*(part[:1] for part in batch[:5]))
     with pytest.raises(ValueError, match=rf"at least 2 images .* test_resnet, got {single.keys[0]} alone; try recipe"):
         built("test_resnet").training_step(single, 0)
 
 
-def test_a_single_map_runs_jointly_under_batch_normalisation(folder):
+def test_with_batchnorm_a_single_mapped_sample_runs_jointly(folder):
     batch = next(iter(data_of(folder).train_dataloader()))
     batch = batch._replace(has_map=torch.arange(8) == 3)
     gradients = [
@@ -255,15 +255,15 @@ def test_a_single_map_runs_jointly_under_batch_normalisation(folder):
     assert torch.equal(gradients[0][3], gradients[1][3])
 
 
-def test_logits_that_are_not_finite_classify_no_image():
+def test_nonfinite_logits_count_as_misclassified():
     module = built("test_resnet").eval()
     answers = torch.tensor([[torch.nan] * 3, [torch.inf, 0, 0], [1.0, 0, 0], [0, 1.0, 0]])
-    module.model.forward = lambda images: answers  # argmax answers class 0 for each of the first three
+    module.model.forward = lambda images: answers  # argmax gives class 0 for each of the first three
     module.validation_step(Batch.of(torch.zeros(4, 3, 32, 32), torch.tensor([0, 0, 0, 1])), 0)
     assert float(module.accuracy.compute()) == 0.5
 
 
-def test_timms_head_is_kept_for_imagenets_order_only(monkeypatch, capsys):
+def test_timms_head_is_kept_only_in_imagenets_class_order(monkeypatch, capsys):
     def without_download(name, *, pretrained, **settings):
         return build_model(name, **settings)
 
@@ -280,7 +280,7 @@ def test_timms_head_is_kept_for_imagenets_order_only(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
-def test_gradients_are_clipped_at_a_positive_norm(value):
+def test_gradient_clipping_requires_a_positive_norm(value):
     trainer = L.Trainer(accelerator="cpu", logger=False, max_epochs=1, gradient_clip_val=value)
     with pytest.raises(ValueError, match="expected gradient_clip above 0, or null for none"):
         built("test_resnet").check_trainer(trainer)

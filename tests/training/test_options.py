@@ -1,4 +1,4 @@
-"""What a training can be told: when to harmonize, in which precision, from which weights, with which rates."""
+"""Training options: when to harmonize, precision, initial weights, learning rates."""
 
 import lightning as L
 import pytest
@@ -35,7 +35,7 @@ def batch_of(folder):
 
 
 class Losses(L.Callback):
-    """Keep what each step measured."""
+    """Keep the losses of each step."""
 
     def __init__(self):
         self.seen = []
@@ -48,7 +48,7 @@ def test_lambda_rises_and_every_third_step_is_harmonized(folder, tmp_path):
     losses = Losses()
     module = built(harmonizer_weight=4.0, harmonizer_warmup_epochs=1.0, harmonize_every=3)
     fit(module, shards(folder), tmp_path, losses)
-    factors = [0.0, 2.0, 4.0, 4.0]  # at steps 0, 3, 6, 9 of epochs of six steps
+    factors = [0.0, 2.0, 4.0, 4.0]  # at steps 0, 3, 6, 9; an epoch has six steps
     for step, seen in enumerate(losses.seen):
         factor = factors[step // 3] if step % 3 == 0 else 0.0
         assert ("harmonizer_loss" in seen) == (factor > 0)
@@ -56,7 +56,7 @@ def test_lambda_rises_and_every_third_step_is_harmonized(folder, tmp_path):
         assert seen["loss"] == pytest.approx(expected)
 
 
-def test_auto_splits_where_nothing_couples_the_samples():
+def test_auto_splits_models_without_batch_statistics():
     for model, coupled in {"test_resnet": True, "test_efficientnet_gn": False, "test_vit": False}.items():
         module = built(model)
         assert has_batch_statistics(module.model) == coupled
@@ -65,7 +65,7 @@ def test_auto_splits_where_nothing_couples_the_samples():
     assert built("test_vit", saliency_batch="joint").joint
 
 
-def test_a_split_batch_keeps_the_order_and_the_denominator(folder):
+def test_a_split_batch_keeps_sample_order_and_denominator(folder):
     batch = batch_of(folder)
     assert 0 < batch.has_map.sum() < len(batch.labels)
     model = built().model.double()
@@ -80,7 +80,7 @@ def test_a_split_batch_keeps_the_order_and_the_denominator(folder):
     torch.testing.assert_close(*losses)
 
 
-def test_with_batchnorm_a_split_batch_has_statistics_of_its_own(folder):
+def test_with_batchnorm_a_split_batch_has_its_own_statistics(folder):
     batch, model = batch_of(folder), built("test_resnet").model
     joint, split = (logits_and_gradient(model, batch, joint=joint)[0] for joint in (True, False))
     assert (joint - split).abs().max() > 1e-3
@@ -104,14 +104,14 @@ def test_under_autocast_the_loss_is_computed_in_float32(folder, model):
     assert torch.isfinite(rounded).all()
 
 
-def test_bf16_mixed_trains(folder, tmp_path):
+def test_training_in_bf16_mixed_does_not_diverge(folder, tmp_path):
     losses = Losses()
     fit(built("test_vit"), shards(folder), tmp_path, losses, precision="bf16-mixed")
     assert losses.seen[-1]["cross_entropy"] < losses.seen[0]["cross_entropy"] + 0.5
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_training_starts_from_a_file_of_weights_with_a_new_head(tmp_path, suffix):
+def test_training_starts_from_a_weights_file_with_a_new_head(tmp_path, suffix):
     torch.manual_seed(1)
     source = build_model("test_vit", num_classes=5, image_size=32).backbone
     path = tmp_path / f"weights{suffix}"
@@ -129,7 +129,7 @@ def test_training_starts_from_a_file_of_weights_with_a_new_head(tmp_path, suffix
     assert all(torch.equal(same[name], value) for name, value in source.state_dict().items())
 
 
-def test_weights_that_do_not_fit_are_refused(tmp_path):
+def test_unusable_weights_files_are_refused(tmp_path):
     save_file(build_model("test_resnet", num_classes=5).backbone.state_dict(), tmp_path / "resnet.safetensors")
     (tmp_path / "half.safetensors").write_bytes((tmp_path / "resnet.safetensors").read_bytes()[:5000])
     torch.save({"epoch": 3}, tmp_path / "none.pth")
@@ -186,23 +186,23 @@ def test_layer_decay_lowers_early_rates_and_keeps_weight_decay(folder, tmp_path)
         ({"harmonizer_warmup_epochs": -1.0}, "harmonizer_warmup_epochs"),
     ],
 )
-def test_wrong_options_are_named(settings, message):
+def test_errors_name_the_invalid_option(settings, message):
     with pytest.raises(ValueError, match=message):
         built("test_vit", **settings)
 
 
 @pytest.mark.parametrize("model", ["test_resnet", "test_byobnet", "test_efficientnet_gn", "test_convnext"])
-def test_an_argument_that_no_model_has_is_named(model):
+def test_errors_name_an_unknown_model_argument(model):
     with pytest.raises(ValueError, match=f"{model} .*no_such_thing"):
         built(model, model_args={"no_such_thing": 1})
 
 
-def test_an_argument_of_a_model_is_a_plain_value():
+def test_model_arguments_must_be_plain_values():
     with pytest.raises(TypeError, match=r"number, true, false or text for model_args.drop_path_rate, got \[0.1\]"):
         built("test_vit", model_args={"drop_path_rate": [0.1]})
 
 
-def test_model_args_train_and_come_back_from_the_checkpoint(folder, tmp_path):
+def test_checkpoints_and_exports_restore_model_args(folder, tmp_path):
     arguments = {"drop_path_rate": 0.3, "global_pool": "avg", "qkv_bias": False}
     module = built("test_vit", model_args=arguments, saliency_batch="split")
     assert module.model.backbone.blocks[-1].drop_path1.drop_prob == pytest.approx(0.3)
@@ -222,7 +222,7 @@ def test_model_args_train_and_come_back_from_the_checkpoint(folder, tmp_path):
     assert loaded.blocks[-1].drop_path1.drop_prob == pytest.approx(0.3)
 
 
-def test_drop_path_scales_the_gradient_as_torchs_layers_do(folder):
+def test_drop_path_second_derivatives_equal_those_of_torch(folder):
     batch = batch_of(folder)
     model = built("test_vit", model_args={"drop_path_rate": 0.5}).model
     found = []
@@ -239,7 +239,7 @@ def test_drop_path_scales_the_gradient_as_torchs_layers_do(folder):
         torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_the_rate_follows_the_samples_of_a_step(folder, tmp_path, capsys):
+def test_the_learning_rate_scales_with_samples_per_step(folder, tmp_path, capsys):
     rates = {}
 
     class Watch(L.Callback):

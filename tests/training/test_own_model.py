@@ -1,4 +1,4 @@
-"""A network of a user's own through the commands: trained, killed, resumed, exported, measured."""
+"""A user's own network through all commands: trained, killed, resumed, exported, evaluated."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def run(place, words):
 
 
 def run_killed(place, words, file):
-    """Start a command and kill it as soon as a file is there."""
+    """Start a command and kill it as soon as a file exists."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, *words.split()], cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -47,7 +47,7 @@ def run_killed(place, words, file):
 
 
 @pytest.mark.slow
-def test_an_own_model_is_trained_resumed_exported_and_measured(tmp_path):
+def test_a_user_model_trains_resumes_exports_and_evaluates(tmp_path):
     write_folder(tmp_path / "shards", train=64, val=20)
     run_killed(tmp_path, f"{RUN} folder=killed", tmp_path / "killed/last-previous.ckpt")
     assert "resuming in epoch " in run(tmp_path, f"{RUN} folder=killed")
@@ -63,7 +63,7 @@ def test_an_own_model_is_trained_resumed_exported_and_measured(tmp_path):
     assert rows[0] == rows[1]
 
 
-def test_own_data_give_equal_numbers_in_python_and_by_commands(tmp_path):
+def test_user_data_give_equal_scores_in_python_and_commands(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 32, 32, 3)).astype(np.uint8)
     maps = rng.integers(0, 2**16, (40, 32, 32)).astype(np.float32)  # shards keep 16 bits of a map

@@ -1,4 +1,4 @@
-"""A run that stops and goes on equals one that does not, bit for bit."""
+"""An interrupted and resumed run equals an uninterrupted one, bit for bit."""
 
 import math
 import time
@@ -45,18 +45,18 @@ def trainer(folder, *callbacks, bar=False):
     return L.Trainer(callbacks=list(callbacks), default_root_dir=folder, **options)
 
 
-# Random starts within a growing radius, from a step on that lies between two checkpoints.
+# Random starts within a growing radius; the attack begins at a step between two checkpoints.
 FAST = {"adversarial": "fast", "adversarial_start": 0.15, "adversarial_warmup_epochs": 1}
 
 
 CASES = [(4, 0, {}), (6, 0, {}), (9, 0, {}), (8, 2, {}), (4, 0, FAST)]
 CASES += [(4, 0, {"supervision": name}) for name in ("rrr", "sgt", "pag")]
 LATE = {"harmonizer_start": 0.5, "adversarial": "fast", "adversarial_start": 0.5, "restart": 0.5, "lr": 0.01}
-CASES += [(8, 0, LATE), (11, 0, LATE)]  # before and after the start
+CASES += [(8, 0, LATE), (11, 0, LATE)]  # stopped before and after the late start
 
 
 class Steps(L.Callback):
-    """Keep radius, lambda and learning rate of all steps."""
+    """Keep radius, lambda and learning rate of each step."""
 
     def __init__(self):
         self.radii, self.factors, self.rates = [], [], []
@@ -67,7 +67,7 @@ class Steps(L.Callback):
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-def test_the_attack_starts_late_and_grows(folder, tmp_path):
+def test_the_attack_starts_late_and_its_radius_grows(folder, tmp_path):
     module, data = build(folder, 0, adversarial="pgd", adversarial_start=0.5, adversarial_warmup_epochs=0.5)
     trainer(tmp_path, seen := Steps()).fit(module, data)
     assert seen.radii == pytest.approx([0.0] * 10 + [0.5 / 3, 1 / 3] + [0.5] * 6)
@@ -81,7 +81,7 @@ def test_the_harmonizer_starts_late_and_lambda_grows(folder, tmp_path):
     assert module.measured["harmonizer_loss"] > 0
 
 
-def test_the_rate_starts_anew(folder, tmp_path):
+def test_the_learning_rate_restarts_its_cosine(folder, tmp_path):
     module, data = build(folder, 0, warmup_epochs=0, lr=0.01, restart=2 / 3, restart_rate=0.4)
     trainer(tmp_path, seen := Steps()).fit(module, data)
     halves = [0.5 + 0.5 * math.cos(math.pi * step / steps) for steps in (12, 6) for step in range(steps)]
@@ -99,7 +99,7 @@ def test_resumed_run_equals_an_uninterrupted_one(folder, tmp_path, step, workers
         trainer(tmp_path, Stop(step, tmp_path / "stop.ckpt")).fit(interrupted, data)
     assert any(not torch.equal(expected[key], value) for key, value in interrupted.state_dict().items())
 
-    torch.manual_seed(999)  # whatever happened in between
+    torch.manual_seed(999)  # the random state in between must not matter
     resumed, data = build(folder, workers, **loss)
     run = trainer(tmp_path)
     run.fit(resumed, data, ckpt_path=tmp_path / "stop.ckpt", weights_only=True)
@@ -108,7 +108,7 @@ def test_resumed_run_equals_an_uninterrupted_one(folder, tmp_path, step, workers
         assert torch.equal(expected[key], value), key
 
 
-def test_a_resumed_epochs_time_begins_with_the_run(folder, tmp_path, monkeypatch):
+def test_a_resumed_epoch_is_timed_from_the_restart(folder, tmp_path, monkeypatch):
     module, data = build(folder)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         trainer(tmp_path, Stop(4, tmp_path / "stop.ckpt")).fit(module, data)

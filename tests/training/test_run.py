@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "runs" / "one"
 
 
-def test_a_new_run_starts_and_the_same_goes_on(folder):
+def test_a_new_run_starts_and_the_same_run_resumes(folder):
     enter(folder, RUN)
     assert json.loads((folder / SETTINGS).read_text()) == MARKED
     (folder / LAST).touch()
@@ -38,10 +38,10 @@ def test_a_new_run_starts_and_the_same_goes_on(folder):
 
 
 @pytest.mark.parametrize("last", [LAST, PREVIOUS])
-def test_another_run_is_refused_once_there_is_a_checkpoint(folder, last):
+def test_another_run_is_refused_once_a_checkpoint_exists(folder, last):
     enter(folder, RUN)
     other = RUN | {"module": {"lr": 0.2}}
-    enter(folder, other)  # nothing to lose yet
+    enter(folder, other)  # no checkpoint to lose yet
     (folder / last).touch()
     with pytest.raises(FileExistsError, match=r"with other module.lr \(0.2 -> 0.1\); add overwrite=true"):
         enter(folder, RUN)
@@ -50,7 +50,7 @@ def test_another_run_is_refused_once_there_is_a_checkpoint(folder, last):
     assert not (folder / last).exists()
 
 
-def test_a_folder_that_is_no_run_is_never_overwritten(folder):
+def test_a_folder_that_is_not_a_run_is_never_overwritten(folder):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").touch()
     for overwrite in (False, True):
@@ -60,7 +60,7 @@ def test_a_folder_that_is_no_run_is_never_overwritten(folder):
 
 
 @pytest.mark.parametrize("name", RANKS)
-def test_other_processes_change_nothing(folder, monkeypatch, name):
+def test_other_ranks_change_nothing(folder, monkeypatch, name):
     enter(folder, RUN)
     (folder / LAST).touch()
     monkeypatch.setenv(name, "1")
@@ -69,7 +69,7 @@ def test_other_processes_change_nothing(folder, monkeypatch, name):
     assert json.loads((folder / SETTINGS).read_text()) == MARKED
 
 
-def test_settings_inside_a_part_count_too(folder):
+def test_nested_settings_are_compared_too(folder):
     exact = RUN | {"trainer": {"devices": 1, "precision": "32-true"}}
     enter(folder, exact)
     (folder / LAST).touch()
@@ -87,7 +87,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("content", [json.dumps(value) for value in FOREIGN.values()] + ["{", "[" * 100_000, "\xff"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_config_of_another_program_makes_no_run(folder, content, overwrite):
+def test_another_programs_config_does_not_mark_a_run(folder, content, overwrite):
     folder.mkdir(parents=True)
     (folder / SETTINGS).write_bytes(content.encode("latin-1"))
     (folder / "model.safetensors").write_text("weights")
@@ -97,7 +97,7 @@ def test_a_config_of_another_program_makes_no_run(folder, content, overwrite):
     assert sorted(path.name for path in folder.iterdir()) == [SETTINGS, "model.safetensors"]
 
 
-def test_overwriting_removes_what_a_run_wrote_and_nothing_else(folder, tmp_path):
+def test_overwriting_removes_only_files_that_a_run_wrote(folder, tmp_path):
     enter(folder, RUN)
     elsewhere = tmp_path / "pictures"
     elsewhere.mkdir()
@@ -124,7 +124,7 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(folder, tmp_path)
     assert (elsewhere / "holiday.png").exists()
 
 
-def test_a_run_of_an_earlier_version_has_no_mark_and_is_resumed(folder):
+def test_a_run_of_an_earlier_version_resumes_without_a_mark(folder):
     folder.mkdir(parents=True)
     old = RUN | {"module": {"_target_": "harmonizer.module.HarmonizerModule", "lr": 0.1}}
     (folder / SETTINGS).write_text(json.dumps(old))
@@ -137,7 +137,7 @@ def test_a_run_of_an_earlier_version_has_no_mark_and_is_resumed(folder):
     assert not (folder / LAST).exists()
 
 
-def test_a_setting_that_has_a_new_name_is_the_same_setting(folder):
+def test_a_renamed_setting_counts_as_the_same_setting(folder):
     old, new = (RUN | {"data": RUN["data"] | {name: 2}} for name in ("window", "shuffle_window_shards"))
     enter(folder, old)
     (folder / LAST).touch()
@@ -146,7 +146,7 @@ def test_a_setting_that_has_a_new_name_is_the_same_setting(folder):
         enter(folder, RUN | {"data": RUN["data"] | {"shuffle_window_shards": 3}})
 
 
-def test_a_run_from_before_a_setting_existed_is_resumed(folder):
+def test_a_run_that_predates_a_setting_resumes(folder):
     old = RUN | {"module": {"lr": 0.1}}
     enter(folder, old)
     (folder / LAST).touch()
@@ -165,7 +165,7 @@ with create_run_dir(Path(sys.argv[1]), {}):
 """
 
 
-def test_a_folder_has_one_run_and_a_dead_one_loses_it(folder):
+def test_a_run_locks_its_folder_until_its_process_ends(folder):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, cwd=ROOT)
     try:
         assert holder.stdout.readline() == b"held\n"
@@ -184,7 +184,7 @@ def test_a_folder_has_one_run_and_a_dead_one_loses_it(folder):
         holder.communicate()
 
 
-def test_what_a_killed_save_left_is_removed_by_the_next_run(folder):
+def test_the_next_run_removes_the_files_of_a_killed_save(folder):
     enter(folder, RUN)
     for name in (f".{LAST}.part", f".{LAST}.node-7-1234", f".{BEST}.node-7-1234", ".notes"):
         (folder / name).touch()
@@ -192,7 +192,7 @@ def test_what_a_killed_save_left_is_removed_by_the_next_run(folder):
     assert sorted(path.name for path in folder.iterdir()) == [LOCK, ".notes", SETTINGS]
 
 
-def test_a_lock_file_is_data(folder, tmp_path):
+def test_a_symlink_in_place_of_the_lock_is_not_followed(folder, tmp_path):
     enter(folder, RUN)
     (folder / LOCK).unlink()
     (tmp_path / "precious").write_text("mine")

@@ -1,4 +1,4 @@
-"""LossSettings and OptimSettings check themselves; a module, a recipe and a checkpoint hold them side by side."""
+"""LossSettings and OptimSettings validate themselves; module, recipe and checkpoint hold both in one mapping."""
 
 from dataclasses import FrozenInstanceError, asdict, fields
 
@@ -51,30 +51,30 @@ def module_config(*words):
 
 
 @pytest.mark.parametrize(("kind", "settings", "message"), WRONG)
-def test_a_value_out_of_range_is_named(kind, settings, message):
+def test_errors_name_a_value_out_of_range(kind, settings, message):
     with pytest.raises(ValueError, match=message):
         kind(**settings)
 
 
 @pytest.mark.parametrize(("kind", "settings", "message"), KINDS)
-def test_a_value_of_the_wrong_kind_is_named(kind, settings, message):
+def test_errors_name_a_value_of_the_wrong_type(kind, settings, message):
     with pytest.raises(TypeError, match=f"^{message}$"):
         kind(**settings)
 
 
-def test_settings_are_frozen_and_take_null_where_it_means_none():
+def test_settings_are_frozen_and_accept_null_for_none():
     settings = OptimSettings(lr=1, lr_batch=None, layer_decay=None, milestones=(3, 4))
     assert settings.milestones == [3, 4]
     with pytest.raises(FrozenInstanceError):
         settings.lr = 2.0
 
 
-def test_a_setting_that_there_is_not_is_named():
+def test_errors_name_an_unknown_setting():
     with pytest.raises(TypeError, match="'lrr'"):
         split_settings({"lrr": 1})
 
 
-def test_the_checkpoint_holds_all_settings_side_by_side():
+def test_the_checkpoint_holds_all_settings_in_one_mapping():
     module = HarmonizerModule("test_vit", CLASSES, 32, lr=0.5, saliency_reduction="l2")
     assert module.optim_settings == OptimSettings(lr=0.5)
     assert module.loss_settings == LossSettings(saliency_reduction="l2")
@@ -96,7 +96,7 @@ def test_train_yaml_names_every_setting():
         ("recipe.level_metric=mae", "expected recipe.level_metric to be one of mse, .* got 'mae'"),
     ],
 )
-def test_a_message_names_the_key_that_was_typed(word, message):
+def test_errors_name_the_key_that_was_typed(word, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         build(module_config("model=test_vit", word), classes=CLASSES, image_size=32)
 
@@ -116,7 +116,7 @@ def test_training_from_weights_compares_maps_by_relative_error(words, metric):
 
 
 @pytest.mark.parametrize("data", ["demo", "folder", "mixed"])
-def test_training_from_weights_has_a_tenth_of_the_rate(data, tmp_path):
+def test_training_from_weights_uses_a_tenth_of_the_rate(data, tmp_path):
     scratch = module_config(f"data={data}").lr
     names = f"model={tmp_path}", "model=torchvision:resnet18.DEFAULT", "model=hf-hub:ORG/NAME"
     for words in (["pretrained=true"], ["weights=FILE.pth"], *([name] for name in names)):
@@ -140,7 +140,7 @@ def test_a_schedule_without_cycles_refuses_a_restart():
         ("adversarial_warmup_epochs", "adversarial_start"),
     ],
 )
-def test_a_warmup_fits_its_part_of_the_training(name, start):
+def test_a_warmup_longer_than_its_part_of_training_is_refused(name, start):
     module = build(module_config("model=test_vit"), classes=CLASSES, image_size=32, **{name: 4.0, start: 0.5})
     with pytest.raises(ValueError, match=rf"expected {name} <= 3, the training's epochs from its start, got 4"):
         module.check_trainer(L.Trainer(max_epochs=6, logger=False, enable_checkpointing=False, accelerator="cpu"))

@@ -1,4 +1,4 @@
-"""What a program does at a signal, and that no further rank outlives the process that started it."""
+"""How programs handle signals, and that no child rank outlives the process that started it."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def _one_process(monkeypatch):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc for the child")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize(("way", "late"), [("kernel", 0), ("thread", 0), ("kernel", 1)])
-def test_a_further_rank_ends_with_its_parent_at_any_moment(number, way, late):
+def test_a_child_rank_ends_with_its_parent_at_any_time(number, way, late):
     command = [sys.executable, "-c", PARENT_PROGRAM, CHILD, way, str(late)]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     child = int(parent.stdout.readline())
@@ -68,10 +68,10 @@ def test_a_further_rank_ends_with_its_parent_at_any_moment(number, way, late):
     parent.stdout.close()
 
 
-def test_the_first_signal_counts_and_old_handlers_return(capfd):
+def test_the_first_signal_counts_and_handlers_are_restored(capfd):
     before = signal.getsignal(signal.SIGTERM)
     signals = Signals()
-    signals.stop("")  # nothing has come
+    signals.stop("")  # no signal yet
     signals.take()
     signals.take()
     try:
@@ -112,7 +112,7 @@ def program(kind):
 def test_a_second_interrupt_ends_a_run_at_once():
     process = program("run")
     process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)  # of the same press: a launcher passes on what the terminal has sent to all
+    process.send_signal(signal.SIGINT)  # same key press: a launcher forwards a signal that the terminal sent to all
     time.sleep(2 * SAME_PRESS)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
@@ -121,7 +121,7 @@ def test_a_second_interrupt_ends_a_run_at_once():
     assert error == "stopping at the next safe point; Ctrl-C again ends at once\nended at once\n"
 
 
-def test_an_interrupt_outside_of_a_run_is_one_line_and_130():
+def test_interrupt_outside_a_run_prints_a_line_and_exits_130():
     process = program("idle")
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
@@ -129,8 +129,8 @@ def test_an_interrupt_outside_of_a_run_is_one_line_and_130():
     assert error == "interrupted; rerun the same command to start again\n"
 
 
-def test_what_is_ignored_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job that a shell runs in the background
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background job
     try:
         signals = Signals()
         signals.take()

@@ -1,7 +1,7 @@
-"""Baselines of explanation supervision: losses and parameter gradients against a second computation.
+"""Explanation-supervision baselines: losses and parameter gradients against a second computation.
 
-The second computation shares no code with the first: one image at a time, the network written out, each gradient a
-Jacobian of its own, the parameters' gradients by ``torch.func``.
+The second computation shares no code with the first. It takes one image at a time, writes out the network, computes
+each gradient as a Jacobian of its own, and the gradients of the parameters by ``torch.func``.
 """
 
 from dataclasses import fields
@@ -40,7 +40,7 @@ def compose(*words):
 
 
 def settings_of(recipe):
-    """The settings of a recipe's loss, as the command line gives them."""
+    """Return the settings of a recipe's loss as the command line sets them."""
     names = {field.name for field in fields(LossSettings)}
     module = compose(f"recipe={recipe}").module
     return LossSettings(**{str(name): value for name, value in module.items() if name in names})
@@ -54,7 +54,7 @@ def network():
 
 
 def features(values, image):
-    """The network's last map (8,7,7)."""
+    """Return the network's last feature map (8,7,7)."""
     first = F.conv2d(((image - 0.375) / 0.25)[None], values["0.weight"], values["0.bias"], stride=2).tanh()
     return F.softplus(F.conv2d(first, values["2.weight"], values["2.bias"], padding=1))[0]
 
@@ -64,7 +64,7 @@ def logits(values, image):
 
 
 def batch():
-    """Four images, the second without a map, the last with a constant one."""
+    """Return four images: the second has no human map, the last a constant one."""
     rng = np.random.default_rng(1)
     human = rng.random((4, SIZE, SIZE)) ** 4
     human[3] = 0.5
@@ -78,7 +78,7 @@ def class_images():
 
 
 def check(settings, second):
-    """Compare a step's loss and gradients with the mean over the images of a second computation."""
+    """Compare a step's loss and gradients with a second computation, averaged over the images."""
     model, samples = network(), batch()
     plain, weight = samples.images.clone(), settings.harmonizer_weight
     parameters = dict(model.named_parameters())
@@ -89,7 +89,7 @@ def check(settings, second):
         rows = zip(
             plain, samples.labels, samples.human_map, samples.has_map & (torch.arange(4) != 3), range(4), strict=True
         )
-        extra = sum(second(values, *row) for row in rows) / len(plain)  # a constant map tells nothing
+        extra = sum(second(values, *row) for row in rows) / len(plain)  # a constant map counts as none
         outputs = torch.stack([logits(values, image) for image in plain])
         return F.cross_entropy(outputs, samples.labels, label_smoothing=0.1) + weight * extra, extra
 
@@ -142,7 +142,7 @@ def test_aligned_gradients_equal_a_second_computation_to_1e_9():
     check(settings_of("pag"), second)
 
 
-def test_activation_map_loss_equals_a_second_computation_to_1e_9():
+def test_activation_maps_equal_a_second_computation_to_1e_9():
     def unit(single):
         return (single - single.min()) / (single.max() - single.min())
 
@@ -156,7 +156,7 @@ def test_activation_map_loss_equals_a_second_computation_to_1e_9():
     check(settings_of("cyborg"), second)
 
 
-def test_a_human_map_shrinks_as_pillow_shrinks_it():
+def test_human_maps_are_downsampled_as_by_pillow():
     human = torch.rand(1, 64, 48, generator=torch.Generator().manual_seed(0))
     image = Image.fromarray(human[0].numpy()).resize((6, 8), Image.Resampling.BILINEAR)
     small = torch.from_numpy(np.array(image))[None]
@@ -173,7 +173,7 @@ def test_supervision_without_a_map_is_a_plain_step(recipe, joint):
     assert losses["loss"] == losses["cross_entropy"]
 
 
-def test_right_reasons_take_no_gradient_where_people_looked():
+def test_right_reasons_loss_ignores_the_human_region():
     human = torch.zeros(1, 4, 4)
     human[0, 1:3, 1:3] = 1
     gradient = torch.where(human[:, None] > 0, 7.0, 0.0).expand(1, 3, 4, 4)
@@ -181,7 +181,7 @@ def test_right_reasons_take_no_gradient_where_people_looked():
     assert right_reasons_loss(gradient.roll(1, 2), human, torch.tensor([True])) > 0
 
 
-def test_masking_keeps_the_share_of_highest_saliency():
+def test_masking_replaces_only_the_least_salient_share():
     images = torch.rand(2, 3, 8, 8)
     saliency = torch.arange(64.0).reshape(1, 8, 8).repeat(2, 1, 1)
     masked = mask_lowest(images, saliency, torch.rand(2, 3, 8, 8), share=0.25)
@@ -191,7 +191,7 @@ def test_masking_keeps_the_share_of_highest_saliency():
     assert torch.equal(masked.clamp(images.amin((2, 3), True), images.amax((2, 3), True)), masked)
 
 
-def test_mean_images_are_those_of_the_classes():
+def test_mean_images_are_averages_per_class():
     first, second = batch(), batch()._replace(labels=torch.tensor([0, 0, 1, 2]))
     means = mean_images([first, second], CLASSES)
     torch.testing.assert_close(means[0], (first.images[0] + second.images[0] + second.images[1]) / 3)
@@ -200,11 +200,11 @@ def test_mean_images_are_those_of_the_classes():
 
 
 @pytest.mark.parametrize("model", ["test_resnet", "test_efficientnet_gn", "test_convnext", "test_vit"])
-def test_an_activation_map_is_of_networks_that_average_a_map(model):
+def test_activation_maps_require_a_net_that_averages_a_map(model):
     built = build_model(model, num_classes=CLASSES, image_size=64)
     if model in ("test_resnet", "test_efficientnet_gn"):
         check_activation_map(built, 64)
-    else:  # a norm between mean and linear layer; a class token
+    else:  # a norm between the mean and the linear layer; a class token
         with pytest.raises(ValueError, match="last layer is linear on the mean of a map"):
             check_activation_map(built, 64)
 
@@ -223,7 +223,7 @@ PAPERS = {
 
 
 @pytest.mark.parametrize("recipe", PAPERS)
-def test_a_recipe_is_its_papers_and_names_its_run(recipe):
+def test_a_recipe_has_its_papers_settings_and_names_its_run(recipe):
     settings = settings_of(recipe)
     assert settings.supervision == recipe
     assert {name: getattr(settings, name) for name in PAPERS[recipe]} == PAPERS[recipe]
@@ -236,7 +236,7 @@ def test_a_recipe_is_its_papers_and_names_its_run(recipe):
 
 
 @pytest.mark.parametrize(("recipe", "error"), [("rrr", "no maps"), ("cyborg", "no maps"), ("sgt", "on"), ("pag", "on")])
-def test_supervision_without_maps_trains_on_data_without_maps(recipe, error, monkeypatch):
+def test_only_supervision_by_maps_requires_maps_in_the_data(recipe, error, monkeypatch):
     class Data:
         def require_maps(self):
             raise LookupError("no maps")
@@ -251,7 +251,7 @@ def test_supervision_without_maps_trains_on_data_without_maps(recipe, error, mon
 
 
 @pytest.mark.parametrize("recipe", BASELINES)
-def test_a_step_runs_the_passes_that_are_counted(recipe, monkeypatch):
+def test_a_step_runs_as_many_passes_as_step_passes_returns(recipe, monkeypatch):
     counts = {"forward": 0, "gradient": 0}
     differentiate = double_backward.input_gradient
 
@@ -268,7 +268,7 @@ def test_a_step_runs_the_passes_that_are_counted(recipe, monkeypatch):
 
 
 @pytest.mark.parametrize("supervision", ["sgt", "pag", "cyborg"])
-def test_passes_of_their_own_refuse_adversarial_training(supervision):
+def test_supervision_with_extra_passes_refuses_adversarial(supervision):
     with pytest.raises(ValueError, match=f"expected adversarial none with supervision={supervision}.* got pgd"):
         LossSettings(supervision=supervision, adversarial="pgd")
     LossSettings(supervision="rrr", adversarial="pgd")
