@@ -97,7 +97,7 @@ def few(chromium, tmp_path):
     assert chromium.complaints()[0] == []
 
 
-def test_three_models_have_no_correlation_excluded_are_grey(few):
+def test_excluded_models_are_grey_and_three_do_not_correlate(few):
     assert few.text("correlation") == "3 of 4 models; no rank correlation of 3, it takes 4"
     few.choose("x", "tolerance")
     few.choose("y", "alignment")
@@ -202,7 +202,7 @@ def test_the_view_can_be_downloaded_and_copied(tab):
     assert "Table 2030: as published" in tab.run("captionText()") and "95 % intervals" in tab.run("captionText()")
 
 
-def test_the_leaderboard_sorts_by_columns_missing_last(tab):
+def test_the_leaderboard_sorts_with_missing_values_last(tab):
     head = "document.querySelector('#models th[data-name=\"{}\"] button')"
     for up in (False, True):
         tab.run(head.format("feature_alignment") + ".click()")

@@ -95,7 +95,7 @@ def test_a_replay_of_one_model_has_no_rank_correlation(both, tmp_path):
     assert "nan" not in text
 
 
-def test_figures_with_a_replay_are_marked(both):
+def test_the_replay_figure_is_marked(both):
     folder, _ = both
     figure = replay_figure(replayed(load_models(find_results([folder]))[0]))
     assert AS_PUBLISHED in figure.get_suptitle()

@@ -57,7 +57,7 @@ def test_an_exported_folder_gives_the_logits_of_the_name(name, settings, tmp_pat
     assert torch.equal(harmonizer.load(again)(images), model(images))
 
 
-def test_an_export_of_own_code_is_loaded_as_weights_only(tmp_path, capsys):
+def test_an_export_of_own_code_can_only_be_loaded_as_weights(tmp_path, capsys):
     folder = exported(tmp_path, capsys, f"model={NET}", "num_classes=5", "model_args.width=4")
     model = harmonizer.load(NET, num_classes=5, model_args={"width": 4})
     loaded = harmonizer.load(NET, num_classes=5, model_args={"width": 4}, weights=str(folder), seed=9)
