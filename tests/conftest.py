@@ -1,13 +1,13 @@
-"""Shared fixtures; small shards are made here, nothing is downloaded."""
+"""Settings of all tests: one thread, and the import path."""
 
 import os
 import sys
 from pathlib import Path
 
-# One thread, also in the processes that tests start: sums of several threads round differently.
+# One thread, also in the processes that tests start: sums over several threads round differently.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # helpers; train.py
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # test helpers; train.py
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other

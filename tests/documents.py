@@ -1,7 +1,7 @@
-"""The documents' blocks, and stand-ins for the programs that they call.
+"""Code blocks of the documents, and stand-ins for the programs that they call.
 
-A shell block is run by bash. ``python`` and ``harmonizer`` on its path first write down how they were called; then they
-do nothing, or run with a tiny budget.
+Bash runs a shell block. The ``python`` and ``harmonizer`` on its path record their arguments; then they do nothing, or
+run with a tiny budget.
 """
 
 import argparse
@@ -44,13 +44,13 @@ MARK = re.compile(r"<!-- (not run|after|file): (.+) -->\n\Z")  # on the line bef
 
 
 def mark(example: Example, kind: str) -> str | None:
-    """Return what stands in ``<!-- not run: REASON -->``, ``<!-- after: COMMAND -->`` or ``<!-- file: NAME -->``."""
+    """Return the text in ``<!-- not run: REASON -->``, ``<!-- after: COMMAND -->`` or ``<!-- file: NAME -->``."""
     found = MARK.search(example.document.text[: example.region.start])
     return found[2] if found and found[1] == kind else None
 
 
 def python(example: Example) -> None:
-    """Run a block in the namespace of its document, and save it where the document says that it is a file."""
+    """Run a block in the namespace of its document; save it if the document marks it as a file."""
     if name := mark(example, "file"):
         Path(name).write_text(example.parsed)
     if mark(example, "not run"):
@@ -66,18 +66,18 @@ def shell(example: Example) -> None:
 
 
 def text(example: Example) -> None:
-    """Save a block that the document says is a file."""
+    """Save a block that the document marks as a file."""
     if name := mark(example, "file"):
         Path(name).write_text(example.parsed)
 
 
 def calls(example: Example, folder: Path) -> list[list[str]]:
-    """Return the words of each program that a block calls, as bash passes them."""
+    """Return the program and arguments of each command in a block, as bash passes them."""
     return [text.split("\0")[:-1] for text in bash(example.parsed, folder, CALLED).split("\n")[:-1]]
 
 
 def bash(block: str, folder: Path, stand_in: str) -> str:
-    """Run a block in a folder; return what the stand-ins wrote down."""
+    """Run a block in a folder; return the calls that the stand-ins recorded."""
     path = folder / ".path"
     path.mkdir(exist_ok=True)
     for name in PROGRAMS:
@@ -93,10 +93,10 @@ def bash(block: str, folder: Path, stand_in: str) -> str:
 
 
 def understand(words: list[str]) -> None:
-    """Check the words of a command against the settings or options of its program, without running it.
+    """Check the arguments of a command against the settings or options of its program, without running it.
 
     Raises:
-        Exception: The program would refuse them.
+        Exception: The program would refuse the arguments.
     """
     match words:
         case ["harmonizer", ("train" | "evaluate") as name, *rest]:
@@ -140,7 +140,7 @@ class ParsedError(Exception):
 
 
 def parse(module: str, words: list[str]) -> None:
-    """Parse the options of a module that is a command, as far as its work."""
+    """Parse the options of a module that is a command, and stop before its work."""
     assert find_spec(module), module
     read = argparse.ArgumentParser.parse_args
 
@@ -152,7 +152,7 @@ def parse(module: str, words: list[str]) -> None:
         stop()
 
     with patch("argparse.ArgumentParser.parse_args", parse_args), patch("sys.argv", [module, *words]), catch_warnings():
-        simplefilter("ignore", RuntimeWarning)  # runpy's, of a module that another test has imported
+        simplefilter("ignore", RuntimeWarning)  # runpy warns about modules that are imported already
         try:
             if module == "harmonizer.export":
                 with patch.object(export, "_of_checkpoint", stop), patch.object(export, "_of_name", stop):
@@ -165,7 +165,7 @@ def parse(module: str, words: list[str]) -> None:
 
 
 def require(word: str) -> None:
-    """Check what pip is to install: a package, or this project with an extra that it has."""
+    """Check an argument of pip install: a package, or this project with existing extras."""
     if word.startswith("."):
         extras = Requirement(f"harmonizer{word[1:]}").extras
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -175,7 +175,7 @@ def require(word: str) -> None:
 
 
 def tiny(words: list[str]) -> list[str]:
-    """Return the words that run a command with a tiny budget."""
+    """Return the arguments that run a command with a tiny budget."""
     match words:
         case ["harmonizer", name, *rest] if name in OWN:
             file = f"{name}.py"
@@ -190,7 +190,7 @@ def tiny(words: list[str]) -> list[str]:
 
 
 def blocks(path: Path) -> Iterator[Example]:
-    """Read a document's blocks, in order."""
+    """Return the blocks of a document, in order."""
     kinds = {"python": python, "bash": shell, "text": text}
     return Sybil([CodeBlockParser(language, run) for language, run in kinds.items()]).parse(path).examples()
 

@@ -1,7 +1,7 @@
-"""A device that is none: tensors that lie in the CPU's memory, but refuse to be mixed with those that say they do.
+"""A fake device: its tensors are in the CPU's memory, but cannot be mixed with CPU tensors.
 
-What a GPU would refuse with "expected all tensors to be on the same device" fails here as well, and code that asks for
-``device.type == "cpu"`` takes the other way. Autocast, streams and speed are not those of a GPU.
+Operations that a GPU would refuse with "expected all tensors to be on the same device" fail here as well, and code that
+checks ``device.type == "cpu"`` takes the other branch. Autocast, streams and speed are not those of a GPU.
 """
 
 import copy
@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
-DEVICE = torch.device("meta")  # the one device beside the CPU that every build of torch knows, gradients included
-CROSSES = {"copy_", "_to_copy"}  # from a device to another
+DEVICE = torch.device("meta")  # besides the CPU, the one device that every build of torch has, with gradients
+CROSSES = {"copy_", "_to_copy"}  # copies between devices
 NUMBERS = (
     "add",
     "sub",
@@ -35,11 +35,11 @@ NUMBERS = (
     "ge",
     "clamp",
 )
-INDEXES = {"index", "index_put", "index_put_", "_index_put_impl_"}  # of a GPU's tensors; indices may lie on the CPU
+INDEXES = {"index", "index_put", "index_put_", "_index_put_impl_"}  # a GPU tensor accepts indices on the CPU
 
 
 class Elsewhere(Tensor):
-    """A tensor on the device."""
+    """A tensor on the fake device."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -60,14 +60,14 @@ class Elsewhere(Tensor):
 
 
 class _Mode(TorchDispatchMode):
-    """Let functions that make tensors make them there."""
+    """Make new tensors on the fake device if they are requested there."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})
 
 
 class _FromNumbers(TorchFunctionMode):
-    """Let ``torch.tensor`` and ``torch.as_tensor`` make tensors there, under whatever name a library imported them."""
+    """Redirect ``torch.tensor`` and ``torch.as_tensor``, under any imported name, to the fake device."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -79,7 +79,7 @@ class _FromNumbers(TorchFunctionMode):
 
 @contextmanager
 def pretended() -> Iterator[None]:
-    """Make the device known to what makes tensors from numbers, and to autocast, which takes no notice of it."""
+    """Make the fake device known to functions that make tensors, and to autocast, which treats it as the CPU."""
 
     def known(device: str | torch.device) -> str:
         name = torch.device(device).type
@@ -100,7 +100,7 @@ def pretended() -> Iterator[None]:
         patch.object(Tensor, "new_tensor", new_tensor),
         patch.object(torch, "autocast", Autocast),
         patch.object(torch, "is_autocast_enabled", lambda *device: enabled(*map(known, device))),
-        patch.object(torch, DEVICE.type, SimpleNamespace(), create=True),  # torch.random asks for it up to torch 2.5
+        patch.object(torch, DEVICE.type, SimpleNamespace(), create=True),  # torch.random needs it up to torch 2.5
         _FromNumbers(),
         _Mode(),
     ):
@@ -108,12 +108,12 @@ def pretended() -> Iterator[None]:
 
 
 def to(tensor: Tensor) -> Elsewhere:
-    """Return a copy of a CPU's tensor there."""
+    """Return a copy of a CPU tensor on the fake device."""
     return Elsewhere(tensor.detach().clone())
 
 
 def moved(model: nn.Module) -> nn.Module:
-    """Return a copy of a model there."""
+    """Return a copy of a model on the fake device."""
     model = copy.deepcopy(model)
     for module in model.modules():
         for name, value in module._parameters.items():
@@ -126,13 +126,13 @@ def moved(model: nn.Module) -> nn.Module:
 
 
 def back(tensor: Tensor) -> Tensor:
-    """Return a tensor's values on the CPU; fails where it has never left it."""
+    """Return a tensor's values on the CPU; fail unless it is on the fake device."""
     assert isinstance(tensor, Elsewhere)
     return tensor.detach().held
 
 
 def _run(func, args, kwargs):
-    """Run a function on what the tensors hold, and put what comes out where it belongs."""
+    """Run a function on the held CPU tensors, and return its outputs on the right device."""
     name = func._schema.name.split("::")[1]
     leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     there = [isinstance(leaf, Elsewhere) for leaf in leaves]
@@ -141,9 +141,9 @@ def _run(func, args, kwargs):
         goes = there[0]
         if mixed and not goes:
             raise RuntimeError(f"{func}: indices on a device into a tensor on the CPU")
-        leaves = [leaf for leaf in tree_leaves((args[0], args[2:])) if isinstance(leaf, Tensor)]  # but the indices
+        leaves = [leaf for leaf in tree_leaves((args[0], args[2:])) if isinstance(leaf, Tensor)]  # all but the indices
     here = [leaf for leaf in leaves if not isinstance(leaf, Elsewhere)]
-    # A number on the CPU may be a factor, or a value to put in; nothing else, and no place to write to.
+    # A scalar on the CPU may be an operand or an assigned value. No other CPU tensor may be mixed in or written to.
     if name not in INDEXES and not name.startswith(NUMBERS):
         strangers = bool(here)
     else:

@@ -1,4 +1,4 @@
-"""Further scores in made-up results folders: alignments by name, and behaviour."""
+"""Further scores in made-up results folders: named alignments, and behaviour."""
 
 import json
 
@@ -7,11 +7,11 @@ import numpy as np
 from harmonizer.results.folder import encoded
 from harmonizer.statistics import CLICKME_V2, alignment_summary, mean_summary
 
-WEIGHTS, DATA = "ab" * 32, "12" * 32  # of the results of conftest.make_results; of images and answers
+WEIGHTS, DATA = "ab" * 32, "12" * 32  # of the weights in conftest.make_results; of images and answers
 
 
 def add_scores(folder, means, *, ceiling=0.44, source=None, n=40):
-    """Add scores by name, each image's around its mean; ``source`` of their ceiling is ClickMe v2's by default."""
+    """Add named scores whose images scatter around a mean; the ``source`` of the ceiling is ClickMe v2 by default."""
     summary = json.loads((folder / "summary.json").read_text())
     rng, scores = np.random.default_rng(0), {}
     for name, mean in means.items():

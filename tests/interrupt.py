@@ -1,4 +1,4 @@
-"""Run a training in a process of its own, kill it again and again, and compare what it leaves."""
+"""Run a training in a separate process, kill it repeatedly, and compare the files that it leaves."""
 
 import csv
 import importlib
@@ -16,16 +16,16 @@ import torch
 from harmonizer.cli import command_line
 
 ROOT = Path(__file__).parents[1]
-VARYING = "speed/"  # values of the machine, not of the run
+VARYING = "speed/"  # values that depend on the machine, not on the run
 
 
 class Run:
-    """A program of ours in a process group of its own; its output goes to a file.
+    """train.py or evaluate.py in a separate process group; its output goes to a file.
 
     Args:
-        place: Folder to work in.
-        words: Command line.
-        fork: Fork this process, which has imported everything, instead of starting Python anew.
+        place: Working directory.
+        words: Command-line arguments.
+        fork: Fork this process, which has imported everything, instead of starting a new Python.
         program: ``"train"`` or ``"evaluate"``.
     """
 
@@ -47,7 +47,7 @@ class Run:
                 )
 
     def runs(self):
-        """Return whether the program has not ended."""
+        """Return whether the program is still running."""
         is_child = isinstance(self.process, subprocess.Popen)
         return self.process.poll() is None if is_child else self.process.is_alive()
 
@@ -68,16 +68,16 @@ class Run:
         return self.wait()
 
     def until(self, happened):
-        """Wait for something to happen, for at most two minutes, while the program runs."""
+        """Wait until ``happened()`` is true, the program ends, or two minutes have passed."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self.runs() and not happened():
             time.sleep(0.01)
 
 
 def _run(place, words, output, program):
-    """Run a program, in a forked process."""
+    """Run a program in a forked process."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
     with output.open("w") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
@@ -90,7 +90,7 @@ def _run(place, words, output, program):
 
 
 def rows(folder):
-    """The log's rows, without what depends on the machine."""
+    """Return the rows of the log, without values that depend on the machine."""
     with (folder / "logs/csv/metrics.csv").open() as file:
         return [
             {name: value for name, value in row.items() if value and not name.startswith(VARYING)}
@@ -99,7 +99,7 @@ def rows(folder):
 
 
 def differences(a, b, path=""):
-    """Name where two checkpoints differ, bit for bit."""
+    """List the entries in which two checkpoints are not bitwise equal."""
     if type(a) is not type(b):
         return [f"{path}: {type(a).__name__} and {type(b).__name__}"]
     if isinstance(a, torch.Tensor):

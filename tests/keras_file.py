@@ -43,7 +43,7 @@ def write(path, name, *, whole=False, config=None):
 
 
 def distance(model, name):
-    """Return the largest difference from Keras's logits, as a share of the largest of them where that exceeds 1."""
+    """Return the largest difference from Keras's logits, relative to the largest logit if that exceeds 1."""
     with np.load(GOLDEN) as golden:
         expected = golden[f"{name}/logits"]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A small results folder, and an edit of its summary."""
+"""Contents of a small results folder, and a function that edits its summary."""
 
 import json
 

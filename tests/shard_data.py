@@ -1,4 +1,4 @@
-"""Small shard folders for tests: coloured squares on noise, whose colour is the class and whose place is the map."""
+"""Small shard folders for tests: squares on noise, with the class as their colour and the map at their position."""
 
 import io
 import tarfile
@@ -34,7 +34,7 @@ def sample(index, size=32, classes=CLASSES, with_map=True):
 
 
 def write_folder(folder: Path, *, train=48, val=24, size=32, samples_per_shard=16, unmapped=5, first=0) -> Path:
-    """Write train and val shards; every ``unmapped``-th training sample has no map; the first is number ``first``."""
+    """Write train and val shards; every ``unmapped``-th training sample has no map; indices start at ``first``."""
     settings = {"classes": CLASSES, "maps": "a bump on the square", "samples_per_shard": samples_per_shard}
     training = (sample(i, size, with_map=i % unmapped != 0) for i in range(first, first + train))
     write_shards(training, folder / "train", **settings)
@@ -48,7 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def rewrite(shard: Path, key: str, **changes: bytes | None) -> None:
-    """Write a shard again with other members of one sample, or more; None leaves one out."""
+    """Rewrite a shard with changed or added members of one sample; None removes a member."""
     with tarfile.open(shard) as archive:
         members = {info.name: archive.extractfile(info).read() for info in archive}
     with tarfile.open(shard, "w") as archive:

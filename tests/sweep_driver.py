@@ -1,8 +1,8 @@
-"""Import everything once, then run evaluate.py in forked children that are killed at the moments a test asks for.
+"""Import everything once, then run evaluate.py in forked children that are killed when a test requests it.
 
-Usage: python sweep_driver.py PLAN, a JSON list of steps. A step {"argv": [...], "log": FILE} runs evaluate.py to its
-end. "kill": S kills it with SIGKILL after S times the seconds that the first step took, and "beside": true goes on with
-the next step at once. Prints a JSON list with the exit status of each step, -9 when killed.
+Usage: python sweep_driver.py PLAN, a JSON list of steps. A step {"argv": [...], "log": FILE} runs evaluate.py to the
+end. "kill": S kills it with SIGKILL after S times the duration of the first step, and "beside": true starts the next
+step at once. Prints a JSON list with the exit status of each step, -9 if killed.
 """
 
 import json
@@ -43,7 +43,7 @@ def start(step):
 
 
 def finish(child, since, kill):
-    """Wait for a child, killing it when its time is over; return its exit status."""
+    """Wait for a child, and kill it when its time is up; return its exit status."""
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:

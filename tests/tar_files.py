@@ -1,4 +1,4 @@
-"""Tar files as other tools and faults make them."""
+"""Tar files as other tools write them, and damaged ones."""
 
 import io
 import tarfile
@@ -35,7 +35,7 @@ def members(key, label, extension="png"):
 
 
 def adopted(folder):
-    """Open a folder of shards from elsewhere."""
+    """Open a folder of shards that another tool wrote."""
     return ShardFolder(folder, manifest=load_manifest(folder, cache=folder.with_name(f"{folder.name}-cache")))
 
 

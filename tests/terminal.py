@@ -1,4 +1,4 @@
-"""A small terminal: runs a program in a pseudo-terminal and keeps what a person would see."""
+"""A minimal terminal: run a program in a pseudo-terminal, and record what a user would see."""
 
 import fcntl
 import os
@@ -9,12 +9,12 @@ import subprocess
 import termios
 
 HEIGHT = 60
-UNFINISHED = re.compile(rb"\x1b(\[[?\d;]*|\][^\x07]*)?$")  # a control sequence that the next read ends
+UNFINISHED = re.compile(rb"\x1b(\[[?\d;]*|\][^\x07]*)?$")  # a control sequence that the next read completes
 TOKEN = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|\x1b\][^\x07]*\x07|(\r)|(\n)|([^\x1b\r\n])")
 
 
 class Screen:
-    """Lines of text, with a cursor: the control sequences that rich writes, and wrapping at the last column."""
+    """Lines of text and a cursor, with rich's control sequences and wrapping at the last column."""
 
     def __init__(self, width):
         self.width, self.row, self.column = width, 0, 0
@@ -43,7 +43,7 @@ class Screen:
 
 
 def run_in_terminal(command, width, **settings):
-    """Run a command in a terminal of a width; return the last screen, and one after each write."""
+    """Run a command in a terminal of a given width; return its status, the last screen, and all screens before it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, width, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -55,13 +55,13 @@ def run_in_terminal(command, width, **settings):
         while True:
             try:
                 rest += os.read(ours, 65536)
-            except OSError:  # Linux's way to say that the other end is closed
+            except OSError:  # on Linux: the other end is closed
                 break
             cut = UNFINISHED.search(rest)
             whole = cut.start() if cut else len(rest)
             try:
                 screen.feed(rest[:whole].decode())
-            except UnicodeDecodeError:  # a character in two pieces
+            except UnicodeDecodeError:  # a character that was split between two reads
                 continue
             rest = rest[whole:]
             screens.append([line.rstrip() for line in screen.lines])

@@ -1,4 +1,4 @@
-"""Imports point down: each layer knows only those below it."""
+"""Imports point down: each layer imports only from its own level and below."""
 
 import ast
 from pathlib import Path
@@ -8,12 +8,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for name in ("harmonizer", "callbacks") for path in (ROOT / name).rglob("*.py"))
 
-# Beginnings of module names -> layer. The longest match counts.
+# Prefix of module names -> layer. The longest match counts.
 LAYERS = {
-    "harmonizer": 0,  # the loose modules: files, run, untrusted, signals
+    "harmonizer": 0,  # top-level modules: files, run, untrusted, signals
     "harmonizer.cli": 0,  # the command line and what it prints
     "harmonizer.functional": 0,  # the mathematics, on tensors
-    "harmonizer.fast": 0,  # the same layers in less time
+    "harmonizer.fast": 0,  # the same network layers in less time
     "harmonizer.statistics": 0,  # on numbers
     "harmonizer.results": 0,  # results folders
     "harmonizer.attacks": 1,
@@ -24,19 +24,19 @@ LAYERS = {
     "harmonizer.data.datamodule": 2,
     "harmonizer.training": 2,
     "harmonizer.evaluation": 2,
-    "harmonizer.evaluation.compare": 1,  # read by programs before torch is
+    "harmonizer.evaluation.compare": 1,  # programs import it before torch
     "harmonizer.export": 3,
     "callbacks": 3,
     "train": 4,
     "evaluate": 4,
 }
-BANNED = {  # package -> beginnings of the modules that may import it
+BANNED = {  # package -> prefixes of the modules that may import it
     "hydra": (),
     "omegaconf": (),
     "lightning": ("callbacks", "harmonizer.training", "harmonizer.data.datamodule"),
 }
-FAST = "harmonizer.fast"  # only its own modules import deeper than its first lines
-PUBLIC = "harmonizer"  # its imports are for type checkers, and lazy: tests/evaluation/test_python.py
+FAST = "harmonizer.fast"  # other modules import from the package only, not from its modules
+PUBLIC = "harmonizer"  # its imports are lazy, or for type checkers: tests/evaluation/test_python.py
 WITHOUT_TORCH = ("harmonizer.report", "harmonizer.results", "harmonizer.statistics", "harmonizer.cli", "harmonizer.run")
 
 
@@ -95,7 +95,7 @@ def test_modules_without_torch_do_not_reach_it_indirectly():
             waiting += [found for found in graph.get(module, ()) if found in graph or found.split(".")[0] == "torch"]
 
 
-def test_programs_are_short():
+def test_programs_have_at_most_60_lines():
     for name in ("train.py", "evaluate.py"):
         assert len((ROOT / name).read_text().splitlines()) <= 60
 

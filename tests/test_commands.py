@@ -1,4 +1,4 @@
-"""The two commands, as a user types them."""
+"""train.py and evaluate.py, as a user types them."""
 
 import csv
 import importlib
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder to work in, with small shards."""
+    """A working directory with small shards."""
     place = tmp_path_factory.mktemp("work")
     write_folder(place / "shards", train=48, val=20)
     write_folder(place / "plain", train=8, val=4, unmapped=1)
@@ -35,7 +35,7 @@ DATA = "--data folder data.folder=shards data.image_size=32 data.num_workers=0"
 
 
 def run(place, line, code=0, **environment):
-    """Run a program of ours in a folder; return its standard output, or its standard error where it is to fail."""
+    """Run a program in a folder; return its standard output, or its standard error if it is expected to fail."""
     words = shlex.split(line)
     command = [sys.executable, str(ROOT / words[0]), *words[1:]]
     settings = os.environ | {"OMP_NUM_THREADS": "1"} | environment
@@ -45,12 +45,12 @@ def run(place, line, code=0, **environment):
 
 
 def single(value):
-    """Expect a value that the log keeps in single precision."""
+    """Compare with a value that the log has in single precision."""
     return pytest.approx(value, rel=1e-6)
 
 
 def last_scores(folder):
-    """The last validation's scores, from the CSV log."""
+    """Return the scores of the last validation, from the CSV log."""
     (log,) = (folder / "logs").glob("*/metrics.csv")
     rows = [row for row in csv.DictReader(log.read_text().splitlines()) if row["val/accuracy"]]
     return {name: float(value) for name, value in rows[-1].items() if name.startswith("val/") and value}
@@ -58,13 +58,13 @@ def last_scores(folder):
 
 @pytest.fixture(scope="module")
 def trained(place):
-    """A harmonized ViT, trained by the command line."""
+    """A harmonized ViT, trained from the command line."""
     settings = "recipe.epochs=2 recipe.batch_size=16 --images 10"
     out = run(place, f"train.py --model test_vit --harmonize {DATA} {settings}")
     return place / "runs/test_vit/harmonized/seed-0", out
 
 
-def test_training_leaves_everything_behind(trained):
+def test_training_prints_its_settings_and_writes_its_files(trained):
     folder, out = trained
     assert "adversarial alignment, Spearman" in out
     assert "epoch 2/2: train/cross_entropy " in out
@@ -129,7 +129,7 @@ def test_the_model_card_states_the_scores_of_a_results_folder(place, trained):
 
 
 @pytest.mark.parametrize("images", [1, 9])
-def test_two_processes_measure_what_one_measures(place, trained, images):
+def test_two_processes_give_the_results_of_one(place, trained, images):
     line = f"evaluate.py ckpt={trained[0] / 'last.ckpt'} {DATA} --images {images} --attack pgd --health 0 --results"
     run(place, f"{line} one-{images}")
     out = run(place, f"{line} two-{images} --trainer ddp trainer.accelerator=cpu trainer.devices=2")
@@ -145,7 +145,7 @@ def test_two_processes_measure_what_one_measures(place, trained, images):
     assert one.summary["tolerance"]["n"] == images
 
 
-def test_the_same_command_goes_on_and_another_is_refused(place, trained):
+def test_another_run_in_the_same_folder_is_refused(place, trained):
     folder, _ = trained
     before = (folder / "last.ckpt").stat().st_mtime_ns
     settings = "recipe.epochs=2 recipe.batch_size=16 --images 10"
@@ -155,7 +155,7 @@ def test_the_same_command_goes_on_and_another_is_refused(place, trained):
     assert (folder / "last.ckpt").stat().st_mtime_ns == before
 
 
-def test_a_timm_model_as_it_is(place):
+def test_an_untrained_timm_model_gets_complete_results(place):
     out = run(place, f"evaluate.py --model test_resnet {DATA} image_size=32 --images 4")
     few = r"note: test_resnet-untrained: [0-4] of 4 images .* fewer than 10 images is not informative; measure more"
     assert re.search(few, out)
@@ -172,7 +172,7 @@ def test_a_timm_model_as_it_is(place):
     assert summary["cost"]["seconds"] > 0
     assert summary["data"]["manifest_sha256"] == summary["protocol"]["data"]
     assert summary["device"]
-    assert not list((place / "results").glob(".*.part"))  # what was kept while it ran is gone
+    assert not list((place / "results").glob(".*.part"))  # the unfinished work is deleted
     assert summary["training"] is None
     assert summary["model"]["family"] == "CNN"
     assert summary["tolerance"]["n"] == 4
@@ -184,7 +184,7 @@ def test_a_label_may_be_a_number(place):
     assert load_results(place / "results/7").summary["model"]["label"] == "7"
 
 
-def test_the_pair_trains_evaluates_and_compares(place):
+def test_pair_trains_evaluates_and_compares_two_models(place):
     settings = "recipe.epochs=1 recipe.batch_size=16 --images 6 --every-n-epochs 0 --folder 'runs/a (pair), here'"
     out = run(place, f"train.py --pair --model test_resnet {DATA} {settings}")
     assert "paired difference" in out
@@ -219,7 +219,7 @@ BAD = [
     (f"evaluate.py --model test_resnet {DATA} image_size=32 --seed -1", "a seed that is a whole number"),
     *(
         (f"train.py --model test_vit --harmonize {DATA} --overwrite batch_size=16 recipe.epochs={epochs}", "of epochs")
-        for epochs in ("0", "-1", "1.5", "true", "null")  # before --overwrite removes the run that is there
+        for epochs in ("0", "-1", "1.5", "true", "null")  # refused before --overwrite removes the existing run
     ),
     (f"train.py --model test_resnet {DATA} data.image_size=0", "data.image_size >= 1"),
     (f"train.py --model test_resnet {DATA} trainer.devices=0 folder=runs/bad", "devices"),
@@ -248,7 +248,7 @@ def test_a_mistake_is_one_clear_line(place, trained, line, message, monkeypatch,
     monkeypatch.syspath_prepend(ROOT)
     main = importlib.import_module(program.removesuffix(".py")).main
     with pytest.raises(SystemExit) as exit_, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice on so few batches
+        warnings.simplefilter("ignore")  # Lightning's advice about few batches
         command_line(main)
     error = capsys.readouterr().err
     assert exit_.value.code == 2
@@ -259,7 +259,7 @@ def test_a_mistake_is_one_clear_line(place, trained, line, message, monkeypatch,
     assert (trained[0] / "last.ckpt").read_bytes() == whole
 
 
-def test_help_is_for_people(place):
+def test_help_shows_the_usage_and_common_options(place):
     for program in ("train.py", "evaluate.py"):
         out = run(place, f"{program} --help")
         assert "usage: python" in out

@@ -1,4 +1,4 @@
-"""The documents name tests that exist, and the table of recipes is that of the configs."""
+"""The documents name existing tests and files, and the table of recipes matches the configs."""
 
 import re
 import tomllib
@@ -34,7 +34,7 @@ def test_every_file_that_a_document_names_exists(document):
         assert (document.parent / target).is_file(), f"{document.name} links to {target}"
 
 
-def test_the_table_of_recipes_is_that_of_the_configs():
+def test_the_table_of_recipes_matches_the_configs():
     assert page(PAGE.read_text()) == PAGE.read_text(), "python -m configs.table --write"
 
 
@@ -55,15 +55,15 @@ def test_lowest_version_constraints_are_the_lower_bounds():
     lines = (ROOT / "constraints/lowest.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     assert pinned.pop("pytorch-lightning") == pinned["lightning"]
-    assert pinned.pop("pyarrow") == "17.0.0"  # of datasets: newer ones need NumPy 2, which is above our bound
-    checkers = {"ruff", "mypy"}  # run no test
+    assert pinned.pop("pyarrow") == "17.0.0"  # for datasets; newer versions need NumPy 2, which is above our bound
+    checkers = {"ruff", "mypy"}  # not used by tests
     assert {name: _numbers(version) for name, version in pinned.items()} == {
         name: _numbers(version) for name, version in bounds.items() if name not in checkers
     }
 
 
 def _numbers(version):
-    """1.0 and 1.0.0 are one version."""
+    """Return the parts of a version without trailing zeros, so that 1.0 equals 1.0.0."""
     numbers = [int(part) for part in version.split(".")]
     while numbers[-1] == 0:
         numbers.pop()

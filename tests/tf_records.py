@@ -11,7 +11,7 @@ BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3  # fields of tf.train.Feature
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """Read all payloads of a file, in order."""
+    """Yield the payloads of a file, in order."""
     with path.open("rb") as file:
         for record, extent in enumerate(index_records(path)):
             yield read_record(file, extent, path=str(path), record=record)
@@ -27,7 +27,7 @@ def write_records(path: Path, payloads: Iterable[bytes]) -> None:
 
 
 def build_example(features: Mapping[str, Sequence[bytes] | Sequence[float] | Sequence[int]]) -> bytes:
-    """Serialise a ``tf.train.Example``; features are written in the order of their names."""
+    """Serialise a ``tf.train.Example``; features are sorted by name."""
     entries = b""
     for name in sorted(features):
         entry = _field(1, name.encode()) + _field(2, _build_feature(features[name]))

@@ -1,4 +1,4 @@
-"""Short trainings in this process, with the callbacks of train.py that decide what a run leaves."""
+"""Short trainings in this process, with the callbacks of train.py that affect what a run writes."""
 
 import socket
 
@@ -17,13 +17,13 @@ QUIET |= {"enable_model_summary": False, "num_sanity_val_steps": 0, "use_distrib
 
 
 def shards(folder, **settings):
-    """The data of a folder of small shards."""
+    """Return the data module of a folder of small shards."""
     options = {"model": "test_resnet", "image_size": 32, "batch_size": 8, "crop_ratio": 1.0, "seed": 3}
     return ShardData(folder, **options | settings)
 
 
 def fit(module, data, folder, *callbacks, ema=None, nonfinite="stop", minutes=10.0, **settings):
-    """Train as train.py does, going on from what is in the folder; return the trainer."""
+    """Train as train.py does, resuming from the newest checkpoint in the folder; return the trainer."""
     options = QUIET | {"max_epochs": 2, "log_every_n_steps": 1, "enable_checkpointing": None}
     guards = [WeightAverage(ema), FiniteGuard(folder, nonfinite), TrainingLog()]
     trainer = L.Trainer(
@@ -37,7 +37,7 @@ def fit(module, data, folder, *callbacks, ema=None, nonfinite="stop", minutes=10
 
 
 def free_port():
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Both spellings of the command line."""
+"""The two spellings of the command line, ``--key value`` and ``key=value``."""
 
 import functools
 import importlib.metadata
@@ -60,7 +60,7 @@ ODD = [
     'say "a"',
 ]
 
-# What a path or a name may look like, and Hydra would take for something else.
+# Valid paths and names that Hydra's grammar would read as something else.
 LOOKALIKES = [
     "[a]/x.ckpt",
     "{a}/x",
@@ -79,7 +79,7 @@ LOOKALIKES = [
 
 
 @pytest.mark.parametrize(("words", "expected"), CASES)
-def test_translation_and_its_idempotence(words, expected):
+def test_arguments_translate_to_overrides_idempotently(words, expected):
     assert translate(words) == expected
     assert translate(expected) == expected
 
@@ -101,7 +101,7 @@ def test_a_path_survives_hydras_grammar(path):
         ("train", ["data=mixed"], ("data.sources.clickme.folder",)),
     ],
 )
-def test_a_path_or_a_name_arrives_as_text(text, program, more, keys):
+def test_paths_and_names_that_look_like_values_stay_strings(text, program, more, keys):
     words = translate([*more, *(word for key in keys for word in (f"--{key}", text))])
     assert translate(words) == words
     with hydra.initialize(version_base="1.3", config_path="../../configs"):
@@ -110,18 +110,18 @@ def test_a_path_or_a_name_arrives_as_text(text, program, more, keys):
         assert functools.reduce(lambda part, name: part[name], key.split("."), config) == text
 
 
-def test_a_list_of_models_may_lie_anywhere():
+def test_a_sweep_file_may_have_any_path():
     with hydra.initialize(version_base="1.3", config_path="../../configs"):
         assert hydra.compose("evaluate", translate(["--sweep", "[a]/x y.yaml"])).sweep.file == "[a]/x y.yaml"
 
 
-def test_an_empty_text_is_none():
+def test_an_empty_value_is_none():
     with hydra.initialize(version_base="1.3", config_path="../../configs"):
         config = hydra.compose("train", translate(translate(["--weights", ""])))
     assert config.weights is None
 
 
-def test_the_version_is_ours_with_the_libraries(monkeypatch, capsys):
+def test_version_lists_harmonizer_and_its_libraries(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py", "--harmonize", "--version"])
     command_line(lambda: pytest.fail("started"))
     versions = {name: importlib.metadata.version(name) for name in ("torch", "lightning", "timm")}
@@ -129,14 +129,14 @@ def test_the_version_is_ours_with_the_libraries(monkeypatch, capsys):
     assert capsys.readouterr().out == f"{expected}\n"
 
 
-def test_a_flag_without_its_value_is_refused():
+def test_an_option_without_its_value_is_refused():
     with pytest.raises(ValueError, match="value after --model"):
         translate(["--model", "--harmonize"])
     with pytest.raises(ValueError, match="value after --seed"):
         translate(["--seed"])
 
 
-def test_a_switch_is_true_or_false():
+def test_a_switch_must_be_true_or_false():
     with pytest.raises(ValueError, match="expected harmonize to be true or false, got maybe"):
         translate(["harmonize=maybe"])
     assert translate(["-m", "harmonize=true,false"]) == ["-m", "harmonize=true,false"]

@@ -1,4 +1,4 @@
-"""Every config composes, and every part of it is built."""
+"""Every config composes, and all its parts can be instantiated."""
 
 import re
 import warnings
@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 from shard_data import write_folder
 
-import train  # noqa: F401 - knows the resolver that recipes use
+import train  # noqa: F401 - registers the resolver that recipes use
 from configs.build import build, build_all
 from harmonizer.cli.suggest import _settings, known_settings
 
@@ -40,7 +40,7 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("program", "choice"), CHOICES)
-def test_every_choice_is_built(program, choice, folder, tmp_path, monkeypatch):
+def test_every_config_choice_can_be_instantiated(program, choice, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if choice == "logger=wandb":
         pytest.importorskip("wandb", reason="wandb is an optional extra")
@@ -71,12 +71,12 @@ def test_every_choice_is_built(program, choice, folder, tmp_path, monkeypatch):
         assert writer.folder.parent.name == "results"
     callbacks = list(build_all(config.callbacks).values())
     if choice == "trainer=ddp":
-        config.trainer.devices = 1  # a CPU has no number of its own
+        config.trainer.devices = 1  # on a CPU, devices=auto has no fixed number
     trainer = build(config.trainer, callbacks=callbacks, logger=False)
     assert trainer.num_devices == 1
 
 
-def test_control_and_harmonized_have_folders_of_their_own():
+def test_control_and_harmonized_have_separate_run_folders():
     folders = [compose("train", f"harmonize={value}", "seed=3").folder for value in ("true", "false")]
     assert folders == ["runs/resnet50/harmonized/seed-3", "runs/resnet50/control/seed-3"]
 
@@ -101,7 +101,7 @@ def test_settings_are_plain_values():
     assert torch.is_grad_enabled()
 
 
-def test_an_experiment_sets_what_there_is_to_set():
+def test_an_experiment_sets_only_known_settings():
     known = known_settings("train")
     for path in (CONFIGS / "experiment").glob("*.yaml"):
         content = yaml.safe_load(path.read_text())
@@ -111,7 +111,7 @@ def test_an_experiment_sets_what_there_is_to_set():
         assert set(groups) <= set(known), path
 
 
-def test_the_fine_tuning_of_a_vit_is_its_sources():
+def test_finetune_vit_has_the_settings_of_its_sources():
     config = compose("train", "experiment=finetune_vit", "data.folder=x", "harmonize=true")
     module = OmegaConf.to_container(config.module, resolve=True)
     expected = {"lr": 5e-4, "lr_batch": 256, "layer_decay": 0.65, "weight_decay": 0.05, "warmup_epochs": 5}
@@ -124,9 +124,9 @@ def test_the_fine_tuning_of_a_vit_is_its_sources():
     assert [block.drop_path1.drop_prob for block in vit.model.backbone.blocks if hasattr(block.drop_path1, "drop_prob")]
 
 
-def test_the_demo_sweep_measures_all_images_unless_told():
+def test_the_demo_sweep_measures_all_images_by_default():
     config = compose("evaluate", "sweep=demo")
-    assert config.images is None  # of 500, a tenth is classified correctly and attacked
+    assert config.images is None  # of 500 images, a tenth are classified correctly and attacked
     assert [entry.model for entry in config.sweep.models] == ["test_resnet", "test_vit", "test_byobnet"]
     assert compose("evaluate", "sweep=demo", "images=24").images == 24
 
@@ -147,14 +147,14 @@ def test_the_demo_sweep_measures_all_images_unless_told():
         ("evaluate", ["overwrite=maybe"], "writer", "overwrite to be true or false, got 'maybe'"),
     ],
 )
-def test_a_setting_that_is_not_a_number_is_named(program, words, part, message):
+def test_a_setting_of_the_wrong_type_is_named(program, words, part, message):
     config = compose(program, *words)
     with pytest.raises(TypeError, match=f"^expected {message}$"):
         (build_all if part == "callbacks" else build)(config[part])
 
 
 def leaves(node, path=()):
-    """Yield the dotted keys below a node; what is instantiated takes all of its keys as arguments."""
+    """Yield the dotted keys below a node, without nodes to instantiate: all their keys are arguments."""
     if OmegaConf.is_dict(node) and len(node):
         if "_target_" not in node:
             for name in node:
@@ -169,7 +169,7 @@ READ_BY_CONFIGS = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)|,\$\{([\w.]+)")
 
 @pytest.mark.parametrize("program", ["train", "evaluate"])
 @pytest.mark.parametrize("data", options("data"))
-def test_no_key_is_there_that_nothing_reads(program, data):
+def test_every_config_key_is_read(program, data):
     code = "".join((CONFIGS.parent / f"{name}.py").read_text() for name in ("train", "evaluate"))
     raw = "".join(path.read_text() for path in CONFIGS.rglob("*.yaml"))
     read = set(READ_BY_CODE.findall(code)) | {name for pair in READ_BY_CONFIGS.findall(raw) for name in pair if name}

@@ -1,4 +1,4 @@
-"""The ``harmonizer`` command, from a wheel installed outside of the checkout."""
+"""The ``harmonizer`` command, from a wheel installed outside the checkout."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ BUDGET = [
 ]
 
 
-def test_an_unknown_command_gets_the_nearest_one(capsys):
+def test_an_unknown_command_suggests_the_nearest_one(capsys):
     assert main(["trian"]) == 2
     assert capsys.readouterr().err == "harmonizer: error: expected a command, got trian; did you mean train?\n"
 
@@ -89,7 +89,7 @@ def run(installed, folder, *words):
 
 
 @pytest.mark.slow
-def test_a_wheel_puts_one_package_on_the_import_path(installed, tmp_path):
+def test_a_wheel_adds_one_package_to_the_import_path(installed, tmp_path):
     names = {name.split("/")[0] for name in zipfile.ZipFile(installed[0]).namelist()}
     assert {name for name in names if not name.endswith(".dist-info")} == {"harmonizer"}
     for name in ("callbacks", "configs", "train", "evaluate"):
@@ -97,7 +97,7 @@ def test_a_wheel_puts_one_package_on_the_import_path(installed, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_main_job_runs_from_an_empty_folder(installed, tmp_path):
+def test_installed_commands_run_in_an_empty_folder(installed, tmp_path):
     trained = run(installed, tmp_path, "harmonizer", "train", "--harmonize", *BUDGET)
     assert trained.returncode == 0, trained.stderr
     checkpoint = "runs/test_resnet/harmonized/seed-0/best.ckpt"
@@ -113,7 +113,7 @@ def test_the_main_job_runs_from_an_empty_folder(installed, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_start_from_the_command(installed, tmp_path):
+def test_the_installed_command_trains_in_two_processes(installed, tmp_path):
     two = ["trainer.accelerator=cpu", "trainer.devices=2", "folder=run"]
     trained = run(installed, tmp_path, "harmonizer", "train", *BUDGET, *two)
     assert trained.returncode == 0, trained.stderr

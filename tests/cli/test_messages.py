@@ -1,4 +1,4 @@
-"""What a user's slip is answered with: one line that suggests what was meant."""
+"""Mistakes of a user end in one line that suggests what was probably meant."""
 
 import importlib.metadata
 import itertools
@@ -68,7 +68,7 @@ SLIPS = [
 
 
 @pytest.mark.parametrize(("program", "line", "message"), SLIPS)
-def test_a_slip_ends_in_one_useful_line(program, line, message, tmp_path, monkeypatch, capsys):
+def test_a_user_mistake_ends_in_one_helpful_line(program, line, message, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("HARMONIZER_TRACEBACK", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [f"{program}.py", *line.split(" ")])
@@ -81,7 +81,7 @@ def test_a_slip_ends_in_one_useful_line(program, line, message, tmp_path, monkey
     assert error.count("\n") == 1
     assert message in error
     assert not out
-    assert not list(tmp_path.iterdir()) or program == "evaluate"  # which has locked the label
+    assert not list(tmp_path.iterdir()) or program == "evaluate"  # evaluate.py has locked its label by then
 
 
 @pytest.mark.parametrize("program", ["train", "evaluate"])
@@ -98,7 +98,7 @@ def test_every_group_refuses_an_unknown_choice(program, tmp_path, monkeypatch, c
         assert f"expected {group} to be one of " in error and f"got {name!r}" in error
 
 
-def test_a_suggestion_is_a_setting():
+def test_only_existing_settings_are_suggested():
     for program in ("train", "evaluate"):
         known = known_settings(program)
         assert not DERIVED & {name.partition(".")[0] for name in known}
@@ -115,7 +115,7 @@ def test_a_suggestion_is_a_setting():
             assert set(nearest_settings(key, program)) <= set(known), key
 
 
-def test_settings_of_another_choice_and_program_are_told_apart():
+def test_settings_are_known_per_program_and_choice():
     assert "recipe.lr" in known_settings("train")
     assert known_settings("train")["data.mixup"] == ("data folder", "data mixed")
     assert known_settings("train")["trainer.precision"] == ("trainer auto", "trainer ddp", "trainer slurm")
@@ -132,7 +132,7 @@ def test_settings_of_another_choice_and_program_are_told_apart():
         ("No module named 'foolbox'", "foolbox"),
     ],
 )
-def test_a_missing_extra_is_one_line_with_the_command(text, command, capsys, monkeypatch):
+def test_a_missing_extra_is_one_line_with_the_pip_command(text, command, capsys, monkeypatch):
     monkeypatch.delenv("HARMONIZER_TRACEBACK", raising=False)
 
     @clear_errors
@@ -171,7 +171,7 @@ def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(capsys, monkeypatch
         fail(ValueError("expected 1, got 2"))
 
 
-def test_a_mistake_in_a_loading_process_is_one_line_too(capsys):
+def test_a_mistake_in_a_dataloader_worker_is_one_line(capsys):
     @clear_errors
     def fail():
         raise ValueError(
@@ -184,7 +184,7 @@ def test_a_mistake_in_a_loading_process_is_one_line_too(capsys):
     assert capsys.readouterr().err.partition(": ")[2] == "error: sample 7: cut\n"
 
 
-def test_a_misspelled_switch_is_not_an_option_without_value():
+def test_a_bare_option_suggests_a_switch_or_a_value():
     with pytest.raises(ValueError, match="did you mean --harmonize"):
         translate(["--harmonise"])
     with pytest.raises(ValueError, match="try --model VALUE"):
@@ -199,7 +199,7 @@ def test_a_misspelled_switch_is_not_an_option_without_value():
         (["database.size=big"], "a setting of data has"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_named(capsys, monkeypatch, words, named):
+def test_a_value_of_the_wrong_type_is_named(capsys, monkeypatch, words, named):
     monkeypatch.delenv("HARMONIZER_TRACEBACK", raising=False)
     monkeypatch.setattr("sys.argv", ["train.py", *words])
 

@@ -1,4 +1,4 @@
-"""The job scripts, on stand-ins for SLURM's programs: two tasks train, are stopped by a signal, and go on."""
+"""The job scripts, run on stand-ins for SLURM's programs: two tasks train, are stopped by a signal, and resume."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def start(place, words):
 
 
 @pytest.mark.slow
-def test_a_job_that_is_stopped_is_requeued_and_goes_on(place):
+def test_a_stopped_job_is_requeued_and_resumes(place):
     words = (
         "--model test_efficientnet_gn --harmonize --data folder data.folder=shards data.image_size=32 "
         "data.num_workers=1 recipe.batch_size=4 recipe.epochs=6 every_n_epochs=0 trainer.accelerator=cpu "
@@ -72,7 +72,7 @@ def test_a_job_that_is_stopped_is_requeued_and_goes_on(place):
     children = subprocess.run(
         ["pgrep", "-g", str(job.pid), "-f", "train.py"], capture_output=True, text=True, check=False
     )
-    for pid in children.stdout.split():  # SLURM signals the tasks and what they have started, not the script
+    for pid in children.stdout.split():  # SLURM signals the tasks and their child processes, not the script
         os.kill(int(pid), signal.SIGUSR1)
     assert job.wait(timeout=120) == 0, (place / "output").read_text()
     assert (place / "requeued").read_text() == "requeue 7\n"
@@ -87,13 +87,13 @@ def test_a_job_that_is_stopped_is_requeued_and_goes_on(place):
     assert (place / "requeued").read_text() == "requeue 7\n"
 
 
-def test_the_scripts_are_valid():
+def test_the_job_scripts_are_valid_bash():
     for path in (ROOT / "docs/slurm").glob("*.sbatch"):
         subprocess.run(["bash", "-n", str(path)], check=True)
         assert path.read_text().startswith("#!/bin/bash\n")
 
 
-def test_each_task_gets_its_cores_and_its_gpu(tmp_path):
+def test_each_task_gets_its_own_cores_and_gpu(tmp_path):
     (tmp_path / "srun").write_text('#!/bin/bash\necho "$SRUN_CPUS_PER_TASK $@"\n')
     (tmp_path / "srun").chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "python"}

@@ -1,4 +1,4 @@
-"""What a person sees: in a terminal of 80 and of 120 columns, and in a log file."""
+"""What the user sees in terminals of 80 and 120 columns, and in a log file."""
 
 import io
 import re
@@ -22,8 +22,8 @@ WORDS = (
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_nothing_is_overwritten_cut_or_counted_from_zero(width, tmp_path):
-    write_folder(tmp_path / "shards", train=72, val=20)  # 9 batches: fewer than there are between two logged steps
+def test_nothing_is_overwritten_or_cut_and_counts_start_at_one(width, tmp_path):
+    write_folder(tmp_path / "shards", train=72, val=20)  # 9 batches: fewer than trainer.log_every_n_steps
     command = [sys.executable, str(ROOT / "train.py"), *WORDS.split()]
     status, lines, screens = run_in_terminal(command, width, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
     text = "\n".join(lines)
@@ -35,13 +35,13 @@ def test_nothing_is_overwritten_cut_or_counted_from_zero(width, tmp_path):
     assert shown == [title for title, _ in ROWS.values()]
     assert re.search(r"^noise ceiling: [\d.]+, as published \(Linsley et al. 2023\)$", text, re.MULTILINE)
     assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
-    assert "steps/s" not in text  # the bars are gone
+    assert "steps/s" not in text  # the progress bars are gone
     assert "Warning" not in text
     assert "logging interval" not in " ".join(lines)
     command = (
         "next: python evaluate.py ckpt=runs/test_resnet/harmonized/seed-0/best.ckpt data=folder data.folder=shards "
     )
-    assert command in "".join(lines)  # the terminal wraps it, so that it is copied whole
+    assert command in "".join(lines)  # wrapped by the terminal, so that it is copied in one piece
     seen = "\n".join(line for screen in screens for line in screen)
     assert re.search(r"^epoch 2/2 step \d+/9 .*\d\d% .* left$", seen, re.MULTILINE)
     assert re.search(r"^train/cross_entropy \d\.\d{4}, train/harmonizer_loss \d\.\d{4}$", seen, re.MULTILINE)
@@ -50,7 +50,7 @@ def test_nothing_is_overwritten_cut_or_counted_from_zero(width, tmp_path):
     assert "…" not in seen
 
 
-def test_no_thread_draws_a_bar_while_another_prints(monkeypatch):
+def test_progress_bars_start_no_thread_and_are_throttled(monkeypatch):
     file = io.StringIO()
     monkeypatch.setattr(console, "console", lambda: Console(file=file, force_terminal=True, width=80))
     before = threading.active_count()
@@ -66,12 +66,12 @@ def test_no_thread_draws_a_bar_while_another_prints(monkeypatch):
         assert "attacked 4/5 images" in file.getvalue()
 
 
-def test_a_log_file_gets_rare_lines_with_rate_and_time_left(monkeypatch, capsys):
+def test_a_log_file_gets_few_lines_with_rate_and_time_left(monkeypatch, capsys):
     clock = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
     console.console.cache_clear()
     task = console.Bars().task("image")
-    for done in range(0, 400):  # resumed at 1000 of 2000, ten images in a second
+    for done in range(0, 400):  # resumed at 1000 of 2000, ten images per second
         clock[0] = done / 10
         task.update(f"attacked {1000 + done}/2000 images", 1000 + done, 2000, lambda: "name")
     task.update("attacked 2000/2000 images", 2000, 2000)
@@ -82,7 +82,7 @@ def test_a_log_file_gets_rare_lines_with_rate_and_time_left(monkeypatch, capsys)
     assert capsys.readouterr().out == "attacked 1500/2000 images: 5.0 images/s, 2 min left\n"
 
 
-def test_processes_other_than_the_first_are_silent(monkeypatch, capsys):
+def test_only_rank_zero_prints(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     console.print_rank_zero("once")
     console.print_next("python")

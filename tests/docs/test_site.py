@@ -1,4 +1,4 @@
-"""The documentation: its commands are understood, its blocks run in the order of the page, and the site is built."""
+"""The documentation: its commands are valid, its code blocks run in page order, and the site builds."""
 
 import os
 import re
@@ -19,7 +19,7 @@ STORIES = [path for path in PAGES if "```bash" in path.read_text() and path.name
 
 
 def run(path, folder, monkeypatch, languages):
-    """Run a page's blocks in a folder of its own."""
+    """Run a page's code blocks of some languages in a folder."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MPLBACKEND", "agg")
     for block in blocks(path):
@@ -28,7 +28,7 @@ def run(path, folder, monkeypatch, languages):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_every_command_of_a_page_is_understood(path, tmp_path):
+def test_every_command_on_a_page_is_valid(path, tmp_path):
     for block in blocks(path):
         if block.region.lexemes[LANGUAGE] == "bash":
             called = calls(block, tmp_path)
@@ -38,7 +38,7 @@ def test_every_command_of_a_page_is_understood(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.stem)
-def test_the_python_of_a_page_runs(path, tmp_path, monkeypatch):
+def test_the_python_blocks_of_a_page_run(path, tmp_path, monkeypatch):
     run(path, tmp_path, monkeypatch, {"python"})
 
 
@@ -50,7 +50,7 @@ def test_the_blocks_of_a_page_run_in_order(path, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, tmp_path):
+def test_every_notebook_runs(path, tmp_path):
     copy = shutil.copy(path, tmp_path)  # a notebook runs in its own folder
     program = "from nbclient.cli import main; main()"
     command = [sys.executable, "-c", program, str(copy), "--output", str(tmp_path / "run"), "--timeout=600"]
@@ -61,7 +61,7 @@ def test_a_notebook_runs(path, tmp_path):
     assert (tmp_path / "run.ipynb").is_file()
 
 
-def test_the_reference_has_exactly_the_public_names():
+def test_the_api_reference_lists_exactly_the_public_names():
     names = re.findall(r"^\.\. auto\w+:: harmonizer\.(\w+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
     assert sorted(names) == sorted(harmonizer.__all__)
 
@@ -76,7 +76,7 @@ def site(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_pages_fetch_nothing_from_elsewhere(site):
+def test_pages_load_nothing_from_other_hosts(site):
     for name, path in site.items():
         if name.endswith((".html", ".css")):
             text = path.read_text()
@@ -87,7 +87,7 @@ def test_pages_fetch_nothing_from_elsewhere(site):
 
 
 @pytest.mark.slow
-def test_every_link_within_the_site_leads_somewhere(site):
+def test_every_internal_link_has_a_target(site):
     pages = {name: path.read_text() for name, path in site.items() if name.endswith(".html")}
     for name, text in pages.items():
         for link in re.findall(r"<a\b[^>]*href=\"([^\":]*)\"", text):

@@ -1,4 +1,4 @@
-"""An image's values alone and in batch_invariance."""
+"""An image has the same outputs and gradient alone and in a batch, to the last bit."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from harmonizer.fast.first_order import input_gradient_mode
 
 
 def values(model, images):
-    """Outputs, and the images' gradient, as an attack takes them."""
+    """Return the outputs and the images' gradient, as an attack computes them."""
     leaf = images.contiguous(memory_format=torch.channels_last).requires_grad_()
     with input_gradient_mode():
         outputs = model(leaf)
@@ -17,7 +17,7 @@ def values(model, images):
 
 
 @pytest.mark.parametrize("model", ["convolution", "head"])
-def test_company_changes_no_digit(model):
+def test_values_do_not_depend_on_the_rest_of_the_batch(model):
     torch.manual_seed(0)
     layers = {
         "convolution": nn.Conv2d(12, 16, 3),
@@ -32,7 +32,7 @@ def test_company_changes_no_digit(model):
 
 @pytest.mark.parametrize("shape", [(0, 8), (1, 8), (64, 8), (65, 8), (200, 8), (3, 5, 8), (8,)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_linear_is_torchs_for_any_shape(shape, bias):
+def test_linear_equals_torchs_for_any_shape(shape, bias):
     torch.manual_seed(0)
     layer = nn.Linear(8, 5, bias=bias).double()
     rows = torch.rand(shape, dtype=torch.float64, requires_grad=True)
@@ -50,5 +50,5 @@ def test_linear_is_torchs_for_any_shape(shape, bias):
     ("weight", "count", "lone"),
     [((16, 3, 3, 3), 1, True), ((16, 3, 3, 3), 2, False), ((16, 3, 5, 5), 1, False), ((64, 64, 3, 3), 1, False)],
 )
-def test_which_images_get_company(weight, count, lone):
+def test_is_single_needs_one_image_and_a_small_weight(weight, count, lone):
     assert batch_invariance.is_single(torch.rand(count, weight[1], 8, 8), torch.rand(weight)) is lone

@@ -1,4 +1,4 @@
-"""timm's transformer blocks, run as fewer functions, against the same blocks run by timm."""
+"""timm's transformer blocks, run as fewer functions, compared with the same blocks run by timm."""
 
 import copy
 from functools import partial
@@ -35,7 +35,7 @@ def network(second_order=True, **settings):
     torch.manual_seed(0)
     backbone = timm.models.vision_transformer.VisionTransformer(**SMALL, **settings)
     for parameter in backbone.parameters():
-        nn.init.normal_(parameter, std=0.3)  # or most gradients are as good as zero
+        nn.init.normal_(parameter, std=0.3)  # otherwise most gradients are almost zero
     return PixelModel(backbone, (0.5,) * 3, (0.5,) * 3, second_order=second_order).double().train()
 
 
@@ -47,7 +47,7 @@ def batch_for(model, mapped=(1, 0, 1, 0, 0)):
 
 
 def gradients(model, batch, *, joint, timms=False):
-    """Logits, the gradient of the images that have a map, and all parameters' gradients, of both."""
+    """Return the logits, the gradient of the images with a map, and the parameter gradients of a loss on both."""
     if timms:
         model = copy.deepcopy(model)
         model.fast, model.second_order = None, False
@@ -60,26 +60,26 @@ def gradients(model, batch, *, joint, timms=False):
 
 
 def assert_equal(found, expected):
-    largest = max(float(value.abs().max()) for value in expected)  # some gradients are zero but for rounding
+    largest = max(float(value.abs().max()) for value in expected)  # some gradients are zero up to rounding
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12 * largest)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_networks_gradients_are_those_of_timms_blocks(name):
+def test_a_networks_gradients_equal_those_of_timms_blocks(name):
     model = network(**NETWORKS[name])
     batch = batch_for(model, mapped=(1,) * 5)
     assert_equal(gradients(model, batch, joint=True), gradients(model, batch, joint=True, timms=True))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_split_batch_has_timms_gradients(name):
+def test_a_split_batch_has_the_gradients_of_timms_blocks(name):
     model = network(**NETWORKS[name])
     assert model.supports_prefix == (name in ALL_PARTS)
     batch = batch_for(model)
     assert_equal(gradients(model, batch, joint=False), gradients(model, batch, joint=False, timms=True))
 
 
-def test_a_split_batch_runs_once_and_keeps_less_memory():
+def test_a_split_batch_runs_once_and_saves_memory():
     model = network(img_size=32)
     seen, kept = [], []
     model.backbone.patch_embed.register_forward_hook(lambda module, inputs, outputs: seen.append(len(outputs)))
@@ -100,7 +100,7 @@ def test_a_split_batch_runs_once_and_keeps_less_memory():
 
 @pytest.fixture
 def shortened(monkeypatch):
-    """The shapes that a block shortened to its class token has put out, in order."""
+    """Output shapes, in order, of the blocks that computed only the class token."""
     seen = []
 
     def watched(run, *inputs, **options):
@@ -120,7 +120,7 @@ def test_the_last_block_computes_only_the_class_token(shortened, differentiated)
     images = batch_for(model).images.requires_grad_(differentiated)
     found = model(images)
     assert shortened == [(5, 1, 32)]
-    expected = model.eval()(images)  # as timm computes it, to the last digit
+    expected = model.eval()(images)  # as timm computes it, bitwise
     assert torch.equal(expected, model.backbone((images - 0.5) / 0.5))
     assert shortened == [(5, 1, 32)]
     torch.testing.assert_close(found, expected)
@@ -132,7 +132,7 @@ def attacked(model):
     return minimal_radius(model, images, labels, attack="linsley2023", keys=list("abcde")).l2
 
 
-def test_an_attack_computes_only_the_class_token(shortened):
+def test_in_attacks_the_last_block_computes_one_token(shortened):
     model = network(img_size=32).eval()
     found = attacked(model)
     assert len(shortened) > 20
@@ -170,7 +170,7 @@ def a_patch(model):
 
 @pytest.mark.parametrize("change", [average_pool, another_block, the_same_block_twice, checkpointing, a_hook, a_patch])
 @pytest.mark.parametrize("second_order", [False, True])
-def test_a_model_that_was_changed_runs_as_it_is_now(change, second_order):
+def test_a_modified_model_runs_with_its_modifications(change, second_order):
     model = network(second_order, img_size=32).train()
     change(model)
     images = batch_for(model).images.requires_grad_(change is not checkpointing)
@@ -182,7 +182,7 @@ def test_a_model_that_was_changed_runs_as_it_is_now(change, second_order):
         torch.testing.assert_close(radii, attacked(model), equal_nan=True)
 
 
-def test_a_foreign_model_with_a_backbone_is_attacked_as_it_is():
+def test_a_custom_model_with_a_backbone_is_attacked_unchanged():
     class Another(nn.Module):
         def __init__(self):
             super().__init__()
@@ -198,7 +198,7 @@ def test_a_foreign_model_with_a_backbone_is_attacked_as_it_is():
     assert not (found.status == Status.WRONG).any()
 
 
-def test_samples_that_are_coupled_run_apart_when_split():
+def test_with_batch_norm_a_split_batch_runs_in_two_passes():
     model = build_model("vit_small_resnet26d_224", num_classes=4, image_size=64, second_order=True).double()
     batch = Batch(
         torch.rand(4, 3, 64, 64).double(),
@@ -213,13 +213,13 @@ def test_samples_that_are_coupled_run_apart_when_split():
 
 
 @pytest.mark.parametrize("leads", [0, 6])
-def test_more_or_fewer_mapped_than_images_are_refused(leads):
+def test_num_mapped_outside_the_batch_is_refused(leads):
     model = network(img_size=32)
     with pytest.raises(ValueError, match=rf"num_mapped in \[1,5\], the number of images, got {leads}"):
         model(batch_for(model).images.requires_grad_(), num_mapped=leads)
 
 
-def test_all_tokens_are_computed_where_the_head_reads_them():
+def test_all_tokens_are_computed_if_the_head_averages_them():
     averages = network(img_size=32, global_pool="avg")
     seen = []
     averages.backbone.norm.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape[1]))
@@ -257,7 +257,7 @@ def test_parametrized_layers_run_unchanged():
 
 
 @pytest.mark.parametrize("name", ["norm1.weight", "norm1.bias", "attn.qkv.bias", "mlp.fc1.weight", "mlp.fc2.bias"])
-def test_image_dependent_parameters_carry_their_gradient(name):
+def test_image_dependent_parameters_propagate_the_gradient(name):
     model = network(img_size=32)
     key = f"backbone.blocks.0.{name}"
     value = dict(model.named_parameters())[key].detach()
@@ -271,7 +271,7 @@ def test_image_dependent_parameters_carry_their_gradient(name):
     torch.testing.assert_close(*gradients)
 
 
-def test_a_model_is_left_as_it_was_found():
+def test_patches_are_undone_after_errors_and_not_shared():
     model = network(img_size=32)
     batch = batch_for(model)
     with pytest.raises(RuntimeError):
@@ -285,7 +285,7 @@ def test_a_model_is_left_as_it_was_found():
     assert copied(batch.images).abs().max() > 0 and not model(batch.images).any()
 
 
-def test_under_autocast_the_gradients_stay_near():
+def test_gradients_under_autocast_are_close_to_float32():
     model = network(img_size=32).float()
     batch = batch_for(model, mapped=(1,) * 5)
     batch = batch._replace(images=batch.images.float())

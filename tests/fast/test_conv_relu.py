@@ -1,4 +1,4 @@
-"""ReLUs computed in place after convolutions, compared with the same layers one by one."""
+"""ReLUs computed in place after convolutions, compared with the same layers run one by one."""
 
 import pytest
 import torch
@@ -94,7 +94,7 @@ def test_the_input_of_a_sequence_is_not_modified():
             self.other = nn.Sequential(conv(3, 3, 3, padding=1), nn.ReLU())
 
         def forward(self, images):
-            maps = self.first(images)  # outside of a sequence: others read it
+            maps = self.first(images)  # outside a sequence: read three times below
             return self.one(maps) + self.other(maps) + maps
 
     model = Twice().to(memory_format=torch.channels_last)

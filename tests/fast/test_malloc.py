@@ -1,4 +1,4 @@
-"""Freed memory that is kept, in processes of their own: the settings of an allocator cannot be read."""
+"""Keeping freed memory, measured in a process of its own: the settings of an allocator cannot be read back."""
 
 import ctypes
 import os
@@ -50,18 +50,18 @@ print(usual, kept, held, resident())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_pages_stay_until_they_are_released():
+def test_freed_pages_are_kept_until_they_are_released():
     plain = {name: value for name, value in os.environ.items() if not name.startswith(allocation.GIVEN)}
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, env=plain)
     usual, kept, held, released = map(float, done.stdout.split())
-    assert usual > 400  # MiB of pages mapped anew; the blocks are five times 160 MiB
+    assert usual > 400  # MiB of newly mapped pages; the blocks are five times 160 MiB
     assert kept < 4
     assert released < held - 100
 
 
-def test_blocks_may_lie_within_each_other(monkeypatch):
+def test_contexts_can_be_nested(monkeypatch):
     passed = []
-    monkeypatch.setattr(allocation, "_holders", 0)  # a fit of another test may have failed
+    monkeypatch.setattr(allocation, "_holders", 0)  # another test's fit may have failed
     monkeypatch.setattr(allocation, "_set", lambda options: passed.append(options))
     with pytest.raises(ZeroDivisionError), freed_memory_kept():
         keep_freed_memory()
@@ -74,7 +74,7 @@ def test_blocks_may_lie_within_each_other(monkeypatch):
 
 
 @pytest.mark.parametrize("missing", [AttributeError, OSError, TypeError])
-def test_nothing_happens_where_the_c_library_is_another(monkeypatch, missing):
+def test_nothing_is_set_with_another_c_library(monkeypatch, missing):
     def load(name):
         raise missing
 
@@ -82,7 +82,7 @@ def test_nothing_happens_where_the_c_library_is_another(monkeypatch, missing):
     assert not allocation._set(allocation.KEPT)
 
 
-def test_the_users_own_settings_stay(monkeypatch):
+def test_the_users_own_settings_are_not_changed(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("the allocator was asked"))
     for name in ("MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
         with monkeypatch.context() as patched:
@@ -90,7 +90,7 @@ def test_the_users_own_settings_stay(monkeypatch):
             assert not allocation._set(allocation.KEPT)
 
 
-def test_attacks_keep_memory(monkeypatch):
+def test_attacks_keep_freed_memory_while_they_run(monkeypatch):
     monkeypatch.setattr(allocation, "_holders", 0)
     held = []
 
@@ -105,12 +105,12 @@ def test_attacks_keep_memory(monkeypatch):
     assert allocation._holders == 0
 
 
-def test_programs_keep_memory_unless_it_is_switched_off(monkeypatch):
+def test_only_the_mode_auto_keeps_freed_memory(monkeypatch):
     monkeypatch.setattr(allocation, "_holders", 0)
-    monkeypatch.setattr(fast, "_keeps_memory", False)  # whatever ran in this process before
+    monkeypatch.setattr(fast, "_keeps_memory", False)  # independent of earlier tests in this process
     held = []
     for mode in ("auto", "auto", "core", "off", "auto", "off"):
         fast.set(mode)
         held.append(allocation._holders)
     assert held == [1, 1, 0, 0, 1, 0]
-    fast.set("auto")  # as it was
+    fast.set("auto")  # restore the default

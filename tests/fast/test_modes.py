@@ -1,4 +1,4 @@
-"""The switch: each mode gives training steps and attacks the values of torch's own layers."""
+"""The fast path's switch: training steps and attacks have the values of torch's own layers in each mode."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def batch_of(model):
 
 
 def step(model, batch):
-    """Gradients of cross-entropy and of a curved function of the saliency, and the logits."""
+    """Return the logits, and the gradients of cross-entropy plus a nonlinear function of the saliency."""
     model.train().zero_grad()
     logits, gradient = logits_and_gradient(model, batch, joint=has_batch_statistics(model))
     (F.cross_entropy(logits, batch.labels) + gradient.mean(1).square().sum()).backward()
@@ -42,7 +42,7 @@ def step(model, batch):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("mode", [mode for mode in fast.modes if mode != "off"])
-def test_a_training_step_is_that_of_torchs_layers(name, mode):
+def test_a_training_step_equals_that_of_torchs_layers(name, mode):
     batch = batch_of(network(name))
     found = {}
     for each in ("off", mode):
@@ -55,7 +55,7 @@ def test_a_training_step_is_that_of_torchs_layers(name, mode):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("mode", fast.modes)
-def test_an_attack_finds_the_same(name, mode):
+def test_an_attack_finds_the_same_radii_in_each_mode(name, mode):
     model = network(name).float().eval()
     images = batch_of(model).images.float()
     labels = model(images).argmax(1)
@@ -64,10 +64,11 @@ def test_an_attack_finds_the_same(name, mode):
     with fast(mode):
         found = minimal_radius(model, images, labels, attack="linsley2023", keys=list("abcde"))
     assert torch.equal(found.status, expected.status)
-    torch.testing.assert_close(found.l2, expected.l2, rtol=2e-2, atol=1e-4, equal_nan=True)  # a bracket: 0.01 of 1
+    # Below a radius of 1, the bisection stops at a bracket of 0.01.
+    torch.testing.assert_close(found.l2, expected.l2, rtol=2e-2, atol=1e-4, equal_nan=True)
 
 
-def test_the_mode_is_one_setting_of_the_process():
+def test_the_mode_is_global_and_a_context_restores_it():
     assert fast.mode == "auto"
     fast.set("off")
     try:
@@ -80,7 +81,7 @@ def test_the_mode_is_one_setting_of_the_process():
 
 
 @pytest.mark.parametrize("choose", [fast.set, lambda mode: fast(mode).__enter__()])
-def test_an_unknown_mode_is_refused_with_the_known_ones(choose):
+def test_an_unknown_mode_is_refused_and_known_ones_listed(choose):
     with pytest.raises(ValueError, match="expected fast to be one of auto, core, off, got 'on'"):
         choose("on")
     assert fast.mode == "auto"

@@ -1,4 +1,4 @@
-"""Parts of a transformer that run as one function, against torch's own layers."""
+"""Parts of a transformer that run as one function, compared with torch's own layers."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ PARTS["class token"] = (our_attention, torchs_attention, {"queries": 1})
 
 
 def arguments(part, *, biased=True, branch=True, tokens=4):
-    """Leaves in float64; an attention of two channels a head keeps no matrix of tokens by tokens for four tokens."""
+    """Make float64 leaves; with two channels per head, attention to four tokens saves no token-by-token matrix."""
     generator = torch.Generator().manual_seed(0)
     shapes = SHAPES | {"x": (5, tokens, 6)} | ({"w2": (6, 12)} if part == "mlp" else {})
     shapes = {name: shape for name, shape in shapes.items() if branch or name not in ("w", "b")}
@@ -52,7 +52,7 @@ def arguments(part, *, biased=True, branch=True, tokens=4):
 
 
 def differentiate(function, values, lead=5, settings=None):
-    """Differentiate the first samples' gradient of the image, and the outputs of all; what takes no part is zero."""
+    """Differentiate a function of all outputs and of the first ``lead`` samples' input gradient; the rest is zero."""
     outputs = function(**values, **(settings or {}))
     weights = torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).reshape(outputs.shape)
     scalars = (outputs.tanh() * weights).sum((1, 2))
@@ -62,12 +62,12 @@ def differentiate(function, values, lead=5, settings=None):
     return [outputs.detach(), gradient.detach(), *torch.autograd.grad(loss, leaves)]
 
 
-@pytest.mark.parametrize("tokens", [2, 4])  # with and without the matrices of tokens by tokens
+@pytest.mark.parametrize("tokens", [2, 4])  # with and without saved token-by-token matrices
 @pytest.mark.parametrize("lead", [5, 2])
 @pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("part", PARTS)
-def test_values_and_all_derivatives_are_those_of_torch(part, biased, branch, lead, tokens):
+def test_values_and_all_derivatives_equal_torchs(part, biased, branch, lead, tokens):
     ours, torchs, settings = PARTS[part]
     values = arguments(part, biased=biased, branch=branch, tokens=tokens)
     expected = differentiate(torchs, values, lead, settings)
@@ -77,7 +77,7 @@ def test_values_and_all_derivatives_are_those_of_torch(part, biased, branch, lea
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_derivatives_are_those_of_finite_differences(part):
+def test_derivatives_agree_with_finite_differences(part):
     ours, _, settings = PARTS[part]
     values = arguments(part)
 
@@ -93,7 +93,7 @@ def test_derivatives_are_those_of_finite_differences(part):
 
 @pytest.mark.parametrize("frozen", [("w1",), ("w2", "b2"), ("w", "b"), ("w1", "b1", "w2", "b2", "w", "b")])
 @pytest.mark.parametrize("part", PARTS)
-def test_frozen_weights_take_no_gradient_and_change_no_other(part, frozen):
+def test_frozen_weights_change_no_other_gradient(part, frozen):
     ours, torchs, settings = PARTS[part]
     values = arguments(part)
     for name in frozen:
@@ -103,7 +103,7 @@ def test_frozen_weights_take_no_gradient_and_change_no_other(part, frozen):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_loss_of_the_gradient_alone(part):
+def test_a_loss_of_the_gradient_alone_has_torchs_gradients(part):
     ours, torchs, settings = PARTS[part]
     values = arguments(part)
     found = []
@@ -115,7 +115,7 @@ def test_a_loss_of_the_gradient_alone(part):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_graph_that_is_kept_gives_the_same_gradients_again(part):
+def test_a_retained_graph_gives_the_same_gradients_again(part):
     ours, _, settings = PARTS[part]
     values = arguments(part)
     leaves = list(values.values())
@@ -142,7 +142,7 @@ def test_a_third_derivative_is_refused(part):
 
 
 @pytest.mark.parametrize("lead", [5, 2])
-def test_a_layer_norm_differentiates_the_first_samples_alone(lead):
+def test_layer_norm_with_a_batch_prefix_equals_torchs(lead):
     values = {"x": arguments("mlp")["x"], "w": torch.rand(6).double().requires_grad_(), "b": None}
 
     def norm(x, w, b):

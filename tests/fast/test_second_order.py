@@ -1,4 +1,4 @@
-"""The closed forms against torch's own derivatives, and against finite differences."""
+"""Closed-form second derivatives, compared with torch's own and with finite differences."""
 
 import copy
 
@@ -17,7 +17,7 @@ def tensors(*shapes):
 
 
 def second_order(layer, inputs, parameters):
-    """Differentiate a curved scalar of the input's gradient, and the outputs themselves."""
+    """Differentiate a nonlinear function of the input gradient and of the outputs."""
     outputs = layer(inputs, *parameters)
     weights = torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).reshape(outputs.shape)
     scalar = (outputs.tanh() * weights).sum()
@@ -27,13 +27,13 @@ def second_order(layer, inputs, parameters):
 
 
 def _ignoring(activate, values):
-    """Use an activation in place for what it does to its input."""
+    """Apply an activation in place and ignore its result."""
     activate(values, inplace=True)
     return values
 
 
 def _of_a_view(activate, values):
-    """Use an activation in place on a part of its input, and all of that afterwards."""
+    """Apply an activation in place to a view, then use the whole tensor."""
     return torch.cat([activate(values[:, :2], inplace=True), values], 1)
 
 
@@ -104,7 +104,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_values_and_all_derivatives_are_those_of_torch(name):
+def test_values_and_all_derivatives_equal_torchs(name):
     layer, shape, *others = LAYERS[name]
     inputs, *parameters = tensors(shape, *others)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
@@ -128,7 +128,7 @@ DIFFERENT = (
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_derivatives_are_those_of_finite_differences(name):
+def test_derivatives_agree_with_finite_differences(name):
     layer, shape, *others = LAYERS[name]
     arguments = tensors(shape, *others)
 
@@ -154,7 +154,7 @@ MODELS = (
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_networks_gradients_are_those_of_torch(name):
+def test_a_networks_gradients_equal_torchs(name):
     torch.manual_seed(0)
     sized = {"img_size": 64}
     settings = {"vit": sized, "lev": sized, "res": {"zero_init_last": False}}.get(name[:3], {})
@@ -169,12 +169,12 @@ def test_a_networks_gradients_are_those_of_torch(name):
         (gradient.square().mean() + F.cross_entropy(logits, torch.arange(3))).backward()
         buffers = [buffer.double() for buffer in copied.buffers()]
         found.append([logits.detach(), *buffers, *[parameter.grad for parameter in copied.parameters()]])
-    largest = max(float(parameter.grad.norm()) for parameter in copied.parameters())  # some gradients are truly zero
+    largest = max(float(parameter.grad.norm()) for parameter in copied.parameters())  # some gradients are exactly zero
     torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-10 * largest)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_bound_that_rounds_is_a_bound_all_the_same(dtype):
+def test_hardtanh_clips_at_bounds_that_are_rounded(dtype):
     values = torch.tensor([5.0, 0.1, -5.0], dtype=dtype, requires_grad=True)
     with second_order_mode():
         outputs = F.hardtanh(values, -0.35, 0.35)
@@ -182,7 +182,7 @@ def test_a_bound_that_rounds_is_a_bound_all_the_same(dtype):
     assert gradient.tolist() == [0, 1, 0]
 
 
-def test_hard_sigmoids_can_be_differentiated_twice():
+def test_hardsigmoid_can_be_differentiated_twice():
     model = timm.create_model("mobilenetv3_small_050", num_classes=4).train()
     images = torch.rand(3, 3, 32, 32, requires_grad=True)
     with second_order_mode():
@@ -211,7 +211,7 @@ def test_create_graph_on_parameters_and_third_order_are_errors():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
-def test_under_autocast_layers_run_in_the_same_precision(name):
+def test_layers_run_in_torchs_precision_under_autocast(name):
     torch.manual_seed(0)
     size = {"img_size": 32} if name.startswith("vit") else {}
     model, images = timm.create_model(name, num_classes=4, **size).train(), torch.rand(3, 3, 32, 32)
@@ -237,7 +237,7 @@ def test_under_autocast_layers_run_in_the_same_precision(name):
 @pytest.mark.parametrize(
     "options", [{}, {"attn_mask": None, "dropout_p": 0.0, "is_causal": False}, {"is_causal": True}]
 )
-def test_attention_keeps_no_token_matrix_unless_it_must(options):
+def test_only_causal_attention_saves_a_token_matrix(options):
     def kept(context):
         sizes = []
         q, k, v = tensors((2, 3, 40, 4), (2, 3, 40, 4), (2, 3, 40, 4))

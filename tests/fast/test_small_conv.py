@@ -1,4 +1,4 @@
-"""Convolutions of few pixels as products of matrices, against torch's own."""
+"""Convolutions of maps with few pixels as matrix products, compared with torch's own."""
 
 import pytest
 import timm
@@ -34,7 +34,7 @@ WAYS = [
 
 @pytest.mark.parametrize(("way", "layout", "few"), WAYS)
 @pytest.mark.parametrize(("kernel", "stride", "padding", "size"), GEOMETRIES)
-def test_any_geometry(kernel, stride, padding, size, way, layout, few, monkeypatch):
+def test_any_geometry_has_torchs_values_and_gradients(kernel, stride, padding, size, way, layout, few, monkeypatch):
     monkeypatch.setattr(small_conv, "COPY_BACK", 10**9 if few else -1)
     generator = torch.Generator().manual_seed(0)
 
@@ -55,14 +55,14 @@ def test_any_geometry(kernel, stride, padding, size, way, layout, few, monkeypat
     for value, source in zip(found, (images, gradient), strict=True):
         kept = torch.contiguous_format if source.is_contiguous() else torch.channels_last
         assert value.is_contiguous(memory_format=kept)
-        assert not value._is_view()  # which a Function could not return
+        assert not value._is_view()  # an autograd Function must not return a view
 
 
 @pytest.mark.parametrize(
     ("size", "stride", "missed"),
     [((1, 1), (1, 1), 8), ((2, 2), (1, 1), 20), ((4, 4), (2, 2), 11), ((2, 3), (1, 1), 26)],
 )
-def test_pairs_beside_the_map_are_counted(size, stride, missed):
+def test_taps_outside_the_map_are_counted(size, stride, missed):
     products = TapProducts(torch.Size((1, 1, 3, 3)), size, stride, (1, 1))
     assert products.missed == missed
     met = products.convolve(torch.ones(1, 1, *size), products.taps(torch.ones(1, 1, 3, 3)))
@@ -76,7 +76,7 @@ def shaped(inputs, weight, layout=torch.contiguous_format, dtype=torch.float32):
 HERE = ((1, 1), (1, 1), (1, 1), 1)
 
 
-def test_supported_convolutions():
+def test_only_small_maps_with_many_channels_are_supported():
     last = torch.channels_last
     assert is_supported(*shaped((2, 256, 3, 3), (256, 256, 3, 3)), *HERE)
     assert is_supported(*shaped((2, 256, 4, 4), (256, 256, 3, 3), last), *HERE)
@@ -86,7 +86,7 @@ def test_supported_convolutions():
     assert not is_supported(*shaped((1, 256, 2, 2), (256, 256, 3, 3)), *HERE)
     assert is_supported(*shaped((1, 256, 1, 1), (256, 256, 3, 3)), *HERE)
     assert not is_supported(*shaped((0, 256, 2, 2), (256, 256, 3, 3)), *HERE)
-    assert not is_supported(*shaped((2, 256, 2, 2), (256, 256, 5, 5)), *HERE)  # torch's error
+    assert not is_supported(*shaped((2, 256, 2, 2), (256, 256, 5, 5)), *HERE)  # torch raises an error
     assert not is_supported(*shaped((2, 256, 2, 2), (256, 256, 3, 3)), *HERE[:3], 2)
     assert not is_supported(*shaped((2, 256, 2, 2), (256, 256, 3, 3)), (1, 1), (2, 2), (2, 2), 1)
     assert not is_supported(*shaped((2, 256, 2, 2), (256, 256, 3, 3), dtype=torch.bfloat16), *HERE)
@@ -104,7 +104,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("mode", [second_order_mode, input_gradient_mode])
-def test_torch_raises_the_errors(name, mode):
+def test_invalid_arguments_raise_torchs_own_errors(name, mode):
     weight, bias, stride, padding = BAD[name]
     arguments = torch.rand(2, 256, 2, 2, requires_grad=True), torch.rand(weight), bias, stride, padding
     with pytest.raises(RuntimeError) as expected:
@@ -116,7 +116,7 @@ def test_torch_raises_the_errors(name, mode):
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("mode", [second_order_mode, input_gradient_mode])
-def test_image_dependent_weights_carry_their_gradient(mode, count):
+def test_image_dependent_weights_propagate_the_gradient(mode, count):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(256, 256, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     images = torch.randn(count, 256, 1, 1, generator=generator, dtype=torch.float64).requires_grad_()
@@ -142,7 +142,7 @@ def test_image_dependent_weights_carry_their_gradient(mode, count):
         (4, 2, torch.contiguous_format, False, TapProducts),  # an attack, where the batch must not matter
     ],
 )
-def test_few_images_take_whole_windows(count, size, layout, trained, way):
+def test_few_training_images_use_window_products(count, size, layout, trained, way):
     maps = torch.rand(count, 256, size, size).contiguous(memory_format=layout).requires_grad_()
     weight = torch.rand(256, 256, 3, 3).contiguous(memory_format=layout).requires_grad_(trained)
     assert type(small_conv.conv_as_matmul(maps, weight, None, *HERE).grad_fn.products) is way
@@ -155,7 +155,7 @@ def test_lower_precision_is_left_to_torch(products_made):
     assert not products_made
 
 
-def test_samples_without_a_map_use_them_too(products_made):
+def test_samples_with_and_without_a_map_use_matrix_products(products_made):
     torch.manual_seed(0)
     backbone = timm.create_model("resnet18", num_classes=4, zero_init_last=False).double().train()
     images = torch.rand(5, 3, 64, 64, dtype=torch.float64)
@@ -169,14 +169,14 @@ def test_samples_without_a_map_use_them_too(products_made):
         (gradient.square().sum() + logits.square().sum()).backward()
         found.append([logits.detach(), gradient.detach(), *[parameter.grad for parameter in model.parameters()]])
         made.append(products_made.count((512, 512, 3, 3)))
-    assert made == [0, 6]  # of both parts
+    assert made == [0, 6]  # three layers, for each part of the batch
     largest = max(float(value.norm()) for value in found[0])
     torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-11 * largest)
 
 
 @pytest.fixture
 def products_made(monkeypatch):
-    """Which convolutions became products."""
+    """Weight shapes of the convolutions that ran as matrix products."""
     made = []
 
     class Counted(TapProducts):
@@ -189,7 +189,7 @@ def products_made(monkeypatch):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_residual_networks_last_layers(products_made, layout):
+def test_a_resnets_last_layers_run_as_matrix_products(products_made, layout):
     torch.manual_seed(0)
     model = timm.create_model("resnet18", num_classes=4, zero_init_last=False).double().train()
     images = torch.rand(3, 3, 64, 64, dtype=torch.float64).contiguous(memory_format=layout)
@@ -207,7 +207,7 @@ def test_a_residual_networks_last_layers(products_made, layout):
     torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-11 * largest)
 
 
-def test_attacks_use_them_and_reach_the_same_radii(products_made, monkeypatch):
+def test_attacks_use_matrix_products_and_find_the_same_radii(products_made, monkeypatch):
     torch.manual_seed(0)
     model = timm.create_model("resnet18", num_classes=4, zero_init_last=False).eval()
     images = torch.rand(6, 3, 32, 32)
@@ -216,11 +216,12 @@ def test_attacks_use_them_and_reach_the_same_radii(products_made, monkeypatch):
     assert len(products_made) > 8
     monkeypatch.setattr(small_conv, "is_supported", lambda *args, **kwargs: False)
     plain = minimal_radius(model, images, labels, attack="linsley2023")
-    torch.testing.assert_close(ours.eps, plain.eps, rtol=0, atol=0.1, equal_nan=True)  # a bracket: rounding may flip
+    # Rounding may flip a step of the bisection.
+    torch.testing.assert_close(ours.eps, plain.eps, rtol=0, atol=0.1, equal_nan=True)
     assert ours.status.tolist() == plain.status.tolist()
 
 
-def test_no_gradients_are_needed(products_made):
+def test_matrix_products_are_used_without_gradients(products_made):
     layer = torch.nn.Conv2d(256, 256, 3, padding=1)
     maps = torch.rand(2, 256, 2, 2)
     with torch.no_grad(), input_gradient_mode():

@@ -1,4 +1,4 @@
-"""The image's gradient through the first layers, against torch's own."""
+"""The image gradient through the first layers, compared with torch's own."""
 
 import copy
 
@@ -18,7 +18,7 @@ GEOMETRIES = [(k, s, p) for k in (2, 3, 5, 7) for s in (1, 2, 3, 4) for p in (0,
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), GEOMETRIES)
 @pytest.mark.parametrize("size", [(16, 16), (13, 18)])
-def test_any_geometry(kernel, stride, padding, size):
+def test_the_image_gradient_equals_torchs_in_any_geometry(kernel, stride, padding, size):
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, *size, generator=generator, dtype=torch.float64).requires_grad_()
     weight = torch.randn(5, 3, kernel, kernel, generator=generator, dtype=torch.float64)
@@ -33,7 +33,7 @@ def test_any_geometry(kernel, stride, padding, size):
     ("channels", "kernel", "padding", "stride"),
     [(12, 7, 3, 2), (64, 7, 2, 2), (8, 9, 0, 2), (32, 3, 1, 2), (16, 3, 1, 1), (64, 3, 1, 1), (24, 5, 2, 1)],
 )
-def test_company_changes_nothing(channels, kernel, padding, stride):
+def test_the_gradient_does_not_depend_on_the_batch_size(channels, kernel, padding, stride):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(channels, 3, kernel, kernel, generator=generator)
     gradient = torch.randn(64, channels, 14, 14, generator=generator).contiguous(memory_format=torch.channels_last)
@@ -56,7 +56,7 @@ def test_company_changes_nothing(channels, kernel, padding, stride):
         (second_order_mode, 7, 1, 0),
     ],
 )
-def test_it_takes_the_place_of_torchs_in_both_modes(monkeypatch, mode, kernel, stride, times):
+def test_both_modes_use_the_stem_gradient_where_it_is_faster(monkeypatch, mode, kernel, stride, times):
     calls = []
 
     def counted(*args):
@@ -92,11 +92,11 @@ def test_other_convolutions_are_left_to_torch(name):
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "test_efficientnet_gn"])
-def test_the_gradient_of_networks(name, layout):
+def test_a_networks_image_gradient_equals_torchs(name, layout):
     torch.manual_seed(0)
     settings = {"vit": {"img_size": 64}, "res": {"zero_init_last": False}}.get(name[:3], {})
     model = timm.create_model(name, num_classes=4, **settings).double().train()
-    model(torch.rand(8, 3, 64, 64, dtype=torch.float64))  # statistics that are not 0 and 1
+    model(torch.rand(8, 3, 64, 64, dtype=torch.float64))  # running statistics other than 0 and 1
     model.eval()
     images = torch.rand(3, 3, 64, 64, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     (expected,) = torch.autograd.grad(model(images).sin().sum(), images)
@@ -108,7 +108,7 @@ def test_the_gradient_of_networks(name, layout):
 
 
 class Bare(nn.Module):
-    """A network that calls the functions itself, with arguments of every kind."""
+    """A network that calls torch's functions directly, with positional and keyword arguments."""
 
     def __init__(self):
         super().__init__()
@@ -125,7 +125,7 @@ class Bare(nn.Module):
         return self.head(self.flat(x))
 
 
-def test_lone_functions_work_and_an_attack_leaves_no_trace():
+def test_direct_calls_work_and_an_attack_changes_no_state():
     torch.manual_seed(0)
     model = Bare().eval()
     images = torch.rand(6, 3, 12, 12)
@@ -152,13 +152,13 @@ def test_mixed_precision_normalisation_is_left_to_torch():
 
 
 @pytest.mark.parametrize("size", [1, (1, 1)])
-def test_global_average_leaves_the_gradient_channels_last(size):
+def test_global_average_pooling_keeps_gradients_channels_last(size):
     torch.manual_seed(0)
     pool = nn.AdaptiveAvgPool2d(size)
     images = torch.rand(3, 5, 4, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
     with input_gradient_mode():
         outputs = pool(images)
-        assert pool(images[0]).shape == (5, 1, 1)  # torch's own
+        assert pool(images[0]).shape == (5, 1, 1)  # run by torch
     torch.testing.assert_close(outputs, pool(images))
     weights = torch.rand(3, 5, 1, 1, dtype=torch.float64)
     (found,) = torch.autograd.grad((outputs * weights).sum(), images)
@@ -170,7 +170,7 @@ def test_global_average_leaves_the_gradient_channels_last(size):
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_what_a_stem_returns_may_be_changed_in_place(stride, count):
+def test_the_output_of_a_stem_can_be_modified_in_place(stride, count):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 16, 3, stride, 1), nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(3)).eval()
     images = torch.rand(count, 3, 8, 8)

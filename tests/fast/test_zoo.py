@@ -1,4 +1,4 @@
-"""Derivatives of one small network of many families, against torch's own."""
+"""Derivatives of one small network from each of many families, compared with torch's own."""
 
 import copy
 
@@ -65,7 +65,7 @@ def network(request):
 
 
 def compare(found, expected, rtol=1e-7):
-    """Gradients by name; a missing one is zero, and some are zero but for rounding."""
+    """Compare gradients by name; a missing one counts as zero, and some are zero up to rounding."""
     largest = max(float(value.norm()) for value in expected.values() if value is not None)
     for name, value in expected.items():
         pair = [v if v is not None else torch.zeros(()).double() for v in (found[name], value)]
@@ -73,12 +73,12 @@ def compare(found, expected, rtol=1e-7):
 
 
 @pytest.mark.slow
-def test_double_backprop(network):
+def test_double_backprop_equals_torchs_in_each_mode(network):
     model, images = network
     found = []
     for mode in (None, "core", "auto"):
         copied, leaf = copy.deepcopy(model).train(), images.clone().requires_grad_()
-        torch.manual_seed(1)  # of dropout that is called as a function
+        torch.manual_seed(1)  # for dropout that is called as a function
         paths = FastPath(copied).training(twice=True)
         with fast(mode or "off"), paths if mode else sdpa_kernel(SDPBackend.MATH):
             logits = copied(leaf)
@@ -91,11 +91,11 @@ def test_double_backprop(network):
 
 
 @pytest.mark.slow
-def test_the_gradient_of_the_image_alone(network):
+def test_the_image_gradient_equals_torchs_in_each_mode(network):
     model, images = network
     model.train()
     with torch.no_grad():
-        model(images)  # statistics that are not 0 and 1
+        model(images)  # running statistics other than 0 and 1
     model.eval()
     found = []
     for mode in ("off", "core", "auto"):

@@ -1,10 +1,10 @@
-"""Networks of a user's own, named in tests as ``tests/models/own_nets.py:Net``."""
+"""User-defined networks, named in tests as ``tests/models/own_nets.py:Net``."""
 
 from torch import nn
 
 
 class Net(nn.Module):
-    """A small network with everything that a name can say of it."""
+    """A small network with the attributes that describe its input: mean, std and size."""
 
     mean, std, size = (0.5, 0.4, 0.3), (0.25, 0.2, 0.1), 32
 
@@ -18,7 +18,7 @@ class Net(nn.Module):
 
 
 class Output:
-    """What transformers' models return."""
+    """An output like those of transformers' models."""
 
     def __init__(self, logits):
         self.logits = logits

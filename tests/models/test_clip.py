@@ -45,7 +45,7 @@ def tiny_models(tmp_path_factory):
 
 
 def expected_logits(model, prompts, images=IMAGES, names=NAMES):
-    """As Radford et al. 2021 write it, from the model's two towers."""
+    """Compute the logits from the model's two towers, as in Radford et al. 2021."""
     tokenizer = open_clip.get_tokenizer("tiny-clip")
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_logits_are_scaled_cosines_with_the_texts(name, prompts, tmp_path):
     }
 
 
-def test_it_is_measured_with_gradients_and_says_what_it_is():
+def test_a_zero_shot_model_is_attacked_and_described():
     model = harmonizer.load("clip:tiny-clip", class_names=NAMES, seed=2)
     labels = model(IMAGES).argmax(1)
     found = harmonizer.evaluate(model, (IMAGES, labels, torch.rand(3, 32, 32)), attack="pgd", progress=False)
@@ -85,7 +85,7 @@ def test_it_is_measured_with_gradients_and_says_what_it_is():
     assert found.summary["model"]["name"] == "clip:tiny-clip"
 
 
-def test_another_image_size_and_seed_make_another_model():
+def test_image_size_and_seed_change_the_model():
     small = harmonizer.load("clip:tiny-clip", class_names=NAMES, image_size=16)
     assert small(IMAGES[..., :16, :16]).shape == (3, 3)
     first, again, other = (harmonizer.load("clip:tiny-clip", class_names=NAMES, seed=s)(IMAGES) for s in (1, 1, 2))
@@ -115,12 +115,12 @@ def test_texts_come_from_a_list_a_file_or_the_data(tmp_path):
         ({"pretrained": True}, "open_clip has no weights 'tiny-clip.pretrained'; it has none"),
     ],
 )
-def test_texts_that_cannot_be_used_are_one_line(settings, message):
+def test_unusable_texts_and_weights_are_refused(settings, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         harmonizer.load("clip:tiny-clip", **{"class_names": NAMES, **settings})
 
 
-def test_prompts_belong_to_a_zero_shot_classifier():
+def test_prompts_need_a_zero_shot_classifier():
     with pytest.raises(ValueError, match="prompts and class_names with model=clip:NAME only, got test_vit"):
         harmonizer.load("test_vit", prompts=PROMPT)
     with pytest.raises(ValueError, match="expected 2 class_names, one per class of the data, got 3"):
@@ -151,7 +151,7 @@ def test_openais_weights_get_openais_activation():
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP.webli", "ViT-B-32.openai", "ViT-B-32-256.datacomp_s34b_b86k"])
-def test_images_are_prepared_as_open_clip_prepares_them(name):
+def test_images_are_preprocessed_as_by_open_clip(name):
     model, _, tag = name.partition(".")
     noise = torch.randint(0, 256, (300, 170, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     image = Image.fromarray(noise.numpy())
@@ -169,7 +169,7 @@ def test_images_are_prepared_as_open_clip_prepares_them(name):
     torch.testing.assert_close(torch.as_tensor(ours), theirs, rtol=0, atol=1e-6)
 
 
-def test_without_a_network_weights_and_tokenizers_are_one_line(monkeypatch):
+def test_offline_weights_and_tokenizers_fail_in_one_line(monkeypatch):
     monkeypatch.setattr("harmonizer.models.hub.is_reachable", lambda address: False)
     monkeypatch.setattr(
         open_clip.factory, "download_pretrained", lambda *_, **__: (_ for _ in ()).throw(OSError("off"))

@@ -1,4 +1,4 @@
-"""Published weights on a machine without a network."""
+"""Published weights on a machine without an internet connection."""
 
 import http.server
 import logging
@@ -10,11 +10,11 @@ from huggingface_hub import constants
 from harmonizer.models import build_model
 from harmonizer.models.hub import is_reachable
 
-NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
+NOBODY = "http://127.0.0.1:9"  # the discard port, where nothing listens
 
 
-def test_a_server_that_answers_anything_is_reachable():
-    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)  # 501 to each method
+def test_a_server_that_gives_any_answer_is_reachable():
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)  # answers 501 to every method
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         assert is_reachable(f"http://127.0.0.1:{server.server_port}")
@@ -24,7 +24,7 @@ def test_a_server_that_answers_anything_is_reachable():
     assert not is_reachable(NOBODY)
 
 
-def test_weights_without_a_network_are_one_line_at_once(monkeypatch, tmp_path, caplog):
+def test_offline_weights_fail_in_one_line_without_retries(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(constants, "ENDPOINT", NOBODY)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with caplog.at_level(logging.INFO), pytest.raises(ValueError, match="not cached and cannot be downloaded") as error:

@@ -1,4 +1,4 @@
-"""A file of Keras weights that differs from the known networks, or is not only data, is refused in one line."""
+"""A Keras weights file that matches no known network, or is not plain data, is refused in one line."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ def levit(tmp_path_factory):
 
 @pytest.fixture
 def refused(levit, tmp_path):
-    """Return what a changed copy of a LeViT's file is refused with."""
+    """Return a function that changes a copy of a LeViT's file and returns the error message."""
 
     def run(change):
         file = Path(shutil.copy(levit, tmp_path / "changed.h5"))
@@ -38,7 +38,7 @@ def refused(levit, tmp_path):
     return run
 
 
-def test_a_converted_folder_is_a_name_of_a_model_and_in_a_sweep(levit, tmp_path):
+def test_a_converted_folder_is_a_model_name_and_a_sweep_entry(levit, tmp_path):
     folder = tmp_path / "models" / "levit_small_harmonized"
     convert(levit, folder)
     (tmp_path / "models" / "exported").mkdir()
@@ -60,7 +60,7 @@ KERNEL = "head/head/kernel:0"
 
 
 def replaced(file, name, **settings):
-    """Put another dataset in the place of one."""
+    """Replace a dataset with another one."""
     del file[name]
     return file.create_dataset(name, **settings)
 
@@ -86,7 +86,7 @@ def replaced(file, name, **settings):
         (lambda f: f[KERNEL].write_direct(np.full((384, 10), np.nan, "f4")), "expected finite real numbers"),
     ],
 )
-def test_names_shapes_and_values_must_be_those_of_the_network(refused, change, message):
+def test_names_shapes_and_values_must_match_the_network(refused, change, message):
     assert re.search(message, refused(change))
 
 
@@ -129,7 +129,7 @@ def cyclic(file):
         (lambda f: f.attrs.create("model_config", np.ones(3)), "model_config in JSON"),
     ],
 )
-def test_a_file_is_data_and_holds_all_of_it(refused, tmp_path, change, message):
+def test_a_weights_file_must_be_self_contained_plain_data(refused, tmp_path, change, message):
     with h5py.File(tmp_path / "secret.h5", "w") as file:
         file["data"] = np.ones((384, 10), "f4")
     (tmp_path / "secret.bin").write_bytes(b"secret" * 10_000)
@@ -158,12 +158,12 @@ def test_other_files_are_refused_in_one_line(tmp_path, levit):
     assert "got 'dense/kernel'" in message(tmp_path / "other.h5")
 
 
-def test_an_error_of_the_caller_is_not_the_files(levit):
+def test_an_error_of_the_caller_is_not_blamed_on_the_file(levit):
     with pytest.raises(RuntimeError, match="out of memory"), open_weights(levit):
         raise RuntimeError("out of memory")
 
 
-def test_a_folder_that_exists_and_a_missing_h5py_are_one_line(tmp_path, levit, monkeypatch, capsys):
+def test_an_existing_folder_and_missing_h5py_fail_in_one_line(tmp_path, levit, monkeypatch, capsys):
     def error():
         with pytest.raises(SystemExit, match="2"):
             main([str(levit), "--out", str(tmp_path)])

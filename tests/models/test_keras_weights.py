@@ -1,7 +1,8 @@
-"""Converted Keras weights give the logits of Keras itself, and a configuration that differs is refused.
+"""Converted Keras weights give the logits of Keras itself, and a different configuration is refused.
 
 The golden logits are those of Keras 3 on torch: ``python -m benchmarks.keras_weights --classes 10 --golden FILE``
-writes them with the names and shapes of all weights. The weights follow from these, so full-size files are made here.
+writes them with the names and shapes of all weights. The weights are derived from these, so the tests write full-size
+files.
 """
 
 import json
@@ -73,13 +74,13 @@ def test_a_converted_network_gives_the_logits_of_keras(tmp_path, capsys, name):
     model = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
     assert distance(model.eval(), name) < 5e-6
     BROKEN[name](model)
-    assert distance(model, name) > 1e-5  # the comparison sees what matters
+    assert distance(model, name) > 1e-5  # the comparison detects each known mistake
     config = json.loads((tmp_path / "folder" / "config.json").read_text())
     assert config["architecture"] == name and config["num_classes"] == 10
     assert config["pretrained_cfg"]["mean"] == [0.485, 0.456, 0.406]
     assert config["pretrained_cfg"]["std"] == [0.229, 0.224, 0.225]
     assert config["pretrained_cfg"]["input_size"] == [3, 224, 224]
-    assert config["pretrained_cfg"]["tag"] is config["pretrained_cfg"]["license"] is None  # those of timm's weights
+    assert config["pretrained_cfg"]["tag"] is config["pretrained_cfg"]["license"] is None  # not those of timm's weights
     assert len(config["converted_from"]["sha256"]) == 64 and config["converted_from"]["file"] == "weights.h5"
     card = (tmp_path / "folder" / "README.md").read_text()
     assert config["converted_from"]["sha256"] in card and "@inproceedings{fel2022harmonizing" in card
@@ -95,7 +96,7 @@ def checked(*layers):
         return check_config(KerasFile(Path("model.h5"), {}, config), timm.create_model("resnet50v2"))
 
 
-def test_the_configuration_says_what_follows_the_logits():
+def test_the_configuration_determines_the_last_activation():
     inputs = ("InputLayer", {"batch_input_shape": [None, 224, 224, 3]})
     assert checked(inputs, ("Dense", {"activation": "softmax"})) == "softmax"
     assert checked(inputs, ("Dense", {"activation": "linear"})) == "linear"
@@ -116,7 +117,7 @@ def test_the_configuration_says_what_follows_the_logits():
         (("InputLayer", {"batch_shape": [None, 256, 256, 3]}), "expected an input of 224 x 224 x 3"),
     ],
 )
-def test_a_configuration_that_differs_is_refused(layer, message):
+def test_an_unsupported_configuration_is_refused(layer, message):
     with pytest.raises(ValueError, match=message):
         checked(layer)
 

@@ -1,4 +1,4 @@
-"""The last linear layer, fitted to frozen features: the minimum of a convex problem, and the same one each time."""
+"""The last linear layer, fitted to frozen features: the minimum of a convex problem, and reproducible."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ CLASSES = 4
 
 
 def pictures(count, seed):
-    """Noise whose brighter channel is the class, or none; the labels come in turn."""
+    """Make noise in which the brighter channel, or none, is the class; labels cycle through the classes."""
     images = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 0.8
     labels = torch.arange(count) % CLASSES
     for image, label in zip(images, labels.tolist(), strict=True):
@@ -29,7 +29,7 @@ def in_batches(images, labels, size=32):
 
 
 def features_of(model, images):
-    """What the head gets, by another way than the probe's."""
+    """Compute the input of the head, independently of the probe's code."""
     backbone = model.backbone
     return backbone.forward_head(backbone.forward_features((images - model.mean) / model.std), pre_logits=True)
 
@@ -58,7 +58,7 @@ def test_the_head_is_at_the_minimum_of_the_stated_objective(fitted):
     assert other > objective
 
 
-def test_only_the_head_changes_and_it_tells_the_classes_apart(fitted):
+def test_only_the_head_changes_and_it_separates_the_classes(fitted):
     model, before, details = fitted
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"backbone.head.weight", "backbone.head.bias"}
@@ -67,12 +67,12 @@ def test_only_the_head_changes_and_it_tells_the_classes_apart(fitted):
     assert accuracy > 0.9  # chance: 0.25
     assert details["probe_fitted"] == 200 and details["probe_l2"] in STRENGTHS
     assert model.architecture.described_head() == {"head": "probe", **details}
-    assert "head" not in model.architecture.plain()  # a training from it has a head of its own
+    assert "head" not in model.architecture.plain()  # training from it makes a new head
 
 
-def test_the_strength_has_the_lowest_held_out_cross_entropy(monkeypatch):
+def test_the_penalty_has_the_lowest_held_out_cross_entropy(monkeypatch):
     images, labels = TRAINING
-    noisy = torch.where(torch.arange(200) % 7 == 0, labels.roll(1), labels)  # too weak a penalty fits these, too
+    noisy = torch.where(torch.arange(200) % 7 == 0, labels.roll(1), labels)  # too weak a penalty fits these as well
     batches, losses = in_batches(images, noisy), {}
     for strength in STRENGTHS:
         torch.manual_seed(0)
@@ -128,7 +128,7 @@ def test_a_model_without_a_last_linear_layer_is_refused():
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_too_few_images_are_refused(count):
+def test_too_few_images_or_classes_are_refused(count):
     model = build_model("test_vit", num_classes=CLASSES, image_size=32)
     images, labels = TRAINING[0][:count], TRAINING[1][:count]
     with pytest.raises(ValueError, match=f"expected 5 or more images of two classes to fit a probe to, got {count}"):
@@ -137,7 +137,7 @@ def test_too_few_images_are_refused(count):
         fit_probe(model, in_batches(TRAINING[0][:8], torch.zeros(8, dtype=torch.int64)))
 
 
-def test_a_head_has_a_row_for_each_class_of_the_images():
+def test_num_classes_must_cover_the_labels_of_the_probe():
     settings = {"image_size": 32, "seed": 0}
     with pytest.raises(ValueError, match="expected labels below 3, the number of classes, got 3"):
         harmonizer.load("test_vit", num_classes=3, probe=TRAINING, **settings)
@@ -146,5 +146,5 @@ def test_a_head_has_a_row_for_each_class_of_the_images():
         harmonizer.load("test_vit", num_classes=12, probe="demo", **settings)
 
 
-def test_torchvision_and_own_models_get_a_probe():
+def test_torchvision_models_get_a_probe():
     assert harmonizer.load("torchvision:resnet18", image_size=32, probe=TRAINING).architecture.head == "probe"

@@ -1,4 +1,4 @@
-"""A name stands for a model of timm, torchvision, a folder, the Hub or a function; each slip is one line."""
+"""A name is a model of timm or torchvision, a folder, a Hub repository or a function; each mistake is one line."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         ("", "expected model=NAME, got none"),
     ],
 )
-def test_a_misspelt_name_is_refused_with_the_nearest(name, message):
+def test_a_wrong_name_is_refused_in_one_helpful_line(name, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
         resolve(name)
     assert "\n" not in str(error.value)
@@ -53,7 +53,7 @@ def test_a_misspelt_name_is_refused_with_the_nearest(name, message):
         ("unsized", r"the input size of .*unsized is unknown; try image_size=PIXELS"),
     ],
 )
-def test_a_function_that_gives_no_usable_model_is_one_line(function, message):
+def test_a_function_without_a_usable_model_fails_in_one_line(function, message):
     with pytest.raises(ValueError, match=message) as error:
         build_model(f"{OWN}:{function}")
     assert "\n" not in str(error.value)
@@ -64,14 +64,14 @@ def test_too_few_logits_are_refused():
         build_model(f"{OWN}:fixed", num_classes=5, image_size=16)
 
 
-def test_probabilities_are_warned_of(capsys):
+def test_a_model_that_returns_probabilities_causes_a_warning(capsys):
     build_model(f"{OWN}:probabilities")
     assert "probabilities returns probabilities, expected logits: remove its softmax" in capsys.readouterr().err
     build_model(f"{OWN}:Net")
     assert capsys.readouterr().err == ""
 
 
-def test_a_function_gets_arguments_and_says_how_to_feed_it():
+def test_a_function_gets_arguments_and_sets_its_preprocessing():
     model = build_model(f"{OWN}:Net", num_classes=5, model_args={"width": 4}).eval()
     assert model(IMAGES).shape == (2, 5)
     assert model.backbone.net[0].out_channels == 4
@@ -86,14 +86,14 @@ def test_a_function_gets_arguments_and_says_how_to_feed_it():
     torch.testing.assert_close(other(IMAGES), other.backbone(IMAGES))
 
 
-def test_a_module_of_the_present_folder_is_found(tmp_path, monkeypatch):
+def test_a_module_in_the_working_directory_is_found(tmp_path, monkeypatch):
     (tmp_path / "my_own_package").mkdir()
     shutil.copy(OWN, tmp_path / "my_own_package/nets.py")
     monkeypatch.chdir(tmp_path)
     assert build_model("my_own_package.nets:Net").image_size == 32
 
 
-def test_outputs_with_logits_are_taken():
+def test_outputs_with_a_logits_attribute_are_accepted():
     model = build_model(f"{OWN}:Transformers", second_order=True).train()
     images = IMAGES.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(model(images).sum(), images, create_graph=True)
@@ -101,7 +101,7 @@ def test_outputs_with_logits_are_taken():
     assert model.backbone.head.weight.grad.abs().sum() > 0
 
 
-def test_torchvision_models_are_fed_as_their_weights_ask(monkeypatch):
+def test_torchvision_weights_define_the_preprocessing(monkeypatch):
     model = build_model("torchvision:resnet18", num_classes=4)
     assert model(IMAGES).shape == (2, 4)
     architecture = resolve("torchvision:regnet_y_16gf.IMAGENET1K_SWAG_E2E_V1")
@@ -124,14 +124,14 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "local-dir:"])
-def test_a_folder_is_a_name(folder, prefix):
+def test_a_folder_is_a_model_name(folder, prefix):
     path, backbone = folder
     model = build_model(f"{prefix}{path}").eval()
     assert (model.image_size, model.architecture.mean) == (48, (0.1, 0.2, 0.3))
     assert torch.equal(model(IMAGES), backbone((IMAGES - model.mean) / model.std))
 
 
-def test_a_model_of_the_hub_is_fetched_and_read_as_a_folder(folder, monkeypatch):
+def test_a_hub_model_is_downloaded_and_read_as_a_folder(folder, monkeypatch):
     asked = []
     monkeypatch.setattr("harmonizer.models.hub.cache_only_when_offline", lambda: pytest.MonkeyPatch.context())
     monkeypatch.setattr(
@@ -176,14 +176,14 @@ def test_a_folder_that_describes_no_model_is_refused(tmp_path, config, message):
         resolve(str(tmp_path))
 
 
-def test_the_names_of_code_are_recognised():
+def test_names_that_refer_to_code_are_recognised():
     assert [is_code(name) for name in ("a.py:f", "a/b.py:F", "a.b:f", "hf_hub:x", "resnet50.a1_in1k", "runs/a")] == (
         [True] * 3 + [False] * 3
     )
 
 
 @pytest.mark.parametrize("lost", [None, "head", "net.0.weight", "net.1.running_mean"])
-def test_weights_of_any_model_are_loaded_all_but_the_head(tmp_path, lost, capsys):
+def test_weights_are_loaded_into_any_model_except_the_head(tmp_path, lost, capsys):
     torch.manual_seed(3)
     state = build_model(f"{OWN}:Net", num_classes=5).backbone.state_dict()
     kept = {name: value for name, value in state.items() if lost is None or not name.startswith(lost)}

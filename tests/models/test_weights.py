@@ -1,4 +1,4 @@
-"""``weights=FILE`` takes what people have, loads all but the head, and says what it did."""
+"""``weights=FILE`` reads common formats, loads everything except the head, and states what it loaded."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from harmonizer.training.module import HarmonizerModule
 
 @pytest.fixture(scope="module")
 def resnet():
-    """Weights of a network whose running statistics are not those of a new one."""
+    """Weights of a network whose running statistics differ from a new network's."""
     torch.manual_seed(1)
     backbone = build_model("test_resnet", num_classes=5, image_size=32).backbone.train()
     with torch.no_grad():
@@ -55,7 +55,7 @@ def prefixed(prefix, weights):
         lambda w: {"state_dict": w, "arch": "test_resnet", "args": argparse.Namespace(lr=0.1, opt="sgd"), "epoch": 3},
     ],
 )
-def test_weights_of_every_wrapper_are_loaded(tmp_path, capsys, resnet, content):
+def test_weights_in_any_common_wrapper_are_loaded(tmp_path, capsys, resnet, content):
     torch.save(content(resnet), tmp_path / "weights.pth")
     state = built(tmp_path / "weights.pth")
     assert_loaded(state, resnet)
@@ -66,7 +66,7 @@ def test_weights_of_every_wrapper_are_loaded(tmp_path, capsys, resnet, content):
     assert said.endswith("fc.bias, fc.weight, 2 of the model's missing: fc.weight, fc.bias\n")
 
 
-def test_a_folder_of_an_export_is_taken(tmp_path, resnet, capsys):
+def test_weights_are_read_from_an_exported_folder(tmp_path, resnet, capsys):
     with pytest.raises(FileNotFoundError, match=r"no weights in the folder .*expected one of model.safetensors"):
         built(tmp_path)
     save_file(resnet, tmp_path / "model.safetensors")
@@ -75,13 +75,13 @@ def test_a_folder_of_an_export_is_taken(tmp_path, resnet, capsys):
 
 
 @pytest.mark.parametrize("lost", ["layer1.0.conv1.weight", "layer1.0.bn1.running_mean", "layer1.0.bn1.running_var"])
-def test_all_but_the_head_must_be_in_the_file(tmp_path, resnet, lost):
+def test_everything_except_the_head_must_be_in_the_file(tmp_path, resnet, lost):
     save_file({name: value for name, value in resnet.items() if name != lost}, tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match=rf"1 of the model's \d+ tensors are not in the file, {re.escape(lost)}"):
         built(tmp_path / "weights.safetensors")
 
 
-def test_a_file_of_which_nothing_fits_is_refused(tmp_path, resnet):
+def test_weights_of_another_model_are_refused(tmp_path, resnet):
     save_file(prefixed("encoder.", resnet), tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match=r"not in the file, conv1.0.weight.*is it another model's\?") as caught:
         built(tmp_path / "weights.safetensors")
@@ -94,7 +94,7 @@ def test_a_file_of_which_nothing_fits_is_refused(tmp_path, resnet):
     assert nn.Module.load_state_dict.__module__ == "torch.nn.modules.module"
 
 
-def test_weights_that_are_no_numbers_are_refused(tmp_path, resnet):
+def test_weights_that_are_not_finite_floats_are_refused(tmp_path, resnet):
     for value, message in (
         (torch.full((2,), torch.nan), "expected finite real numbers"),
         (torch.ones(2, dtype=torch.complex64), "expected finite real numbers"),
@@ -108,7 +108,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, resnet):
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "levit_128s", "efficientformer_l1"])
-def test_models_with_two_heads_are_loaded(tmp_path, name):
+def test_weights_load_into_two_headed_models_except_the_heads(tmp_path, name):
     torch.manual_seed(1)
     weights = build_model(name, num_classes=5).backbone.state_dict()
     save_file(weights, tmp_path / "weights.safetensors")
@@ -119,7 +119,7 @@ def test_models_with_two_heads_are_loaded(tmp_path, name):
     assert all(len(backbone.state_dict()[f"{head}bias"]) == 7 for head in heads)
 
 
-def test_safetensors_are_not_taken_for_a_checkpoint(tmp_path, resnet):
+def test_safetensors_are_refused_as_a_checkpoint(tmp_path, resnet):
     path = tmp_path / "model.safetensors"
     save_file(resnet, path)
     with pytest.raises(
@@ -131,13 +131,13 @@ def test_safetensors_are_not_taken_for_a_checkpoint(tmp_path, resnet):
         read_checkpoint(path)
 
 
-def test_an_address_is_no_file():
+def test_a_url_is_refused_as_a_weights_file():
     with pytest.raises(ValueError, match=r"expected a local file of weights, got https://a/b.pth; download it first"):
         read_weights("https://a/b.pth")
 
 
 def kept_names(place, weights, names, kind):
-    """Write weights as train.py does, or as an export does, with the names of their classes."""
+    """Write weights with the names of their classes, as train.py or an export does."""
     if kind == "checkpoint":
         torch.save({"state_dict": prefixed("model.backbone.", weights), "hyper_parameters": {"classes": names}}, place)
         return place

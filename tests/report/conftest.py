@@ -1,4 +1,4 @@
-"""Results folders of made-up models, and the published tables where they are at hand."""
+"""Results folders of made-up models, the published tables if they are available, and a browser."""
 
 import base64
 import json
@@ -38,9 +38,9 @@ def make_results(
     size=24,
     examples=4,
 ):
-    """Write the results of a model whose per-image radii are exponential around ``tolerance``."""
+    """Write the results of a model whose per-image radii are log-normal around ``tolerance``."""
     rng = np.random.default_rng([ord(letter) for letter in f"{name}{label}{attack}"])
-    difficulty = np.random.default_rng(0).normal(size=images)  # shared, so that images pair up
+    difficulty = np.random.default_rng(0).normal(size=images)  # the same in all models, so that their images are paired
     radius = tolerance * np.exp(0.4 * difficulty + 0.3 * rng.normal(size=images))
     status = np.where(
         rng.random(images) > accuracy, Status.WRONG, np.where(radius > EPS_MAX, Status.CENSORED, Status.FOUND)
@@ -111,7 +111,7 @@ def make_examples(rng, radius, count, size):
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory):
-    """Give a folder with two control/harmonized pairs and three other models, one of them masked, one badly named."""
+    """Make a folder of two control/harmonized pairs and three other models: one is masked, one has HTML in its name."""
     folder = tmp_path_factory.mktemp("zoo")
     for name, control, harmonized in (("vit_base_patch16_224", 1.5, 3.5), ("convnext_tiny", 1.2, 3.0)):
         for harmonize, tolerance in ((False, control), (True, harmonized)):
@@ -128,7 +128,7 @@ def zoo(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def published():
-    """Give the folder of the published tables, which are not part of the repository."""
+    """Return the folder of the published tables, which are not part of the repository."""
     folders = [folder / "shared" / "data" for folder in Path(__file__).parents]
     found = next((folder for folder in folders if (folder / "feng2025_l2fmn.csv").is_file()), None)
     if found is None:
@@ -138,18 +138,18 @@ def published():
 
 @pytest.fixture(scope="session")
 def make():
-    """Give the function that writes a made-up model's results."""
+    """Return the function that writes a made-up model's results."""
     return make_results
 
 
 def missing(what):
-    """Say what a test lacks: a failure in CI, where it must be there; elsewhere the reason of a skip."""
+    """Fail the test in CI, and skip it on other machines, because something that it needs is missing."""
     (pytest.fail if os.environ.get("CI") else pytest.skip)(f"missing: {what}")
 
 
 @pytest.fixture(scope="session")
 def npm(tmp_path_factory):
-    """Give the function that installs a package of npm into a folder of the test's own, and returns that folder."""
+    """Return a function that installs npm packages into a temporary folder and returns its node_modules."""
     folder = tmp_path_factory.mktemp("npm")
 
     def install(*packages):
@@ -166,12 +166,12 @@ def npm(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def axe(npm):
-    """Give the script that checks a page for what keeps people from reading it."""
+    """Return the script that checks a page for violations of accessibility rules."""
     return (npm("axe-core@4.14.1") / "axe-core" / "axe.min.js").read_text()
 
 
 class Tab:
-    """A page in headless Chromium, and what a reader does with it."""
+    """A page in headless Chromium, and a reader's actions on it."""
 
     def __init__(self, driver):
         self.driver = driver
@@ -187,7 +187,7 @@ class Tab:
         self.cdp("Emulation.setDeviceMetricsOverride", metrics)
 
     def open(self, path, address=""):
-        """Open a page from the disk."""
+        """Open a page from disk."""
         self.driver.get("about:blank")
         self.driver.get(path.as_uri() + address)
         assert self.run("document.documentElement.dataset.ready") == "yes"
@@ -218,7 +218,7 @@ class Tab:
         return self.run("document.getElementById(arguments[0]).innerText", element)
 
     def place(self, name):
-        """Return where on the screen a model's point is."""
+        """Return the position of a model's point on the screen."""
         self.driver.execute_script("plot.scrollIntoView({block: 'center', behavior: 'instant'})")
         script = "(({x, y}, {left, top}) => [left + x, top + y])"
         point = "points.find((p) => p.model.name === arguments[0])"
@@ -229,7 +229,7 @@ class Tab:
         return base64.b64decode(self.cdp("Page.printToPDF", options)["data"])
 
     def complaints(self):
-        """Return what the browser's console said, and which addresses were asked for, since the last time."""
+        """Return the messages in the browser's console and the addresses requested since the last call."""
         said = [entry["message"] for entry in self.driver.get_log("browser")]
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
@@ -238,7 +238,7 @@ class Tab:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    """Start a browser with a profile of its own, which saves downloads in the folder ``downloads`` next to it."""
+    """Start a browser with a temporary profile, and save its downloads in a temporary folder."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
@@ -260,7 +260,7 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def page(zoo, tmp_path_factory):
-    """Write a report of seven measured and 293 published models; give its page."""
+    """Write a report of seven measured and 293 published models; return its page."""
     folder = tmp_path_factory.mktemp("page")
     rng = np.random.default_rng(0)
     names = [f"{kind}_{i}" for i in range(98) for kind in ("resnet", "vit_base", "maxvit")][:PUBLISHED]
@@ -277,7 +277,7 @@ def page(zoo, tmp_path_factory):
 
 @pytest.fixture
 def tab(chromium, page):
-    """Open the page at desktop size; afterwards nothing may have been complained of or asked for."""
+    """Open the page at desktop size; fail the test after console messages or requests to other addresses."""
     chromium.size(1280, 900)
     chromium.complaints()
     chromium.open(page)

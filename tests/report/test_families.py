@@ -1,4 +1,4 @@
-"""The guess of a family, on names whose family is known."""
+"""Families guessed from names whose family is known."""
 
 import pytest
 
@@ -20,11 +20,11 @@ CASES = [(family, name) for family, names in KNOWN.items() for name in names.spl
 
 
 @pytest.mark.parametrize(("family", "name"), CASES)
-def test_family_of_known_names(family, name):
+def test_known_names_get_the_right_family(family, name):
     assert guess_family(name) == family
 
 
-def test_every_family_has_a_color_and_a_marker_of_its_own():
+def test_every_family_has_its_own_color_and_marker():
     for look in (COLORS, MARKERS):
         assert tuple(look) == FAMILIES
         assert len(set(look.values())) == len(FAMILIES)

@@ -1,4 +1,4 @@
-"""What figures state, and which models a correlation is over."""
+"""What figures state, and which models a correlation includes."""
 
 import csv
 import io
@@ -68,7 +68,7 @@ def test_points_outside_the_correlation_are_grey_with_a_legend():
 @pytest.mark.parametrize(
     ("n", "text"), [(1, "of 1 model: it takes 4"), (3, "of 3 models: it takes 4"), (4, "p = 0.083")]
 )
-def test_nothing_is_concluded_from_three_models(n, text):
+def test_fewer_than_four_models_have_no_correlation(n, text):
     """Three models cannot show a rank correlation, four cannot show a significant one."""
     few = [published("a", str(i), accuracy=i, tolerance=i, alignment=i) for i in range(n)]
     found = correlations(few)
@@ -79,7 +79,7 @@ def test_nothing_is_concluded_from_three_models(n, text):
     assert all(np.isnan(item["rho"]) and np.isnan(item["p"]) for item in found) == (n < 4)
 
 
-def test_a_scatter_states_one_correlation_or_one_a_source(models):
+def test_a_scatter_states_one_correlation_per_source(models):
     one = {"source": "pgd", "group": "all", "rho": 0.5, "low": 0.1, "high": 0.9, "p": 0.02, "n": 7}
     other = one | {"source": "ddn", "rho": -0.25, "n": 3}
     with styled():
@@ -101,7 +101,7 @@ def test_a_scatter_names_pairs_once_and_rings_masked_models(models):
     assert sum(len(ring.get_offsets()) for ring in rings) == 1
 
 
-def test_a_survival_curve_begins_at_the_accuracy_and_never_rises(models):
+def test_survival_curves_start_at_the_accuracy_and_never_rise(models):
     for model in models:
         radii = np.linspace(0, last_radius(model), 50)
         share, n = survival_of(model, radii)
@@ -119,10 +119,10 @@ def test_the_grid_shows_pairs_and_states_its_magnification(models):
         figure = qualitative_grid(chosen, options=PlotOptions(attacked=True))
     texts = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
     assert f"magnified {factor}\N{MULTIPLICATION SIGN}" in texts
-    assert (len(figure.axes) - 1) % (2 + 2 * 4) == 0  # the last is the scale
+    assert (len(figure.axes) - 1) % (2 + 2 * 4) == 0  # the last axes are the scale
 
 
-def test_images_of_other_data_are_not_shared_by_their_name(models):
+def test_images_of_different_data_are_not_matched_by_name(models):
     examples = [read_examples(model) for model in models[:2]]
     shared = shared_keys(examples)
     assert len(shared) > 1
@@ -136,7 +136,7 @@ def test_examples_keep_their_radius(models):
         assert example.radius == pytest.approx(columns["l2"][columns["key"] == key][0], rel=0.05)  # clipped to [0,1]
 
 
-def test_the_grid_names_its_rows_and_shares_one_scale(models):
+def test_the_grid_shows_labels_maps_and_alignments(models):
     chosen = choose_models(models)
     with styled():
         figure = qualitative_grid(chosen)
@@ -156,14 +156,14 @@ def test_the_grid_names_its_rows_and_shares_one_scale(models):
         assert f"{columns_of['alignment'][row]:.2f}" in attack.get_xlabel().replace("\N{MINUS SIGN}", "-")
 
 
-def test_a_relative_map_keeps_zero_and_means(models):
+def test_a_relative_map_keeps_zero_and_divides_by_the_mean(models):
     heat = np.array([[0.0, 1.0], [2.0, 1.0]], np.float32)
     np.testing.assert_allclose(relative(heat), [[0, 1 / 6], [2 / 6, 1 / 6]], rtol=1e-6)
     np.testing.assert_allclose(relative(7 * heat), relative(heat), rtol=1e-6)
     assert not relative(np.zeros((2, 2), np.float32)).any()
 
 
-def test_images_are_animate_and_inanimate_in_turn(models):
+def test_images_alternate_between_animate_and_inanimate(models):
     alone = [model for model in models if model.family not in ("control", "harmonized")]
     chosen = choose_models(alone)
     assert len({model.family for model in chosen}) == len(chosen) > 1

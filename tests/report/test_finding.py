@@ -1,4 +1,4 @@
-"""The sentence that the page opens with, and the ranks of own models: numbers, directions, and what is left unsaid."""
+"""The page's opening sentence and the ranks of own models: numbers, directions, and what is not claimed."""
 
 import numpy as np
 import pytest
@@ -42,12 +42,12 @@ def model(name, source="table", control=None, **scores):
         ),
     ],
 )
-def test_the_finding_says_what_is_sure_and_what_is_not(tolerance, alignment, expected):
+def test_the_finding_states_which_relations_are_reliable(tolerance, alignment, expected):
     found = [item("tolerance", *tolerance), item("alignment", *alignment)]
     assert finding([model("a")], found, []) == expected.replace("~", "\N{MINUS SIGN}")
 
 
-def test_the_finding_is_over_the_most_common_protocol():
+def test_the_finding_is_about_the_source_with_most_models():
     found = [
         item("tolerance", 0.9, 0.8, 0.95, source="large", n=300),
         item("tolerance", -0.9, -0.95, -0.8, source="small", n=100),
@@ -64,7 +64,7 @@ def pair(name, **differences):
     return Comparison(model(name), b, np.array(["k"]), {}, told)
 
 
-def test_the_finding_says_what_harmonizing_changed():
+def test_the_finding_states_what_harmonizing_changed():
     one = pair("vit", tolerance=(1.21, 1.0, 1.43), alignment=(0.1, -0.1, 0.3))
     text = finding([one.a, one.b], [], [one])
     assert text == (
@@ -77,7 +77,7 @@ def test_the_finding_says_what_harmonizing_changed():
     assert finding([model("a")], [], []) == "1 model measured, too few for a rank correlation."
 
 
-def test_an_own_model_is_ranked_among_those_of_its_attack_alone():
+def test_an_own_model_is_ranked_only_within_its_attack():
     table = [model(f"m{i}", "Table", tolerance=float(i)) for i in range(5)]
     strangers = [model(f"s{i}", "Others", tolerance=100.0 + i) for i in range(5)]
     own = Model("mine", "mine", "CNN", "Table", {"tolerance": Score(2.5)})

@@ -1,4 +1,4 @@
-"""Alignments by name and behaviour in a report: columns where some model has them, two measures never in one."""
+"""Named alignments and behaviour in a report: columns only if a model has them, and never two measures in one."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ PUBLISHED = "0.65753, as published"  # a ceiling that is not ClickMe v2's
 
 @pytest.fixture(scope="module")
 def further(make, tmp_path_factory):
-    """Six models of one attack and five of another; all but one of each have scores by name, all have behaviour."""
+    """Six models of one attack and five of another; all but one of each have named scores, all have behaviour."""
     folder, scores = tmp_path_factory.mktemp("further"), {}
     for attack, count in (("ddn", 6), ("pgd", 5)):
         for i in range(count):
@@ -35,7 +35,7 @@ def table_of(page):
     return {row["model"]: row for row in csv.DictReader((page / "table.csv").read_text().splitlines())}
 
 
-def test_each_score_is_a_share_of_its_ceiling_in_its_column(further):
+def test_a_column_has_each_score_as_a_share_of_its_ceiling(further):
     page, scores = further
     rows = table_of(page)
     for name, blocks in scores.items():
@@ -54,12 +54,12 @@ def test_each_score_is_a_share_of_its_ceiling_in_its_column(further):
     assert rows["resnetddn5"]["error_consistency_n"] == "1280"
 
 
-def test_columns_are_there_only_where_a_model_has_the_score(further, zoo, tmp_path):
+def test_a_score_has_columns_only_if_a_model_has_it(further, zoo, tmp_path):
     page, _ = further
     heads = {name: (page / name).read_text().splitlines()[0] for name in ("table.md", "table.csv")}
     assert "onevision2026 top k, other ceiling" in heads["table.md"] and "Shape bias" in heads["table.md"]
     assert "onevision2026_topk_other_ceiling_mean_of_ratios_se" in heads["table.csv"]
-    for score in ("linsley2023", "feng2025"):  # nobody asked for these
+    for score in ("linsley2023", "feng2025"):  # no model has these
         assert not any(score in head for head in heads.values())
     html = (page / "index.html").read_text()
     assert all(f"<dt>{FURTHER[name][0].short}</dt><dd>" in html for name in (*NAMES, "error_consistency"))
@@ -70,7 +70,7 @@ def test_columns_are_there_only_where_a_model_has_the_score(further, zoo, tmp_pa
         assert not any(score in (tmp_path / name).read_text() for score in ("onevision", "shape_bias", 'id="further"'))
 
 
-def test_a_rho_is_over_one_score_of_one_source(further):
+def test_a_correlation_uses_one_score_of_one_source(further):
     page, _ = further
     rows = list(table_of(page).values())
     found = [r for r in json.loads((page / "statistics.json").read_text()) if r["y"] in FURTHER]
@@ -86,11 +86,11 @@ def test_a_rho_is_over_one_score_of_one_source(further):
         assert record["rho"] == pytest.approx(spearmanr(*zip(*both, strict=True)).statistic)
     counts = {r["y"]: r["n"] for r in found if r["source"] == "ddn"}
     assert (counts["fel2022"], counts["onevision2026"], counts["shape_bias"]) == (5, 4, 6)
-    assert not any("other_ceiling" in y for _, y, _ in pairs)  # of one model each
-    assert ("accuracy", "onevision2026", "pgd") not in pairs  # of three models
+    assert not any("other_ceiling" in y for _, y, _ in pairs)  # only one model each
+    assert ("accuracy", "onevision2026", "pgd") not in pairs  # only three models
 
 
-def test_behaviour_of_other_weights_or_answers_is_not_shown(make, tmp_path):
+def test_behaviour_with_other_weights_or_data_is_not_shown(make, tmp_path):
     for i in range(5):
         at = make(tmp_path / f"m{i}", f"resnet{i}", images=30)
         add_behaviour(at, 0.2, weights="cd" * 32 if i == 3 else "ab" * 32, data="34" * 32 if i == 4 else "12" * 32)
@@ -98,7 +98,7 @@ def test_behaviour_of_other_weights_or_answers_is_not_shown(make, tmp_path):
     assert [model.name for model in models if "error_consistency" in model.scores] == ["resnet0", "resnet1", "resnet2"]
     assert "Not shown, because behaviour.json was measured with other weights than the results: resnet3." in notes
     assert any(note.endswith("uses other images or answers than that of most models: resnet4.") for note in notes)
-    assert not any("shape_bias" in model.scores for model in models)  # no image of conflicting cues
+    assert not any("shape_bias" in model.scores for model in models)  # no cue-conflict images
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_behaviour_of_other_weights_or_answers_is_not_shown(make, tmp_path):
         (None, "field error_consistency: expected a number, got 'high'"),
     ],
 )
-def test_damaged_behaviour_is_one_line(make, tmp_path, capsys, text, message):
+def test_damaged_behaviour_is_a_one_line_error(make, tmp_path, capsys, text, message):
     at = make(tmp_path / "one", "resnet50", images=30)
     content = add_behaviour(at, "high")
     (at / "behaviour.json").write_text(text or json.dumps(content))
@@ -119,7 +119,7 @@ def test_damaged_behaviour_is_one_line(make, tmp_path, capsys, text, message):
     assert "behaviour.json" in line and message in line
 
 
-def test_feng2025_is_not_a_second_column_of_its_attack(make, tmp_path):
+def test_feng2025_is_not_repeated_for_its_own_attack(make, tmp_path):
     for decision in ("animate", None):
         at = make(tmp_path / str(decision), "resnet50", label=str(decision), images=30)
         add_scores(at, {"feng2025": 0.2, "future2030": 0.3})
@@ -144,7 +144,7 @@ def test_a_damaged_mean_of_ratios_is_named(make, tmp_path):
         read_models([at], [], [])
 
 
-def test_a_score_that_is_undefined_has_no_column(make, tmp_path):
+def test_an_undefined_score_has_no_column(make, tmp_path):
     at = make(tmp_path / "one", "resnet50", images=30)
     add_scores(at, {"onevision2026": np.nan})
     add_behaviour(at, None)

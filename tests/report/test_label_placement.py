@@ -1,4 +1,4 @@
-"""Labels never overlap, stay inside, and keep to their points."""
+"""Labels never overlap, stay inside the plot, and prefer outliers."""
 
 from itertools import combinations
 
@@ -26,12 +26,12 @@ def test_crowded_labels_do_not_overlap_and_stay_inside():
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
     assert all(box[0] >= 0 and box[1] >= 0 and box[2] <= 400 and box[3] <= 300 for box in placed)
     for label, box in zip(labels, placed, strict=True):
-        if label.index >= 10:  # those that may be left out cover no point
+        if label.index >= 10:  # optional labels cover no point
             inside = ((points > box[:2]) & (points < box[2:])).all(1)
             assert not inside.any()
 
 
-def test_a_lone_label_is_upper_right_unless_an_arrow_is_there():
+def test_a_single_label_is_upper_right_unless_an_arrow_is_there():
     point, size = np.array([[200.0, 150.0]]), [(40.0, 7.0)]
     (label,) = place_labels(point, [0], size, BOUNDS)
     assert label.x > 200 and label.y + 3.5 > 150 and not label.leader
@@ -40,7 +40,7 @@ def test_a_lone_label_is_upper_right_unless_an_arrow_is_there():
     assert (moved.x, moved.y) != (label.x, label.y)
 
 
-def test_outliers_come_first():
+def test_outliers_are_labelled_first():
     points = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [50, 50]], float)
     assert outstanding(points)[0] == 4
     assert outstanding(np.empty((0, 2))) == []

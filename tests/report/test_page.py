@@ -1,4 +1,4 @@
-"""The page in headless Chromium, from the disk, with 300 models: what it shows, and what a reader does with it.
+"""The page in headless Chromium, opened from disk with 300 models: what it shows and how it responds.
 
 Needs Chromium, its driver and selenium. Run with ``-m slow``.
 """
@@ -51,7 +51,7 @@ def wait(tab, condition):
         time.sleep(0.05)
 
 
-def test_search_keeps_the_matches_in_table_and_plot(tab):
+def test_search_filters_the_table_and_highlights_in_the_plot(tab):
     tab.choose("search", "VIT_base_1", "input")
     shown = tab.run("listed().map((model) => model.name)")
     assert shown and all(name.startswith("vit_base_1") for name in shown)
@@ -60,7 +60,7 @@ def test_search_keeps_the_matches_in_table_and_plot(tab):
     assert tab.run("document.querySelectorAll('use.point.faded').length") == 300 - len(shown)
 
 
-def test_a_family_can_be_hidden_and_the_correlation_follows(tab):
+def test_hiding_a_family_updates_the_correlation(tab):
     before = tab.text("correlation")
     tab.run("document.querySelector('[data-key=\"family CNN\"]').click()")
     after = tab.text("correlation")
@@ -68,13 +68,13 @@ def test_a_family_can_be_hidden_and_the_correlation_follows(tab):
     assert tab.run("points.every((p) => p.model.family !== 'CNN') && listed().every((m) => m.family !== 'CNN')")
 
 
-def test_every_correlation_of_the_page_is_that_of_the_statistics(tab, page):
+def test_the_page_shows_the_correlations_of_the_statistics(tab, page):
     statistics = json.loads((page.parent / "statistics.json").read_text())
     found = {(i["x"], i["y"], i["source"]): i for i in statistics if i["group"] == "all"}
     for x, y in PAIRS:
         tab.choose("x", x)
         tab.choose("y", y)
-        text = tab.text("correlation")  # never one number over both protocols
+        text = tab.text("correlation")  # never one number for both protocols
         for source in ("Table 2030", "ddn"):
             item = found[x, y, source]
             rho = f"{RHO} = {item['rho']:.3f}".replace("-", MINUS)
@@ -86,7 +86,7 @@ def test_every_correlation_of_the_page_is_that_of_the_statistics(tab, page):
 
 @pytest.fixture
 def few(chromium, tmp_path):
-    """Open the page of three models with all scores and one that has no accuracy; nothing may be complained of."""
+    """Open a page of three models with all scores and one without accuracy; fail the test on console messages."""
     table = "model,pt,aa,pt_sem,aa_sem,top1\na,1,0.1,,,70\nb,2,0.2,,,80\nc,3,0.3,,,90\nlacking,9,-0.5,,,\n"
     (tmp_path / "table.csv").write_text(table)
     assert main(["--external", str(tmp_path / "table.csv"), "--out", str(tmp_path / "out")]) == 0
@@ -97,7 +97,7 @@ def few(chromium, tmp_path):
     assert chromium.complaints()[0] == []
 
 
-def test_three_models_have_no_correlation_excluded_ones_are_grey(few):
+def test_excluded_models_are_grey_and_three_do_not_correlate(few):
     assert few.text("correlation") == "3 of 4 models; no rank correlation of 3, it takes 4"
     few.choose("x", "tolerance")
     few.choose("y", "alignment")
@@ -114,7 +114,7 @@ def published_page(published, tmp_path_factory):
     return folder / "index.html"
 
 
-def test_published_models_have_a_number_per_axes_and_filter(chromium, published_page):
+def test_every_published_correlation_is_shown_in_its_view(chromium, published_page):
     assert published_page.stat().st_size <= 300_000
     found = json.loads((published_page.parent / "statistics.json").read_text())
     chromium.size(1280, 720)
@@ -146,7 +146,7 @@ def test_axes_bars_and_scale_can_be_chosen(tab):
     assert tab.run("points[0].y") != linear
 
 
-def test_a_link_restores_the_view_history_works_both_ways(tab, page):
+def test_links_and_the_history_restore_the_view(tab, page):
     tab.choose("y", "alignment")
     tab.run("document.querySelector('[data-key=\"family CNN\"]').click()")
     tab.choose("search", "vit", "input")
@@ -178,7 +178,7 @@ def downloaded(tab, button, name):
     return path
 
 
-def test_the_view_can_be_taken_along(tab):
+def test_the_view_can_be_downloaded_and_copied(tab):
     tab.choose("search", "vit_base_1", "input")
     shown = tab.run("viewed().map((m) => m.name)")
     drawing = ET.parse(downloaded(tab, "save-svg", "tolerance-against-accuracy.svg")).getroot()
@@ -202,7 +202,7 @@ def test_the_view_can_be_taken_along(tab):
     assert "Table 2030: as published" in tab.run("captionText()") and "95 % intervals" in tab.run("captionText()")
 
 
-def test_leaderboard_sorts_by_columns_with_unknown_last(tab):
+def test_the_leaderboard_sorts_with_missing_values_last(tab):
     head = "document.querySelector('#models th[data-name=\"{}\"] button')"
     for up in (False, True):
         tab.run(head.format("feature_alignment") + ".click()")
@@ -233,7 +233,7 @@ def test_a_name_that_looks_like_markup_is_text(tab):
     assert tab.run("document.scripts.length") == 2
 
 
-def test_pairs_are_compared_and_list_what_changed(tab):
+def test_pairs_are_compared_and_list_changed_images(tab):
     assert tab.run("document.querySelectorAll('#pairs article').length") == 2
     assert tab.run("document.querySelectorAll('#pairs article .pair tbody tr').length") == 16
     assert tab.run("all('#pairs .scroll').every((e) => e.scrollWidth <= e.clientWidth)")
@@ -263,7 +263,7 @@ def test_the_grid_shows_attack_and_map_at_any_magnification(tab):
     assert "radius" in tab.text("cells") and RHO in tab.text("cells")
 
 
-def test_the_grids_switches_are_in_the_address(tab, page):
+def test_the_settings_of_the_grid_are_kept_in_the_url(tab, page):
     switches = "[state.layer, state.shared, timesOf(state.magnification), address()]"
     opened = tab.run(switches)
     assert opened[-1] == "" and tab.text("magnified").startswith(f"\N{MULTIPLICATION SIGN} {opened[2]:g}")
@@ -284,7 +284,7 @@ def test_the_grids_switches_are_in_the_address(tab, page):
         assert tab.run(switches) == opened
 
 
-def test_the_first_paint_is_quick(tab):
+def test_the_first_paint_takes_less_than_two_seconds(tab):
     """Measured in the browser's own trace."""
     wait(tab, "performance.getEntriesByType('paint').length > 0")
     time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Who can read the page: assistive technology, phones, paper, readers without JavaScript, people who check its code."""
+"""Access to the page with assistive technology, on phones, in print, and without JavaScript; checks of its code."""
 
 import io
 import subprocess
@@ -12,7 +12,7 @@ from harmonizer.report.page import SCRIPTS
 
 pytestmark = pytest.mark.slow
 TYPESCRIPT, PRETTIER = "typescript@5", "prettier@3.10.1"
-MODELS = ("maxvit_tiny_tf_224.in1k", None)  # in the panel
+MODELS = ("maxvit_tiny_tf_224.in1k", None)  # shown in the panel, or none
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -33,7 +33,7 @@ def test_axe_finds_no_violation(tab, axe, scheme, width):
 
 @pytest.mark.parametrize("width", [390, 768, 1280, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_width_scrolls_sideways_and_text_can_be_read(tab, width, scheme):
+def test_no_width_scrolls_sideways_or_lacks_contrast(tab, width, scheme):
     tab.size(width, 844)
     tab.cdp("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
     tab.driver.execute_script("select(models.find((m) => m.name.includes('harmonized')))")
@@ -41,7 +41,7 @@ def test_no_width_scrolls_sideways_and_text_can_be_read(tab, width, scheme):
     for element in ("body", "#panel"):
         assert contrast(tab, element) > 7  # WCAG 2, level AAA
     wide = tab.run("all('.scroll, .tall').filter((e) => e.scrollWidth > e.clientWidth + 2)")
-    assert all(tab.run("arguments[0].classList.contains('more')", box) for box in wide)  # the hint that there is more
+    assert all(tab.run("arguments[0].classList.contains('more')", box) for box in wide)  # the hint that the box scrolls
     assert wide or width > 600
     tab.cdp("Emulation.setEmulatedMedia", {"features": []})
 
@@ -56,7 +56,7 @@ def contrast(tab, element):
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_paper_gets_whole_tables_with_their_heads_on_each_page(tab, page):
+def test_printed_tables_are_whole_and_repeat_their_heads(tab, page):
     tab.size(703, 900)  # A4 between margins of 12 mm
     tab.cdp("Emulation.setEmulatedMedia", {"media": "print"})
     tab.open(page)
@@ -69,11 +69,11 @@ def test_paper_gets_whole_tables_with_their_heads_on_each_page(tab, page):
     assert 8 <= len(pages) <= 40
     rows = [i for i, text in enumerate(pages) if text.count("Table 2030") > 10]
     assert len(rows) > 5
-    assert all("Protocol" in pages[i] and "Tolerance" in pages[i] for i in rows)  # the head, again
+    assert all("Protocol" in pages[i] and "Tolerance" in pages[i] for i in rows)  # the repeated head
     assert sum(text.count("maxvit_") for text in pages) >= 97
 
 
-def test_without_javascript_the_figures_and_the_table_are_there(tab, page):
+def test_figures_and_tables_are_shown_without_javascript(tab, page):
     tab.cdp("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         tab.size(1280, 900)
@@ -95,7 +95,7 @@ def test_without_javascript_the_figures_and_the_table_are_there(tab, page):
         tab.cdp("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_the_scripts_are_typed_and_formatted(npm):
+def test_the_scripts_pass_type_and_format_checks(npm):
     modules = npm(TYPESCRIPT, PRETTIER)
     folder = files("harmonizer.report.page")
     scripts = [str(folder / f"{name}.js") for name in SCRIPTS]

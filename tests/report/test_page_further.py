@@ -1,4 +1,4 @@
-"""Further scores on the page in headless Chromium: axes, leaderboard, downloads, paper. Run with ``-m slow``."""
+"""Further scores on the page in headless Chromium: axes, leaderboard, downloads, print. Run with ``-m slow``."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ HEADS = "all('#models thead th').map((head) => head.innerText)"
 
 @pytest.fixture(scope="module")
 def page(make, tmp_path_factory):
-    """Write a report of six models, five of which have every score by name and four behaviour."""
+    """Write a report of six models: five have every named score, four have behaviour. Return its page."""
     folder = tmp_path_factory.mktemp("further")
     for i in range(6):
         at = make(folder / f"m{i}", f"resnet{18 + i}.a1_in1k", tolerance=1 + i, accuracy=0.6 + 0.05 * i, images=30)
@@ -32,7 +32,7 @@ def page(make, tmp_path_factory):
     return folder / "out" / "index.html"
 
 
-def test_further_scores_are_columns_that_sort(tab):
+def test_further_scores_are_sortable_columns(tab):
     heads = tab.run(HEADS)
     titles = ("fel2022", "onevision2026, mean of ratios", "onevision2026 top k", "onevision2026 null", "Shape bias")
     assert all(title in heads for title in titles)
@@ -59,7 +59,7 @@ def test_a_further_score_is_an_axis_with_its_own_correlation(tab, page):
     assert "Error consistency (Cohen's kappa)" in tab.run("plot.textContent")
 
 
-def test_further_scores_are_downloaded(tab):
+def test_downloads_include_further_scores(tab):
     tab.run("document.getElementById('save-table').click()")
     path, deadline = Path(tab.downloads) / "models.csv", time.monotonic() + 15
     while not path.is_file():
@@ -71,7 +71,7 @@ def test_further_scores_are_downloaded(tab):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_stays_as_wide_as_the_window(tab, width):
+def test_the_page_is_not_wider_than_the_window(tab, width):
     tab.size(width, 844)
     tab.driver.execute_script("select(models[5])")
     assert tab.run("document.documentElement.scrollWidth") <= width
@@ -86,10 +86,10 @@ def test_axe_finds_no_violation(tab, axe):
     assert [(found["id"], found["help"]) for found in tab.driver.execute_async_script(script)] == []
 
 
-def test_paper_shows_every_column(tab):
+def test_the_printed_table_has_every_column(tab):
     sheets = PdfReader(io.BytesIO(tab.pdf())).pages
     (table,) = [sheet for sheet in sheets if "Leaderboard" in sheet.extract_text()]
-    assert table.mediabox.width > table.mediabox.height  # a wide table on a wide sheet
+    assert table.mediabox.width > table.mediabox.height  # a wide table on a landscape sheet
     text = "".join(table.extract_text().split())
     for part in ("fel2022", "linsley2023", "onevision2026topk", "onevision2026null,meanofratios", "Shapebias"):
         assert part in text, part

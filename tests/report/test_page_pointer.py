@@ -1,4 +1,4 @@
-"""Tooltip, labels and keyboard of the page, by their boxes on the screen."""
+"""The page's tooltip, labels and keyboard control, checked by positions on the screen."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ BOX = f"{EDGES}(document.getElementById('tooltip').getBoundingClientRect())"
 
 
 def check_tooltip(tab, x, y, name):
-    """The tooltip names the model, lies inside the window, is no ribbon, and stands at the pointer."""
+    """Check that the tooltip names the model, is inside the window and near the pointer, and is not too narrow."""
     assert not tab.run("document.getElementById('tooltip').hidden")
     assert name in tab.text("tooltip")
     left, top, right, bottom = tab.run(BOX)
@@ -22,9 +22,9 @@ def check_tooltip(tab, x, y, name):
 
 
 @pytest.mark.parametrize(("width", "height", "zoom"), [(1440, 900, 1), (1280, 720, 1.5), (800, 600, 1)])
-def test_the_tooltip_stands_at_the_mouse(tab, width, height, zoom):
+def test_the_tooltip_is_shown_next_to_the_mouse(tab, width, height, zoom):
     tab.size(round(width / zoom), round(height / zoom), zoom)
-    for which in ("a.x - b.x", "b.x - a.x", "a.y - b.y", "b.y - a.y"):  # the extremes: near the window's edges
+    for which in ("a.x - b.x", "b.x - a.x", "a.y - b.y", "b.y - a.y"):  # the extremes, near the window's edges
         name = tab.run(f"[...points].sort((a, b) => {which})[0].model.name")
         x, y = tab.place(name)
         tab.mouse("mouseMoved", x + 1, y + 1)
@@ -39,7 +39,7 @@ def test_the_tooltip_stands_at_the_mouse(tab, width, height, zoom):
     assert "n = " in tab.text("tooltip") and "censored" in tab.text("tooltip")
 
 
-def test_the_tooltip_stands_at_the_finger_and_a_second_tap_opens(tab, page):
+def test_a_tap_shows_the_tooltip_and_a_second_one_selects(tab, page):
     tab.size(390, 844)
     tab.cdp("Emulation.setTouchEmulationEnabled", {"enabled": True})
     try:
@@ -54,7 +54,7 @@ def test_the_tooltip_stands_at_the_finger_and_a_second_tap_opens(tab, page):
         tab.cdp("Emulation.setTouchEmulationEnabled", {"enabled": False})
 
 
-def test_the_keyboard_moves_opens_zooms_and_closes(tab):
+def test_the_keyboard_moves_selects_zooms_and_closes(tab):
     tab.driver.execute_script("plot.focus()")
     tab.press("ArrowRight", 39)
     first = tab.run("state.focused.name")
@@ -76,7 +76,7 @@ def test_the_keyboard_moves_opens_zooms_and_closes(tab):
     assert tab.run("state.selected") is None and tab.run("document.getElementById('panel').hidden")
 
 
-def test_everything_can_be_reached_with_the_keyboard_alone(tab):
+def test_every_control_can_be_reached_by_keyboard(tab):
     seen = []
     for _ in range(60):
         tab.press("Tab", 9)
@@ -91,7 +91,7 @@ def test_everything_can_be_reached_with_the_keyboard_alone(tab):
     assert tab.run("document.activeElement.id") == "panel" and tab.run("state.selected !== null")
 
 
-def test_dragging_zooms_and_a_double_click_returns(tab):
+def test_dragging_zooms_and_a_double_click_resets(tab):
     tab.driver.execute_script("plot.scrollIntoView({block: 'center', behavior: 'instant'})")
     left, top, width, height = tab.run(
         "(({left, top, width, height}) => [left, top, width, height])(plot.getBoundingClientRect())"
@@ -110,7 +110,7 @@ def test_dragging_zooms_and_a_double_click_returns(tab):
 
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
 @pytest.mark.parametrize("axes", [("accuracy", "tolerance"), ("accuracy", "alignment"), ("tolerance", "alignment")])
-def test_a_label_is_nearest_its_dot_or_has_a_line_to_it(tab, size, axes):
+def test_a_label_is_nearest_to_its_point_or_has_a_line_to_it(tab, size, axes):
     tab.size(*size)
     for control, axis in zip("xy", axes, strict=True):
         tab.choose(control, axis)

@@ -1,4 +1,4 @@
-"""Two models on the same images."""
+"""Comparison of two models on the same images."""
 
 import json
 
@@ -19,7 +19,7 @@ def models(zoo):
     return load_models(find_results([zoo]))[0]
 
 
-def test_differences_are_those_of_a_loop_over_images(models):
+def test_differences_equal_those_of_a_loop_over_images(models):
     a, b = named_pair(models, ["convnext_tiny control", "convnext_tiny harmonized"])
     pair = compare(a, b)
     first, second = (dict(zip(m.results.columns["key"], range(60), strict=True)) for m in (a, b))
@@ -49,14 +49,14 @@ def test_the_images_that_changed_most_are_the_extremes(models):
     assert len(set(listed)) == len(listed) == 8
 
 
-def test_only_twins_are_paired_by_default(models):
+def test_only_a_control_and_its_harmonized_model_are_paired(models):
     assert [(a.architecture, b.architecture) for a, b in default_pairs(models)] == [
         ("convnext_tiny", "convnext_tiny"),
         ("vit_base_patch16_224", "vit_base_patch16_224"),
     ]
 
 
-def test_twins_share_the_radius_of_their_attack_in_training(make, tmp_path):
+def test_pairs_share_the_radius_of_adversarial_training(make, tmp_path):
     for radius in (0.5, 1.0, 0.25):
         training = {"seed": 0, "adversarial": "pgd", "adversarial_eps": radius}
         make(tmp_path / f"pgd-{radius}", "a", label=f"pgd-{radius}", training=training | {"harmonize": False})
@@ -93,7 +93,7 @@ def test_alignments_are_shares_of_the_datas_own_ceiling(make, tmp_path):
     assert "measured here" in dict(facts([a, b], []))["Correlation between people"]
 
 
-def test_the_terminals_table_without_maps_has_dashes_not_nan(make, tmp_path, capsys):
+def test_the_printed_table_without_maps_has_dashes_not_nan(make, tmp_path, capsys):
     for name in ("a", "b"):
         make(tmp_path / name, "resnet18", label=name, images=5, accuracy=1.0)
         path = tmp_path / name / "summary.json"

@@ -1,4 +1,4 @@
-"""Tables of others: columns, citations, joins, and a clear word on what is wrong."""
+"""External tables: columns, citations, joins, and clear errors."""
 
 import csv
 import json
@@ -59,7 +59,7 @@ def test_a_damaged_table_names_line_and_column(tmp_path, old, new, message):
     assert str(path) in str(error.value)
 
 
-def test_missing_and_empty_tables(tmp_path):
+def test_missing_empty_and_out_of_range_tables_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no table at .*nowhere\.csv"):
         read_external(tmp_path / "nowhere.csv")
     with pytest.raises(ValueError, match="at least one line"):
@@ -119,7 +119,7 @@ def dots(figure):
     return [points for points in markers if list(points.get_sizes()) == [OWN_AREA]]
 
 
-def test_published_tables_of_2025(published):
+def test_the_2025_table_has_351_models_with_240_images_each(published):
     models, source = read_external(published / "feng2025_l2fmn.csv")
     assert len(models) == 351
     assert "Feng" in source.citation

@@ -46,10 +46,10 @@ def both(make, tmp_path_factory):
     return folder, made
 
 
-def test_each_model_has_both_averages_and_their_rank_correlation(both):
+def test_models_have_both_averages_and_their_rank_correlation(both):
     folder, made = both
     pairs = replayed(load_models(find_results([folder]))[0])
-    assert [pair.corrected.results.name for pair in pairs] == list(NAMES)  # by corrected tolerance
+    assert [pair.corrected.results.name for pair in pairs] == list(NAMES)  # sorted by corrected tolerance
     expected = []
     for pair in pairs:
         (status, labels, radius), never = made[pair.corrected.results.name]
@@ -77,7 +77,7 @@ def test_the_command_writes_only_the_replay_and_marks_it(both, tmp_path, capsys)
     assert written == {"replay.md", "replay.png", "replay.pdf", "replay.svg"}
     text = (tmp_path / "replay.md").read_text()
     assert text.startswith(f"# {AS_PUBLISHED}")
-    assert re.findall(r"^\*\*(\d)\.", text, re.M) == list("123456")  # one paragraph a defect
+    assert re.findall(r"^\*\*(\d)\.", text, re.M) == list("123456")  # one paragraph per defect
     made = [m for m, _ in both[1].values()]
     radii = np.concatenate([radius[status == Status.FOUND] for status, _, radius in made])
     assert f"mean eps {radii.mean() / 2:.2f}, mean norm {radii.mean():.2f}" in text
@@ -95,7 +95,7 @@ def test_a_replay_of_one_model_has_no_rank_correlation(both, tmp_path):
     assert "nan" not in text
 
 
-def test_figures_with_a_replay_are_marked(both):
+def test_the_replay_figure_is_marked(both):
     folder, _ = both
     figure = replay_figure(replayed(load_models(find_results([folder]))[0]))
     assert AS_PUBLISHED in figure.get_suptitle()
@@ -113,7 +113,7 @@ def test_every_figure_of_a_report_with_a_replay_is_marked(both, tmp_path, monkey
     assert {row["source"].split(",")[0] for row in rows} == {AS_PUBLISHED}
 
 
-def test_what_is_missing_is_named(both, tmp_path, capsys):
+def test_a_missing_protocol_is_named(both, tmp_path, capsys):
     folder, _ = both
     assert main([str(folder / "proper"), "--replay", "--out", str(tmp_path / "a")]) == 2
     assert f"attack={AS_PUBLISHED}" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What the command writes, and that it repeats itself byte for byte."""
+"""What the command writes, and that a repeated run writes the same bytes."""
 
 import csv
 import html
@@ -33,7 +33,7 @@ def report(zoo, tmp_path_factory):
     return out
 
 
-def test_everything_is_written(report):
+def test_all_figures_and_tables_are_written(report):
     expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "svg", "txt", "tex")} | set(TEXTS)
     assert {path.name for path in report.iterdir()} == expected
     assert (report / "tolerance.png").read_bytes().startswith(b"\x89PNG")
@@ -41,16 +41,16 @@ def test_everything_is_written(report):
     assert b"<svg" in (report / "tolerance.svg").read_bytes()
 
 
-def test_a_long_report_says_how_far_it_is(zoo, tmp_path, capsys, monkeypatch):
+def test_a_long_report_prints_its_progress(zoo, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(console, "FIRST_LINE", 0.0)
     monkeypatch.setattr(console, "LATER_LINES", 0.0)
     assert main([str(zoo), "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "reading results" in out and "saving survival" in out
-    assert str(tmp_path / "index.html") in out and "Adversarial" in out  # and the table
+    assert str(tmp_path / "index.html") in out and "Adversarial" in out  # the table is printed too
 
 
-def test_captions_state_models_attack_error_bars_and_correlation(report):
+def test_captions_state_attack_error_bars_and_correlation(report):
     caption = (report / "tolerance.txt").read_text()
     assert "of 7 models" in caption and "ddn" in caption and "95 % intervals over images" in caption
     record = next(r for r in json.loads((report / "statistics.json").read_text()) if r["group"] == "all")
@@ -76,7 +76,7 @@ def test_the_report_never_imports_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_statistics_hold_one_object_a_correlation(report, zoo):
+def test_statistics_hold_one_object_per_correlation(report, zoo):
     found = json.loads((report / "statistics.json").read_text())
     assert all(set(item) == {"x", "y", "source", "group", "rho", "p", "n", "low", "high"} for item in found)
     models, _ = load_models(find_results([zoo]))
@@ -105,7 +105,7 @@ def test_no_name_is_a_formula_or_breaks_a_table():
     rows = list(csv.DictReader(io.StringIO(comma_separated(models))))
     assert [row["model"] for row in rows] == ["'=HYPERLINK(1)", "'-1+1", names[2]]
     assert {row["source"] for row in rows} == {"'@source"}
-    assert {row["tolerance"] for row in rows} == {"-1.0"}  # a number stays one
+    assert {row["tolerance"] for row in rows} == {"-1.0"}  # numbers stay numbers
     assert len(markdown(models).splitlines()) == 5
     assert len(latex(models).splitlines()) == len(models) + 6
 
@@ -118,7 +118,7 @@ def test_names_cannot_become_markup(report):
     assert page.count("</script>") == 2  # the data and the script
 
 
-def test_the_page_needs_nothing_from_outside(report):
+def test_the_page_loads_nothing_external(report):
     page = (report / "index.html").read_text()
     for word in ("http://", "https://", "src=//", "@import", "url("):
         assert word not in page.replace("http://www.w3.org/2000/svg", "").replace("url(#clip)", ""), word

@@ -1,4 +1,4 @@
-"""Results that are odd, damaged or few: what the report says of them."""
+"""Reports on unusual, damaged or few results."""
 
 import csv
 import html
@@ -15,7 +15,7 @@ from harmonizer.report.__main__ import main
 from harmonizer.statistics import Status, tolerance_summary
 
 
-def test_two_protocols_are_two_sources_and_are_said_to_be(zoo, make, tmp_path, capsys):
+def test_two_protocols_are_two_sources_with_a_warning(zoo, make, tmp_path, capsys):
     make(tmp_path / "results" / "other", "resnet50", attack="linsley2023")
     shutil.copytree(zoo / "resnet18", tmp_path / "results" / "resnet18")
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
@@ -27,7 +27,7 @@ def test_two_protocols_are_two_sources_and_are_said_to_be(zoo, make, tmp_path, c
     assert names == {"ddn", "linsley2023"}
 
 
-def test_two_input_sizes_are_named_and_get_a_fitting_axis(make, tmp_path, capsys):
+def test_two_input_sizes_are_named_and_get_an_rms_axis(make, tmp_path, capsys):
     make(tmp_path / "results" / "small", "resnet18", size=24)
     assert main([str(tmp_path / "results"), "--out", str(tmp_path / "one")]) == 0
     assert "Input sizes differ" not in capsys.readouterr().err
@@ -66,7 +66,7 @@ def test_models_that_could_not_be_measured_are_listed(zoo, tmp_path, capsys):
     assert not (tmp_path / "again").exists()
 
 
-def test_one_model_and_nothing_to_correlate(zoo, tmp_path):
+def test_one_model_has_no_correlation(zoo, tmp_path):
     assert main([str(zoo / "resnet18"), "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "statistics.json").read_text())
     assert [item["rho"] for item in found] == [None] * 3
@@ -85,10 +85,10 @@ def test_a_model_whose_images_all_failed_has_no_score(make, tmp_path):
         assert "nan" not in (tmp_path / "out" / name).read_text()
     page = (tmp_path / "out" / "index.html").read_text()
     (model,) = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])["models"]
-    assert "survival" not in model  # null times 100 is 0 in a page
+    assert "survival" not in model  # null times 100 is 0 in JavaScript
 
 
-def test_a_model_of_which_nothing_is_known_but_censored_images(make, tmp_path):
+def test_a_model_with_only_censored_images_shows_infinity(make, tmp_path):
     make(tmp_path / "in" / "tough", "tough", tolerance=1e6)
     assert main([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
     assert "∞" in (tmp_path / "out" / "table.md").read_text()
@@ -125,20 +125,20 @@ def test_all_damaged_folders_are_named_at_once(zoo, tmp_path, capsys):
     assert str(tmp_path / "a") in error and str(tmp_path / "b") in error
 
 
-def test_nothing_to_report_is_said(tmp_path, capsys):
+def test_a_report_without_inputs_is_refused(tmp_path, capsys):
     assert main(["--out", str(tmp_path)]) == 2
     assert "expected results folders or an --external table" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--grid", "--compare"])
-def test_unknown_models_are_named_with_the_known_ones(zoo, tmp_path, capsys, option):
+def test_unknown_models_are_refused_and_known_ones_listed(zoo, tmp_path, capsys, option):
     names = ["nobody"] if option == "--grid" else ["nobody", "resnet18"]
     assert main([str(zoo), "--out", str(tmp_path), option, *names]) == 2
     error = capsys.readouterr().err
     assert "'nobody'" in error and "resnet18.a1_in1k" in error
 
 
-def test_published_correlations_of_2025(published, tmp_path):
+def test_the_2025_tables_give_the_known_correlations(published, tmp_path):
     arguments = ["--external", published / "feng2025_l2fmn.csv", "--accuracy", published / "timm_results_imagenet.csv"]
     assert main([*map(str, arguments), "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "statistics.json").read_text())

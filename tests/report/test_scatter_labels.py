@@ -1,4 +1,4 @@
-"""Names in scatter plots: which ones, and that each is nearest to its own point in the file that is saved."""
+"""Names in scatter plots: which are shown, and that each is nearest to its own point in the saved file."""
 
 import re
 from itertools import combinations
@@ -32,7 +32,7 @@ def cloud(count):
 
 
 def geometry(figure):
-    """Return the points (N,2) and (name, box, leads) of each label of a saved figure, in pixels."""
+    """Return the points (N,2) and the (name, box, text) of each label of a saved figure, in pixels."""
     axes = figure.axes[0]
     points = np.concatenate(
         [
@@ -67,14 +67,14 @@ def test_a_saved_label_is_nearest_its_point_or_has_a_line(tmp_path, count, width
     for (_, a, _), (_, b, _) in combinations(labels, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
     svg = (tmp_path / "it.svg").read_text()
-    for name, box, _ in labels:  # the file has the text, as text, at the place that was measured
+    for name, box, _ in labels:  # the file has the name as text, at the measured position
         at = re.search(rf"translate\(([\d.]+) ([\d.]+)\)[^>]*>{re.escape(name)}</text>", svg)
         if at is None:
             at = re.search(rf'x="([\d.]+)" y="([\d.]+)"[^>]*>{re.escape(name)}</text>', svg)
         assert float(at[1]) * figure.dpi / 72 == pytest.approx(box[0], abs=4)
 
 
-def test_a_crowd_has_few_names_which_tell_something():
+def test_a_dense_plot_names_extremes_and_requested_models():
     models = cloud(300)
     with styled():
         texts = {text.get_text() for text in scatter(models, "accuracy", "tolerance").axes[0].texts}
@@ -88,14 +88,14 @@ def test_a_crowd_has_few_names_which_tell_something():
     assert hidden in texts
 
 
-def test_a_name_that_is_asked_for_must_be_known():
+def test_a_requested_label_must_name_a_known_model():
     with pytest.raises(ValueError, match="expected --label to name a model, got 'some_model'; try some_model_0"):
         check_labels(cloud(9), ["some_model"])
-    with pytest.raises(ValueError, match=r"got '###'; try some_\S+, some_\S+, some_\S+$"):  # like none of them
+    with pytest.raises(ValueError, match=r"got '###'; try some_\S+, some_\S+, some_\S+$"):  # similar to no name
         check_labels(cloud(9), ["###"])
 
 
-def test_figures_have_the_width_and_text_that_were_asked_for(tmp_path):
+def test_figures_have_the_requested_width_and_keep_text(tmp_path):
     for width in (3.25, 6.75):
         options = PlotOptions(width=width, font_size=8)
         with styled(8):

@@ -18,7 +18,7 @@ NAMES = ("resnet18", "resnet34", "resnet50", "vgg16")
 
 @pytest.fixture(scope="module")
 def both(make, tmp_path_factory):
-    """Four models measured with two attacks, under one of which two models change places."""
+    """Four models measured with two attacks; one attack swaps the ranks of two models."""
     folder = tmp_path_factory.mktemp("attacks")
     for i, name in enumerate(NAMES):
         make(folder / "ddn" / name, name, tolerance=1 + i, alignment=0.1 * (i + 1))
@@ -27,7 +27,7 @@ def both(make, tmp_path_factory):
     return folder
 
 
-def test_rankings_are_compared_between_masks_and_between_attacks(both):
+def test_rankings_are_compared_between_masks_and_attacks(both):
     models, _ = load_models(find_results([both]))
     found = sensitivity(models)
     assert [record["group"] for record in found].count("masks, ddn") == 6  # pairs of four masks
@@ -52,7 +52,7 @@ def test_rankings_are_compared_between_masks_and_between_attacks(both):
 
 @pytest.fixture(scope="module")
 def page(both, tmp_path_factory):
-    """The report on the models of one attack, alignment under the mask l2."""
+    """The report on the models of one attack, with alignment under the mask l2."""
     out = tmp_path_factory.mktemp("page")
     assert main([str(both / "ddn"), "--out", str(out), "--mask", "l2"]) == 0
     return out
@@ -62,18 +62,18 @@ def table_of(page):
     return list(csv.DictReader((page / "table.csv").read_text().splitlines()))
 
 
-def test_the_report_takes_the_mask_that_is_asked_for(both, page):
+def test_the_report_uses_the_requested_mask(both, page):
     models, _ = load_models(find_results([both / "ddn"]))
     for row, model in zip(table_of(page), models, strict=True):
         gain = float(row["alignment"]) - model.value("alignment")
-        assert gain == pytest.approx(0.15 / NOISE_CEILING)  # what the made-up rows have more under this mask
+        assert gain == pytest.approx(0.15 / NOISE_CEILING)  # the offset of the made-up rows under this mask
         assert float(row["tolerance"]) == model.value("tolerance")
         assert float(row["alignment_low"]) < float(row["alignment"]) < float(row["alignment_high"])
         assert alignment_of_mask(model, "l2") == pytest.approx(float(row["alignment"]))
     assert "mask l2" in (page / "index.html").read_text()
 
 
-def test_robust_accuracy_is_tabled_as_an_upper_bound(both, page):
+def test_robust_accuracy_is_reported_as_an_upper_bound(both, page):
     models, _ = load_models(find_results([both / "ddn"]))
     text = (page / "robust_accuracy.md").read_text()
     assert text == robust_markdown(models)

@@ -1,4 +1,4 @@
-"""The report's server: the loopback only, the folder only, and only for its own address."""
+"""The report's server: only on the loopback, only the folder, and only under its own address."""
 
 import socket
 import threading
@@ -31,7 +31,7 @@ def fetch(address, path="/", host=None):
         return answer.read()
 
 
-def test_the_folder_opens_with_the_report_on_the_loopback(served):
+def test_the_report_is_served_on_the_loopback_only(served):
     assert served[0] == "127.0.0.1"
     assert fetch(served) == b"<p>report"
     others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}
@@ -45,7 +45,7 @@ def test_the_folder_opens_with_the_report_on_the_loopback(served):
     ("path", "host", "code"),
     [("/../secret.txt", None, 404), ("/%2e%2e/secret.txt", None, 404), ("/", "evil.example", 403)],
 )
-def test_nothing_outside_the_folder_is_served_to_no_other_site(served, path, host, code):
+def test_files_outside_the_folder_and_other_hosts_are_refused(served, path, host, code):
     with pytest.raises(urllib.error.HTTPError) as error:
         fetch(served, path, host)
     assert error.value.code == code
@@ -68,6 +68,6 @@ def test_the_command_serves_and_opens_what_it_wrote(make, tmp_path, monkeypatch,
     assert address.startswith("http://127.0.0.1:") and address in capsys.readouterr().out
 
 
-def test_a_port_that_is_taken_is_one_line(served, tmp_path, capsys):
+def test_a_port_in_use_is_a_one_line_error(served, tmp_path, capsys):
     assert main(["--out", str(tmp_path / "report"), "--serve", str(served[1])]) == 2
     assert capsys.readouterr().err.startswith("error: ")

@@ -1,4 +1,4 @@
-"""What may be compared: scores of one protocol and one kind of head; no correlation and no rank is over two."""
+"""Only scores of one protocol and one kind of head are compared: no correlation or rank mixes two."""
 
 import json
 
@@ -17,7 +17,7 @@ MODELS = 4  # of each kind
 
 
 def change(folder, *, head=None, **protocol):
-    """Say in a results folder which head was measured, and what else its protocol is."""
+    """Change the head and the protocol in the summary of a results folder."""
     path = folder / "summary.json"
     summary = json.loads(path.read_text())
     summary["model"] |= {} if head is None else {"head": head}
@@ -29,7 +29,7 @@ def change(folder, *, head=None, **protocol):
 
 @pytest.fixture(scope="module")
 def mixed(make, tmp_path_factory):
-    """Four kinds of results of one attack: plain ones, a probe's, a two-way decision's, and a later version's."""
+    """Results of one attack in four kinds: plain, of a probe, of a two-way decision, and of a later version."""
     folder = tmp_path_factory.mktemp("mixed")
     kinds = {"own": {}, "probe": {"head": "probe"}, "animate": {"decision": "animate"}, "later": {"future": {"a": [1]}}}
     for kind, told in kinds.items():
@@ -39,7 +39,7 @@ def mixed(make, tmp_path_factory):
     return folder
 
 
-def test_protocols_decisions_and_heads_are_sources_of_their_own(mixed):
+def test_protocols_decisions_and_heads_are_separate_sources(mixed):
     models, sources = load_models(find_results([mixed]))
     names = ["ddn", "ddn, decision animate", "ddn, future {'a': [1]}", "ddn, probe head"]
     assert sorted(source.name for source in sources) == names
@@ -48,7 +48,7 @@ def test_protocols_decisions_and_heads_are_sources_of_their_own(mixed):
     assert any(source.protocol.startswith("attack ddn, decision animate, L2 radius up to 10") for source in sources)
 
 
-def test_no_statistic_is_over_two_sources(mixed, tmp_path):
+def test_no_statistic_mixes_two_sources(mixed, tmp_path):
     assert main([str(mixed), "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "statistics.json").read_text())
     assert {record["n"] for record in found} == {MODELS}
@@ -74,7 +74,7 @@ def test_a_family_is_correlated_within_each_source():
     ]
 
 
-def test_sources_that_nothing_tells_apart_show_their_hash(make, tmp_path):
+def test_sources_with_equal_descriptions_show_their_hash(make, tmp_path):
     summary = change(make(tmp_path / "one", "resnet50", images=30))
     other = summary | {"protocol": summary["protocol"] | {"hash": "f" * 16}}
     first, second = measured_sources([summary, other]).values()
@@ -90,7 +90,7 @@ def test_a_head_that_is_not_text_is_refused(make, tmp_path):
         load_models([folder])
 
 
-def test_own_models_rank_among_the_same_decision_and_head(tmp_path):
+def test_own_models_are_ranked_only_within_their_decision(tmp_path):
     text = "model,pt,aa,pt_sem,aa_sem\nx,1,0.1,,\ny,2,0.2,,\n"
     (tmp_path / "feng2025_l2fmn.csv").write_text(text)
     table, source = read_external(tmp_path / "feng2025_l2fmn.csv")
@@ -105,7 +105,7 @@ def test_own_models_rank_among_the_same_decision_and_head(tmp_path):
 
 
 @pytest.mark.parametrize("scored", [True, False])
-def test_feng2025_is_shown_by_its_own_mask(make, tmp_path, scored):
+def test_the_alignment_of_feng2025_is_under_its_own_mask(make, tmp_path, scored):
     folder = make(tmp_path / "mine", "resnet50", label="mine", tolerance=1.0, images=30)
     summary = json.loads((folder / "summary.json").read_text())
     summary["protocol"] |= {"attack": "feng2025", "decision": "animate"}
@@ -116,7 +116,7 @@ def test_feng2025_is_shown_by_its_own_mask(make, tmp_path, scored):
     assert model.value("alignment") == pytest.approx(0.2) if scored else "alignment" not in model.scores
 
 
-def test_later_columns_and_keys_change_no_number(make, tmp_path):
+def test_columns_and_keys_of_a_later_version_change_nothing(make, tmp_path):
     for name in ("plain", "later"):
         for i in range(MODELS):
             folder = make(tmp_path / name / f"m{i}", "resnet50", label=f"m{i}", tolerance=1 + i, images=30)

@@ -1,4 +1,4 @@
-"""The table of pairs, and its way into a document; what a row of the table of models says."""
+"""The table of pairs and its insertion into a document; heads in the table of models."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def test_a_row_holds_both_models_and_their_paired_difference(zoo):
         assert len(cells) == 6
 
 
-def test_only_what_is_between_the_marks_changes(zoo, tmp_path):
+def test_inserting_changes_only_the_text_between_the_marks(zoo, tmp_path):
     page = tmp_path / "README.md"
     page.write_text(f"# Title\n{BEGIN}\nold\n{END}\nbelow\n")
     arguments = [str(zoo), "--out", str(tmp_path / "out"), "--insert", str(page)]
@@ -39,7 +39,7 @@ def test_only_what_is_between_the_marks_changes(zoo, tmp_path):
 
 
 @pytest.mark.parametrize("text", [None, "no marks"])
-def test_an_insert_that_cannot_be_done_leaves_nothing_half_made(zoo, tmp_path, capsys, text):
+def test_a_failed_insert_writes_nothing(zoo, tmp_path, capsys, text):
     page = tmp_path / "README.md"
     if text is not None:
         page.write_text(text)
@@ -49,7 +49,7 @@ def test_an_insert_that_cannot_be_done_leaves_nothing_half_made(zoo, tmp_path, c
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_no_pairs_are_a_sentence_and_no_empty_table(zoo, tmp_path):
+def test_without_pairs_a_sentence_replaces_the_table(zoo, tmp_path):
     assert main([str(zoo / "resnet18"), "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "comparisons.md").read_text().startswith("No pairs: ")
     (tmp_path / "table.csv").write_text("model,pt,aa,pt_sem,aa_sem\nresnet50,1.5,0.2,0.1,0.01\n")
@@ -58,7 +58,7 @@ def test_no_pairs_are_a_sentence_and_no_empty_table(zoo, tmp_path):
         assert "|---" not in (tmp_path / "published" / name).read_text()
 
 
-def test_few_shared_images_have_a_difference_without_an_interval(make, tmp_path):
+def test_few_shared_images_give_a_difference_without_interval(make, tmp_path):
     for name, harmonize in (("a", False), ("b", True)):
         make(tmp_path / name, "vit", label=name, images=6, accuracy=1.0, training={"harmonize": harmonize, "seed": 0})
     models, *_ = read_models([tmp_path], [], [])
@@ -68,7 +68,7 @@ def test_few_shared_images_have_a_difference_without_an_interval(make, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END} {BEGIN}", f"{BEGIN}{END}" * 2])
-def test_a_document_without_the_marks_is_left_alone(tmp_path, text):
+def test_a_document_without_valid_marks_is_not_changed(tmp_path, text):
     page = tmp_path / "README.md"
     page.write_text(text)
     with pytest.raises(ValueError, match=r"README\.md: expected <!-- results -->"):
@@ -78,7 +78,7 @@ def test_a_document_without_the_marks_is_left_alone(tmp_path, text):
         inserted(tmp_path / "nowhere.md", "table")
 
 
-def test_a_head_that_was_made_for_the_data_is_shown(zoo, tmp_path):
+def test_the_table_shows_zero_shot_and_probe_heads(zoo, tmp_path):
     for label, head in {"clip": "zero-shot", "dino": "probe", "net": "own", "old": None}.items():
         path = shutil.copytree(zoo / "resnet18", tmp_path / label) / "summary.json"
         summary = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of results."""
+"""Fixtures for tests of results folders."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which classes are animate, and what they are called."""
+"""Animate and inanimate classes, and tables that define them."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from harmonizer.data.demo.dataset import CLASSES
 from harmonizer.results.categories import DEMO, category_of, imagenet_classes, read_categories
 
 
-def test_the_defaults_are_those_of_the_data():
+def test_default_categories_cover_imagenet_and_the_demo():
     assert DEMO == CLASSES
     known = read_categories(None)
     found = [category_of(name, known) for name in imagenet_classes()]
@@ -16,7 +16,7 @@ def test_the_defaults_are_those_of_the_data():
     assert category_of("mine", known) == ""
 
 
-def test_a_table_goes_before_the_defaults(tmp_path):
+def test_a_table_overrides_the_defaults(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text("class,category\nmushroom,animate\nmine,inanimate\n")
     known = read_categories(path)

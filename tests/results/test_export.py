@@ -1,4 +1,4 @@
-"""An exported model is the trained one, for timm and for us."""
+"""An exported model equals the trained one, whether timm or Harmonizer loads it."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def logits(backbone, restored):
 
 
 @pytest.mark.parametrize("ema", [False, True])
-def test_timm_loads_it_with_equal_logits(checkpoint, tmp_path, ema):
+def test_timm_loads_an_export_with_equal_logits(checkpoint, tmp_path, ema):
     out = export(checkpoint, tmp_path / "model", ema=ema)
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     restored = restore(checkpoint, ema=ema).model
@@ -60,14 +60,14 @@ def test_raw_and_averaged_weights_differ(checkpoint):
     assert any(not torch.equal(raw[name], ema[name]) for name in raw)
 
 
-def test_the_card_names_model_recipe_and_data(checkpoint, tmp_path):
+def test_the_model_card_states_model_recipe_and_data(checkpoint, tmp_path):
     card = (export(checkpoint, tmp_path / "model") / "README.md").read_text()
     (digest,) = torch.load(checkpoint, weights_only=True)["data_sha256"].values()
     for text in ("harmonized", '"harmonizer_weight": 1.0', digest, "3 classes"):
         assert text in card
 
 
-def test_scores_that_were_not_measured_are_none_in_the_card(checkpoint):
+def test_scores_without_a_value_are_none_in_the_model_card(checkpoint):
     undefined = {"value": math.nan, "mean": math.nan, "low": math.nan, "high": math.nan, "n": 0}
     few = {"value": 0.5, "low": math.nan, "high": math.nan, "n": 2}
     tolerance = {"restricted_mean": undefined, "median": few | {"value": math.inf}}
@@ -84,13 +84,13 @@ def test_scores_that_were_not_measured_are_none_in_the_card(checkpoint):
     assert cells == ["0.5000 |  | 2 |", "none |  | 0 |", "inf |  | 2 |", "none |  | 0 |", "none |  | 0 |"]
 
 
-def test_whoever_may_read_the_folder_may_read_the_weights(checkpoint, tmp_path):
+def test_exported_files_have_the_permissions_of_the_folder(checkpoint, tmp_path):
     folder = export(checkpoint, tmp_path / "model")
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
     assert modes == dict.fromkeys(modes, folder.stat().st_mode & 0o666) and "model.safetensors" in modes
 
 
-def test_mistakes_leave_nothing_behind(checkpoint, tmp_path, capsys):
+def test_mistakes_leave_no_files(checkpoint, tmp_path, capsys):
     export(checkpoint, tmp_path / "model")
     with pytest.raises(FileExistsError, match="choose another place"):
         export(checkpoint, tmp_path / "model")
@@ -126,7 +126,7 @@ def test_a_folder_is_pushed_to_the_hub(checkpoint, tmp_path, monkeypatch, capsys
     assert len(list((tmp_path / "model").iterdir())) == 3
 
 
-def test_models_of_others_are_exported_and_loaded_by_the_folder(tmp_path):
+def test_torchvision_models_are_exported_and_loaded_by_folder(tmp_path):
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
     module = HarmonizerModule("torchvision:squeezenet1_1", CLASSES, 64)
     trainer.strategy.connect(module)

@@ -1,4 +1,4 @@
-"""A plug-in for Brain-Score's vision library: what it registers, what its wrapper is given, what it refuses."""
+"""A plug-in for Brain-Score's vision library: what it registers, what its wrapper receives, what is refused."""
 
 import ast
 import importlib.util
@@ -28,7 +28,7 @@ STUBS = {  # modules of brainscore_vision, and what a plug-in imports from them
 
 @pytest.fixture
 def library(monkeypatch):
-    """Stand-ins for brainscore_vision that keep what they are called with."""
+    """Stand-ins for brainscore_vision that keep their arguments."""
     contents = {
         "model_registry": {},
         "ModelCommitment": SimpleNamespace,
@@ -49,7 +49,7 @@ def imported(folder, monkeypatch):
     package = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, folder.name, package)
     spec.loader.exec_module(package)
-    package.model = sys.modules.pop(f"{folder.name}.model")  # the next test has a model.py of its own
+    package.model = sys.modules.pop(f"{folder.name}.model")  # the next test has its own model.py
     return package
 
 
@@ -78,9 +78,9 @@ def test_the_plugin_registers_the_exported_model(name, library, tmp_path, monkey
     ast.parse((folder / "test.py").read_text())
 
 
-def test_nothing_is_installed_by_a_name_of_an_index(tmp_path):
+def test_the_requirements_install_nothing_by_package_name(tmp_path):
     text = written(tmp_path, "model=test_resnet").joinpath("requirements.txt").read_text()
-    assert "neural-harmonizer @ git+https://" in text  # how to name it, in a comment
+    assert "neural-harmonizer @ git+https://" in text  # the form of its address, in a comment
     assert all(line.startswith("#") for line in text.splitlines())
 
 
@@ -93,7 +93,7 @@ def test_a_plugin_without_this_project_says_how_to_install_it(other, library, tm
 
 
 def hooked(model, names, images):
-    """Return what modules return, in the order in which they ran, as Brain-Score's wrapper reads it."""
+    """Return the outputs of modules in the order of execution, as Brain-Score's wrapper records them."""
     outputs = {}
     for name in names:
         model.get_submodule(name).register_forward_hook(lambda _m, _i, out, name=name: outputs.update({name: out}))
@@ -102,13 +102,13 @@ def hooked(model, names, images):
     return outputs
 
 
-def test_images_stay_in_the_unit_interval(library, tmp_path, monkeypatch):
+def test_preprocessing_keeps_images_in_the_unit_interval(library, tmp_path, monkeypatch):
     package = imported(written(tmp_path, "model=test_resnet", "image_size=48"), monkeypatch)
     settings = package.get_model("my_model").preprocessing([])
     assert settings == {"image_size": 48, "normalize_mean": (0, 0, 0), "normalize_std": (1, 1, 1)}
 
 
-def test_layers_are_the_stages_or_opened_modules():
+def test_layers_are_stages_or_expanded_modules():
     assert layers(harmonizer.load("test_resnet")) == ["act1", "layer1", "layer2", "layer3", "layer4"]
     opened = layers(harmonizer.load("torchvision:vit_b_16", image_size=32))
     blocks = [f"encoder.layers.encoder_layer_{index}" for index in range(12)]
@@ -116,7 +116,7 @@ def test_layers_are_the_stages_or_opened_modules():
 
 
 class Unusual(nn.Module):
-    """Modules that return no tensor, that never run, and one whose name is no plain one."""
+    """A module that returns no tensor, one that never runs, and one with a given name."""
 
     def __init__(self, name):
         super().__init__()
@@ -136,7 +136,7 @@ def test_only_modules_that_return_tensors_are_layers():
 
 
 @pytest.mark.parametrize("name", ["a b", "head'", 'x"]\nimport os #', "é"])
-def test_a_module_with_another_name_is_refused(name):
+def test_a_module_with_an_unusual_name_is_refused(name):
     model = PixelModel(Unusual(name), (0, 0, 0), (1, 1, 1))
     model.image_size = 4
     with pytest.raises(ValueError, match="expected a network with named layers"):
@@ -144,7 +144,7 @@ def test_a_module_with_another_name_is_refused(name):
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "_own", "a-b", "a.b", "a'] = 1 #", 'a"', "a\n", "{size}", "x" * 101])
-def test_an_identifier_that_is_no_name_is_refused(name, tmp_path):
+def test_an_invalid_identifier_is_refused(name, tmp_path):
     with pytest.raises(ValueError, match=r"expected brainscore=DIR to end in the model.s identifier"):
         write_plugin(tmp_path / name if name else type(tmp_path)("/"), lambda folder: folder)
     assert not list(tmp_path.iterdir())
@@ -159,7 +159,7 @@ def test_an_identifier_that_is_no_name_is_refused(name, tmp_path):
         (["model=test_resent"], "did you mean test_resnet"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(words, message, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_one_line_and_leaves_no_files(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main([*words, "brainscore=plugin"])
@@ -175,11 +175,11 @@ def test_a_plugin_is_not_overwritten(tmp_path, capsys):
         main(["model=test_vit", f"brainscore={folder}"])
     assert "exists; choose another place with brainscore=DIR" in capsys.readouterr().err
     assert (folder / "model.py").read_bytes() == before
-    assert (folder / "weights").stat().st_mode & 0o100  # a folder stays one that can be entered
+    assert (folder / "weights").stat().st_mode & 0o100  # the folder can still be entered
 
 
 @pytest.mark.slow
-def test_the_library_itself_gives_the_models_logits(tmp_path, monkeypatch):
+def test_brainscore_vision_gives_the_models_logits(tmp_path, monkeypatch):
     library = pytest.importorskip("brainscore_vision", reason="brainscore_vision is not installed")
     folder = written(tmp_path, "model=test_resnet", "num_classes=1000", "image_size=48")
     imported(folder, monkeypatch)

@@ -1,4 +1,4 @@
-"""What any name stands for, exported: the folder is a name of the same model, to the last digit."""
+"""Exports of named models: the folder is a name of the same model, with bitwise equal logits."""
 
 import json
 import subprocess
@@ -41,7 +41,7 @@ def exported(tmp_path, capsys, *words):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_folder_of_a_name_gives_its_logits(name, settings, tmp_path, capsys):
+def test_an_exported_folder_gives_the_logits_of_the_name(name, settings, tmp_path, capsys):
     arguments = settings.get("model_args", {})
     words = [f"{key}={json.dumps(value)}" for key, value in settings.items() if key not in ("model_args", "prompts")]
     words += [f"model_args.{key}={value}" for key, value in arguments.items()]
@@ -57,7 +57,7 @@ def test_the_folder_of_a_name_gives_its_logits(name, settings, tmp_path, capsys)
     assert torch.equal(harmonizer.load(again)(images), model(images))
 
 
-def test_the_folder_of_own_code_is_loaded_by_its_name(tmp_path, capsys):
+def test_an_export_of_own_code_can_only_be_loaded_as_weights(tmp_path, capsys):
     folder = exported(tmp_path, capsys, f"model={NET}", "num_classes=5", "model_args.width=4")
     model = harmonizer.load(NET, num_classes=5, model_args={"width": 4})
     loaded = harmonizer.load(NET, num_classes=5, model_args={"width": 4}, weights=str(folder), seed=9)
@@ -81,7 +81,7 @@ def test_a_probe_is_exported_with_its_classes(shards, tmp_path, capsys):
     assert "* head: probe" in card and "which did not train it. Weights: random weights" in card
 
 
-def test_the_command_measures_the_folder_as_the_name(shards, tmp_path, capsys):
+def test_evaluation_of_the_folder_equals_that_of_the_name(shards, tmp_path, capsys):
     folder = exported(tmp_path, capsys, "model=test_resnet", "num_classes=3", "image_size=32")
     common = f"--data folder data.folder={shards} data.num_workers=0 --attack pgd attack.settings.steps=3 health=0"
     for label, words in {"name": "--model test_resnet image_size=32", "folder": f"--model {folder}"}.items():
@@ -112,7 +112,7 @@ def test_the_command_measures_the_folder_as_the_name(shards, tmp_path, capsys):
         (["out=x"], "expected ckpt=FILE or model=NAME"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(words, message, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_one_line_and_leaves_no_files(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main(words)
@@ -121,7 +121,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(words, message, tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
-def test_a_zero_shot_folder_knows_its_number_of_classes(tmp_path):
+def test_a_zero_shot_folder_has_a_fixed_number_of_classes(tmp_path):
     model = harmonizer.load("clip:ViT-S-32", class_names=list(CLASSES), image_size=32)
     folder = export_model(model, tmp_path / "model", name="clip:ViT-S-32", origin="random weights")
     spec = resolve_model(model=str(folder))

@@ -28,7 +28,7 @@ from harmonizer.results import (
 from harmonizer.statistics import Status
 
 
-def test_everything_comes_back(folder, examples):
+def test_written_results_are_read_back_exactly(folder, examples):
     results = load_results(folder)
     assert results.name == "tiny"
     assert results.summary["feature_alignment"]["n"] == 0
@@ -50,13 +50,13 @@ def test_summary_is_strict_json(folder):
     assert json.loads(text)["tolerance"]["median"]["value"] == "inf"
 
 
-def test_the_same_results_are_the_same_bytes(folder, tmp_path, examples):
+def test_equal_results_are_written_as_equal_bytes(folder, tmp_path, examples):
     write_results(tmp_path / "again", summary(), rows(), examples)
     for file in folder.iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
 
-def test_results_are_replaced_only_when_asked(folder):
+def test_results_are_replaced_only_with_overwrite(folder):
     with pytest.raises(FileExistsError, match="holds results already; add overwrite=true"):
         write_results(folder, summary(), rows())
     write_results(folder, summary(device="cuda"), rows(), overwrite=True)
@@ -65,7 +65,7 @@ def test_results_are_replaced_only_when_asked(folder):
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
-def test_a_folder_of_something_else_is_never_replaced(tmp_path):
+def test_a_folder_of_other_files_is_never_replaced(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("precious")
     (tmp_path / "thesis" / "summary.json").write_text('{"version": 1, "words": 80000}')  # of another program
@@ -77,7 +77,7 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     assert "80000" in (tmp_path / "thesis" / "summary.json").read_text()
 
 
-def test_a_note_next_to_results_is_not_lost(folder):
+def test_an_unknown_file_next_to_results_prevents_overwriting(folder):
     (folder / "note.txt").write_text("precious")
     with pytest.raises(FileExistsError, match=r"holds note.txt, which evaluate.py did not write; move it away"):
         write_results(folder, summary(), rows(), overwrite=True)
@@ -98,7 +98,7 @@ def test_behaviour_next_to_results_is_kept(folder, tmp_path):
         write_results(tmp_path / "first", summary(), rows())
 
 
-def test_results_stay_when_the_new_ones_cannot_take_their_place(folder, monkeypatch):
+def test_results_are_kept_if_replacing_them_fails(folder, monkeypatch):
     replace = Path.replace
 
     def fail(self, target):
@@ -113,7 +113,7 @@ def test_results_stay_when_the_new_ones_cannot_take_their_place(folder, monkeypa
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
-def test_whole_results_are_found_at_any_depth(folder, tmp_path):
+def test_complete_results_are_found_at_any_depth(folder, tmp_path):
     write_results(tmp_path / "deep" / "er" / "two", summary(), rows())
     (tmp_path / ".three.new1").mkdir()
     (tmp_path / ".three.new1" / "summary.json").write_text("{")
@@ -121,7 +121,7 @@ def test_whole_results_are_found_at_any_depth(folder, tmp_path):
     assert find_results([folder]) == [folder]
 
 
-def test_linked_results_are_found_once_and_loops_end(folder, tmp_path):
+def test_linked_results_are_found_once_despite_link_loops(folder, tmp_path):
     place = tmp_path / "collected"
     place.mkdir()
     (place / "one").symlink_to(folder)
@@ -151,7 +151,7 @@ def test_old_intervals_of_few_images_become_nan(folder):
     summary = load_results(folder).summary
     assert math.isnan(summary["tolerance"]["paper_mean"]["low"]) and math.isnan(summary["tolerance"]["median"]["low"])
     assert summary["tolerance"]["paper_mean"]["mean"] == 1 / 3
-    assert summary["accuracy"]["low"] == 0.1  # Wilson's, right for any number
+    assert summary["accuracy"]["low"] == 0.1  # Wilson interval, valid for any number of images
     edit(folder, ("accuracy", "value"), 1.0)
     edit(folder, ("accuracy", "se"), 0.0)
     assert math.isnan(load_results(folder).summary["accuracy"]["se"])
@@ -159,7 +159,7 @@ def test_old_intervals_of_few_images_become_nan(folder):
     assert load_results(folder).summary["tolerance"]["paper_mean"]["low"] == 0.1
 
 
-def test_no_results_is_said(tmp_path):
+def test_missing_results_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         find_results([tmp_path / "nowhere"])
     with pytest.raises(FileNotFoundError, match="no results in"):
@@ -178,7 +178,7 @@ def test_folder_names_are_safe_stable_and_distinct():
         folder_name("")
 
 
-def test_protocol_hash_depends_on_every_setting_and_on_no_order():
+def test_protocol_hash_covers_every_setting_in_any_order():
     base = {"attack": "ddn", "settings": {"steps": 60, "targets": 5}, "eps_max": 10.0}
     assert protocol_hash(base) == protocol_hash(dict(reversed(base.items())))
     assert protocol_hash(base) != protocol_hash(base | {"eps_max": 9.0})
@@ -192,12 +192,12 @@ def test_creation_time_can_be_fixed(monkeypatch):
     assert creation_time() > "2026"
 
 
-def test_neither_results_nor_statistics_nor_report_need_torch():
+def test_results_and_statistics_do_not_import_torch():
     code = "import sys, harmonizer.results, harmonizer.statistics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_nothing_measured_reads_back_as_nan_in_all_blocks(tmp_path):
+def test_unmeasured_numbers_are_read_as_nan_in_all_blocks(tmp_path):
     from harmonizer.results.schema import numbers
 
     content = {"robust_accuracy": {"label": "x", "budgets": [{"eps": 0.5, "value": None}]}, "as_published": None}

@@ -1,4 +1,4 @@
-"""Every way in which a results folder can be damaged: one line that names the file and the field."""
+"""Damaged results folders: each error is one line that names the file and the field."""
 
 import math
 import os
@@ -30,7 +30,7 @@ from harmonizer.statistics import Status
         (summary(), [row("x", label=0.5)], "expected label to be a finite int"),
     ],
 )
-def test_malformed_results_are_refused_and_leave_nothing_behind(tmp_path, change, content, message):
+def test_malformed_results_are_refused_and_leave_no_files(tmp_path, change, content, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         write_results(tmp_path / "tiny", change, rows() if content is None else content)
     assert list(tmp_path.iterdir()) == []
@@ -60,7 +60,7 @@ def test_a_damaged_summary_names_file_and_field(folder, path, value, message):
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"version": NaN}', b"\xff\xfe", b'{"version": 1'])
-def test_a_torn_summary_names_the_file(folder, text):
+def test_an_unreadable_summary_names_the_file(folder, text):
     (folder / "summary.json").write_bytes(text)
     with pytest.raises(ValueError, match="summary"):
         load_results(folder)
@@ -88,14 +88,14 @@ def test_a_damaged_table_names_line_and_column(folder, old, new, message):
     assert str(path) in str(error.value)
 
 
-def test_examples_that_are_a_pipe_are_not_opened(folder):
+def test_a_pipe_in_place_of_examples_is_not_opened(folder):
     (folder / "examples.npz").unlink()
     os.mkfifo(folder / "examples.npz")
     with pytest.raises(ValueError, match=r"examples\.npz: .*it is not a file"):
         _ = load_results(folder).examples
 
 
-def test_an_image_has_at_least_one_pixel(folder):
+def test_the_input_size_is_at_least_one_pixel(folder):
     edit(folder, ("model", "input_size"), 0)
     with pytest.raises(ValueError, match=r"model\.input_size: expected at least 1 pixel"):
         load_results(folder)
@@ -122,7 +122,7 @@ def test_damaged_examples_name_the_array(folder, examples, change, message):
         _ = load_results(folder).examples
 
 
-def test_a_torn_archive_names_the_file(folder):
+def test_a_truncated_archive_names_the_file(folder):
     path = folder / "examples.npz"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"examples\.npz"):
@@ -130,7 +130,7 @@ def test_a_torn_archive_names_the_file(folder):
 
 
 @pytest.mark.parametrize("number", ["9" * 30, "-" + "9" * 19, "1e400"])
-def test_a_number_that_no_column_holds_names_its_line(folder, number):
+def test_a_number_out_of_range_names_its_line(folder, number):
     table = (folder / "images.csv").read_text().replace("\nc,0,", f"\nc,{number},")
     (folder / "images.csv").write_text(table)
     with pytest.raises(ValueError, match=r"images\.csv, line 4, column label: expected a finite int, got"):

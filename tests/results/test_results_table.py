@@ -1,4 +1,4 @@
-"""The table of a results folder: grown row by row, cut, and read back."""
+"""The table of a results folder: appended row by row, truncated, and read back."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from results_folder import row, rows
 from harmonizer.results import COLUMNS, OpenRows, read_rows, write_rows
 
 
-def test_a_growing_table_survives_a_cut_at_every_byte(tmp_path):
+def test_a_table_truncated_at_any_byte_can_be_completed(tmp_path):
     write_rows(tmp_path / "whole.csv", rows())
     whole = (tmp_path / "whole.csv").read_bytes()
     for cut in range(len(whole) + 1):
@@ -24,7 +24,7 @@ def test_a_growing_table_survives_a_cut_at_every_byte(tmp_path):
         assert path.read_bytes() == whole, cut
 
 
-def test_a_growing_table_takes_a_key_once(tmp_path):
+def test_a_table_accepts_each_key_once(tmp_path):
     with closing(OpenRows(tmp_path / "deep" / "images.csv")) as table:
         assert len(table.done["key"]) == 0
         table.append([row("a"), row("b")])
@@ -36,14 +36,14 @@ def test_a_growing_table_takes_a_key_once(tmp_path):
     assert read_rows(tmp_path / "deep" / "images.csv")["key"].tolist() == ["a", "b"]
 
 
-def test_a_table_of_something_else_is_not_appended_to(tmp_path):
+def test_a_file_of_another_format_is_not_appended_to(tmp_path):
     (tmp_path / "images.csv").write_text("my notes\nmore\n")
     with pytest.raises(ValueError, match="expected the columns"):
         OpenRows(tmp_path / "images.csv")
     assert (tmp_path / "images.csv").read_text() == "my notes\nmore\n"
 
 
-def test_appended_rows_survive_the_death_of_the_process(tmp_path):
+def test_appended_rows_survive_a_killed_process(tmp_path):
     code = (
         "import os, pathlib, sys\n"
         "from harmonizer.results import OpenRows, Row\n"
@@ -56,7 +56,7 @@ def test_appended_rows_survive_the_death_of_the_process(tmp_path):
     assert read_rows(tmp_path / "images.csv")["key"].tolist() == ["k"]
 
 
-def test_a_table_from_before_the_masks_had_columns_is_read(tmp_path):
+def test_an_old_table_without_mask_columns_is_read(tmp_path):
     path = tmp_path / "images.csv"
     old = [name for name in COLUMNS if not name.startswith("alignment_")]
     path.write_text(",".join(old) + "\n" + ",".join(["a", "0", "1", "found", *["0.5"] * 6, "1", "1"]) + "\n")

@@ -10,7 +10,7 @@ def row(key, **more):
     return Row(key=key, label=0, prediction=0, status=Status.WRONG, **more)
 
 
-def test_work_resumes_under_the_same_request_only(tmp_path):
+def test_work_resumes_only_for_the_same_request(tmp_path):
     def open_work(**request):
         work = Work(tmp_path / "model", request)
         work.start()
@@ -34,7 +34,7 @@ def test_work_resumes_under_the_same_request_only(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_example_without_its_row_is_forgotten(tmp_path):
+def test_an_example_without_its_row_is_discarded(tmp_path):
     work = Work(tmp_path / "model", {})
     work.start()
     work.keep([], {"a": {"image": np.ones(3)}}, {})  # killed before the rows were written
