@@ -135,6 +135,7 @@ def test_mean_of_ratios_is_given_besides_the_ratio_of_means():
     found = scores_by_name(rows, ["onevision2026", "feng2025", "fel2022"], manifest, v2)
     assert found["onevision2026"]["mean_of_ratios"]["mean"] == pytest.approx((0.2 / 0.5 + 0.6 / 0.8) / 2)
     assert found["onevision2026"]["ceiling"] == pytest.approx(0.65)
+    assert found["onevision2026"]["share_of_ceiling"] == pytest.approx((0.2 + 0.6 + 0.5) / 3 / 0.65)
     assert "v2" in found["onevision2026"]["ceiling_source"]
     assert found["feng2025"]["ceiling"] == 0.65753  # the paper's ceiling, whatever ceilings the data have
     assert "mean_of_ratios" not in found["fel2022"] and found["fel2022"]["ceiling"] == 0.9

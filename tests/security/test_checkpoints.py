@@ -38,8 +38,8 @@ def test_the_unchanged_checkpoint_is_valid(content, tmp_path):
 
 
 WRONG = {
-    "model is no text": ({"model": 3}, "expected model to be a str, got 3"),
-    "model is code": ({"model": CODE}, "expected model to be a str"),
+    "model is no text": ({"model": 3}, "expected model as str, got 3"),
+    "model is code": ({"model": CODE}, "expected model as str"),
     "model is a long text": ({"model": "x" * 100_000}, "of 1 to 500 characters"),
     "model is a resolver": ({"model": SECRET}, "timm has no model '\\${oc"),
     "seed is a path": ({"seed": "../../x"}, r"expected seed as int, got '\.\./\.\./x'"),
@@ -48,13 +48,13 @@ WRONG = {
     "image_size is a million": ({"image_size": 10**6}, "expected an image_size from 1 to 8192"),
     "image_size is 0": ({"image_size": 0}, "expected an image_size from 1 to 8192"),
     "image_size is a text": ({"image_size": "32"}, "expected image_size as int"),
-    "harmonize is a text": ({"harmonize": "no"}, "expected harmonize to be a bool"),
+    "harmonize is a text": ({"harmonize": "no"}, "expected harmonize as bool"),
     "classes are too many": ({"classes": ["c"] * (MOST_CLASSES + 1)}, "classes has 1000001 values"),
     "classes are more than the head's": (
         {"classes": ["c"] * 500_000},
         "one row for each of its 500000 classes, got none",
     ),
-    "classes are a text": ({"classes": "abc"}, "expected classes to be a list"),
+    "classes are a text": ({"classes": "abc"}, "expected classes as list"),
     "classes are numbers": ({"classes": [1, 2, 3]}, "plain values for classes"),
     "classes have long names": ({"classes": ["a", "b", "x" * (LONGEST_TEXT + 1)]}, "of 1 to 500 characters"),
     "classes have terminal codes": ({"classes": ["a", "b", "\x1b[2J"]}, "without control characters"),

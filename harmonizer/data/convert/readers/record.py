@@ -74,8 +74,9 @@ class HumanMap:
             return None
         if self.meaning is None and said is None:
             raise item.error(
-                f"the heatmap has shape {self.stack.shape}, and the file does not say what its {len(self.stack)} maps are; try "
-                "--stack participants (one per person), thresholds (click-count levels of the same people) or mean"
+                f"the heatmap has shape {self.stack.shape}, and its file does not say what the {len(self.stack)} maps "
+                "are; try --stack participants (one per person), thresholds (click-count levels of the same people) or "
+                "mean"
             )
         if None not in (self.meaning, said) and self.meaning != said:
             raise item.error(f"expected a stack of {self.meaning}, as the file says, got --stack {said}")
