@@ -1,7 +1,7 @@
 """Import everything once, then run evaluate.py in forked children that are killed when a test requests it.
 
 Usage: python sweep_driver.py PLAN, a JSON list of steps. A step {"argv": [...], "log": FILE} runs evaluate.py to the
-end. "kill": S kills it with SIGKILL after S times the duration of the first step, and "beside": true starts the next
+end. "kill": S kills it with SIGKILL after S times the duration of the first step, and "with_next": true starts the next
 step at once. Prints a JSON list with the exit status of each step, -9 if killed.
 """
 
@@ -59,7 +59,7 @@ if __name__ == "__main__":
     for step in json.loads(Path(sys.argv[1]).read_text()):
         began = time.monotonic()
         running.append((start(step), began, step["kill"] * usual if "kill" in step else None))
-        if not step.get("beside"):
+        if not step.get("with_next"):
             outcomes += [finish(*one) for one in running]
             usual, running = usual or time.monotonic() - began, []
     sys.stdout.write(json.dumps(outcomes))

@@ -120,7 +120,7 @@ def test_the_null_takes_a_map_of_another_class():
     assert bool(alone.isnan().all())
 
 
-def test_mean_of_ratios_is_given_besides_the_ratio_of_means():
+def test_mean_of_ratios_is_given_next_to_the_ratio_of_means():
     row = {
         "label": 0,
         "prediction": 0,

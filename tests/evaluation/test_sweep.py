@@ -74,7 +74,7 @@ def swept(place):
         sweep("killed", "killed.txt", kill=0.31),
         sweep("killed", "killed.txt", kill=0.22),
         sweep("killed", "killed.txt"),
-        sweep("shared", "first.txt", kill=0.5, beside=True),
+        sweep("shared", "first.txt", kill=0.5, with_next=True),
         sweep("shared", "second.txt"),
     )
 

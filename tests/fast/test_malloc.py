@@ -49,7 +49,7 @@ print(usual, kept, held, resident())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_freed_pages_are_kept_until_they_are_released():
     plain = {name: value for name, value in os.environ.items() if not name.startswith(allocation.GIVEN)}
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, env=plain)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from harmonizer.report.__main__ import main
-from harmonizer.results import Row, protocol_hash, write_results
+from harmonizer.report.data import load_models
+from harmonizer.results import Row, find_results, protocol_hash, write_results
 from harmonizer.statistics import Status, alignment_summary, proportion, survival, tolerance_summary
 
 EPS_MAX = 10.0
@@ -126,13 +127,18 @@ def zoo(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def models(zoo):
+    return load_models(find_results([zoo]))[0]
+
+
 @pytest.fixture(scope="session")
 def published():
     """Return the folder of the published tables, which are not part of the repository."""
     folders = [folder / "shared" / "data" for folder in Path(__file__).parents]
     found = next((folder for folder in folders if (folder / "feng2025_l2fmn.csv").is_file()), None)
     if found is None:
-        pytest.skip("the published tables are not here")
+        pytest.skip("the published tables are not in this checkout")
     return found
 
 

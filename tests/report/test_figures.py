@@ -9,7 +9,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
 
-from harmonizer.report.data import Model, Score, comparable, load_models
+from harmonizer.report.data import Model, Score, comparable
 from harmonizer.report.examples import choose_models, magnification_for, read_examples, relative, shared_keys
 from harmonizer.report.grid import BOXES, qualitative_grid
 from harmonizer.report.scatter import scatter
@@ -17,12 +17,6 @@ from harmonizer.report.sensitivity import correlations
 from harmonizer.report.style import PlotOptions, styled
 from harmonizer.report.survival import last_radius, survival_curves, survival_of
 from harmonizer.report.tables import comma_separated
-from harmonizer.results import find_results
-
-
-@pytest.fixture(scope="module")
-def models(zoo):
-    return load_models(find_results([zoo]))[0]
 
 
 def published(source, name, **scores):

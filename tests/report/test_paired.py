@@ -14,11 +14,6 @@ from harmonizer.results import find_results
 from harmonizer.statistics import NOISE_CEILING, Status
 
 
-@pytest.fixture
-def models(zoo):
-    return load_models(find_results([zoo]))[0]
-
-
 def test_differences_equal_those_of_a_loop_over_images(models):
     a, b = named_pair(models, ["convnext_tiny control", "convnext_tiny harmonized"])
     pair = compare(a, b)

@@ -133,7 +133,7 @@ def test_rank_correlation_of_too_few_values_is_undefined(x, y):
     assert all(np.isnan(value) for key, value in rank_correlation(x, y).items() if key != "n")
 
 
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published tables are not here")
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published tables are not in this checkout")
 def test_correlations_of_feng2025_equal_the_published_ones():
     with (PUBLISHED / "feng2025_l2fmn.csv").open() as file:
         models = {row["model"]: row for row in csv.DictReader(file)}

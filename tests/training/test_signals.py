@@ -63,7 +63,7 @@ def test_a_child_rank_ends_with_its_parent_at_any_time(number, way, late):
     parent.wait()
     deadline = time.monotonic() + 60
     while alive(child):
-        assert time.monotonic() < deadline, "the child lives on"
+        assert time.monotonic() < deadline, "the child process is still running"
         time.sleep(0.02)
     parent.stdout.close()
 
