@@ -1,0 +1,53 @@
+"""Run the programs in processes that need not import torch again: a server imports everything once, and forks.
+
+Tests of imports, start-up and installed commands start a new Python instead.
+"""
+
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+IMPORTED = [
+    *(f"callbacks.{path.stem}" for path in (ROOT / "callbacks").glob("[!_]*.py")),
+    *("configs.build", "harmonizer.data.convert.cli", "harmonizer.data.datamodule", "harmonizer.evaluation.compare"),
+    *("harmonizer.evaluation.sweep", "harmonizer.report.scatter", "harmonizer.training.module"),
+    *("harmonizer.training.trainer", "torchvision.models"),
+]
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(IMPORTED)
+
+
+def run(words, place=None, **environment):
+    """Run ``python WORDS`` in a folder; return the completed process, with its output as text."""
+    words, settings = [str(word) for word in words], os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as error:
+        status = run_into(out.name, error.name, words, str(place or Path.cwd()), dict(settings))
+        return subprocess.CompletedProcess(words, status, out.read(), error.read())
+
+
+def run_into(out, error, words, place, environment):
+    """Run ``python WORDS`` in a folder and an environment; append its output to files, and return its exit status."""
+    process = FORKED.Process(target=_python, args=(out, error, words, place, environment))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _python(out, error, words, place, environment):
+    for descriptor, path, flags in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, error, os.O_WRONLY)):
+        os.dup2(os.open(path, flags | os.O_APPEND), descriptor)
+    os.chdir(place)
+    os.environ.clear()
+    os.environ.update(environment)
+    paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if words[0] == "-m":
+        sys.path[:0], sys.argv = [place, *paths], words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[:0], sys.argv = [str(Path(words[0]).parent), *paths], words
+        runpy.run_path(words[0], run_name="__main__")
