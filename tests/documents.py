@@ -13,12 +13,16 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
+from multiprocessing.connection import Listener
 from pathlib import Path
+from threading import Thread
 from unittest.mock import patch
 from warnings import catch_warnings, simplefilter
 
 import hydra
+import programs
 from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 from sybil import Example, Sybil
@@ -34,7 +38,13 @@ from harmonizer.export import __main__ as export
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("harmonizer", "pip", "python", "sbatch", "torchrun")
 CALLED = "#!/bin/bash\n" + r"""printf '%s\0' "${0##*/}" "$@" >> "$CALLS"; printf '\n' >> "$CALLS" """ + "\n"
-RUN = f'{CALLED}exec {shlex.quote(sys.executable)} {shlex.quote(__file__)} "${{0##*/}}" "$@"\n'
+ASK = """import os, sys
+from multiprocessing.connection import Client
+connection = Client(os.environ["ASKED"])
+connection.send((sys.argv[1:], os.getcwd(), dict(os.environ), os.getpid()))
+sys.exit(connection.recv())
+"""
+RUN = f'{CALLED}exec {shlex.quote(sys.executable)} -c {shlex.quote(ASK)} "${{0##*/}}" "$@"\n'
 LANGUAGE = "arguments"  # what Sybil calls the word after the backticks
 TINY = {
     "train": {"recipe.epochs": 1, "budget.steps_per_epoch": 2, "images": 4, "budget.images": 4},
@@ -87,9 +97,22 @@ def bash(block: str, folder: Path, stand_in: str) -> str:
     record.write_text("")
     environment = os.environ | {"PATH": f"{path}:/usr/bin:/bin", "CALLS": str(record), "PYTHONPATH": str(ROOT)}
     command = ["bash", "-euo", "pipefail", "-c", block]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    with Listener(family="AF_UNIX") as listener:
+        environment["ASKED"] = listener.address
+        Thread(target=answer, args=(listener,), daemon=True).start()
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
     return record.read_text()
+
+
+def answer(listener: Listener) -> None:
+    """Run the commands of a block with tiny budgets, one after the other, until the listener is closed."""
+    with suppress(OSError):
+        while True:
+            connection = listener.accept()
+            words, place, environment, caller = connection.recv()
+            files = f"/proc/{caller}/fd/1", f"/proc/{caller}/fd/2"
+            connection.send(programs.run_into(*files, tiny(words), place, environment))
 
 
 def understand(words: list[str]) -> None:
@@ -193,7 +216,3 @@ def blocks(path: Path) -> Iterator[Example]:
     """Return the blocks of a document, in order."""
     kinds = {"python": python, "bash": shell, "text": text}
     return Sybil([CodeBlockParser(language, run) for language, run in kinds.items()]).parse(path).examples()
-
-
-if __name__ == "__main__":
-    os.execv(sys.executable, [sys.executable, *tiny(sys.argv[1:])])

@@ -48,6 +48,9 @@ def _python(out, error, words, place, environment):
     if words[0] == "-m":
         sys.path[:0], sys.argv = [place, *paths], words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.path[:0], sys.argv = [place, *paths], words[:1] + words[2:]
+        exec(words[1], {"__name__": "__main__"})
     else:
         sys.path[:0], sys.argv = [str(Path(words[0]).parent), *paths], words
         runpy.run_path(words[0], run_name="__main__")

@@ -1,15 +1,12 @@
 """Skipped damaged samples are named, counted and reported to the user."""
 
 import logging
-import os
-import subprocess
-import sys
 import tarfile
 from dataclasses import replace
-from pathlib import Path
 
 import lightning as L
 import numpy as np
+import programs
 import pytest
 import torch
 from shard_data import CLASSES, rewrite
@@ -106,9 +103,7 @@ def run(line, folder, place, **settings):
     rewrite(folder / "000001.tar", KEY, cls=b"cat")
     rewrite(folder.parent / "val/000000.tar", "s10001", cls=b"cat")
     data = [f"data.{name}={value}" for name, value in ({"folder": folder.parent, "image_size": 32} | settings).items()]
-    command = [sys.executable, str(Path(__file__).parents[2] / line[0]), *line[1:], "data=folder", *data]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = programs.run([programs.ROOT / line[0], *line[1:], "data=folder", *data], place)
     return done.returncode, done.stderr
 
 

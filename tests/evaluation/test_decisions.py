@@ -1,11 +1,9 @@
 """decision=animate in an evaluation: class categories, protocol names, feng2025's geometry."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -59,8 +57,8 @@ def test_results_name_the_decision(tmp_path):
 def test_feng2025_attacks_at_224_pixels_and_decides_two_ways(tmp_path):
     pytest.importorskip("foolbox")
     arguments = ["model=test_resnet", "images=6", "attack=feng2025", "attack.settings.steps=15", "label=mine"]
-    command = [sys.executable, str(Path(__file__).parents[2] / "evaluate.py"), *arguments, f"results={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    command = [programs.ROOT / "evaluate.py", *arguments, f"results={tmp_path}"]
+    done = programs.run(command)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "mine" / "summary.json").read_text())
     model, protocol = summary["model"], summary["protocol"]

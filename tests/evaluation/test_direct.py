@@ -2,11 +2,10 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from PIL import Image
 
@@ -48,7 +47,7 @@ def test_the_documented_commands_give_the_rows_of_python(photos):
         if number:
             (photos.parent / "val.csv").rename(photos / "val.csv")
         words = ["--model", "test_resnet", *shlex.split(command), *COMMAND.split(), f"label={number}"]
-        done = subprocess.run([sys.executable, str(ROOT / "evaluate.py"), *words], capture_output=True, text=True)
+        done = programs.run([ROOT / "evaluate.py", *words])
         assert done.returncode == 0, done.stderr
         assert "note: photos" in done.stdout and "12 of 12 images have a human map" in done.stdout
         found = harmonizer.load_results(f"results/{number}")

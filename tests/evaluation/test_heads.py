@@ -1,11 +1,10 @@
 """Heads made for the data: by evaluate.py, in sweep lists, and how the results describe them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from shard_data import CLASSES, write_folder
 
@@ -25,8 +24,8 @@ def folder(tmp_path_factory):
 def test_command_and_python_fit_the_same_probe(folder, tmp_path):
     attack = ["--attack", "pgd", "attack.settings.steps=3", "attack.settings.rounds=4", "--images", "10"]
     words = ["--model", "test_vit", "image_size=32", "--probe", "--data", "folder", f"data.folder={folder}", *attack]
-    command = [sys.executable, ROOT / "evaluate.py", *words, "data.num_workers=0", "health=0", "--label", "it"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = [ROOT / "evaluate.py", *words, "data.num_workers=0", "health=0", "--label", "it"]
+    done = programs.run(command, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "probe: the last layer is fitted to 60 images of the training split; l2 " in done.stdout
     command = harmonizer.load_results(tmp_path / "results/it")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -229,7 +230,7 @@ def test_the_command_gives_the_same_rows_and_summary(folder, tmp_path):
     attack = "--attack pgd attack.settings.steps=3 attack.settings.rounds=4 health=0 --images 10"
     data = f"--data folder data.folder={folder} data.num_workers=0"
     command = f"{program} --model {NET} {data} {attack} --label it"
-    subprocess.run([sys.executable, *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    programs.run(command.split(), tmp_path).check_returncode()
     command_line = harmonizer.load_results(tmp_path / "results/it")
     settings = {"eps_max": 10.0, "restarts": 1}
     python = harmonizer.evaluate(

@@ -2,10 +2,9 @@
 
 import csv
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import programs
 import pytest
 
 from harmonizer.report.build import build_report
@@ -19,8 +18,7 @@ RUN += "recipe.momentum=0 folder=run images=8 every_n_epochs=0"
 
 
 def run(program, arguments, folder):
-    command = [sys.executable, str(ROOT / program), *arguments.split()]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = programs.run([ROOT / program, *arguments.split()], folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

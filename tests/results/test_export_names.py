@@ -1,11 +1,10 @@
 """Exports of named models: the folder is a name of the same model, with bitwise equal logits."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import torch
 from shard_data import CLASSES, write_folder
@@ -85,8 +84,8 @@ def test_evaluation_of_the_folder_equals_that_of_the_name(shards, tmp_path, caps
     folder = exported(tmp_path, capsys, "model=test_resnet", "num_classes=3", "image_size=32")
     common = f"--data folder data.folder={shards} data.num_workers=0 --attack pgd attack.settings.steps=3 health=0"
     for label, words in {"name": "--model test_resnet image_size=32", "folder": f"--model {folder}"}.items():
-        command = [sys.executable, ROOT / "evaluate.py", *words.split(), *common.split(), "--label", label]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        command = [ROOT / "evaluate.py", *words.split(), *common.split(), "--label", label]
+        programs.run(command, tmp_path).check_returncode()
     name, other = (harmonizer.load_results(tmp_path / "results" / label) for label in ("name", "folder"))
     for column, values in name.columns.items():
         np.testing.assert_array_equal(other.columns[column], values, column)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import torch
 from PIL import Image
@@ -26,8 +27,7 @@ RUN = (
 
 
 def run(place, words):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words.split()], cwd=place, env=environment, capture_output=True, text=True)
+    done = programs.run(words.split(), place, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
