@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +19,7 @@ IMPORTED = [
     *("harmonizer.evaluation.sweep", "harmonizer.report.scatter", "harmonizer.training.module"),
     *("harmonizer.training.trainer", "torchvision.models"),
 ]
+MOST_SECONDS = 600  # of one program; a rank stuck in a collective would wait 30 min
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(IMPORTED)
 
@@ -34,6 +36,8 @@ def run_into(out, error, words, place, environment):
     """Run ``python WORDS`` in a folder and an environment; append its output to files, and return its exit status."""
     process = FORKED.Process(target=_python, args=(out, error, words, place, environment))
     process.start()
+    process.join(MOST_SECONDS)
+    process.kill()  # nothing, if it has ended
     process.join()
     return process.exitcode
 
@@ -44,6 +48,9 @@ def _python(out, error, words, place, environment):
     os.chdir(place)
     os.environ.clear()
     os.environ.update(environment)
+    warnings.filterwarnings(
+        "ignore", message=".* found in sys.modules after import of package", category=RuntimeWarning
+    )
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     if words[0] == "-m":
         sys.path[:0], sys.argv = [place, *paths], words[1:]

@@ -5,8 +5,10 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import termios
+from threading import Thread
+
+import programs
 
 HEIGHT = 60
 UNFINISHED = re.compile(rb"\x1b(\[[?\d;]*|\][^\x07]*)?$")  # a control sequence that the next read completes
@@ -42,14 +44,20 @@ class Screen:
         self.lines += [""] * (self.row + 1 - len(self.lines))
 
 
-def run_in_terminal(command, width, **settings):
-    """Run a command in a terminal of a given width; return its status, the last screen, and all screens before it."""
+def run_in_terminal(words, width, place):
+    """Run ``python WORDS`` in a terminal of a given width; return its status, the last screen, and all before it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, width, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    settings["env"] = environment | settings.get("env", {}) | {"TERM": "xterm-256color"}
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, **settings)
-    os.close(theirs)
+    environment |= {"TERM": "xterm-256color"}
+    name, statuses = os.ttyname(theirs), []
+
+    def run():
+        statuses.append(programs.run_into(name, name, words, str(place), environment))
+        os.close(theirs)  # ends the loop below
+
+    program = Thread(target=run)
+    program.start()
     screen, screens, rest = Screen(width), [], b""
     try:
         while True:
@@ -67,6 +75,6 @@ def run_in_terminal(command, width, **settings):
             screens.append([line.rstrip() for line in screen.lines])
     finally:
         os.close(ours)
-        process.wait(timeout=60)
+        program.join()
     screen.feed(rest.decode())
-    return process.returncode, [line.rstrip() for line in screen.lines], screens
+    return statuses[0], [line.rstrip() for line in screen.lines], screens

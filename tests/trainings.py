@@ -1,8 +1,10 @@
 """Short trainings in this process, with the callbacks of train.py that affect what a run writes."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import lightning as L
+import programs
 
 from callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from callbacks.ema import WeightAverage
@@ -34,6 +36,19 @@ def fit(module, data, folder, *callbacks, ema=None, nonfinite="stop", minutes=10
     )
     trainer.fit(module, data, ckpt_path=newest_checkpoint(folder), weights_only=True)
     return trainer
+
+
+def in_ranks(words, world, **environment):
+    """Run ``python WORDS`` in the processes of a DDP run, as torchrun does."""
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GROUP_RANK": "0"}
+    group |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)} | environment
+
+    def run(rank):
+        return programs.run(words, **group, RANK=str(rank), LOCAL_RANK=str(rank))
+
+    with ThreadPoolExecutor(world) as pool:
+        for done in pool.map(run, range(world)):
+            assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
 def free_port():

@@ -7,6 +7,7 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
+import programs
 import pytest
 
 from harmonizer.__main__ import MODULES, PROGRAMS, main
@@ -35,9 +36,7 @@ def test_help_names_every_command(capsys):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_each_command_has_help(name):
-    shown = subprocess.run(
-        [sys.executable, "-m", "harmonizer", name, "--help"], capture_output=True, text=True, cwd=ROOT
-    )
+    shown = programs.run(["-m", "harmonizer", name, "--help"], ROOT)
     assert shown.returncode == 0
     assert shown.stdout.startswith("usage:")
     assert not shown.stderr

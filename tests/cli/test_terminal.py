@@ -2,7 +2,6 @@
 
 import io
 import re
-import sys
 import threading
 from pathlib import Path
 
@@ -24,8 +23,7 @@ WORDS = (
 @pytest.mark.parametrize("width", [80, 120])
 def test_nothing_is_overwritten_or_cut_and_counts_start_at_one(width, tmp_path):
     write_folder(tmp_path / "shards", train=72, val=20)  # 9 batches: fewer than trainer.log_every_n_steps
-    command = [sys.executable, str(ROOT / "train.py"), *WORDS.split()]
-    status, lines, screens = run_in_terminal(command, width, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
+    status, lines, screens = run_in_terminal([str(ROOT / "train.py"), *WORDS.split()], width, tmp_path)
     text = "\n".join(lines)
     assert status == 0, text
     assert all(len(line) <= width for screen in screens for line in screen)

@@ -1,7 +1,6 @@
 """Two gloo processes train as one process does on the joined batch, however the maps are distributed."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 from shard_data import CLASSES
 from torch.utils.data import DataLoader
-from trainings import fit, free_port
+from trainings import fit, in_ranks
 
 from harmonizer.data.batch import Batch
 from harmonizer.training.module import HarmonizerModule
@@ -110,23 +109,7 @@ def main(folder):
 def results(tmp_path_factory):
     """Train all cases in two processes; return the folder of their gradients and weights."""
     folder = tmp_path_factory.mktemp("ddp")
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(WORLD)}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env=environment
-            | {"LOCAL_RANK": str(rank), "RANK": str(rank), "LOCAL_WORLD_SIZE": str(WORLD)}
-            | {"GROUP_RANK": "0"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(WORLD)
-    ]
-    for process in processes:
-        out, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, out[-4000:]
+    in_ranks([__file__, folder], WORLD, PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]))
     return folder
 
 

@@ -1,7 +1,6 @@
 """Validation with fewer samples than processes: ranks without samples join every collective too."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 from shard_data import CLASSES, write_folder
-from trainings import fit, free_port, shards
+from trainings import fit, in_ranks, shards
 
 from callbacks.evaluation import Evaluation
 from callbacks.results import ResultsWriter
@@ -64,25 +63,7 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_without_samples_join_every_collective(place, world):
     path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
-    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "LOCAL_WORLD_SIZE": str(world), "GROUP_RANK": "0"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(place), str(world)],
-            env=os.environ | shared | {"LOCAL_RANK": str(rank), "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-    try:
-        for process in processes:
-            out, _ = process.communicate(timeout=400)  # a rank stuck in a collective would wait 30 min
-            assert process.returncode == 0, out[-4000:]
-    finally:
-        for process in processes:
-            process.kill()
+    in_ranks([__file__, place, world], world, PYTHONPATH=path)
     for samples in SAMPLES:
         found, expected = (
             load_results(place / f"{samples}-of-{number}" / "test_resnet-untrained") for number in (world, 1)

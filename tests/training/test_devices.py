@@ -8,7 +8,7 @@ import torch
 from fake_device import back, moved, pretended, to
 from lightning.pytorch.accelerators import CPUAccelerator, MPSAccelerator
 
-from harmonizer.attacks import gradient_masking_report, minimal_radius
+from harmonizer.attacks import diagnostics, gradient_masking_report, minimal_radius
 from harmonizer.data.batch import Batch
 from harmonizer.metrics import AdversarialAlignment, FeatureAlignment, PerturbationTolerance
 from harmonizer.models import evaluation_saliency
@@ -88,6 +88,9 @@ def test_a_training_step_stays_on_its_device(name, settings):
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
+FEWER = {"ddn": {"steps": 20}, "ddn_full": {"steps": 20, "targets": 3, "refined": 2}}  # passes: the device is slow
+
+
 @pytest.mark.parametrize("attack", ["linsley2023", "linsley2023_as_published", "pgd", "ddn", "ddn_full"])
 def test_an_attack_and_the_metrics_stay_on_their_device(attack):
     torch.manual_seed(0)
@@ -103,7 +106,7 @@ def measured(model, attack, put):
     images, _, human = samples(32)
     images, human, has_map = put(images.double()), put(human), put(HAS_MAP)  # in float64, rounding changes no decision
     labels = model(images).argmax(1).detach()
-    result = minimal_radius(model, images, labels, attack=attack)
+    result = minimal_radius(model, images, labels, attack=attack, **FEWER.get(attack, {}))
     saliency = evaluation_saliency(model, images, labels)
     tolerance, alignment, agreement = PerturbationTolerance(), AdversarialAlignment(), FeatureAlignment()
     metrics = {"tolerance": tolerance, "alignment": alignment, "saliency": agreement}
@@ -116,14 +119,16 @@ def measured(model, attack, put):
     return {"radius": result.l2, "maps": saliency} | scores
 
 
-def test_the_gradient_masking_report_stays_on_its_device():
+def test_the_gradient_masking_report_stays_on_its_device(monkeypatch):
+    monkeypatch.setattr(diagnostics, "EFFORT", diagnostics.EFFORT | {"steps": 5, "restarts": 2})
+    monkeypatch.setattr(diagnostics, "RANDOM_DIRECTIONS", 2)
     torch.manual_seed(0)
     model = HarmonizerModule("test_resnet", ["a", "b", "c", "d"], 64, harmonize=False).model.eval().double()
     images = samples(32)[0].double()
     labels = model(images).argmax(1).detach()
-    expected = gradient_masking_report(model, images, labels, limit=2).as_dict()
+    expected = gradient_masking_report(model, images, labels, limit=1).as_dict()
     with pretended():
-        found = gradient_masking_report(moved(model), to(images), to(labels), limit=2).as_dict()
+        found = gradient_masking_report(moved(model), to(images), to(labels), limit=1).as_dict()
     assert found == {name: pytest.approx(value, rel=1e-3, nan_ok=True) for name, value in expected.items()}
 
 
