@@ -34,12 +34,19 @@ def run(words, place=None, **environment):
 
 def run_into(out, error, words, place, environment):
     """Run ``python WORDS`` in a folder and an environment; append its output to files, and return its exit status."""
-    process = FORKED.Process(target=_python, args=(out, error, words, place, environment))
-    process.start()
+    process = start(out, error, words, place, environment)
     process.join(MOST_SECONDS)
     process.kill()  # nothing, if it has ended
     process.join()
     return process.exitcode
+
+
+def start(out, error, words, place=None, environment=None):
+    """Start what :func:`run_into` runs; return its process."""
+    arguments = str(out), str(error), [str(word) for word in words], str(place or Path.cwd()), dict(environment or os.environ)
+    process = FORKED.Process(target=_python, args=arguments)
+    process.start()
+    return process
 
 
 def _python(out, error, words, place, environment):

@@ -2,11 +2,9 @@
 
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 
+import programs
 import pytest
 from shard_data import contents
 from tf_records import build_example, read_records, write_records
@@ -35,14 +33,7 @@ def undisturbed(source, convert, tmp_path):
     return contents(tmp_path / "undisturbed")
 
 
-def run(arguments):
-    """Start the converter as a subprocess."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "harmonizer.data.convert", *arguments],
-        env=environment,
-        stderr=subprocess.PIPE,
-    )
+CONVERT = ("-m", "harmonizer.data.convert")
 
 
 def reports(out):
@@ -58,18 +49,16 @@ def test_any_number_of_workers_gives_the_same_bytes(workers, source, undisturbed
 
 def kill_and_resume(source, out, workers, shards):
     """Kill the converter's main process once this many shards are done; then run it to the end."""
-    process = run(command(source, out, workers))
-    while process.poll() is None and reports(out) < shards:
+    process = programs.start(os.devnull, os.devnull, [*CONVERT, *command(source, out, workers)])
+    while process.is_alive() and reports(out) < shards:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
+    process.kill()
+    process.join()
     killed_at = reports(out)
     assert not out.exists() or killed_at == 0
     if not out.exists():
-        process = run(command(source, out, workers))
-        message = process.communicate()[1].decode()
-        assert process.returncode == 3, message
+        done = programs.run([*CONVERT, *command(source, out, workers)])
+        assert done.returncode == 3, done.stderr
     return killed_at
 
 
@@ -85,18 +74,16 @@ def test_a_killed_conversion_resumes_to_the_same_bytes(workers, shards, source, 
 def test_a_kill_at_a_random_moment_changes_no_bytes(seed, source, undisturbed, tmp_path):
     generator = random.Random(seed)
     workers, out = generator.choice((1, 2)), tmp_path / "out"
-    process = run(command(source, out, workers))
-    while process.poll() is None and not out.with_name(".out.partial").exists():
+    process = programs.start(os.devnull, os.devnull, [*CONVERT, *command(source, out, workers)])
+    while process.is_alive() and not out.with_name(".out.partial").exists():
         time.sleep(0.002)
     time.sleep(generator.uniform(0, 0.6 if workers == 1 else 3))
     process.kill()
-    process.wait()
-    process.stderr.close()
+    process.join()
     complete = out.exists()  # the next run removes what was left next to it
-    process = run(command(source, out, workers))
-    message = process.communicate()[1].decode()
-    assert process.returncode == (1 if complete else 3), message
-    assert ("exists already" in message) == complete
+    done = programs.run([*CONVERT, *command(source, out, workers)])
+    assert done.returncode == (1 if complete else 3), done.stderr
+    assert ("exists already" in done.stderr) == complete
     assert contents(out) == undisturbed
     assert not out.with_name(".out.partial").exists()
 

@@ -1,12 +1,12 @@
 """Conversions of raw clicks in subprocesses: killed and resumed, and of a million clicks."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
+import programs
 import pytest
 from PIL import Image
 from shard_data import contents
@@ -24,29 +24,22 @@ sys.exit(status)
 """
 
 
-def start(*arguments):
-    """Start the converter."""
-    words = [sys.executable, "-m", "harmonizer.data.convert", *map(str, arguments)]
-    return subprocess.Popen(words, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_click_conversion_resumes_to_the_same_bytes(workers, convert, tmp_path):
     table = write_raw_clicks(tmp_path / "raw", images=12, people=6)
     options = ("--images", tmp_path / "raw" / "images", "--shard-size", 2)
     assert convert(table, "--out", tmp_path / "whole", *options) == (0, "")
     out = tmp_path / "out"
-    process = start(table, "--out", out, *options, "--workers", workers)
-    while process.poll() is None and not list(tmp_path.glob(".out.partial/reports/0*.json")):
+    command = ["-m", "harmonizer.data.convert", table, "--out", out, *options, "--workers", workers]
+    process = programs.start(os.devnull, os.devnull, command)
+    while process.is_alive() and not list(tmp_path.glob(".out.partial/reports/0*.json")):
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
+    process.kill()
+    process.join()
     assert len(list(tmp_path.glob(".out.partial/reports/0*.json"))) >= 1
     assert not out.exists()
-    process = start(table, "--out", out, *options, "--workers", workers)
-    assert process.communicate()[1].decode() == ""
-    assert process.returncode == 0
+    done = programs.run(command)
+    assert (done.returncode, done.stderr) == (0, "")
     assert contents(out) == contents(tmp_path / "whole")
 
 
