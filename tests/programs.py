@@ -24,11 +24,11 @@ FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(IMPORTED)
 
 
-def run(words, place=None, **environment):
+def run(words, place=".", **environment):
     """Run ``python WORDS`` in a folder; return the completed process, with its output as text."""
-    words, settings = [str(word) for word in words], os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    settings = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as error:
-        status = run_into(out.name, error.name, words, str(place or Path.cwd()), dict(settings))
+        status = run_into(out.name, error.name, words, place, settings)
         return subprocess.CompletedProcess(words, status, out.read(), error.read())
 
 
@@ -41,10 +41,10 @@ def run_into(out, error, words, place, environment):
     return process.exitcode
 
 
-def start(out, error, words, place=None, environment=None):
+def start(out, error, words, place=".", environment=os.environ):
     """Start what :func:`run_into` runs; return its process."""
-    arguments = str(out), str(error), [str(word) for word in words], str(place or Path.cwd()), dict(environment or os.environ)
-    process = FORKED.Process(target=_python, args=arguments)
+    words, place = [str(word) for word in words], str(Path(place).absolute())
+    process = FORKED.Process(target=_python, args=(out, error, words, place, dict(environment)))
     process.start()
     return process
 
