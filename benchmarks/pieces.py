@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--within", action="store_true", help="compare auto with auto without each piece")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    gain = "gain within auto" if options.within else "gain over core"
+    gain = "gain of each piece within auto, of auto and off over core" if options.within else "gain over core"
     print(f"torch {torch.__version__}, {platform.machine()} CPU, 1 thread; {gain}, % of the whole\n")
     print(f"| what | core, ms | {' | '.join(PIECES)} | auto | off |\n|---|---|{'---|' * (len(PIECES) + 2)}")
     if "steps" in options.only:
@@ -89,7 +89,7 @@ def _row(title: str, run: Callable[[], None], repeats: int, *, within: bool) -> 
                 run()
                 if turn:
                     best[way] = min(best[way], time.process_time() - start)
-    saved = {way: 1 - time / best["core"] for way, time in best.items()}
+    saved = {way: 1 - seconds / best["core"] for way, seconds in best.items()}
     if within:
         saved |= {piece: 1 - best["auto"] / best[piece] for piece in PIECES}
     cells = [f"{100 * saved[way]:.0f}" for way in (*PIECES, "auto", "off")]

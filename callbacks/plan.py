@@ -105,8 +105,11 @@ class TrainingPlan(L.Callback):
     def _attack(self, data: ShardData) -> str:
         if not self.every_n_epochs:
             return "none during training"
-        images = min(self.images or data.manifest.samples, data.manifest.samples)
-        return f"{self.attack} on {images} validation images, every {self.every_n_epochs} epochs and after the last"
+        samples = data.manifest.samples
+        images = samples if self.images is None else min(self.images, samples)
+        every = self.every_n_epochs
+        when = "after each epoch" if every == 1 else f"every {every} epochs and after the last"
+        return f"{self.attack} on {images} validation images, {when}"
 
     def _recipe(self, trainer: L.Trainer, settings: OptimSettings) -> str:
         data, steps = data_of(trainer), trainer.accumulate_grad_batches

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
 from importlib.util import find_spec
 from multiprocessing.connection import Listener
 from pathlib import Path
@@ -107,12 +106,14 @@ def bash(block: str, folder: Path, stand_in: str) -> str:
 
 def answer(listener: Listener) -> None:
     """Run the commands of a block with tiny budgets, one after the other, until the listener is closed."""
-    with suppress(OSError):
-        while True:
+    while True:
+        try:
             connection = listener.accept()
-            words, place, environment, caller = connection.recv()
-            files = f"/proc/{caller}/fd/1", f"/proc/{caller}/fd/2"
-            connection.send(programs.run_into(*files, tiny(words), place, environment))
+        except OSError:  # closed
+            return
+        words, place, environment, caller = connection.recv()
+        files = f"/proc/{caller}/fd/1", f"/proc/{caller}/fd/2"
+        connection.send(programs.run_into(*files, tiny(words), place, environment))
 
 
 def understand(words: list[str]) -> None:

@@ -53,8 +53,10 @@ def run_in_terminal(words, width, place):
     name, statuses = os.ttyname(theirs), []
 
     def run():
-        statuses.append(programs.run_into(name, name, words, str(place), environment))
-        os.close(theirs)  # ends the loop below
+        try:
+            statuses.append(programs.run_into(name, name, words, place, environment))
+        finally:
+            os.close(theirs)  # ends the loop below
 
     program = Thread(target=run)
     program.start()

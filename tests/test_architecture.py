@@ -1,9 +1,11 @@
 """Imports point down: each layer imports only from its own level and below."""
 
 import ast
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from programs import IMPORTED
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for name in ("harmonizer", "callbacks") for path in (ROOT / name).rglob("*.py"))
@@ -79,6 +81,10 @@ def test_imports_point_down(path):
             assert module.startswith(BANNED[package] or ("nobody",)), f"{module} imports {package}"
         if package in ("torch", "torchvision", "lightning", "timm", "kornia"):
             assert not module.startswith(WITHOUT_TORCH), f"{module} imports {package}"
+
+
+def test_the_modules_that_the_programs_of_tests_preload_exist():
+    assert all(map(find_spec, IMPORTED))  # the server that imports them is silent about a missing one
 
 
 def test_modules_without_torch_do_not_reach_it_indirectly():

@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import shlex
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -33,10 +34,13 @@ def place(tmp_path_factory):
 DATA = "--data folder data.folder=shards data.image_size=32 data.num_workers=0"
 
 
-def run(place, line, code=0, **environment):
-    """Run a program in a folder; return its standard output, or its standard error if it is expected to fail."""
+def run(place, line, code=0, *, new=False, **environment):
+    """Run a program in a folder, in a ``new`` Python or a forked one; return its output, or its errors if it fails."""
     program, *words = shlex.split(line)
-    done = programs.run([ROOT / program, *words], place, **environment)
+    if new:
+        done = subprocess.run([sys.executable, ROOT / program, *words], cwd=place, capture_output=True, text=True)
+    else:
+        done = programs.run([ROOT / program, *words], place, **environment)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if code == 0 else done.stderr
 
@@ -57,7 +61,7 @@ def last_scores(folder):
 def trained(place):
     """A harmonized ViT, trained from the command line."""
     settings = "recipe.epochs=2 recipe.batch_size=16 --images 10"
-    out = run(place, f"train.py --model test_vit --harmonize {DATA} {settings}")
+    out = run(place, f"train.py --model test_vit --harmonize {DATA} {settings}", new=True)
     return place / "runs/test_vit/harmonized/seed-0", out
 
 
@@ -87,7 +91,7 @@ def test_training_prints_its_settings_and_writes_its_files(trained):
 
 def test_evaluation_reproduces_the_validation_exactly(place, trained):
     folder, _ = trained
-    out = run(place, f"evaluate.py ckpt={folder / 'last.ckpt'} {DATA} --images 10 --attack pgd")
+    out = run(place, f"evaluate.py ckpt={folder / 'last.ckpt'} {DATA} --images 10 --attack pgd", new=True)
     results = load_results(place / re.search(r"results: (\S+)", out)[1])
     assert re.search(r"^attack +pgd on 10 of them, ", out, re.MULTILINE)
     assert out.endswith("next: python -m harmonizer.report results --out page\n")

@@ -39,7 +39,7 @@ def fit(module, data, folder, *callbacks, ema=None, nonfinite="stop", minutes=10
 
 
 def in_ranks(words, world, **environment):
-    """Run ``python WORDS`` in the processes of a DDP run, as torchrun does."""
+    """Run ``python WORDS`` in the processes of a DDP run, with a launcher's variables."""
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GROUP_RANK": "0"}
     group |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)} | environment
 

@@ -134,7 +134,7 @@ def _check_settings(path: Path, settings: Mapping[Any, Any]) -> None:
     for name, kind in KINDS.items():
         value = settings[name]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise ValueError(f"{path}: expected {name} as {kind.__name__}, got {shortened(value)}")
+            raise ValueError(f"{path}: expected {name} to be of type {kind.__name__}, got {shortened(value)}")
     for name, value in settings.items():
         plain_text(name, f"{path}: name of a setting")
         parts = value if isinstance(value, list | tuple) else [value]

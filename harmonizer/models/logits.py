@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ def as_logits(output: Any, count: int) -> Tensor:  # noqa: ANN401 - what a model
     if isinstance(output, tuple | list) and output:
         rows = [isinstance(value, Tensor) and value.ndim == 2 and len(value) == count for value in output]
         if rows[0] and not any(rows[1:]):
-            return output[0]
+            return cast(Tensor, output[0])
     raise TypeError(
         f"expected a model that returns logits ({count},K), got {_described(output)}; "
         "try a wrapper whose forward returns the logits alone"

@@ -37,7 +37,8 @@ default_cfgs = generate_default_cfgs(
 
 def _conv(inner: int, outer: int, size: int, stride: int = 1) -> nn.Module:
     """Return a convolution with a bias, which timm's network lacks."""
-    return create_conv2d(inner, outer, size, stride=stride, bias=True)
+    convolution: nn.Module = create_conv2d(inner, outer, size, stride=stride, bias=True)
+    return convolution
 
 
 class Bottleneck(PreActBottleneck):
@@ -64,7 +65,8 @@ class Bottleneck(PreActBottleneck):
         shortcut = x[:, :, :: self.stride, :: self.stride] if self.downsample is None else self.downsample(preact)
         x = self.conv2(self.norm2(self.conv1(preact)))
         x = self.conv3(self.norm3(x))
-        return self.drop_path(x) + shortcut
+        outputs: Tensor = self.drop_path(x) + shortcut
+        return outputs
 
 
 class ResNet50V2(ResNetV2):

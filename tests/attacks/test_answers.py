@@ -151,7 +151,7 @@ def test_the_masking_report_flags_noise_and_failed_attacks(images, labels):
 
 @pytest.mark.parametrize("attack", ["linsley2023", "pgd", "ddn", "foolbox:DDNAttack"])
 @pytest.mark.parametrize(("own", "given"), [(torch.float64, torch.float32), (torch.float32, torch.float64)])
-def test_images_are_converted_to_the_models_type_and_logged(golden, golden_net, caplog, attack, own, given):
+def test_images_are_converted_to_the_models_type_with_a_warning(golden, golden_net, caplog, attack, own, given):
     images, labels = golden["images"][:6], golden["labels"][:6]
     expected = attacked(golden_net, images, labels, attack)
     with caplog.at_level(logging.WARNING):

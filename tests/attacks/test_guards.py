@@ -211,4 +211,4 @@ def test_without_an_image_to_attack_no_step_is_run(attack):
     images = torch.rand(2, 3, 4, 4)
     labels = (model(images).argmax(1) + 1) % 3
     result = minimal_radius(model, images, labels, attack=attack, steps=steps, walk_steps=steps)
-    assert result.forwards.tolist() == [1, 1]
+    assert (result.forwards.tolist(), result.backwards.tolist()) == ([1, 1], [0, 0])

@@ -7,7 +7,6 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
-import programs
 import pytest
 
 from harmonizer.__main__ import MODULES, PROGRAMS, main
@@ -36,7 +35,9 @@ def test_help_names_every_command(capsys):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_each_command_has_help(name):
-    shown = programs.run(["-m", "harmonizer", name, "--help"], ROOT)
+    shown = subprocess.run(
+        [sys.executable, "-m", "harmonizer", name, "--help"], capture_output=True, text=True, cwd=ROOT
+    )
     assert shown.returncode == 0
     assert shown.stdout.startswith("usage:")
     assert not shown.stderr

@@ -80,7 +80,7 @@ def test_a_log_file_gets_few_lines_with_rate_and_time_left(monkeypatch, capsys):
     assert capsys.readouterr().out == "attacked 1500/2000 images: 5.0 images/s, 2 min left\n"
 
 
-def test_only_rank_zero_prints(monkeypatch, capsys):
+def test_other_ranks_print_nothing(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     console.print_rank_zero("once")
     console.print_next("python")

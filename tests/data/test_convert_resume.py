@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import time
 
 import programs
@@ -54,6 +55,7 @@ def kill_and_resume(source, out, workers, shards):
         time.sleep(0.002)
     process.kill()
     process.join()
+    assert process.exitcode == -signal.SIGKILL
     killed_at = reports(out)
     assert not out.exists() or killed_at == 0
     if not out.exists():
@@ -81,6 +83,7 @@ def test_a_kill_at_a_random_moment_changes_no_bytes(seed, source, undisturbed, t
     process.kill()
     process.join()
     complete = out.exists()  # the next run removes what was left next to it
+    assert process.exitcode == -signal.SIGKILL or (complete and process.exitcode == 3)
     done = programs.run([*CONVERT, *command(source, out, workers)])
     assert done.returncode == (1 if complete else 3), done.stderr
     assert ("exists already" in done.stderr) == complete

@@ -1,6 +1,7 @@
 """Conversions of raw clicks in subprocesses: killed and resumed, and of a million clicks."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +37,7 @@ def test_a_killed_click_conversion_resumes_to_the_same_bytes(workers, convert, t
         time.sleep(0.002)
     process.kill()
     process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert len(list(tmp_path.glob(".out.partial/reports/0*.json"))) >= 1
     assert not out.exists()
     done = programs.run(command)

@@ -131,7 +131,7 @@ def test_an_unreadable_manifest_is_an_error(tmp_path, make, capsys):
         ShardFolder(tmp_path)
 
 
-def test_unprintable_names_are_refused_at_adoption(tmp_path):
+def test_names_not_utf8_or_unprintable_are_refused(tmp_path):
     write_tar(tmp_path / "x.tar", members("a\udcff", 0), format=tarfile.GNU_FORMAT, errors="surrogateescape")
     with pytest.raises(ValueError, match=r"x\.tar holds 'a\\udcff\.png', expected a name in UTF-8"):
         adopted(tmp_path)

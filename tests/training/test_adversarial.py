@@ -210,7 +210,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "where", "score"), CASES)
-def test_a_step_runs_as_many_passes_as_step_passes_returns(kind, where, score, monkeypatch):
+def test_step_passes_equals_the_passes_of_a_step(kind, where, score, monkeypatch):
     counts = {"forward": 0, "gradient": 0}
     differentiate = double_backward.input_gradient
 

@@ -127,7 +127,7 @@ def test_gradients_and_weights_equal_those_of_one_process(results, tmp_path, num
 
 
 @pytest.mark.parametrize("model", ["test_efficientnet_gn", "test_vit"])
-def test_joint_and_checkpointed_gradients_equal_split_ones(tmp_path, model):
+def test_joint_and_recomputed_gradients_equal_split_ones(tmp_path, model):
     found = {
         name: train(model, "uneven", 1, 2, tmp_path / name, module=settings)[0] for name, settings in MODULES.items()
     }

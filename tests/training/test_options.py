@@ -259,3 +259,20 @@ def test_the_learning_rate_scales_with_samples_per_step(folder, tmp_path, capsys
     assert "lr 0.1 (cosine), 1 epochs" in out and "lr 0.05 (cosine), 1 epochs" in out
     assert f"{2 * data.batch_size} samples per step: {data.batch_size} x 1 process x 2 accumulated" in out
     assert f"learning rate 0.05, scaled from 0.1 for {4 * data.batch_size} (lr_batch)" in out
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"every_n_epochs": 0}, "attack none during training"),
+        ({"images": 5, "every_n_epochs": 3}, "attack pgd on 5 validation images, every 3 epochs and after the last"),
+        (
+            {"images": 10**6, "decision": "animate"},
+            "attack pgd, decision animate on 6 validation images, after each epoch",
+        ),
+    ],
+)
+def test_the_plan_states_when_validation_attacks_which_images(settings, said, folder, tmp_path, capsys):
+    plan = TrainingPlan(None, "squares", tmp_path, attack="pgd", **settings)
+    fit(built(), shards(folder), tmp_path, plan, max_epochs=1)
+    assert said in " ".join(capsys.readouterr().out.split())

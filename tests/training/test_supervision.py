@@ -142,7 +142,7 @@ def test_aligned_gradients_equal_a_second_computation_to_1e_9():
     check(settings_of("pag"), second)
 
 
-def test_activation_maps_equal_a_second_computation_to_1e_9():
+def test_cyborg_equals_a_second_computation_to_1e_9():
     def unit(single):
         return (single - single.min()) / (single.max() - single.min())
 
@@ -251,7 +251,7 @@ def test_only_supervision_by_maps_requires_maps_in_the_data(recipe, error, monke
 
 
 @pytest.mark.parametrize("recipe", BASELINES)
-def test_a_step_runs_as_many_passes_as_step_passes_returns(recipe, monkeypatch):
+def test_step_passes_equals_the_passes_of_a_step(recipe, monkeypatch):
     counts = {"forward": 0, "gradient": 0}
     differentiate = double_backward.input_gradient
 

@@ -24,10 +24,9 @@ from harmonizer.fast.blocks.residual import (
     differentiate_twice,
     enter,
     flat,
-    frozen,
     project,
-    summed,
 )
+from harmonizer.fast.weight_gradient import frozen, summed
 
 
 class Mlp(Function):

@@ -75,13 +75,3 @@ def of_queries(values: Tensor, outputs: Tensor) -> Tensor:
 def flat(values: Tensor) -> Tensor:
     """Return values (...,C) as rows (N,C)."""
     return values.reshape(-1, values.shape[-1])
-
-
-def summed(before: Tensor | None, grad_outputs: Tensor, inputs: Tensor) -> Tensor:
-    """Return a weight's gradient from the outputs' (N,C') and the inputs (N,C), added to ``before``, in its place."""
-    return grad_outputs.T @ inputs if before is None else before.addmm_(grad_outputs.T, inputs)
-
-
-def frozen(handles: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> list[Tensor]:
-    """Return the handles of tensors that require no gradient."""
-    return [handle for handle, tensor in zip(handles, tensors, strict=True) if not tensor.requires_grad]

@@ -19,11 +19,10 @@ from harmonizer.fast.blocks.residual import (
     differentiate_twice,
     enter,
     flat,
-    frozen,
     of_queries,
     project,
-    summed,
 )
+from harmonizer.fast.weight_gradient import frozen, summed
 
 
 class Heads(NamedTuple):

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harmonizer.fast.blocks.residual import frozen, summed
 from harmonizer.fast.switch import fast
+from harmonizer.fast.weight_gradient import frozen, summed
 
 Pair = tuple[int, int]
 
@@ -72,6 +72,7 @@ def conv_as_matmul(
     if not fits or not is_supported(inputs, weight, stride, padding, dilation, groups):
         return None
     products = TapProducts(weight.shape, (inputs.shape[2], inputs.shape[3]), stride, padding)
+    # In attacks, whose weights are constants, the choice must not depend on the batch size.
     if weight.requires_grad and inputs.is_contiguous() and weight.is_contiguous() and products.copies_much(len(inputs)):
         products = WindowProducts(weight.shape, products.size, stride, padding)
     return TapConvolution.apply(inputs, weight, bias, products)[0]
