@@ -51,7 +51,7 @@ WITHIN = MODES | {piece: ("core", tuple(other for other in PIECES if other != pi
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=7, help="of a step; an attack is repeated half as often")
     parser.add_argument("--only", nargs="+", choices=("steps", "attacks"), default=("steps", "attacks"))
     parser.add_argument("--networks", nargs="+", help="measure these networks only")
     parser.add_argument("--within", action="store_true", help="compare auto with auto without each piece")
