@@ -200,6 +200,10 @@ class Tab:
 
     def mouse(self, kind, x, y, **more):
         self.cdp("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **more})
+        self.settle()
+
+    def settle(self):
+        """Wait for two frames: what follows a movement or a new size has then been drawn."""
         self.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
     def click(self, x, y, count=1):
@@ -226,6 +230,7 @@ class Tab:
     def place(self, name):
         """Return the position of a model's point on the screen."""
         self.driver.execute_script("plot.scrollIntoView({block: 'center', behavior: 'instant'})")
+        self.settle()
         script = "(({x, y}, {left, top}) => [left + x, top + y])"
         point = "points.find((p) => p.model.name === arguments[0])"
         return self.run(f"{script}({point}, plot.getBoundingClientRect())", name)
