@@ -60,6 +60,16 @@ def test_nonfinite_values_stop_and_name_step_and_checkpoint(folder, tmp_path, wh
         fit(built(), shards(folder), tmp_path / "other", Break(1, where))
 
 
+def test_nonfinite_values_name_a_damaged_checkpoint(folder, tmp_path):
+    class Damage(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 8:
+                (tmp_path / LAST).write_bytes(b"cut short")
+
+    with pytest.raises(ArithmeticError, match=r"the loss is nan at step 8 .*last\.ckpt is truncated or damaged"):
+        fit(built(), shards(folder), tmp_path, Damage(), Break(8, "loss"))
+
+
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_skipped_step_changes_nothing_and_is_counted(folder, tmp_path, where):
     broken = Break(8, where)
